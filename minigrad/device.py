@@ -1,0 +1,132 @@
+"""Devices, the number of threads, and the seed of all randomness."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+from .errors import DeviceError
+
+_KNOWN = ("cpu", "reference")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a tensor lives and which kernels work on it.
+
+    "cpu": compiled Numba kernels. "reference": the same memory, plain Python loops, slow and meant
+    to be read.
+    """
+
+    type: str
+
+    def __post_init__(self) -> None:
+        if self.type not in _KNOWN:
+            known = ", ".join(repr(name) for name in _KNOWN)
+            raise DeviceError(f"device must be one of {known}, got {self.type!r}")
+
+    def __str__(self) -> str:
+        return self.type
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.type == (other.type if isinstance(other, Device) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.type)
+
+
+CPU = Device("cpu")
+_default = CPU
+
+
+def as_device(value: Device | str | None) -> Device:
+    """The device that `value` names; None is the default device."""
+    if value is None:
+        return _default
+    if isinstance(value, Device):
+        return value
+    if not isinstance(value, str):
+        raise DeviceError(f"device must be a name or a Device, got {value!r}")
+    return Device(value)
+
+
+def set_default_device(device: Device | str) -> None:
+    """Where tensors are created when no device is named."""
+    global _default
+    _default = as_device(device)
+
+
+def get_default_device() -> Device:
+    return _default
+
+
+def same_device(operation: str, **devices: Device | None) -> Device:
+    """The one device of all named operands (None is skipped), or a DeviceError."""
+    named = {name: device for name, device in devices.items() if device is not None}
+    distinct = set(named.values())
+    if len(distinct) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in named.items())
+        raise DeviceError(
+            f"{operation}: operands must be on one device, got {listed}; move with .to(device)"
+        )
+    return distinct.pop()
+
+
+# Threads ------------------------------------------------------------------------------------
+
+
+def default_num_threads() -> int:
+    """MINIGRAD_NUM_THREADS, or else the number of cores that this process may use."""
+    if text := os.environ.get("MINIGRAD_NUM_THREADS"):
+        if not text.isdigit() or int(text) < 1:
+            raise DeviceError(f"MINIGRAD_NUM_THREADS must be a positive integer, got {text!r}")
+        return int(text)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+# Seeds --------------------------------------------------------------------------------------
+
+
+class Generator:
+    """A seed and the number of streams drawn from it.
+
+    Every random operation takes one (seed, stream) pair and derives each element's value from it
+    and the element's index alone, so results depend neither on threads nor on the device.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> Generator:
+        if not isinstance(seed, int) or not 0 <= seed < 2**64:
+            raise ValueError(f"manual_seed: seed must be an int in [0, 2**64), got {seed!r}")
+        self.seed, self.stream = seed, 0
+        return self
+
+    def next_stream(self) -> tuple[int, int]:
+        """The (seed, stream) of the next random operation."""
+        with self._lock:
+            self.stream += 1
+            return self.seed, self.stream
+
+    def get_state(self) -> dict[str, int]:
+        return {"seed": self.seed, "stream": self.stream}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self.manual_seed(state["seed"])
+        self.stream = state["stream"]
+
+
+default_generator = Generator(int.from_bytes(os.urandom(4), "little"))
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed all randomness of minigrad. The same seed gives the same bits on one machine."""
+    return default_generator.manual_seed(seed)

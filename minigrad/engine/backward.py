@@ -1,0 +1,212 @@
+"""The walk back along the tape.
+
+Nodes are numbered in the order in which they were recorded, and an operation is always recorded
+after those that made its inputs. So visiting the reachable nodes by descending number meets every
+node after all of its consumers: a heap does that, without recursion and without a first pass to
+count consumers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..errors import DTypeError, GraphError, ShapeError
+from ..runtime import memory
+from .function import Node
+from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .tensor import Tensor
+
+__all__ = ["backward", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+
+def backward(
+    root: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Accumulate the gradient of `root` into its leaves. See `Tensor.backward`."""
+    if create_graph:
+        raise GraphError("backward: create_graph=True (double backward) is not supported")
+    if not root.requires_grad:
+        raise GraphError("backward: the tensor does not require gradients and was not computed "
+                         "from any that does")  # fmt: skip
+    with no_grad():
+        _walk(root, _root_gradient(root, gradient), retain_graph)
+
+
+def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        if root.data.size != 1:
+            raise GraphError(
+                f"backward: a tensor of shape {root.shape} needs an explicit gradient; only a "
+                "tensor of one element has the default 1"
+            )
+        return _filled(root.shape, root.dtype, root.device, 1)
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
+    _check_gradient("backward: gradient", gradient, root.shape, root.dtype)
+    return gradient
+
+
+def _check_gradient(what: str, gradient: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if gradient.shape != shape:
+        raise ShapeError(f"{what} must have shape {shape}, got {gradient.shape}")
+    if gradient.dtype != dtype:
+        raise DTypeError(f"{what} must have dtype {dtype.name}, got {gradient.dtype.name}")
+
+
+def _filled(shape: tuple[int, ...], dtype: np.dtype, device: Any, value: float) -> Tensor:
+    data = memory.empty(shape, dtype)
+    kernels.get(device).fill(data.reshape(-1), value)
+    return Tensor(data, device)
+
+
+def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
+    if root.node is None:
+        _accumulate_leaf(root, gradient, shared=True)
+        return
+    # Gradients that have arrived at the outputs of the nodes still to visit.
+    arrived: dict[Node, list[Tensor | None]] = {root.node: [None] * len(root.node.outputs)}
+    arrived[root.node][root.output_index] = gradient
+    heap = [(-root.node.sequence, root.node)]
+    while heap:
+        _, node = heapq.heappop(heap)
+        grad_outputs = _complete(node, arrived.pop(node))
+        grad_inputs = _call_backward(node, grad_outputs)
+        # Memory that a gradient may share with another tensor; a leaf gets its own copy then.
+        shared = {_owner(g) for g in grad_outputs}
+        shared.update(_owner(t) for t in node.context.saved_tensors if t is not None)
+        if not retain_graph:
+            node.context.release()
+        for target, grad in zip(node.inputs, grad_inputs, strict=True):
+            if target is None or grad is None:
+                continue
+            owner = _owner(grad)
+            if isinstance(target, Tensor):
+                _check_gradient(_returned(node), grad, target.shape, target.dtype)
+                _accumulate_leaf(target, grad, shared=owner in shared)
+            else:
+                producer, index = target
+                _check_gradient(_returned(node), grad, *producer.outputs[index])
+                if producer not in arrived:
+                    arrived[producer] = [None] * len(producer.outputs)
+                    heapq.heappush(heap, (-producer.sequence, producer))
+                slots = arrived[producer]
+                slots[index] = grad if slots[index] is None else _sum(slots[index], grad)
+            shared.add(owner)
+
+
+def _returned(node: Node) -> str:
+    return f"{node.name}.backward: the gradient returned for an input"
+
+
+def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
+    """Zeros for outputs that received no gradient; then hooks and retained gradients."""
+    complete = []
+    for index, ((shape, dtype), grad) in enumerate(zip(node.outputs, grads, strict=True)):
+        if grad is None:
+            grad = _filled(shape, dtype, node.device, 0)
+        else:
+            grad = _run_hooks(node.hooks.get(index), grad)
+            tensor = node.retained[index]() if index in node.retained else None
+            if tensor is not None:
+                tensor.grad = grad if tensor.grad is None else _sum(tensor.grad, grad)
+        complete.append(grad)
+    return complete
+
+
+def _call_backward(node: Node, grad_outputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+    if node.context._saved is None:
+        node.context.saved_tensors  # raises: freed by an earlier backward  # noqa: B018
+    result = node.function.backward(node.context, *grad_outputs)
+    grads = result if isinstance(result, tuple) else (result,)
+    if len(grads) != len(node.inputs):
+        raise GraphError(
+            f"{node.name}.backward must return {len(node.inputs)} gradients, one for each argument "
+            f"of forward, got {len(grads)}"
+        )
+    for grad in grads:
+        if grad is not None and not isinstance(grad, Tensor):
+            raise TypeError(
+                f"{node.name}.backward must return Tensors or None, got {type(grad).__name__}"
+            )
+    return grads
+
+
+def _owner(tensor: Tensor) -> int:
+    """Identity of the memory behind a tensor."""
+    array = tensor.data
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return id(array if array.base is None else array.base)
+
+
+def _sum(left: Tensor, right: Tensor) -> Tensor:
+    return left + right
+
+
+def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
+    grad = _run_hooks(leaf._hooks, grad)
+    if leaf.grad is not None:
+        leaf.grad = _sum(leaf.grad, grad)
+    else:
+        leaf.grad = grad.clone() if shared else grad.detach()
+
+
+# Hooks --------------------------------------------------------------------------------------
+
+_hook_ids = itertools.count()
+
+
+class RemovableHandle:
+    """Returned by functions that register a hook; `remove()` takes the hook away again."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+def add_hook(hooks: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
+    """Append `hook` to an ordered dict of hooks."""
+    key = next(_hook_ids)
+    hooks[key] = hook
+    return RemovableHandle(hooks, key)
+
+
+def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Call `hook(grad)` when the gradient of `tensor` is known; what it returns replaces it."""
+    if not tensor.requires_grad:
+        raise GraphError("register_hook: the tensor does not require gradients")
+    if tensor.node is not None:
+        return add_hook(tensor.node.hooks.setdefault(tensor.output_index, {}), hook)
+    if tensor._hooks is None:
+        tensor._hooks = {}
+    return add_hook(tensor._hooks, hook)
+
+
+def _run_hooks(hooks: dict[int, Any] | None, grad: Tensor) -> Tensor:
+    for hook in list((hooks or {}).values()):
+        replaced = hook(grad)
+        if replaced is not None:
+            if not isinstance(replaced, Tensor):
+                raise TypeError(
+                    f"a gradient hook must return a Tensor or None, got {type(replaced).__name__}"
+                )
+            _check_gradient("a gradient hook: the result", replaced, grad.shape, grad.dtype)
+            grad = replaced
+    return grad

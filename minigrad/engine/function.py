@@ -1,0 +1,162 @@
+"""Functions: a forward pass, its backward pass, and the Node that links them on the tape.
+
+    class Square(minigrad.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx, grad_output):
+            (x,) = ctx.saved_tensors
+            return 2 * x * grad_output
+
+    y = Square.apply(x)
+
+Every operation of minigrad is such a Function.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ..device import Device
+from ..dtypes import is_floating
+from ..errors import GraphError
+from . import grad_mode
+from .tensor import Tensor
+
+_sequence = itertools.count()
+
+
+class Context:
+    """What a forward pass keeps for its backward pass. Any attribute may be set on it."""
+
+    def __init__(self, function: type[Function], needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+        self._function = function
+        self._saved: tuple[tuple[Tensor, int] | None, ...] | None = ()
+        self._non_differentiable: tuple[Tensor, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors (inputs, outputs or temporaries) for backward; None is kept as None."""
+        # Saved without their place in the graph: a node that held its own output would be a
+        # reference cycle, and its memory would wait for the garbage collector.
+        self._saved = tuple(None if t is None else (t.detach(), t._version.value) for t in tensors)
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        if self._saved is None:
+            raise GraphError(
+                f"{self._function.__name__}: backward ran already and freed what it saved; use "
+                "backward(retain_graph=True) to run it again"
+            )
+        for saved in self._saved:
+            if saved is not None and saved[0]._version.value != saved[1]:
+                raise GraphError(
+                    f"{self._function.__name__}: a tensor of shape {saved[0].shape} saved for "
+                    f"backward was changed in place since (version {saved[0]._version.value}, "
+                    f"saved at {saved[1]})"
+                )
+        return tuple(None if saved is None else saved[0] for saved in self._saved)
+
+    def mark_non_differentiable(self, *outputs: Tensor) -> None:
+        """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
+        self._non_differentiable = outputs
+
+    def release(self) -> None:
+        """Free everything that was kept."""
+        keep = self.needs_input_grad, self._function
+        self.__dict__.clear()
+        self.needs_input_grad, self._function = keep
+        self._saved = None
+        self._non_differentiable = ()
+
+
+class Node:
+    """One recorded call of a Function.
+
+    inputs[i]: where the gradient of argument i goes: (Node, output index) for a computed tensor,
+        the Tensor itself for a leaf, None where none is needed.
+    outputs: (shape, dtype) of each output, for gradients that never arrive.
+    hooks[k]: hooks of output k; retained[k]: a tensor whose `.grad` shall be kept.
+    """
+
+    __slots__ = (
+        "__weakref__", "context", "device", "function", "hooks", "inputs", "outputs", "retained",
+        "sequence",
+    )  # fmt: skip
+
+    def __init__(self, function: type[Function], context: Context, args: tuple[Any, ...]) -> None:
+        self.function = function
+        self.context = context
+        self.sequence = next(_sequence)
+        self.inputs = tuple(
+            None if not needed else arg if arg.node is None else (arg.node, arg.output_index)
+            for arg, needed in zip(args, context.needs_input_grad, strict=True)
+        )
+        self.outputs: list[tuple[tuple[int, ...], np.dtype]] = []
+        self.device: Device | None = None
+        self.hooks: dict[int, dict[int, Any]] = {}
+        self.retained: dict[int, Any] = {}
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class Function:
+    """Base of all operations: subclass it and define static `forward` and `backward`.
+
+    forward(ctx, *args) gets the arguments of `apply` and returns a Tensor or a tuple of Tensors;
+    nothing inside is recorded. backward(ctx, *grad_outputs) gets a gradient for every output and
+    returns a gradient or None for every argument; `ctx.needs_input_grad` says which are wanted.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        raise TypeError("a Function must define a static method forward(ctx, *args)")
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        raise TypeError("a Function must define a static method backward(ctx, *grad_outputs)")
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run forward and, if an argument requires a gradient, record the call."""
+        recording = grad_mode.is_grad_enabled()
+        needs = tuple(recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args)
+        context = Context(cls, needs)
+        with grad_mode.no_grad():
+            result = cls.forward(context, *args)
+        outputs = result if isinstance(result, tuple) else (result,)
+        for output in outputs:
+            if not isinstance(output, Tensor):
+                raise TypeError(
+                    f"{cls.__name__}.forward must return Tensors, got {type(output).__name__}"
+                )
+        if not any(needs):
+            return result
+        node = Node(cls, context, args)
+        recorded = []
+        for index, output in enumerate(outputs):
+            if any(output is arg for arg in args):
+                # An input handed through becomes a tensor of its own in the graph.
+                output = output.detach()
+            node.outputs.append((output.shape, output.dtype))
+            node.device = output.device
+            differentiable = is_floating(output.dtype) and not any(
+                output is t for t in context._non_differentiable
+            )
+            if differentiable:
+                output.node, output.output_index = node, index
+                output._requires_grad = True
+            recorded.append(output)
+        context._non_differentiable = ()
+        return tuple(recorded) if isinstance(result, tuple) else recorded[0]

@@ -1,0 +1,69 @@
+"""Whether operations are recorded, per thread."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    return _mode.enabled
+
+
+class set_grad_enabled:
+    """Switch recording on or off: for a `with` block, a decorated function, or from now on."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._previous = [_mode.enabled]
+        self._enabled = _mode.enabled = bool(enabled)
+
+    def __enter__(self) -> None:
+        _mode.enabled = self._enabled
+
+    def __exit__(self, *_: object) -> None:
+        _mode.enabled = self._previous[-1]
+
+
+class _Switch:
+    """A context manager and decorator that sets recording to `_enabled`; may be nested."""
+
+    _enabled: bool
+
+    def __init__(self) -> None:
+        self._previous: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._previous.append(_mode.enabled)
+        _mode.enabled = self._enabled
+
+    def __exit__(self, *_: object) -> None:
+        _mode.enabled = self._previous.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_Switch):
+    """Operations inside are not recorded: `with no_grad(): ...` or `@no_grad()`."""
+
+    _enabled = False
+
+
+class enable_grad(_Switch):
+    """Operations inside are recorded, also within a `no_grad` block."""
+
+    _enabled = True

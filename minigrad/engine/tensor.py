@@ -1,0 +1,148 @@
+"""The tensor: an array, its gradient, and its place in the graph. Nothing else.
+
+Operators and methods are attached by `minigrad.ops.methods`, in one visible list.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..device import CPU, Device
+from ..dtypes import is_floating
+from ..errors import DTypeError, GraphError
+
+if TYPE_CHECKING:
+    from .function import Node
+
+
+class Version:
+    """How often a memory was changed in place; a tensor and its views share one."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made.
+
+    data: the array; four-dimensional activations are logically (N, C, H, W) and usually lie
+        channels-last in memory, which only the strides tell.
+    grad: the gradient accumulated by `backward()`, a Tensor or None.
+    node: the Node that made it, or None for a leaf; `output_index` says which of its outputs.
+
+    Create tensors with `minigrad.tensor`, `zeros`, `randn` and the like.
+    """
+
+    __slots__ = (
+        "__weakref__", "_hooks", "_requires_grad", "_version", "data", "device", "grad", "node",
+        "output_index",
+    )  # fmt: skip
+
+    # As NumPy operand, a Tensor takes precedence: `array * tensor` calls Tensor.__rmul__.
+    __array_priority__ = 1000
+
+    def __init__(
+        self,
+        data: np.ndarray,
+        device: Device = CPU,
+        requires_grad: bool = False,
+        version: Version | None = None,
+    ) -> None:
+        self.data = data
+        self.device = device
+        self.grad: Tensor | None = None
+        self.node: Node | None = None
+        self.output_index = 0
+        self._version = version or Version()
+        self._hooks: dict[int, Any] | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    # Array facts ------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    # Graph facts ------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.node is not None and not value:
+            raise GraphError(
+                "requires_grad can be cleared on leaf tensors only; use .detach() for a tensor "
+                "that was computed"
+            )
+        if value and not is_floating(self.data.dtype):
+            raise DTypeError(
+                f"only floating tensors can require gradients, got dtype {self.data.dtype.name}"
+            )
+        self._requires_grad = bool(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that no recorded operation made: the ones that receive `.grad`."""
+        return self.node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The Node that made this tensor; torch's name for `node`."""
+        return self.node
+
+    def detach(self) -> Tensor:
+        """The same memory, outside the graph."""
+        return Tensor(self.data, self.device, version=self._version)
+
+    def mark_changed(self) -> None:
+        """Count an in-place change, so that a backward pass that saved this memory notices."""
+        self._version.value += 1
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool = False,
+        create_graph: bool = False,
+    ) -> None:
+        """Add d(self)/d(leaf) to the `.grad` of every leaf that self depends on.
+
+        gradient: same shape as self; may be left out for a tensor of one element (then 1).
+        retain_graph: keep what backward needs, so that it can run again.
+        """
+        from .backward import backward
+
+        backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    if TYPE_CHECKING:
+        # What minigrad.ops.methods attaches, as far as a type checker needs to know.
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __len__(self) -> int: ...

@@ -1,0 +1,241 @@
+"""The geometry of windowed operations: every output-size formula and every check of it.
+
+One immutable value holds the sizes of one call. The public function builds it, and thereby checks
+it, before any work; forward and all gradients receive the same value. The values are named tuples
+of ints, which a jitted kernel reads by the same field names as Python does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .errors import DTypeError, ShapeError
+
+Size2d = int | tuple[int, int]
+
+
+def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[int, int]:
+    """(height, width) of a size given as one int or as two; each at least `minimum`."""
+    items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(items) == 1:
+        items = items * 2
+    if len(items) != 2:
+        raise ShapeError(f"{operation}: {name} must be an int or a pair of ints, got {value!r}")
+    try:
+        height, width = (item.__index__() for item in items)
+    except AttributeError:
+        raise DTypeError(
+            f"{operation}: {name} must be an int or a pair of ints, got {value!r}"
+        ) from None
+    if height < minimum or width < minimum:
+        raise ShapeError(f"{operation}: {name} must be at least {minimum}, got {value!r}")
+    return height, width
+
+
+# Convolution --------------------------------------------------------------------------------
+
+
+def conv_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Positions of a window of `kernel` taps; `padding` is the total over both ends."""
+    return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+class Conv2dDims(NamedTuple):
+    """Sizes of one conv2d: input (N, C_in, H, W), weight (C_out, C_in/groups, kH, kW).
+
+    `top` and `left` are the padding before the first row and column; what lies after the last one
+    follows from the output size.
+    """
+
+    N: int
+    C_in: int
+    H: int
+    W: int
+    C_out: int
+    kH: int
+    kW: int
+    H_out: int
+    W_out: int
+    stride_h: int
+    stride_w: int
+    top: int
+    left: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the forward pass, two a multiply-add, padding included."""
+        taps = self.kH * self.kW * (self.C_in // self.groups)
+        return 2 * self.N * self.C_out * self.H_out * self.W_out * taps
+
+
+def conv2d_dims(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    stride: Size2d,
+    padding: Size2d | str,
+    dilation: Size2d,
+    groups: int,
+) -> Conv2dDims:
+    """Check the arguments of `conv2d` on a batched input and return its sizes."""
+    if len(weight_shape) != 4:
+        raise ShapeError(f"conv2d: weight must have 4 dimensions, got shape {weight_shape}")
+    N, C_in, H, W = input_shape
+    C_out, C_group, kH, kW = weight_shape
+    stride_h, stride_w = pair("conv2d", "stride", stride, minimum=1)
+    dilation_h, dilation_w = pair("conv2d", "dilation", dilation, minimum=1)
+    if kH < 1 or kW < 1 or C_out < 1 or C_group < 1:
+        raise ShapeError(f"conv2d: weight must not be empty, got shape {weight_shape}")
+    if not isinstance(groups, int) or groups < 1 or C_out % groups:
+        raise ShapeError(
+            f"conv2d: groups must be a positive divisor of the {C_out} output channels, "
+            f"got {groups!r}"
+        )
+    if C_in != C_group * groups:
+        raise ShapeError(
+            f"conv2d: weight of shape {weight_shape} with groups={groups} expects "
+            f"{C_group * groups} input channels, got input of shape {input_shape}"
+        )
+    if bias_shape is not None and bias_shape != (C_out,):
+        raise ShapeError(f"conv2d: bias must have shape ({C_out},), got {bias_shape}")
+
+    top, bottom, left, right = _conv_padding(
+        padding, (kH, kW), (stride_h, stride_w), (dilation_h, dilation_w)
+    )
+    H_out = conv_output_size(H, kH, stride_h, top + bottom, dilation_h)
+    W_out = conv_output_size(W, kW, stride_w, left + right, dilation_w)
+    if H < 1 or W < 1 or H_out < 1 or W_out < 1:
+        raise ShapeError(
+            f"conv2d: a {kH}×{kW} kernel with dilation {(dilation_h, dilation_w)} does not fit "
+            f"the {H}×{W} input padded to {H + top + bottom}×{W + left + right}"
+        )
+    return Conv2dDims(
+        N, C_in, H, W, C_out, kH, kW, H_out, W_out,
+        stride_h, stride_w, top, left, dilation_h, dilation_w, groups,
+    )  # fmt: skip
+
+
+def _conv_padding(
+    padding: Size2d | str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right). 'same' puts the odd one of an uneven total after the input."""
+    if not isinstance(padding, str):
+        vertical, horizontal = pair("conv2d", "padding", padding)
+        return vertical, vertical, horizontal, horizontal
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding != "same":
+        raise ShapeError(
+            f"conv2d: padding must be 'same', 'valid', an int or a pair, got {padding!r}"
+        )
+    if stride != (1, 1):
+        raise ShapeError(f"conv2d: padding='same' needs stride 1, got stride {stride}")
+    total_h, total_w = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+    return total_h // 2, total_h - total_h // 2, total_w // 2, total_w - total_w // 2
+
+
+# Pooling ------------------------------------------------------------------------------------
+
+
+def pool_output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
+    """Windows of a pooling operation; `padding` is that of one end.
+
+    With ceil_mode, a last window that would start in the far padding is dropped.
+    """
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    return count
+
+
+class Pool2dDims(NamedTuple):
+    """Sizes of one max_pool2d or avg_pool2d on an input (N, C, H, W)."""
+
+    N: int
+    C: int
+    H: int
+    W: int
+    kH: int
+    kW: int
+    H_out: int
+    W_out: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+
+
+def pool2d_dims(
+    operation: str,
+    input_shape: tuple[int, ...],
+    kernel_size: Size2d,
+    stride: Size2d | None,
+    padding: Size2d,
+    dilation: Size2d,
+    ceil_mode: bool,
+) -> Pool2dDims:
+    """Check the arguments of a pooling operation on a batched input and return its sizes."""
+    N, C, H, W = input_shape
+    kH, kW = pair(operation, "kernel_size", kernel_size, minimum=1)
+    if stride is None or stride == () or stride == []:
+        stride = (kH, kW)
+    stride_h, stride_w = pair(operation, "stride", stride, minimum=1)
+    pad_h, pad_w = pair(operation, "padding", padding)
+    dilation_h, dilation_w = pair(operation, "dilation", dilation, minimum=1)
+    if C < 1 or H < 1 or W < 1:
+        raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
+    if pad_h > kH // 2 or pad_w > kW // 2:
+        raise ShapeError(
+            f"{operation}: padding must be at most half the kernel, got padding "
+            f"{(pad_h, pad_w)} for kernel {(kH, kW)}"
+        )
+    H_out = pool_output_size(H, kH, stride_h, pad_h, dilation_h, ceil_mode)
+    W_out = pool_output_size(W, kW, stride_w, pad_w, dilation_w, ceil_mode)
+    if H_out < 1 or W_out < 1:
+        raise ShapeError(
+            f"{operation}: a {kH}×{kW} window with dilation {(dilation_h, dilation_w)} exceeds "
+            f"the {H}×{W} input padded to {H + 2 * pad_h}×{W + 2 * pad_w}"
+        )
+    return Pool2dDims(
+        N, C, H, W, kH, kW, H_out, W_out,
+        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
+    )  # fmt: skip
+
+
+class AdaptivePool2dDims(NamedTuple):
+    """Sizes of one adaptive pooling: input (N, C, H, W), output (N, C, H_out, W_out)."""
+
+    N: int
+    C: int
+    H: int
+    W: int
+    H_out: int
+    W_out: int
+
+
+def adaptive_pool2d_dims(
+    operation: str,
+    input_shape: tuple[int, ...],
+    output_size: int | tuple[int | None, int | None] | None,
+) -> AdaptivePool2dDims:
+    """Check the arguments of adaptive pooling; None in output_size keeps the input's size."""
+    N, C, H, W = input_shape
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(wanted) != 2:
+        raise ShapeError(f"{operation}: output_size must be an int or a pair, got {output_size!r}")
+    filled = (H if wanted[0] is None else wanted[0], W if wanted[1] is None else wanted[1])
+    H_out, W_out = pair(operation, "output_size", filled, minimum=1)
+    if C < 1 or H < 1 or W < 1:
+        raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
+    return AdaptivePool2dDims(N, C, H, W, H_out, W_out)

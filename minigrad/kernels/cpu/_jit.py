@@ -1,0 +1,72 @@
+"""How every CPU kernel is compiled: one set of flags, one cache on disk.
+
+Numba recompiles a cached kernel when the file that defines it changes, but not when a helper in
+another file does. So helpers that several files use live in the modules of this folder whose names
+begin with an underscore, and the cache lies in a folder named by a digest of those.
+
+Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
+Numba's cache miss in every new process, so helpers and intrinsics are module globals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+# Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
+# keep their meaning.
+FASTMATH = {"contract", "reassoc"}
+
+
+def _source_digest() -> str:
+    package = Path(__file__).resolve().parents[2]
+    sources = [package / "geometry.py", *sorted(Path(__file__).parent.glob("_*.py"))]
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_root() -> Path:
+    if root := os.environ.get("MINIGRAD_CACHE_DIR"):
+        return Path(root)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "minigrad"
+    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local) / "minigrad"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigrad"
+
+
+CACHE_DIR = _cache_root() / f"cpu-{_source_digest()}"
+
+
+def _jit(function: Callable[..., Any], **options: Any) -> Any:
+    # Numba picks the cache folder while it decorates; the process-wide setting is put back so
+    # that a user's own cached functions stay where they were.
+    outer = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(CACHE_DIR)
+    try:
+        return numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = outer
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """A parallel kernel: its `prange` loops are shared among the threads."""
+    return _jit(function, parallel=True, cache=True)
+
+
+def serial_kernel(function: Callable[..., Any]) -> Any:
+    """A kernel on the calling thread alone: safe in a background thread, cheap for small work."""
+    return _jit(function, cache=True)
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """A function that kernels call; it is compiled into each of them."""
+    return _jit(function)

@@ -1,0 +1,71 @@
+"""Convolution by its definition: nested loops over every index.
+
+    out[n, oh, ow, co] = bias[co]
+        + Σ_{kh, kw, ci} input[n, oh·sH − top + kh·dH, ow·sW − left + kw·dW, g·C_in/G + ci]
+                         · weight[kh, kw, ci, co]
+with g = co // (C_out/G) the group of the output channel, and input = 0 outside the image. The two
+gradients run over the same indices and follow from the product rule.
+"""
+
+from __future__ import annotations
+
+
+def _products(dims):
+    """Every (n, oh, ow, co, kh, kw, ci, h, w, c) whose product is a term of the sum."""
+    d = dims
+    C_group, K = d.C_out // d.groups, d.C_in // d.groups
+    for n in range(d.N):
+        for oh in range(d.H_out):
+            for ow in range(d.W_out):
+                for co in range(d.C_out):
+                    for kh in range(d.kH):
+                        for kw in range(d.kW):
+                            h = oh * d.stride_h - d.top + kh * d.dilation_h
+                            w = ow * d.stride_w - d.left + kw * d.dilation_w
+                            if 0 <= h < d.H and 0 <= w < d.W:
+                                for ci in range(K):
+                                    c = co // C_group * K + ci
+                                    yield n, oh, ow, co, kh, kw, ci, h, w, c
+
+
+def conv2d_forward(out, input, weight, bias, dims):
+    """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co]"""
+    out[...] = 0 if bias is None else bias
+    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
+        out[n, oh, ow, co] += input[n, h, w, c] * weight[kh, kw, ci, co]
+
+
+def conv2d_backward_input_workspace(dims):
+    return 0
+
+
+def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
+    """∂out[n, oh, ow, co] / ∂input[n, h, w, c] = weight[kh, kw, ci, co]"""
+    grad_input[...] = 0
+    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
+        grad_input[n, h, w, c] += grad_output[n, oh, ow, co] * weight[kh, kw, ci, co]
+
+
+def conv2d_backward_weight_workspace(dims):
+    return 0
+
+
+def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
+    """∂out[n, oh, ow, co] / ∂weight[kh, kw, ci, co] = input[n, h, w, c]"""
+    grad_weight[...] = 0
+    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
+        grad_weight[kh, kw, ci, co] += grad_output[n, oh, ow, co] * input[n, h, w, c]
+
+
+def conv2d_backward_bias_workspace(dims):
+    return 0
+
+
+def conv2d_backward_bias(grad_bias, grad_output, scratch, dims):
+    """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
+    grad_bias[...] = 0
+    for n in range(dims.N):
+        for oh in range(dims.H_out):
+            for ow in range(dims.W_out):
+                for co in range(dims.C_out):
+                    grad_bias[co] += grad_output[n, oh, ow, co]

@@ -1,0 +1,1 @@
+"""The operations: argument checks, a Function with forward and backward, a public function."""

@@ -1,0 +1,129 @@
+"""How tensors become the arrays that launchers take, and back.
+
+Operations compute on array values only through launchers. What they do themselves is free: views,
+shapes, and asking for memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .. import kernels
+from ..device import Device, same_device
+from ..engine import Tensor
+from ..errors import ShapeError
+from ..runtime import memory
+
+# Memory order of axes, outermost first: the channels-last order of (N, C, H, W).
+CHANNELS_LAST = (0, 2, 3, 1)
+# The inverse: from an (N, H, W, C) array to its (N, C, H, W) view.
+FROM_NHWC = (0, 3, 1, 2)
+
+Order = tuple[int, ...]
+
+
+def memory_order(array: np.ndarray) -> Order | None:
+    """Axes from outermost to innermost if the array fills its memory without gaps, else None."""
+    identity = tuple(range(array.ndim))
+    if array.flags.c_contiguous:
+        return identity
+    if array.ndim == 4 and array.transpose(CHANNELS_LAST).flags.c_contiguous:
+        return CHANNELS_LAST
+    order = tuple(sorted(identity, key=lambda axis: (-array.strides[axis], axis)))
+    return order if array.transpose(order).flags.c_contiguous else None
+
+
+def empty_array(shape: tuple[int, ...], dtype: np.dtype, order: Order | None = None) -> np.ndarray:
+    """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
+    if order is None or len(shape) < 2:
+        return memory.empty(shape, dtype)
+    stored = memory.empty(tuple(shape[axis] for axis in order), dtype)
+    inverse = [0] * len(order)
+    for position, axis in enumerate(order):
+        inverse[axis] = position
+    return stored.transpose(inverse)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
+    """Uninitialised C-ordered tensor."""
+    return Tensor(memory.empty(shape, dtype), device)
+
+
+def empty_like(tensor: Tensor, dtype: np.dtype | None = None) -> Tensor:
+    """Uninitialised tensor of the same shape, device and memory order."""
+    order = memory_order(tensor.data)
+    return Tensor(empty_array(tensor.shape, dtype or tensor.dtype, order), tensor.device)
+
+
+def empty_nhwc(
+    shape: tuple[int, ...], dtype: np.dtype, device: Device
+) -> tuple[Tensor, np.ndarray]:
+    """Uninitialised (N, C, H, W) tensor stored channels-last, and its NHWC array for a launcher."""
+    N, C, H, W = shape
+    array = memory.empty((N, H, W, C), dtype)
+    return Tensor(array.transpose(FROM_NHWC), device), array
+
+
+def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
+    """The array itself if C-ordered, else a C-ordered copy."""
+    if array.flags.c_contiguous:
+        return array
+    out = memory.empty(array.shape, array.dtype)
+    kernels.get(device).copy_strided(out, array)
+    return out
+
+
+def nhwc(tensor: Tensor) -> np.ndarray:
+    """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
+    return contiguous(tensor.data.transpose(CHANNELS_LAST), tensor.device)
+
+
+def c_order(tensor: Tensor) -> np.ndarray:
+    """The C-ordered array of a tensor: free if stored so."""
+    return contiguous(tensor.data, tensor.device)
+
+
+def scratch(elements: int, dtype: np.dtype) -> np.ndarray:
+    return memory.empty((elements,), dtype)
+
+
+def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
+    """The elements in memory order `order` as one dimension: a view where possible, else a copy."""
+    return contiguous(array.transpose(order), device).reshape(-1)
+
+
+def broadcast_shape(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        listed = " and ".join(str(shape) for shape in shapes)
+        raise ShapeError(f"{operation}: shapes {listed} do not broadcast together") from None
+
+
+def elementwise(
+    operation: str, *operands: Tensor, dtype: np.dtype | None = None
+) -> tuple[Tensor, np.ndarray, list[np.ndarray]]:
+    """Broadcast operands for an elementwise launcher.
+
+    Returns the uninitialised output, its flat array, and the operands' flat arrays in the same
+    memory order. The output takes the order of the first operand that has its full shape.
+    """
+    device = same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
+    shape = broadcast_shape(operation, *(t.shape for t in operands))
+    order: Order | None = None
+    for t in operands:
+        if t.shape == shape and (order := memory_order(t.data)) is not None:
+            break
+    order = order or tuple(range(len(shape)))
+    out = Tensor(empty_array(shape, dtype or operands[0].dtype, order), device)
+    size = math.prod(shape)
+    flats = []
+    for t in operands:
+        if t.data.size == 1 and size != 1:
+            flats.append(np.ndarray((size,), t.dtype, buffer=t.data, strides=(0,)))
+        else:
+            array = t.data if t.shape == shape else np.broadcast_to(t.data, shape)
+            flats.append(flat(array, order, device))
+    return out, out.data.transpose(order).reshape(-1), flats

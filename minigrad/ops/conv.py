@@ -1,0 +1,94 @@
+"""Convolution. Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import kernels
+from ..device import same_device
+from ..dtypes import floating_dtype
+from ..engine import Function, Tensor
+from ..geometry import Conv2dDims, Size2d, conv2d_dims
+from ._operands import c_order, contiguous, empty_array, empty_nhwc, nhwc, scratch
+from .shape import unbatched
+
+# Between a weight's logical order (C_out, C_in, kH, kW) and the order in which kernels read it and
+# nn stores it, (kH, kW, C_in, C_out).
+TO_HWIO = (2, 3, 1, 0)
+FROM_HWIO = (3, 2, 0, 1)
+
+
+class Conv2d(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.dims = dims
+        out, out_nhwc = empty_nhwc(
+            (dims.N, dims.C_out, dims.H_out, dims.W_out), input.dtype, input.device
+        )
+        kernels.get(input.device).conv2d_forward(
+            out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias), dims
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        dims, dtype, device = ctx.dims, input.dtype, input.device
+        backend = kernels.get(device)
+        grad_nhwc = nhwc(grad_output)
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_input, out = empty_nhwc(input.shape, dtype, device)
+            workspace = scratch(backend.conv2d_backward_input_workspace(dims), dtype)
+            backend.conv2d_backward_input(out, grad_nhwc, _hwio(weight), workspace, dims)
+        if ctx.needs_input_grad[1]:
+            grad_weight = Tensor(empty_array(weight.shape, dtype, TO_HWIO), device)
+            workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype)
+            backend.conv2d_backward_weight(
+                grad_weight.data.transpose(TO_HWIO), grad_nhwc, nhwc(input), workspace, dims
+            )
+        if ctx.needs_input_grad[2]:
+            grad_bias = Tensor(empty_array((dims.C_out,), dtype), device)
+            workspace = scratch(backend.conv2d_backward_bias_workspace(dims), dtype)
+            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace, dims)
+        return grad_input, grad_weight, grad_bias, None
+
+
+def _hwio(weight: Tensor) -> Any:
+    """The C-ordered (kH, kW, C_in/groups, C_out) array: free for weights that nn made."""
+    return contiguous(weight.data.transpose(TO_HWIO), weight.device)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size2d = 1,
+    padding: Size2d | str = 0,
+    dilation: Size2d = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlation of every input channel with a kernel, summed over channels.
+
+    input (N, C_in, H, W) or (C_in, H, W); weight (C_out, C_in/groups, kH, kW); bias (C_out,)
+    → (N, C_out, H_out, W_out), H_out = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1.
+    padding may be 'valid' (0) or 'same' (H_out = H; needs stride 1).
+    Raises ShapeError, DTypeError or DeviceError before any work.
+    """
+    input, restore = unbatched("conv2d", input)
+    optional = None if bias is None else bias.dtype
+    floating_dtype("conv2d", input=input.dtype, weight=weight.dtype, bias=optional)
+    same_device(
+        "conv2d",
+        input=input.device,
+        weight=weight.device,
+        bias=None if bias is None else bias.device,
+    )
+    dims = conv2d_dims(
+        input.shape, weight.shape, None if bias is None else bias.shape,
+        stride, padding, dilation, groups,
+    )  # fmt: skip
+    return restore(Conv2d.apply(input, weight, bias, dims))

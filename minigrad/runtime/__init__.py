@@ -1,0 +1,1 @@
+"""Memory and threads: what lies between the kernels and the machine."""
