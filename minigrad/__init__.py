@@ -1,22 +1,324 @@
-"""minigrad: tape-based autograd with hand-written Numba kernels."""
+"""minigrad: tape-based autograd with hand-written Numba kernels.
 
-from .device import Device, manual_seed
+import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+from . import nn, optim
+from .device import (
+    Device,
+    Generator,
+    get_default_device,
+    manual_seed,
+    set_default_device,
+)
 from .dtypes import bool_, float32, float64, int64, uint8
-from .engine import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .engine import (
+    Function,
+    Tensor,
+    enable_grad,
+    gradcheck,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    DTypeError,
+    GradcheckError,
+    GraphError,
+    MinigradError,
+    ShapeError,
+    TargetError,
+)
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops.arithmetic import (
+    add,
+    div,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    pow,
+    reciprocal,
+    square,
+    sub,
+)
+from .ops.cast import (
+    clone,
+)
+from .ops.compare import (
+    bitwise_and,
+    bitwise_not,
+    bitwise_or,
+    bitwise_xor,
+    eq,
+    ge,
+    gt,
+    isfinite,
+    isinf,
+    isnan,
+    le,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    ne,
+    where,
+)
+from .ops.creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .ops.elementwise import (
+    abs,
+    clamp,
+    exp,
+    log,
+    relu,
+    sigmoid,
+    sign,
+    sqrt,
+    tanh,
+)
+from .ops.indexing import (
+    gather,
+    index_select,
+    masked_fill,
+    narrow,
+    select,
+    tril,
+    triu,
+)
+from .ops.matmul import (
+    matmul,
+)
+from .ops.random import (
+    get_rng_state,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    set_rng_state,
+)
+from .ops.reduce import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    cumsum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    prod,
+    std,
+    sum,
+    var,
+)
+from .ops.shape import (
+    broadcast_to,
+    cat,
+    chunk,
+    flatten,
+    permute,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    transpose,
+    unbind,
+    unflatten,
+    unsqueeze,
+)
+from .ops.softmax import (
+    log_softmax,
+    softmax,
+)
+
+__version__ = "0.1.0"
+
+# torch's short names of the dtypes.
+bool, double, float, long = bool_, float64, float32, int64
+
+# Imported when first asked for: they need Numba, Matplotlib or files.
+_LAZY = {
+    "data": (".data", None),
+    "serialization": (".serialization", None),
+    "viz": (".viz", None),
+    "get_num_threads": (".runtime.threads", "get_num_threads"),
+    "set_num_threads": (".runtime.threads", "set_num_threads"),
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+    path, attribute = _LAZY[name]
+    module = _import_module(path, __name__)
+    return getattr(module, attribute) if attribute else module
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
+    "CheckpointError",
+    "DTypeError",
+    "DataError",
     "Device",
+    "DeviceError",
     "Function",
+    "Generator",
+    "GradcheckError",
+    "GraphError",
+    "MinigradError",
+    "ShapeError",
+    "TargetError",
     "Tensor",
+    "__version__",
+    "abs",
+    "add",
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
+    "as_tensor",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "bool",
     "bool_",
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "clamp",
+    "clone",
+    "cumsum",
+    "data",
+    "div",
+    "double",
+    "empty",
+    "empty_like",
     "enable_grad",
+    "eq",
+    "exp",
+    "eye",
+    "flatten",
+    "float",
     "float32",
     "float64",
+    "from_numpy",
+    "full",
+    "full_like",
+    "gather",
+    "ge",
+    "get_default_device",
+    "get_num_threads",
+    "get_rng_state",
+    "gradcheck",
+    "gt",
+    "index_select",
     "int64",
     "is_grad_enabled",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "linspace",
+    "log",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "long",
+    "lt",
     "manual_seed",
+    "masked_fill",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "mul",
+    "narrow",
+    "ne",
+    "neg",
+    "nn",
     "no_grad",
+    "ones",
+    "ones_like",
+    "optim",
+    "permute",
+    "pow",
+    "prod",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+    "reciprocal",
+    "relu",
+    "reshape",
+    "select",
+    "serialization",
+    "set_default_device",
     "set_grad_enabled",
+    "set_num_threads",
+    "set_rng_state",
+    "sigmoid",
+    "sign",
+    "softmax",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "sub",
+    "sum",
+    "tanh",
+    "tensor",
+    "transpose",
+    "tril",
+    "triu",
     "uint8",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+    "var",
+    "viz",
+    "where",
+    "zeros",
+    "zeros_like",
 ]

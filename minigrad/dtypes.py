@@ -27,7 +27,8 @@ def as_dtype(value: Any) -> np.dtype:
         dtype = np.dtype(value)
     except TypeError:
         dtype = None
-    if value is None or dtype not in SUPPORTED:
+    # `None in SUPPORTED` holds: NumPy takes None for float64.
+    if value is None or dtype is None or dtype not in SUPPORTED:
         names = ", ".join(d.name for d in SUPPORTED)
         raise DTypeError(f"dtype must be one of {names}, got {value!r}")
     return dtype

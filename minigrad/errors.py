@@ -26,9 +26,17 @@ class GraphError(MinigradError, RuntimeError):
     """A misuse of the autograd graph: freed buffers, in-place changes, missing gradients."""
 
 
+class GradcheckError(MinigradError, RuntimeError):
+    """A backward pass that numerical differentiation contradicts."""
+
+
 class TargetError(MinigradError, IndexError):
     """A class index or a position outside its range."""
 
 
 class CheckpointError(MinigradError, RuntimeError):
     """A state dict or checkpoint file that does not fit the object it is loaded into."""
+
+
+class DataError(MinigradError, ValueError):
+    """A data file that is truncated, damaged or not what it should be."""

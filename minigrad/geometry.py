@@ -13,6 +13,9 @@ from .errors import DTypeError, ShapeError
 
 Size2d = int | tuple[int, int]
 
+# Sizes beyond this would overflow the index arithmetic of kernels.
+_LARGEST = 2**31 - 1
+
 
 def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[int, int]:
     """(height, width) of a size given as one int or as two; each at least `minimum`."""
@@ -29,6 +32,8 @@ def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[in
         ) from None
     if height < minimum or width < minimum:
         raise ShapeError(f"{operation}: {name} must be at least {minimum}, got {value!r}")
+    if max(height, width) > _LARGEST:
+        raise ShapeError(f"{operation}: {name} must be at most {_LARGEST}, got {value!r}")
     return height, width
 
 
@@ -158,7 +163,10 @@ def pool_output_size(
 
 
 class Pool2dDims(NamedTuple):
-    """Sizes of one max_pool2d or avg_pool2d on an input (N, C, H, W)."""
+    """Sizes of one max_pool2d or avg_pool2d on an input (N, C, H, W).
+
+    The last two are avg_pool2d's: what it divides by; a divisor_override of 0 is none.
+    """
 
     N: int
     C: int
@@ -174,6 +182,8 @@ class Pool2dDims(NamedTuple):
     pad_w: int
     dilation_h: int
     dilation_w: int
+    count_include_pad: bool = True
+    divisor_override: int = 0
 
 
 def pool2d_dims(
@@ -184,9 +194,16 @@ def pool2d_dims(
     padding: Size2d,
     dilation: Size2d,
     ceil_mode: bool,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Pool2dDims:
     """Check the arguments of a pooling operation on a batched input and return its sizes."""
     N, C, H, W = input_shape
+    divisor = 0
+    if divisor_override is not None:
+        divisor, _ = pair(operation, "divisor_override", divisor_override, minimum=-_LARGEST)
+        if divisor == 0:
+            raise ShapeError(f"{operation}: divisor_override must not be 0")
     kH, kW = pair(operation, "kernel_size", kernel_size, minimum=1)
     if stride is None or stride == () or stride == []:
         stride = (kH, kW)
@@ -210,7 +227,20 @@ def pool2d_dims(
     return Pool2dDims(
         N, C, H, W, kH, kW, H_out, W_out,
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
+        bool(count_include_pad), divisor,
     )  # fmt: skip
+
+
+def adaptive_window(position: int, size: int, out: int) -> tuple[int, int]:
+    """[start, end) of window `position` of `out` windows that cover `size` cells evenly."""
+    return position * size // out, 1 + ((position + 1) * size - 1) // out
+
+
+def _widest_adaptive_window(size: int, out: int) -> int:
+    """No window of ⌊a·size/out⌋ … ⌈(a + 1)·size/out⌉ is longer."""
+    if out == 0:
+        return 1
+    return size // out if size % out == 0 else size // out + 2
 
 
 class AdaptivePool2dDims(NamedTuple):
@@ -223,11 +253,22 @@ class AdaptivePool2dDims(NamedTuple):
     H_out: int
     W_out: int
 
+    @property
+    def kH(self) -> int:
+        """Rows that hold any window; windows differ in size."""
+        return _widest_adaptive_window(self.H, self.H_out)
+
+    @property
+    def kW(self) -> int:
+        """Columns that hold any window."""
+        return _widest_adaptive_window(self.W, self.W_out)
+
 
 def adaptive_pool2d_dims(
     operation: str,
     input_shape: tuple[int, ...],
     output_size: int | tuple[int | None, int | None] | None,
+    least_channels: int = 1,
 ) -> AdaptivePool2dDims:
     """Check the arguments of adaptive pooling; None in output_size keeps the input's size."""
     N, C, H, W = input_shape
@@ -235,7 +276,19 @@ def adaptive_pool2d_dims(
     if len(wanted) != 2:
         raise ShapeError(f"{operation}: output_size must be an int or a pair, got {output_size!r}")
     filled = (H if wanted[0] is None else wanted[0], W if wanted[1] is None else wanted[1])
-    H_out, W_out = pair(operation, "output_size", filled, minimum=1)
-    if C < 1 or H < 1 or W < 1:
+    H_out, W_out = pair(operation, "output_size", filled)
+    if least_channels > C or H < 1 or W < 1:
         raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
     return AdaptivePool2dDims(N, C, H, W, H_out, W_out)
+
+
+# Matrix products -------------------------------------------------------------------------------
+
+
+class MatmulDims(NamedTuple):
+    """Sizes of a batched product: left (B, M, K), right (B, K, N), output (B, M, N)."""
+
+    B: int
+    M: int
+    K: int
+    N: int

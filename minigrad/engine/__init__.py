@@ -2,6 +2,7 @@
 
 from .backward import backward, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .function import Context, Function, Node
+from .gradcheck import gradcheck
 from .tensor import Tensor
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Tensor",
     "backward",
     "enable_grad",
+    "gradcheck",
     "is_grad_enabled",
     "no_grad",
     "set_grad_enabled",

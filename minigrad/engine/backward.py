@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -117,7 +118,8 @@ def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
             grad = _run_hooks(node.hooks.get(index), grad)
             tensor = node.retained[index]() if index in node.retained else None
             if tensor is not None:
-                tensor.grad = grad if tensor.grad is None else _sum(tensor.grad, grad)
+                # A copy: the gradient itself goes on to the node and may end in a leaf.
+                tensor.grad = grad.clone() if tensor.grad is None else _sum(tensor.grad, grad)
         complete.append(grad)
     return complete
 
@@ -156,8 +158,15 @@ def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
     grad = _run_hooks(leaf._hooks, grad)
     if leaf.grad is not None:
         leaf.grad = _sum(leaf.grad, grad)
+    elif shared or leaf._hooks or _overlaps(grad.data):
+        leaf.grad = grad.clone()  # hooks may have kept, or returned, memory of somebody else
     else:
-        leaf.grad = grad.clone() if shared else grad.detach()
+        leaf.grad = grad.detach()
+
+
+def _overlaps(array: np.ndarray) -> bool:
+    """Whether several elements share one place, as after a broadcast."""
+    return any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
 
 
 # Hooks --------------------------------------------------------------------------------------
@@ -197,6 +206,14 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Re
     if tensor._hooks is None:
         tensor._hooks = {}
     return add_hook(tensor._hooks, hook)
+
+
+def retain_grad(tensor: Tensor) -> None:
+    """Keep the gradient of a computed tensor in its `.grad`, as leaves do. No effect on a leaf."""
+    if not tensor.requires_grad:
+        raise GraphError("retain_grad: the tensor does not require gradients")
+    if tensor.node is not None:
+        tensor.node.retained[tensor.output_index] = weakref.ref(tensor)
 
 
 def _run_hooks(hooks: dict[int, Any] | None, grad: Tensor) -> Tensor:

@@ -146,14 +146,14 @@ class Function:
         node = Node(cls, context, args)
         recorded = []
         for index, output in enumerate(outputs):
+            differentiable = is_floating(output.dtype) and not any(
+                output is t for t in context._non_differentiable
+            )
             if any(output is arg for arg in args):
                 # An input handed through becomes a tensor of its own in the graph.
                 output = output.detach()
             node.outputs.append((output.shape, output.dtype))
             node.device = output.device
-            differentiable = is_floating(output.dtype) and not any(
-                output is t for t in context._non_differentiable
-            )
             if differentiable:
                 output.node, output.output_index = node, index
                 output._requires_grad = True

@@ -23,14 +23,25 @@ class set_grad_enabled:
     """Switch recording on or off: for a `with` block, a decorated function, or from now on."""
 
     def __init__(self, enabled: bool) -> None:
-        self._previous = [_mode.enabled]
+        self._previous = _mode.enabled
         self._enabled = _mode.enabled = bool(enabled)
 
     def __enter__(self) -> None:
         _mode.enabled = self._enabled
 
     def __exit__(self, *_: object) -> None:
-        _mode.enabled = self._previous[-1]
+        _mode.enabled = self._previous
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        _mode.enabled = self._previous  # as a decorator, nothing changes from now on
+        enabled = self._enabled
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with set_grad_enabled(enabled):
+                return function(*args, **kwargs)
+
+        return wrapped
 
 
 class _Switch:
@@ -38,8 +49,11 @@ class _Switch:
 
     _enabled: bool
 
-    def __init__(self) -> None:
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        self = super().__new__(cls)
         self._previous: list[bool] = []
+        # `@no_grad` without parentheses decorates at once.
+        return self if function is None else self(function)
 
     def __enter__(self) -> None:
         self._previous.append(_mode.enabled)

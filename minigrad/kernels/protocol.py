@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..geometry import Conv2dDims
+from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims
 
 Array = np.ndarray
 
@@ -32,12 +32,161 @@ class Elementwise(Protocol):
     def copy_strided(self, out: Array, input: Array) -> None:
         """out[...] = input, converted to out's dtype. Strided, equal shapes."""
 
-    def add_forward(self, out: Array, left: Array, right: Array) -> None: ...
+    def add_forward(self, out: Array, left: Array, right: Array, alpha: float) -> None:
+        """left + alpha · right."""
+
+    def mul_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def div_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def div_backward_right(
+        self, grad_right: Array, grad_output: Array, out: Array, right: Array
+    ) -> None: ...
+
+    def pow_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def pow_backward_left(
+        self, grad_left: Array, grad_output: Array, left: Array, right: Array
+    ) -> None: ...
+
+    def pow_backward_right(
+        self, grad_right: Array, grad_output: Array, left: Array, right: Array
+    ) -> None: ...
+
+    def maximum_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def minimum_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def winner_backward(
+        self, grad_input: Array, grad_output: Array, larger: Array, smaller: Array
+    ) -> None:
+        """grad_output where larger > smaller, half of it at a tie, else 0; whole at NaN."""
+
+    def abs_forward(self, out: Array, input: Array) -> None: ...
+
+    def abs_backward_input(self, grad_input: Array, grad_output: Array, input: Array) -> None: ...
+
+    def sign_forward(self, out: Array, input: Array) -> None: ...
+
+    def exp_forward(self, out: Array, input: Array) -> None: ...
+
+    def log_forward(self, out: Array, input: Array) -> None: ...
+
+    def sqrt_forward(self, out: Array, input: Array) -> None: ...
+
+    def sigmoid_forward(self, out: Array, input: Array) -> None: ...
+
+    def sigmoid_backward_input(
+        self, grad_input: Array, grad_output: Array, out: Array
+    ) -> None: ...
+
+    def tanh_forward(self, out: Array, input: Array) -> None: ...
+
+    def tanh_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None: ...
 
     def relu_forward(self, out: Array, input: Array) -> None: ...
 
     def relu_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None:
         """grad_output where out > 0, else 0."""
+
+    def clamp_forward(self, out: Array, input: Array, low: float, high: float) -> None: ...
+
+    def clamp_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        input: Array,
+        low: float,
+        high: float,
+        open_interval: bool,
+    ) -> None:
+        """grad_output where low <= input <= high, or, if open_interval, low < input < high."""
+
+    def eq_forward(self, out: Array, left: Array, right: Array) -> None:
+        """out is bool here and in the next three."""
+
+    def ne_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def lt_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def le_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def bitwise_and_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def bitwise_or_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def bitwise_xor_forward(self, out: Array, left: Array, right: Array) -> None: ...
+
+    def where_forward(self, out: Array, condition: Array, left: Array, right: Array) -> None: ...
+
+
+class Reduce(Protocol):
+    """reduce.py. Input (outer, R, inner), reduced over R; results (outer, inner); C-ordered.
+
+    `shape` is the input's. Scratch of sums, and the sums themselves, are float64, for integers
+    int64; scratch of argmax and argmin is int64.
+    """
+
+    def sum_forward_workspace(self, shape: tuple[int, int, int]) -> int: ...
+
+    def sum_forward(self, out: Array, input: Array, scratch: Array, scale: float) -> None:
+        """scale · Σ input."""
+
+    def squared_deviation_forward(
+        self, out: Array, input: Array, center: Array, scratch: Array, scale: float
+    ) -> None:
+        """scale · Σ (input − center)². Scratch as for sum_forward."""
+
+    def argmax_forward_workspace(self, shape: tuple[int, int, int]) -> int: ...
+
+    def argmax_forward(self, indices: Array, input: Array, scratch: Array) -> None:
+        """The first position of the largest element, or of NaN if there is one. R >= 1."""
+
+    def argmin_forward_workspace(self, shape: tuple[int, int, int]) -> int: ...
+
+    def argmin_forward(self, indices: Array, input: Array, scratch: Array) -> None: ...
+
+    def take_forward(self, out: Array, input: Array, indices: Array) -> None:
+        """out[o, i] = input[o, indices[o, i], i]."""
+
+    def take_backward_input(
+        self, grad_input: Array, grad_output: Array, indices: Array
+    ) -> None: ...
+
+    def prod_forward(self, out: Array, input: Array) -> None: ...
+
+    def prod_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array
+    ) -> None: ...
+
+    def cumsum_forward(self, out: Array, input: Array, reverse: bool) -> None:
+        """Running sums along R, of the shape of the input; from the end if reverse."""
+
+
+class Matmul(Protocol):
+    """matmul.py. left (B, M, K), right (B, K, N), output (B, M, N), bias (N,), all C-ordered."""
+
+    def matmul_forward(
+        self, out: Array, left: Array, right: Array, bias: Array | None, dims: MatmulDims
+    ) -> None: ...
+
+    def matmul_backward_left_workspace(self, dims: MatmulDims) -> int: ...
+
+    def matmul_backward_left(
+        self, grad_left: Array, grad_output: Array, right: Array, scratch: Array, dims: MatmulDims
+    ) -> None: ...
+
+    def matmul_backward_right_workspace(self, dims: MatmulDims) -> int: ...
+
+    def matmul_backward_right(
+        self, grad_right: Array, grad_output: Array, left: Array, scratch: Array, dims: MatmulDims
+    ) -> None: ...
+
+    def matmul_backward_bias_workspace(self, dims: MatmulDims) -> int: ...
+
+    def matmul_backward_bias(
+        self, grad_bias: Array, grad_output: Array, scratch: Array, dims: MatmulDims
+    ) -> None: ...
 
 
 class Conv(Protocol):
@@ -66,5 +215,411 @@ class Conv(Protocol):
     ) -> None: ...
 
 
-class Backend(Elementwise, Conv, Protocol):
+class Update(Protocol):
+    """update.py. Steps of the optimisers and clipping of gradients, in place. All arrays flat; a
+    parameter's state and gradient are in the parameter's memory order."""
+
+    def sgd_update(
+        self,
+        param: Array,
+        momentum_buffer: Array | None,
+        grad: Array,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+        first: bool,
+    ) -> None:
+        """first: momentum_buffer is uninitialised and becomes the gradient."""
+
+    def adam_update(
+        self,
+        param: Array,
+        exp_avg: Array,
+        exp_avg_sq: Array,
+        max_exp_avg_sq: Array | None,
+        grad: Array,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        bias_correction1: float,
+        bias_correction2: float,
+        decoupled: bool,
+        maximize: bool,
+    ) -> None:
+        """decoupled: weight decay shrinks the parameter (AdamW), else it adds to the gradient."""
+
+    def power_sum_workspace(self, size: int) -> int: ...
+
+    def power_sum(self, out: Array, input: Array, scratch: Array, norm_type: float) -> None:
+        """out[0] = sum of |input|^norm_type, or the maximum for norm_type = inf. out and scratch
+        are float64."""
+
+    def total_norm(self, out: Array, sums: Array, norm_type: float) -> None:
+        """The norm of all arrays from the power_sum of each; sums is float64."""
+
+    def clip_to_norm(self, values: Array, norm: Array, max_norm: float) -> None:
+        """Scale values by max_norm / (norm[0] + 1e-6) if that is below 1."""
+
+    def clip_to_value(self, values: Array, limit: float) -> None: ...
+
+
+class Augment(Protocol):
+    """augment.py. A batch of float32 images from stored uint8 images.
+
+    out (N, H_out, W_out, C); images (M, H, W, C), of which indices (N,) are taken; table (C, 256):
+    what a pixel value becomes; background (C,): what lies outside an image. serial: on the calling
+    thread alone, as a background thread needs it.
+    """
+
+    def augment_crop(
+        self, out: Array, images: Array, indices: Array, offsets: Array, flips: Array,
+        table: Array, background: Array, serial: bool,
+    ) -> None:  # fmt: skip
+        """The window at offsets (N, 2) = (top, left), mirrored where flips (N,) is true."""
+
+    def augment_affine_workspace(self, N: int, H: int, W: int, C: int) -> int:
+        """For N images of H × W × C."""
+
+    def augment_affine(
+        self, out: Array, images: Array, indices: Array, matrices: Array, table: Array,
+        background: Array, scratch: Array, frame_h: int, frame_w: int, serial: bool,
+    ) -> None:  # fmt: skip
+        """The image resized to frame_h × frame_w, sampled bilinearly at (x, y) =
+        matrices (N, 2, 3) float32 · (ow, oh, 1)."""
+
+
+class Indexing(Protocol):
+    """indexing.py. Positions are int64 numbers along the middle axis of a C-ordered (B, J, A)."""
+
+    def accumulate_index(
+        self, positions: Array, bad: Array, index: Array, size: int, step: int
+    ) -> None:
+        """positions += step·index, negative indices wrapped. Flat.
+
+        bad[0]: number of the first index outside [-size, size), or positions.size if all are fine.
+        """
+
+    def gather_positions(self, positions: Array, bad: Array, index: Array, size: int) -> None:
+        """Positions, in a flattened (O, size, I), of what `gather` reads; index (O, M, I)."""
+
+    def mask_positions(self, positions: Array, count: Array, mask: Array) -> None:
+        """Numbers of the true elements of a flat mask, ascending; count[0] of them."""
+
+    def index_forward(self, out: Array, input: Array, positions: Array) -> None:
+        """out (B, M, A) = input[:, positions]."""
+
+    def index_backward_input_workspace(self, J: int, M: int) -> int:
+        """In int64 elements."""
+
+    def index_backward_input(
+        self, grad_input: Array, grad_output: Array, positions: Array, scratch: Array
+    ) -> None:
+        """Sums of the rows of equal position, in a fixed order."""
+
+    def put(self, target: Array, values: Array, positions: Array) -> None:
+        """target[:, positions] = values (B, M, A); of equal positions the last one wins."""
+
+    def triangle_forward(self, out: Array, input: Array, diagonal: int, lower: bool) -> None:
+        """(B, R, C) with zeros above (lower) or below (upper) the diagonal."""
+
+    def arange(self, out: Array, start: float, step: float) -> None: ...
+
+    def linspace(self, out: Array, start: float, end: float) -> None: ...
+
+
+class Random(Protocol):
+    """random.py. All arrays flat; element i follows from (seed, stream, i) by Philox4x32-10."""
+
+    def uniform(self, out: Array, low: float, high: float, seed: int, stream: int) -> None: ...
+
+    def normal(self, out: Array, mean: float, std: float, seed: int, stream: int) -> None: ...
+
+    def randint(self, out: Array, low: int, high: int, seed: int, stream: int) -> None: ...
+
+    def permutation(self, out: Array, seed: int, stream: int) -> None: ...
+
+    def dropout_forward(
+        self, out: Array, mask: Array, input: Array, p: float, seed: int, stream: int
+    ) -> None:
+        """Keep each element with probability 1 − p (mask) and scale it by 1/(1 − p)."""
+
+    def dropout_backward_input(
+        self, grad_input: Array, grad_output: Array, mask: Array, p: float
+    ) -> None: ...
+
+
+class Pool(Protocol):
+    """pool.py. All arrays NHWC. dims says which windows: ordinary or adaptive ones.
+
+    window, like the output in shape, holds the tap kh·kW + kw of each maximum, as uint8, int32 or
+    int64, whichever holds kH·kW.
+    """
+
+    def max_pool2d_forward(
+        self, out: Array, window: Array, input: Array, dims: Pool2dDims | AdaptivePool2dDims
+    ) -> None: ...
+
+    def max_pool2d_indices(
+        self, indices: Array, window: Array, dims: Pool2dDims | AdaptivePool2dDims
+    ) -> None:
+        """Positions h·W + w in the input plane; −1 for a window without cells."""
+
+    def max_pool2d_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        window: Array,
+        dims: Pool2dDims | AdaptivePool2dDims,
+    ) -> None: ...
+
+    def avg_pool2d_forward(
+        self, out: Array, input: Array, dims: Pool2dDims | AdaptivePool2dDims
+    ) -> None: ...
+
+    def avg_pool2d_backward_input(
+        self, grad_input: Array, grad_output: Array, dims: Pool2dDims | AdaptivePool2dDims
+    ) -> None: ...
+
+
+class Softmax(Protocol):
+    """softmax.py. All arrays (rows, C), C-ordered, not empty; softmax along C."""
+
+    def softmax_forward_workspace(self, rows: int, C: int) -> int: ...
+
+    def softmax_forward(self, out: Array, input: Array, scratch: Array) -> None: ...
+
+    def softmax_backward_input(
+        self, grad_input: Array, grad_output: Array, out: Array
+    ) -> None: ...
+
+    def log_softmax_forward_workspace(self, rows: int, C: int) -> int: ...
+
+    def log_softmax_forward(self, out: Array, input: Array, scratch: Array) -> None: ...
+
+    def log_softmax_backward_input(
+        self, grad_input: Array, grad_output: Array, out: Array
+    ) -> None: ...
+
+
+class Norm(Protocol):
+    """norm.py. Activations (rows, C), C-ordered, not empty; weight, bias, invstd, running_mean and
+    running_var (C,). mean is (2, C): the rounded mean, and what rounding took from it."""
+
+    def batch_norm_statistics_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_statistics(
+        self,
+        mean: Array,
+        invstd: Array,
+        running_mean: Array | None,
+        running_var: Array | None,
+        input: Array,
+        momentum: float,
+        eps: float,
+        scratch: Array,
+    ) -> None:
+        """Mean and 1/√(biased variance + eps) of each channel; the running statistics move towards
+        the mean and the unbiased variance by `momentum`. scratch is float64."""
+
+    def batch_norm_running(
+        self, mean: Array, invstd: Array, running_mean: Array, running_var: Array, eps: float
+    ) -> None:
+        """The same from the running statistics, for evaluation."""
+
+    def batch_norm_forward_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_forward(
+        self,
+        out: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        bias: Array | None,
+        scratch: Array,
+    ) -> None: ...
+
+    def batch_norm_backward_affine_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_backward_affine(
+        self,
+        grad_weight: Array,
+        grad_bias: Array,
+        grad_output: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        scratch: Array,
+    ) -> None:
+        """The gradients of weight and bias, also where there are none: the gradient of the input
+        is made of them. scratch is float64."""
+
+    def batch_norm_backward_input_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        grad_weight: Array | None,
+        grad_bias: Array | None,
+        training: bool,
+        scratch: Array,
+    ) -> None:
+        """Without `training`, grad_weight and grad_bias are not read."""
+
+
+class Loss(Protocol):
+    """loss.py. Classification: input (rows, C), C-ordered, not empty; target (rows,) int64, or
+    (rows, C) of class probabilities; weight (C,) or None; losses (rows,). Losses of a difference:
+    all arrays flat.
+
+    grad_output is (rows,) or flat for single losses and (1,) for their total. What a total is
+    divided by is `divisor`: (1,) for classification, where it may depend on the targets, else an
+    int. scratch is float64.
+    """
+
+    def class_targets_workspace(self, rows: int) -> int: ...
+
+    def class_targets(
+        self,
+        first_bad: Array,
+        total_weight: Array,
+        target: Array,
+        weight: Array | None,
+        classes: int,
+        ignore_index: int,
+        scratch: Array,
+    ) -> None:
+        """first_bad[0]: the first position whose target is neither ignored nor in [0, classes), or
+        −1. total_weight[0] = Σ weight[target] over those that are not ignored."""
+
+    def cross_entropy_forward(
+        self,
+        losses: Array,
+        probabilities: Array,
+        input: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+        smoothing: float,
+    ) -> None:
+        """losses[r] = −log softmax(input[r])[target[r]], weighted and smoothed; the softmax itself
+        is kept in probabilities."""
+
+    def cross_entropy_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        divisor: Array,
+        probabilities: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+        smoothing: float,
+    ) -> None: ...
+
+    def soft_cross_entropy_forward(
+        self,
+        losses: Array,
+        log_probabilities: Array,
+        input: Array,
+        target: Array,
+        weight: Array | None,
+        smoothing: float,
+    ) -> None:
+        """losses[r] = −Σ_c weight[c]·target[r, c]·log softmax(input[r])[c], target smoothed."""
+
+    def soft_cross_entropy_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        divisor: Array,
+        log_probabilities: Array,
+        target: Array,
+        weight: Array | None,
+        smoothing: float,
+    ) -> None: ...
+
+    def soft_cross_entropy_backward_target(
+        self,
+        grad_target: Array,
+        grad_output: Array,
+        divisor: Array,
+        log_probabilities: Array,
+        weight: Array | None,
+        smoothing: float,
+    ) -> None: ...
+
+    def nll_loss_forward(
+        self, losses: Array, input: Array, target: Array, weight: Array | None, ignore_index: int
+    ) -> None: ...
+
+    def nll_loss_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        divisor: Array,
+        target: Array,
+        weight: Array | None,
+        ignore_index: int,
+    ) -> None: ...
+
+    def loss_total_workspace(self, size: int) -> int: ...
+
+    def loss_total(self, out: Array, losses: Array, divisor: Array, scratch: Array) -> None:
+        """out[0] = Σ losses / divisor[0]"""
+
+    def mse_loss_forward(self, out: Array, input: Array, target: Array) -> None: ...
+
+    def mse_loss_total(
+        self, out: Array, input: Array, target: Array, divisor: int, scratch: Array
+    ) -> None: ...
+
+    def mse_loss_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, target: Array, divisor: int
+    ) -> None:
+        """Also the gradient of the target, with input and target exchanged; so for the next two."""
+
+    def l1_loss_forward(self, out: Array, input: Array, target: Array) -> None: ...
+
+    def l1_loss_total(
+        self, out: Array, input: Array, target: Array, divisor: int, scratch: Array
+    ) -> None: ...
+
+    def l1_loss_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, target: Array, divisor: int
+    ) -> None: ...
+
+    def smooth_l1_loss_forward(
+        self, out: Array, input: Array, target: Array, beta: float
+    ) -> None: ...
+
+    def smooth_l1_loss_total(
+        self, out: Array, input: Array, target: Array, divisor: int, beta: float, scratch: Array
+    ) -> None: ...
+
+    def smooth_l1_loss_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        input: Array,
+        target: Array,
+        divisor: int,
+        beta: float,
+    ) -> None: ...
+
+
+class Backend(
+    Augment, Elementwise, Matmul, Conv, Update, Indexing, Random, Pool, Softmax, Norm, Loss,
+    Reduce, Protocol,
+):  # fmt: skip
     """Everything that a backend provides."""

@@ -94,6 +94,11 @@ def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
     return contiguous(array.transpose(order), device).reshape(-1)
 
 
+def repeated(array: np.ndarray, size: int) -> np.ndarray:
+    """The one element of `array` as a flat array of stride 0."""
+    return np.ndarray((size,), array.dtype, buffer=array, strides=(0,))
+
+
 def broadcast_shape(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
@@ -122,8 +127,9 @@ def elementwise(
     flats = []
     for t in operands:
         if t.data.size == 1 and size != 1:
-            flats.append(np.ndarray((size,), t.dtype, buffer=t.data, strides=(0,)))
+            flats.append(repeated(t.data, size))
+        elif t.data.size == size:
+            flats.append(flat(t.data.reshape(shape), order, device))
         else:
-            array = t.data if t.shape == shape else np.broadcast_to(t.data, shape)
-            flats.append(flat(array, order, device))
+            flats.append(flat(np.broadcast_to(t.data, shape), order, device))
     return out, out.data.transpose(order).reshape(-1), flats

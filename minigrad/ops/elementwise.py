@@ -1,29 +1,130 @@
-"""Elementwise operations: one value in, one value out, with broadcasting."""
+"""Elementwise functions of one value.
+
+Arithmetic is in arithmetic.py, comparisons and logic in compare.py, copies in cast.py, updates in
+place in inplace.py.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import kernels
-from ..dtypes import floating_dtype, same_dtype
+from ..dtypes import floating_dtype, is_floating
 from ..engine import Function, Tensor
-from ._operands import elementwise, empty_like
+from ..errors import ShapeError
+from ._operands import elementwise
+from ._promotion import as_floating, check_fits, common_dtype
+from .arithmetic import product, quotient, refuse_bool, scaled
+from .cast import to
 
 
-class Add(Function):
+class Abs(Function):
+    """y = |x|: dx = grad·sign(x), 0 at 0."""
+
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.shapes = left.shape, right.shape
-        out, out_flat, (left_flat, right_flat) = elementwise("add", left, right)
-        kernels.get(out.device).add_forward(out_flat, left_flat, right_flat)
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        ctx.save_for_backward(input)
+        out, out_flat, (input_flat,) = elementwise("abs", input)
+        kernels.get(out.device).abs_forward(out_flat, input_flat)
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return grad_output, grad_output
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (input,) = ctx.saved_tensors
+        grad_input, grad_flat, (input_flat, upstream) = elementwise("abs", input, grad_output)
+        kernels.get(input.device).abs_backward_input(grad_flat, upstream, input_flat)
+        return grad_input
+
+
+class Exp(Function):
+    """y = e^x: dx = grad·y."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out, out_flat, (input_flat,) = elementwise("exp", input)
+        kernels.get(out.device).exp_forward(out_flat, input_flat)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        return product(out, grad_output)
+
+
+class Log(Function):
+    """y = ln x: dx = grad/x."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        ctx.save_for_backward(input)
+        out, out_flat, (input_flat,) = elementwise("log", input)
+        kernels.get(out.device).log_forward(out_flat, input_flat)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (input,) = ctx.saved_tensors
+        return quotient(grad_output, input)
+
+
+class Sqrt(Function):
+    """y = √x: dx = grad/(2y)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out, out_flat, (input_flat,) = elementwise("sqrt", input)
+        kernels.get(out.device).sqrt_forward(out_flat, input_flat)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        return quotient(grad_output, scaled(out, 2))
+
+
+class Sigmoid(Function):
+    """y = 1/(1 + e^−x): dx = grad·y·(1 − y)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out, out_flat, (input_flat,) = elementwise("sigmoid", input)
+        kernels.get(out.device).sigmoid_forward(out_flat, input_flat)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        grad_input, grad_flat, (out_flat, upstream) = elementwise("sigmoid", out, grad_output)
+        kernels.get(out.device).sigmoid_backward_input(grad_flat, upstream, out_flat)
+        return grad_input
+
+
+class Tanh(Function):
+    """y = tanh x: dx = grad·(1 − y²)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out, out_flat, (input_flat,) = elementwise("tanh", input)
+        kernels.get(out.device).tanh_forward(out_flat, input_flat)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        grad_input, grad_flat, (out_flat, upstream) = elementwise("tanh", out, grad_output)
+        kernels.get(out.device).tanh_backward_input(grad_flat, upstream, out_flat)
+        return grad_input
 
 
 class ReLU(Function):
+    """y = max(x, 0): dx = grad where y > 0, else 0."""
+
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("relu", input)
@@ -39,10 +140,57 @@ class ReLU(Function):
         return grad_input
 
 
-def add(left: Tensor, right: Tensor) -> Tensor:
-    """left + right, with broadcasting."""
-    same_dtype("add", left=left.dtype, right=right.dtype)
-    return Add.apply(left, right)
+class Clamp(Function):
+    """y = min(max(x, low), high): dx = grad inside the bounds, 0 outside.
+
+    At a bound itself torch gives 0 if there are two bounds and grad if there is one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, low: float, high: float, two: bool) -> Tensor:
+        ctx.save_for_backward(input)
+        ctx.bounds = low, high, two
+        out, out_flat, (input_flat,) = elementwise("clamp", input)
+        kernels.get(out.device).clamp_forward(out_flat, input_flat, low, high)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (input,) = ctx.saved_tensors
+        grad_input, grad_flat, (input_flat, upstream) = elementwise("clamp", input, grad_output)
+        backend = kernels.get(input.device)
+        backend.clamp_backward_input(grad_flat, upstream, input_flat, *ctx.bounds)
+        return grad_input, None, None, None
+
+
+def abs(input: Tensor) -> Tensor:
+    """|input|. The derivative at 0 is 0."""
+    return Abs.apply(input)
+
+
+def exp(input: Tensor) -> Tensor:
+    """e^input."""
+    return Exp.apply(as_floating(input))
+
+
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm: −∞ at 0, NaN below."""
+    return Log.apply(as_floating(input))
+
+
+def sqrt(input: Tensor) -> Tensor:
+    """The square root: NaN below 0."""
+    return Sqrt.apply(as_floating(input))
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + e^−input), without overflow or loss of digits at either end."""
+    return Sigmoid.apply(as_floating(input))
+
+
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return Tanh.apply(as_floating(input))
 
 
 def relu(input: Tensor) -> Tensor:
@@ -51,18 +199,49 @@ def relu(input: Tensor) -> Tensor:
     return ReLU.apply(input)
 
 
-class Clone(Function):
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
+
+    The derivative is 1 inside and 0 outside; at a bound it is 0 if both are given, else 1.
+    """
+    input, low, high = clamp_bounds("clamp", input, min, max)
+    return Clamp.apply(input, low, high, min is not None and max is not None)
+
+
+def clamp_bounds(
+    operation: str, input: Tensor, min: float | None, max: float | None
+) -> tuple[Tensor, float, float]:
+    """The input in the common dtype, and two bounds; a missing one is the dtype's extreme."""
+    if min is None and max is None:
+        raise ShapeError(f"{operation}: at least one of min and max must be given")
+    for name, bound in (("min", min), ("max", max)):
+        if not (bound is None or isinstance(bound, (int, float))):
+            raise TypeError(f"{operation}: {name} must be a number, got {type(bound).__name__}")
+    refuse_bool(operation, input.dtype)
+    input = to(input, common_dtype(input.dtype, min, max))
+    floating = is_floating(input.dtype)
+    lowest = -np.inf if floating else int(np.iinfo(input.dtype).min)
+    highest = np.inf if floating else int(np.iinfo(input.dtype).max)
+    low, high = lowest if min is None else min, highest if max is None else max
+    check_fits(operation, low, input.dtype)
+    check_fits(operation, high, input.dtype)
+    return input, low, high
+
+
+class Sign(Function):
+    """y = sign(x): constant wherever it has a derivative."""
+
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
-        out = empty_like(input)
-        kernels.get(input.device).copy_strided(out.data, input.data)
+        out, out_flat, (input_flat,) = elementwise("sign", input)
+        kernels.get(out.device).sign_forward(out_flat, input_flat)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        return grad_output
+        return scaled(grad_output, 0)
 
 
-def clone(input: Tensor) -> Tensor:
-    """A copy in fresh memory; gradients flow through it."""
-    return Clone.apply(input)
+def sign(input: Tensor) -> Tensor:
+    """1, −1 or 0; 0 for NaN. The gradient is 0 everywhere."""
+    return Sign.apply(input)

@@ -5,17 +5,208 @@ A method is the public function of the same name, with the tensor as first argum
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ..engine import Tensor
-from ..engine.backward import register_hook
-from . import elementwise
+from ..engine.backward import register_hook, retain_grad
+from . import (
+    access,
+    arithmetic,
+    cast,
+    compare,
+    elementwise,
+    indexing,
+    inplace,
+    printing,
+    reduce,
+    shape,
+    softmax,
+)
+from ._promotion import OPERAND_TYPES
+
+
+def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+    """tensor ∘ other; Python looks further if `other` is nothing that an operation takes."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        return function(self, other) if isinstance(other, OPERAND_TYPES) else NotImplemented
+
+    return method
+
+
+def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+    """other ∘ tensor, where `other` is no Tensor."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        return function(other, self) if isinstance(other, OPERAND_TYPES) else NotImplemented
+
+    return method
 
 
 def attach() -> None:
     methods = {
-        "__add__": elementwise.add,
-        "clone": elementwise.clone,
+        # Operators
+        "__add__": _operator(arithmetic.add),
+        "__radd__": _reflected(arithmetic.add),
+        "__sub__": _operator(arithmetic.sub),
+        "__rsub__": _reflected(arithmetic.sub),
+        "__mul__": _operator(arithmetic.mul),
+        "__rmul__": _reflected(arithmetic.mul),
+        "__truediv__": _operator(arithmetic.div),
+        "__rtruediv__": _reflected(arithmetic.div),
+        "__pow__": _operator(arithmetic.pow),
+        "__rpow__": _reflected(arithmetic.pow),
+        "__neg__": arithmetic.neg,
+        "__pos__": lambda self: self,
+        "__abs__": elementwise.abs,
+        "__eq__": _operator(compare.eq),
+        "__ne__": _operator(compare.ne),
+        "__lt__": _operator(compare.lt),
+        "__le__": _operator(compare.le),
+        "__gt__": _operator(compare.gt),
+        "__ge__": _operator(compare.ge),
+        # Elementwise equality says nothing of identity, and that is what sets and dicts go by.
+        "__hash__": object.__hash__,
+        "__and__": _operator(compare.bitwise_and),
+        "__rand__": _reflected(compare.bitwise_and),
+        "__or__": _operator(compare.bitwise_or),
+        "__ror__": _reflected(compare.bitwise_or),
+        "__xor__": _operator(compare.bitwise_xor),
+        "__rxor__": _reflected(compare.bitwise_xor),
+        "__invert__": compare.bitwise_not,
+        "__iadd__": _operator(inplace.add_),
+        "__isub__": _operator(inplace.sub_),
+        "__imul__": _operator(inplace.mul_),
+        "__itruediv__": _operator(inplace.div_),
+        # Arithmetic
+        "add": arithmetic.add,
+        "sub": arithmetic.sub,
+        "mul": arithmetic.mul,
+        "div": arithmetic.div,
+        "pow": arithmetic.pow,
+        "maximum": arithmetic.maximum,
+        "minimum": arithmetic.minimum,
+        "neg": arithmetic.neg,
+        "square": arithmetic.square,
+        "reciprocal": arithmetic.reciprocal,
+        # Functions of one value
+        "abs": elementwise.abs,
+        "exp": elementwise.exp,
+        "log": elementwise.log,
+        "sqrt": elementwise.sqrt,
+        "sigmoid": elementwise.sigmoid,
+        "tanh": elementwise.tanh,
         "relu": elementwise.relu,
+        "clamp": elementwise.clamp,
+        "sign": elementwise.sign,
+        # Comparisons, logic, selection
+        "eq": compare.eq,
+        "ne": compare.ne,
+        "lt": compare.lt,
+        "le": compare.le,
+        "gt": compare.gt,
+        "ge": compare.ge,
+        "isnan": compare.isnan,
+        "isinf": compare.isinf,
+        "isfinite": compare.isfinite,
+        "bitwise_and": compare.bitwise_and,
+        "bitwise_or": compare.bitwise_or,
+        "bitwise_xor": compare.bitwise_xor,
+        "bitwise_not": compare.bitwise_not,
+        "logical_and": compare.logical_and,
+        "logical_or": compare.logical_or,
+        "logical_xor": compare.logical_xor,
+        "logical_not": compare.logical_not,
+        "where": lambda self, condition, other: compare.where(condition, self, other),
+        # In place
+        "add_": inplace.add_,
+        "sub_": inplace.sub_,
+        "mul_": inplace.mul_,
+        "div_": inplace.div_,
+        "clamp_": inplace.clamp_,
+        "copy_": inplace.copy_,
+        "fill_": inplace.fill_,
+        "zero_": inplace.zero_,
+        # Copies and conversions
+        "to": cast.to,
+        "float": cast.float,
+        "double": cast.double,
+        "long": cast.long,
+        "byte": cast.byte,
+        "bool": cast.bool,
+        "type_as": cast.type_as,
+        "clone": cast.clone,
+        "contiguous": cast.contiguous,
+        "is_contiguous": cast.is_contiguous,
+        # Reductions
+        "sum": reduce.sum,
+        "mean": reduce.mean,
+        "var": reduce.var,
+        "std": reduce.std,
+        "amax": reduce.amax,
+        "amin": reduce.amin,
+        "max": reduce.max,
+        "min": reduce.min,
+        "argmax": reduce.argmax,
+        "argmin": reduce.argmin,
+        "all": reduce.all,
+        "any": reduce.any,
+        "prod": reduce.prod,
+        "cumsum": reduce.cumsum,
+        "logsumexp": reduce.logsumexp,
+        "softmax": softmax.softmax,
+        "log_softmax": softmax.log_softmax,
+        # Shape
+        "reshape": shape.reshape,
+        "view": shape.view,
+        "flatten": shape.flatten,
+        "unflatten": shape.unflatten,
+        "squeeze": shape.squeeze,
+        "unsqueeze": shape.unsqueeze,
+        "permute": shape.permute,
+        "transpose": shape.transpose,
+        "T": property(shape.reversed_axes),
+        "mT": property(shape.matrix_transpose),
+        "expand": shape.expand,
+        "expand_as": shape.expand_as,
+        "broadcast_to": shape.broadcast_to,
+        "split": shape.split,
+        "chunk": shape.chunk,
+        "unbind": shape.unbind,
+        # Indexing
+        "__getitem__": indexing.get_item,
+        "__setitem__": indexing.set_item,
+        "select": indexing.select,
+        "narrow": indexing.narrow,
+        "index_select": indexing.index_select,
+        "gather": indexing.gather,
+        "masked_fill": indexing.masked_fill,
+        "tril": indexing.tril,
+        "triu": indexing.triu,
+        # Facts and values
+        "__len__": access.length,
+        "__iter__": access.iterate,
+        "__contains__": access.contains,
+        "__bool__": access.to_bool,
+        "__float__": access.to_float,
+        "__int__": access.to_int,
+        "__index__": access.to_index,
+        "__array__": access.to_array,
+        "__repr__": printing.to_text,
+        "__deepcopy__": access.deepcopy,
+        "size": access.size,
+        "stride": access.stride,
+        "dim": access.dim,
+        "numel": access.numel,
+        "element_size": access.element_size,
+        "item": access.item,
+        "tolist": access.tolist,
+        "numpy": access.numpy,
+        # Graph
+        "requires_grad_": access.requires_grad_,
         "register_hook": register_hook,
+        "retain_grad": retain_grad,
     }
     for name, function in methods.items():
         setattr(Tensor, name, function)

@@ -1,17 +1,464 @@
-"""Operations that rearrange elements without computing on them."""
+"""Operations that rearrange elements without computing on them.
+
+Results are views of the input's memory wherever strides can express them, and then share its
+version counter. Only `reshape`, `flatten` and `unflatten` may have to copy, and `cat` and `stack`
+always do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from ..engine import Tensor
-from ..errors import ShapeError
+import numpy as np
+
+from .. import kernels
+from ..device import same_device
+from ..dtypes import same_dtype
+from ..engine import Function, Tensor
+from ..errors import DTypeError, ShapeError
+from ._operands import Order, empty_array, memory_order
+from ._reduction import axis_of, unbroadcast
+
+Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 
-def unbatched(operation: str, input: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def view_of(tensor: Tensor, array: np.ndarray) -> Tensor:
+    """A tensor on a view of another's memory, with the same version counter."""
+    return Tensor(array, tensor.device, version=tensor._version)
+
+
+def sizes_of(operation: str, sizes: Sequence[Any]) -> tuple[int, ...]:
+    """Ints given one by one or as one sequence: `f(2, 3)`, `f((2, 3))`, `f([2, 3])`."""
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = sizes[0]
+    try:
+        return tuple(size.__index__() for size in sizes)
+    except (AttributeError, TypeError):
+        raise DTypeError(f"{operation}: sizes must be ints, got {tuple(sizes)!r}") from None
+
+
+# Reshape ------------------------------------------------------------------------------------
+
+
+def can_view(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether strides can express `array.reshape(shape)`, for a shape of the same size.
+
+    Axes that merge, or of which one is split, must follow one another in memory.
+    """
+    if array.flags.c_contiguous or array.size == 0:
+        return True
+    old = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
+    new = [n for n in shape if n != 1]
+    i = j = 0
+    while i < len(old):
+        first, old_size, new_size = i, old[i][0], new[j]
+        while old_size != new_size:
+            if old_size < new_size:
+                i += 1
+                old_size *= old[i][0]
+            else:
+                j += 1
+                new_size *= new[j]
+        if any(old[k][1] != old[k + 1][0] * old[k + 1][1] for k in range(first, i)):
+            return False
+        i, j = i + 1, j + 1
+    return True
+
+
+def _reshaped(tensor: Tensor, shape: tuple[int, ...], order: Order | None = None) -> Tensor:
+    """Elements in logical order under another shape: a view, or else a copy laid out in `order`."""
+    data = tensor.data
+    if can_view(data, shape):
+        return view_of(tensor, data.reshape(shape))
+    out = empty_array(shape, data.dtype, order)
+    backend = kernels.get(tensor.device)
+    # Either side may be the one whose memory the other's shape can be laid over.
+    if can_view(out, data.shape):
+        backend.copy_strided(out.reshape(data.shape), data)
+    else:
+        between = empty_array(data.shape, data.dtype)
+        backend.copy_strided(between, data)
+        backend.copy_strided(out, between.reshape(shape))
+    return Tensor(out, tensor.device)
+
+
+class Reshape(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.shape = input.shape
+        ctx.order = None if can_view(input.data, shape) else memory_order(input.data)
+        return _reshaped(input, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # Where forward copied channels-last memory to C order, the gradient is copied back, so
+        # that what lies before meets its own memory order again.
+        if ctx.order is not None:
+            return _laid_out(grad_output, ctx.shape, ctx.order), None
+        return _reshaped(grad_output, ctx.shape), None
+
+
+def _laid_out(grad: Tensor, shape: tuple[int, ...], order: Order) -> Tensor:
+    """`grad` under another shape, in memory order `order`."""
+    reshaped = _reshaped(grad, shape)
+    if reshaped.data.transpose(order).flags.c_contiguous:
+        return reshaped
+    out = empty_array(shape, grad.dtype, order)
+    kernels.get(grad.device).copy_strided(out, reshaped.data)
+    return Tensor(out, grad.device)
+
+
+def _inferred(operation: str, size: int, shape: tuple[int, ...], source: object) -> tuple[int, ...]:
+    """`shape` with its −1 replaced, checked to hold `size` elements."""
+    if shape.count(-1) > 1:
+        raise ShapeError(f"{operation}: only one size can be inferred, got {shape}")
+    known = math.prod(n for n in shape if n != -1)
+    fits = all(n >= -1 for n in shape)
+    if -1 in shape:
+        if known == 0 and size == 0 and fits:
+            raise ShapeError(
+                f"{operation}: the size −1 in {shape} can be anything for a tensor of 0 elements"
+            )
+        fits = fits and known > 0 and size % known == 0
+        shape = tuple(size // known if n == -1 else n for n in shape) if fits else shape
+    elif known != size:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{operation}: shape {shape} is invalid for {source} ({size} elements)")
+    return shape
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The elements in their logical (row-major) order under another shape; one size may be −1.
+
+    A view where strides permit, else a copy. A channels-last (N, C, H, W) tensor flattens in torch's
+    order, channel by channel, and so is copied unless C = 1 or H = W = 1.
+    Raises ShapeError if the number of elements differs.
+    """
+    wanted = sizes_of("reshape", shape)
+    wanted = _inferred("reshape", input.data.size, wanted, f"a tensor of shape {input.shape}")
+    return Reshape.apply(input, wanted)
+
+
+def view(input: Tensor, *shape: Any) -> Tensor:
+    """As `reshape`. Where torch would refuse because strides do not permit a view, it copies."""
+    return reshape(input, *shape)
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one."""
+    first = axis_of("flatten", start_dim, input.ndim)
+    last = axis_of("flatten", end_dim, input.ndim)
+    if first > last:
+        raise ShapeError(
+            f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} for "
+            f"shape {input.shape}"
+        )
+    merged = math.prod(input.shape[first : last + 1])
+    return Reshape.apply(input, (*input.shape[:first], merged, *input.shape[last + 1 :]))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Split axis dim into axes of the given sizes, one of which may be −1."""
+    axis = _real_axis("unflatten", dim, input)
+    wanted = sizes_of("unflatten", (tuple(sizes),))
+    if not wanted:
+        raise ShapeError("unflatten: sizes must not be empty")
+    split = _inferred("unflatten", input.shape[axis], wanted, f"axis {axis} of {input.shape}")
+    return Reshape.apply(input, (*input.shape[:axis], *split, *input.shape[axis + 1 :]))
+
+
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Drop axes of size 1: all of them, or those that dim names (others stay)."""
+    if dim is None:
+        dropped = set(range(input.ndim))
+    else:
+        dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+        dropped = {axis_of("squeeze", axis, input.ndim) for axis in dims}
+    shape = tuple(n for axis, n in enumerate(input.shape) if n != 1 or axis not in dropped)
+    return Reshape.apply(input, shape)
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """Insert an axis of size 1 before axis dim; −1 appends one."""
+    axis = axis_of("unsqueeze", dim, input.ndim + 1)
+    return Reshape.apply(input, (*input.shape[:axis], 1, *input.shape[axis:]))
+
+
+def unbatched(operation: str, input: Tensor) -> tuple[Tensor, Callable[[Result], Result]]:
     """Give a (C, H, W) input a batch of one; the second value takes it off the result again."""
     if input.ndim == 4:
-        return input, lambda out: out
+        return input, lambda result: result
+    if input.ndim == 3:
+        return unsqueeze(input, 0), _without_batch
     raise ShapeError(
         f"{operation}: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}"
     )
+
+
+def _without_batch(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(squeeze(tensor, 0) for tensor in result)
+    return squeeze(result, 0)
+
+
+# Permute ------------------------------------------------------------------------------------
+
+
+def _real_axis(operation: str, dim: int, input: Tensor) -> int:
+    """An axis that exists: a zero-dimensional tensor has none."""
+    axis = axis_of(operation, dim, input.ndim)
+    if input.ndim == 0:
+        raise ShapeError(f"{operation}: the tensor must have at least one dimension")
+    return axis
+
+
+class Permute(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
+        ctx.axes = axes
+        return view_of(input, input.data.transpose(axes))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        inverse = sorted(range(len(ctx.axes)), key=ctx.axes.__getitem__)
+        return view_of(grad_output, grad_output.data.transpose(inverse)), None
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """Axis k of the result is axis dims[k] of the input: permute(x, (2, 0, 1))."""
+    wanted = sizes_of("permute", dims)
+    axes = tuple(axis_of("permute", dim, input.ndim) for dim in wanted)
+    if sorted(axes) != list(range(input.ndim)):
+        raise ShapeError(
+            f"permute: dims must name every axis of shape {input.shape} once, got {wanted}"
+        )
+    return Permute.apply(input, axes)
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Exchange two axes."""
+    axes = list(range(input.ndim))
+    first, second = (axis_of("transpose", dim, input.ndim) for dim in (dim0, dim1))
+    if input.ndim:
+        axes[first], axes[second] = axes[second], axes[first]
+    return Permute.apply(input, tuple(axes))
+
+
+def reversed_axes(input: Tensor) -> Tensor:
+    """`x.T`: the axes in reverse order."""
+    return Permute.apply(input, tuple(range(input.ndim))[::-1])
+
+
+def matrix_transpose(input: Tensor) -> Tensor:
+    """`x.mT`: the last two axes exchanged."""
+    if input.ndim < 2:
+        raise ShapeError(f"mT: the tensor must have at least 2 dimensions, got {input.shape}")
+    return transpose(input, -2, -1)
+
+
+# Expand -------------------------------------------------------------------------------------
+
+
+class Expand(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
+        ctx.shape = input.shape
+        if input.data.size == math.prod(shape):
+            return view_of(input, input.data.reshape(shape))
+        # NumPy makes the result read-only: its elements share memory.
+        return view_of(input, np.broadcast_to(input.data, shape))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return unbroadcast(grad_output, ctx.shape), None
+
+
+def expand(input: Tensor, *sizes: Any) -> Tensor:
+    """Repeat axes of size 1 without copying, and add axes in front; −1 keeps a size.
+
+    The elements of the result share memory: clone it before changing it in place.
+    """
+    wanted = sizes_of("expand", sizes)
+    added = len(wanted) - input.ndim
+    if added < 0:
+        raise ShapeError(
+            f"expand: sizes {wanted} are fewer than the {input.ndim} axes of shape {input.shape}"
+        )
+    shape = []
+    for axis, size in enumerate(wanted):
+        old = input.shape[axis - added] if axis >= added else None
+        if size == -1 and old is not None:
+            size = old
+        if size < 0 or old not in (None, 1, size):
+            raise ShapeError(
+                f"expand: axis {axis} of sizes {wanted} does not fit the tensor of shape "
+                f"{input.shape}; only axes of size 1 repeat"
+            )
+        shape.append(size)
+    return Expand.apply(input, tuple(shape))
+
+
+def expand_as(input: Tensor, other: Tensor) -> Tensor:
+    """Expanded to the shape of `other`."""
+    return expand(input, other.shape)
+
+
+def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
+    """Expanded to `shape`; the same as `expand`."""
+    return expand(input, shape)
+
+
+# Join ---------------------------------------------------------------------------------------
+
+
+def _slab(ndim: int, axis: int, start: int, length: int) -> tuple[slice, ...]:
+    """The index of `length` positions of one axis."""
+    return tuple(
+        slice(start, start + length) if a == axis else slice(None) for a in range(ndim)
+    )
+
+
+class Cat(Function):
+    @staticmethod
+    def forward(ctx: Any, axis: int, *tensors: Tensor) -> Tensor:
+        ctx.axis, ctx.lengths = axis, [t.shape[axis] for t in tensors]
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(ctx.lengths)
+        order = next((o for t in tensors if (o := memory_order(t.data)) is not None), None)
+        out = Tensor(empty_array(tuple(shape), tensors[0].dtype, order), tensors[0].device)
+        start = 0
+        for tensor, length in zip(tensors, ctx.lengths, strict=True):
+            part = out.data[_slab(out.ndim, axis, start, length)]
+            kernels.get(out.device).copy_strided(part, tensor.data)
+            start += length
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grads, start = [], 0
+        for length in ctx.lengths:
+            index = _slab(grad_output.ndim, ctx.axis, start, length)
+            grads.append(view_of(grad_output, grad_output.data[index]))
+            start += length
+        return None, *grads
+
+
+def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    items = list(tensors)
+    if not items or not all(isinstance(item, Tensor) for item in items):
+        kinds = [type(item).__name__ for item in items]
+        raise ShapeError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
+    same_dtype(operation, **{f"tensor {i}": t.dtype for i, t in enumerate(items)})
+    same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
+    return items
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors along an existing axis; all other sizes must be equal.
+
+    Tensors of shape (0,) are skipped, as in torch.
+    """
+    items = _tensors("cat", tensors)
+    items = [t for t in items if t.shape != (0,)] or items[:1]
+    axis = _real_axis("cat", dim, items[0])
+    for i, t in enumerate(items):
+        same = t.ndim == items[0].ndim and all(
+            a == axis or n == m
+            for a, (n, m) in enumerate(zip(t.shape, items[0].shape, strict=True))
+        )
+        if not same:
+            raise ShapeError(
+                f"cat: shapes must be equal except along axis {axis}, got {items[0].shape} and "
+                f"{t.shape} (tensor {i})"
+            )
+    return Cat.apply(axis, *items)
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis."""
+    items = _tensors("stack", tensors)
+    axis = axis_of("stack", dim, items[0].ndim + 1)
+    for i, t in enumerate(items):
+        if t.shape != items[0].shape:
+            raise ShapeError(
+                f"stack: shapes must be equal, got {items[0].shape} and {t.shape} (tensor {i})"
+            )
+    return Cat.apply(axis, *(unsqueeze(t, axis) for t in items))
+
+
+# Split --------------------------------------------------------------------------------------
+
+
+class Split(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int, lengths: tuple[int, ...]) -> Any:
+        ctx.axis = axis
+        return tuple(
+            view_of(input, input.data[_slab(input.ndim, axis, end - length, length)])
+            for length, end in zip(lengths, itertools.accumulate(lengths), strict=True)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        # The parts cover the input once: their gradients, joined, are its gradient.
+        return Cat.apply(ctx.axis, *grad_outputs), None, None
+
+
+def split(
+    tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Views of consecutive parts along an axis: of one size (the last may be smaller), or of each
+    given size."""
+    axis = _real_axis("split", dim, tensor)
+    total = tensor.shape[axis]
+    if isinstance(split_size_or_sections, (tuple, list)):
+        lengths = sizes_of("split", (split_size_or_sections,))
+        if any(n < 0 for n in lengths) or sum(lengths) != total or not lengths:
+            raise ShapeError(
+                f"split: sizes must be at least 0 and add up to {total}, the size of axis {axis} "
+                f"of {tensor.shape}, got {lengths}"
+            )
+    else:
+        (size,) = sizes_of("split", (split_size_or_sections,))
+        if size < 0 or (size == 0 and total > 0):
+            raise ShapeError(f"split: the size of a part must be positive, got {size}")
+        count = max(1, -(-total // size)) if size else 1
+        lengths = tuple(min(size, total - i * size) for i in range(count))
+    return Split.apply(tensor, axis, lengths)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size along an axis, the last possibly smaller."""
+    axis = _real_axis("chunk", dim, input)
+    (count,) = sizes_of("chunk", (chunks,))
+    if count < 1:
+        raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
+    total = input.shape[axis]
+    if total == 0:
+        return Split.apply(input, axis, (0,) * count)
+    return split(input, -(-total // count), axis)
+
+
+class Unbind(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int) -> Any:
+        ctx.axis = axis
+        before = (slice(None),) * axis
+        return tuple(
+            view_of(input, input.data[(*before, i, ...)]) for i in range(input.shape[axis])
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        kept = [view_of(grad, np.expand_dims(grad.data, ctx.axis)) for grad in grad_outputs]
+        return Cat.apply(ctx.axis, *kept), None
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of every position of an axis, without that axis."""
+    axis = _real_axis("unbind", dim, input)
+    return Unbind.apply(input, axis) if input.shape[axis] else ()

@@ -27,13 +27,18 @@ class Case:
 
 @dataclass(frozen=True)
 class ErrorCase:
-    """A call that must fail before any work, with this error and a message that matches."""
+    """A call that must fail before any work, with this error and a message that matches.
+
+    NumPy arrays become tensors of their own dtype.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     error: type[Exception]
     match: str
     """A regular expression; it should name the operation and the offending values."""
+    torch_raises: bool = True
+    """False where minigrad is stricter on purpose: mixed dtypes, unchecked indices."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,16 @@ class OpSpec:
         place of the result's largest magnitude, where torch's own float32 result is closer.
     differentiable: whether gradients are compared and checked.
     gradcheck: whether numerical differentiation is meaningful (not at kinks or ties).
-    exact: results must equal torch's bit for bit (comparisons, indices, pooling maxima).
+    exact: results must equal torch's bit for bit (comparisons, indices, pooling maxima); gradients
+        are compared by float32_ulps all the same.
+    gradcheck_cases: cases for numerical differentiation, if those of `cases` have kinks or ties
+        (see strategies.distinct).
+    view: the result may share memory with an input.
+    mutates: positions or keywords of arrays that the call updates in place; their values after the
+        call are compared with torch's.
+    accepts_integers: integer tensors work where the cases have floating ones, with torch's values;
+        otherwise they must raise DTypeError.
+    accepts_mixed_dtypes: float32 and float64 may be mixed; otherwise that must raise DTypeError.
     """
 
     name: str
@@ -62,3 +76,8 @@ class OpSpec:
     differentiable: bool = True
     gradcheck: bool = True
     exact: bool = False
+    gradcheck_cases: SearchStrategy[Case] | None = None
+    view: bool = False
+    mutates: frozenset[int | str] = frozenset()
+    accepts_integers: bool = False
+    accepts_mixed_dtypes: bool = False

@@ -27,7 +27,8 @@ FASTMATH = {"contract", "reassoc"}
 def _source_digest() -> str:
     package = Path(__file__).resolve().parents[2]
     sources = [package / "geometry.py", *sorted(Path(__file__).parent.glob("_*.py"))]
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    width = os.environ.get("MINIGRAD_VECTOR_BITS", "")
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {width}".encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -70,3 +71,11 @@ def serial_kernel(function: Callable[..., Any]) -> Any:
 def helper(function: Callable[..., Any]) -> Any:
     """A function that kernels call; it is compiled into each of them."""
     return _jit(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A helper whose machine code is copied into the loops that call it.
+
+    For bodies of a few instructions: an array argument is some fifteen words on the stack.
+    """
+    return _jit(function, forceinline=True)

@@ -11,14 +11,22 @@ channels inside the array.
 
 from __future__ import annotations
 
+import os
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_features = llvm.get_host_cpu_features()
-VECTOR_BITS = 512 if _features.get("avx512f") else 256 if _features.get("avx2") else 128
+
+def _host_vector_bits() -> int:
+    features = llvm.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+# MINIGRAD_VECTOR_BITS tries the code for a narrower machine on a wider one.
+VECTOR_BITS = int(os.environ.get("MINIGRAD_VECTOR_BITS") or _host_vector_bits())
 VECTOR_BYTES = VECTOR_BITS // 8
 # Accumulators fill the register file (32 vectors with AVX-512 and NEON, 16 with AVX2) and leave
 # room for one vector of weights each and a broadcast.

@@ -336,7 +336,7 @@ def _weight_plan(dims: Conv2dDims) -> _WeightPlan:
         ]
     # A chunk sums at least 1024 pixels, so that adding up the partial sums costs little.
     chunks = max(1, min(16, d.N, d.N * pixels // 1024))
-    row_blocks = len(taps) * -(-len(row_offsets) // PIXELS)
+    row_blocks = len(taps) * -(-len(row_offsets) // PIXELS) or 1
     block = max(1, 8192 // (d.C_in + min(d.C_out, 2 * VECTOR_BYTES // 4)))
     return _WeightPlan(
         np.array(taps, dtype=np.int64),
@@ -364,10 +364,10 @@ def conv2d_backward_weight_workspace(dims) -> int:
 def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     # dW[kh, kw, k, c] = Σ_{n, oh, ow} X[n, oh·s − p + kh·d, ow·s − p + kw·d, k]
     #                                    · grad[n, oh, ow, c]
-    plan = _weight_plan(dims)
-    if dims.N == 0:
+    if dims.N == 0 or grad_weight.size == 0:
         grad_weight[...] = 0
         return
+    plan = _weight_plan(dims)
     partial_size = plan.chunks * grad_weight.size
     shape = (plan.chunks, len(plan.taps), len(plan.row_offsets), dims.C_out)
     partial = (scratch[:partial_size] if plan.chunks > 1 else grad_weight).reshape(shape)

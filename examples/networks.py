@@ -1,0 +1,36 @@
+"""The networks that the examples and benchmarks share.
+
+Each function takes the `nn` namespace to build from: minigrad's by default. The names and
+arguments are torch's, so `torch.nn` builds the same network for a comparison.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import minigrad.nn
+
+
+def mnist_fixed(nn: Any = minigrad.nn, channels: int = 1, classes: int = 10) -> Any:
+    """[conv 3×3 → ReLU → max pool] × 3 and a linear layer, for 28×28 images: 29,066 parameters."""
+    stages: list[Any] = []
+    for width, filters in zip((channels, 16, 32), (16, 32, 64), strict=True):
+        stages += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*stages, nn.Flatten(), nn.Linear(64 * 3 * 3, classes))
+
+
+def cifar(nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10) -> Any:
+    """Eight 3×3 convolutions in four stages, for 32×32 RGB images.
+
+    Network A (batch_norm=False, 294,810 parameters): [conv → ReLU] × 8. Network B (295,770): the
+    same with batch normalisation after every ReLU.
+    """
+    widths = (3, 16, 16, 32, 32, 64, 64, 128, 128)
+    layers: list[Any] = []
+    for index, (width, filters) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+        layers += [nn.Conv2d(width, filters, 3, padding="same"), nn.ReLU()]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(filters))
+        if index in (2, 4, 6):
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))

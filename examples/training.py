@@ -1,0 +1,248 @@
+"""The training loop that the examples share: progress, checkpoints, resuming, metrics, curves.
+
+A run lives in one folder: last.safetensors (all that is needed to go on), best.safetensors (the
+weights with the best validation accuracy), metrics.json and curves.png. The data of an epoch
+follows from the seed and the epoch alone, so a resumed run ends with the same bits as one that was
+never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad import serialization, viz
+from minigrad.data import DataLoader
+
+COLUMNS = (
+    ("epoch", 5, "d"),
+    ("train_loss", 10, ".4f"),
+    ("train_accuracy", 14, ".2%"),
+    ("val_loss", 8, ".4f"),
+    ("val_accuracy", 12, ".2%"),
+    ("images_per_second", 17, ",.0f"),
+    ("seconds", 7, ".1f"),
+)
+
+
+@dataclass
+class Tally:
+    """Running loss and accuracy over images."""
+
+    images: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: float) -> None:
+        self.images += len(labels)
+        self.loss_sum += loss * len(labels)
+        self.correct += int((logits.detach().argmax(1) == labels).sum())
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / max(self.images, 1)
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / max(self.images, 1)
+
+
+@dataclass
+class Run:
+    """One training run: what is trained, on what, and where its files go."""
+
+    model: mg.nn.Module
+    optimizer: mg.optim.Optimizer
+    train: DataLoader
+    validation: DataLoader
+    out: Path
+    epochs: int
+    settings: dict[str, Any]
+    scheduler: Any = None  # stepped after every batch
+    title: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_accuracy: float = -1.0
+    train_seconds: float = 0.0  # of all epochs, without validation
+    images_seen: int = 0
+
+    @property
+    def last(self) -> Path:
+        return self.out / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.out / "best.safetensors"
+
+    def save(self) -> None:
+        """Write all that a resumed run needs, in one atomic file."""
+        serialization.save_checkpoint(
+            self.last,
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            history=self.history,
+            best_accuracy=self.best_accuracy,
+            train_seconds=self.train_seconds,
+            images_seen=self.images_seen,
+            settings=self.settings,
+        )
+
+    def resume(self) -> None:
+        """Go on where the folder's last checkpoint ended."""
+        if not self.last.exists():
+            raise SystemExit(f"--resume: there is no checkpoint {self.last}")
+        extra = serialization.load_checkpoint(
+            self.last, model=self.model, optimizer=self.optimizer, scheduler=self.scheduler
+        )
+        changed = {
+            name: (extra["settings"].get(name), value)
+            for name, value in self.settings.items()
+            if extra["settings"].get(name) != value and name != "epochs"
+        }
+        if changed:
+            listed = ", ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items())
+            raise SystemExit(f"--resume: the settings of {self.last} differ: {listed}")
+        self.history = extra["history"]
+        self.best_accuracy = extra["best_accuracy"]
+        self.train_seconds = extra["train_seconds"]
+        self.images_seen = extra["images_seen"]
+
+    def fit(self) -> bool:
+        """Train the epochs that are left. False if the user interrupted the run."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if not self.history:
+            self.save()
+        print("  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS))
+        for entry in self.history:
+            print(_row(entry))
+        with _interruptible() as interrupted:
+            for epoch in range(len(self.history) + 1, self.epochs + 1):
+                entry = self._epoch(epoch, interrupted)
+                if entry is None:
+                    print(
+                        f"Interrupted in epoch {epoch}; {self.last} holds the state after epoch "
+                        f"{epoch - 1}. Add --resume to go on from there."
+                    )
+                    return False
+                print(_row(entry))
+        return True
+
+    def _epoch(self, epoch: int, interrupted: list[int]) -> dict[str, Any] | None:
+        self.train.set_epoch(epoch)
+        self.model.train()
+        start = time.perf_counter()
+        tally = Tally()
+        with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
+            for images, labels in self.train:
+                if interrupted:
+                    return None
+                self.optimizer.zero_grad()
+                logits = self.model(images)
+                loss = F.cross_entropy(logits, labels)
+                loss.backward()
+                self.optimizer.step()
+                if self.scheduler is not None:
+                    self.scheduler.step()
+                tally.add(logits, labels, loss.item())
+                bar.set_postfix(loss=f"{tally.loss:.4f}", acc=f"{tally.accuracy:.2%}", refresh=False)
+                bar.update(len(labels))
+        seconds = time.perf_counter() - start
+        validation = evaluate(self.model, self.validation, "validation")
+        self.train_seconds += seconds
+        self.images_seen += tally.images
+        entry = {
+            "epoch": epoch,
+            "train_loss": tally.loss,
+            "train_accuracy": tally.accuracy,
+            "val_loss": validation.loss,
+            "val_accuracy": validation.accuracy,
+            "images_per_second": tally.images / seconds,
+            "seconds": seconds,
+        }
+        self.history.append(entry)
+        if validation.accuracy > self.best_accuracy:
+            self.best_accuracy = validation.accuracy
+            serialization.save_file(self.model.state_dict(), self.best)
+        self.save()
+        return entry
+
+    def finish(self, test: DataLoader) -> dict[str, Any]:
+        """Test the best weights once; write metrics.json and curves.png."""
+        self.model.load_state_dict(serialization.load_file(self.best))
+        result = evaluate(self.model, test, "test")
+        metrics = {
+            "test_accuracy": result.accuracy,
+            "test_loss": result.loss,
+            "best_val_accuracy": self.best_accuracy,
+            "train_images_per_second": self.images_seen / self.train_seconds,
+            "epochs": len(self.history),
+            "seconds": self.train_seconds,
+            "seed": self.settings["seed"],
+            "settings": self.settings,
+            "history": self.history,
+        }
+        (self.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        viz.plot_curves(self.history, self.out / "curves.png", self.title)
+        print(
+            f"test accuracy {result.accuracy:.2%} (loss {result.loss:.4f}) with the weights of the "
+            f"best epoch; {metrics['train_images_per_second']:,.0f} training images/s"
+        )
+        print(f"wrote metrics.json, curves.png and checkpoints to {self.out}")
+        return metrics
+
+
+def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
+    """Loss and accuracy over a loader, without recording a graph."""
+    tally = Tally()
+    model.eval()
+    with mg.no_grad(), _progress(name, loader) as bar:
+        for images, labels in loader:
+            logits = model(images)
+            tally.add(logits, labels, F.cross_entropy(logits, labels).item())
+            bar.update(len(labels))
+    return tally
+
+
+def _row(entry: dict[str, Any]) -> str:
+    return "  ".join(f"{entry[name]:>{width}{form}}" for name, width, form in COLUMNS)
+
+
+def _progress(name: str, loader: DataLoader) -> tqdm:
+    """A bar that counts images: loss, accuracy, images per second, time left."""
+    return tqdm(
+        total=len(loader.dataset),
+        desc=name,
+        unit="img",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if sys.stderr.isatty() else True,
+        mininterval=0.2,
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """Ctrl-C fills the list instead of stopping in the middle of a step; a second one stops."""
+    received: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,41 @@
+"""Data sets, transforms and the loader.
+
+train = load_mnist("data", train=True)
+loader = DataLoader(train, batch_size=64, shuffle=True, transform=Normalize(0.1307, 0.3081))
+for images, labels in loader: ...
+"""
+
+from .collate import default_collate
+from .datasets import ArrayDataset, BucketDataset, ImageDataset, Subset, random_split
+from .loader import DataLoader
+from .readers import load_digits, load_image_folder, load_mnist, read_idx
+from .transforms import (
+    Compose,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+    Resize,
+    Transform,
+)
+
+__all__ = [
+    "ArrayDataset",
+    "BucketDataset",
+    "Compose",
+    "DataLoader",
+    "ImageDataset",
+    "Normalize",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomRotation",
+    "Resize",
+    "Subset",
+    "Transform",
+    "default_collate",
+    "load_digits",
+    "load_image_folder",
+    "load_mnist",
+    "random_split",
+    "read_idx",
+]

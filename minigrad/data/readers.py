@@ -1,0 +1,233 @@
+"""Reading data sets from disk: IDX files, MNIST's folder, folders of images, the packed digits."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import os
+import tempfile
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..geometry import Size2d, pair
+from .datasets import ArrayDataset, BucketDataset, ImageDataset
+
+_DIGITS = tuple("0123456789")
+
+# Type codes of the IDX format; its numbers are big-endian.
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """The array in an IDX file, MNIST's format, plain or gzip-compressed.
+
+    Layout: 0 0 type rank, then the sizes as 32-bit integers, then the elements, all big-endian.
+    Raises DataError for a file that is truncated, too long or of another format.
+    """
+    path = Path(path)
+    content = bytearray(path.read_bytes())
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = bytearray(gzip.decompress(content))
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"read_idx: {path} is a damaged gzip file: {error}") from error
+    if len(content) < 4:
+        raise DataError(f"read_idx: {path} has {len(content)} bytes, an IDX file at least 4")
+    if content[0] or content[1] or content[2] not in _IDX_TYPES:
+        raise DataError(
+            f"read_idx: {path} is no IDX file: its first four bytes are {content[:4].hex(' ')}, "
+            "expected 00 00, a type from 08 to 0e, and the number of dimensions"
+        )
+    dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
+    start = 4 + 4 * rank
+    if rank > 32 or len(content) < start:
+        raise DataError(f"read_idx: {path} ends within its header of {start} bytes")
+    shape = tuple(np.frombuffer(content, ">u4", rank, 4).tolist())
+    expected = start + math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        state = "is truncated" if len(content) < expected else "is too long"
+        raise DataError(
+            f"read_idx: {path} {state}: shape {shape} of {dtype.name} needs {expected} bytes, "
+            f"the file has {len(content)}"
+        )
+    array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def load_mnist(root: str | os.PathLike[str], train: bool = True) -> ArrayDataset:
+    """MNIST, or a set of the same file names such as Fashion-MNIST: 28×28 grey images.
+
+    root: the folder given to torchvision's MNIST, where the files lie in MNIST/raw, or one with
+    raw/, or the folder of the files itself; `.gz` files are read too. Raises FileNotFoundError
+    that lists the places tried, or DataError for damaged files.
+    """
+    part = "train" if train else "t10k"
+    images = read_idx(_find_mnist(Path(root), f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_find_mnist(Path(root), f"{part}-labels-idx1-ubyte"))
+    if images.ndim != 3 or images.dtype != np.uint8 or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"load_mnist: expected uint8 images (N, H, W) and N labels in {root}, got images "
+            f"{images.shape} of {images.dtype.name} and labels {labels.shape}"
+        )
+    return ArrayDataset(images, labels, classes=_DIGITS)
+
+
+def _find_mnist(root: Path, name: str) -> Path:
+    tried = []
+    for folder in (root / "MNIST" / "raw", root / "raw", root):
+        # `train-images.idx3-ubyte` is how some archives name them.
+        for variant in (name, f"{name}.gz", name.replace("-idx", ".idx")):
+            path = folder / variant
+            if path.is_file():
+                return path
+        tried.append(str(folder / name))
+    raise FileNotFoundError(f"load_mnist: no file {name}[.gz]; tried " + ", ".join(tried))
+
+
+def load_digits() -> ArrayDataset:
+    """1,797 handwritten digits, 8×8 grey images with pixel values 0 to 16, packed with minigrad.
+
+    Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine
+    Learning Repository, https://doi.org/10.24432/C50P49 (its test part, as in scikit-learn).
+    Licence: CC BY 4.0.
+    """
+    with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+        return ArrayDataset(file["images"], file["labels"], classes=_DIGITS, max_value=16)
+
+
+# Folders of images --------------------------------------------------------------------------
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def load_image_folder(
+    root: str | os.PathLike[str],
+    size: Size2d | None = None,
+    mode: str = "RGB",
+    cache: str | os.PathLike[str] | None = None,
+) -> ImageDataset:
+    """The images root/<class>/**/*.png|jpg|jpeg; classes and files in sorted order.
+
+    size: resize each to (H, W) while decoding, antialiased; None keeps the sizes: images of one
+    size make an ArrayDataset, of several a BucketDataset. mode: "RGB", or "L" for grey.
+    cache: a folder in which the decoded arrays are kept, and from which they are read next time,
+    as long as names, sizes and times of the image files are unchanged.
+    Needs Pillow. Raises FileNotFoundError for a missing or empty folder, DataError for a file that
+    cannot be decoded.
+    """
+    root = Path(root)
+    if mode not in ("RGB", "L"):
+        raise ValueError(f'load_image_folder: mode must be "RGB" or "L", got {mode!r}')
+    wanted = None if size is None else pair("load_image_folder", "size", size, minimum=1)
+    classes, files, labels = _list_images(root)
+    stored = None
+    if cache is not None:
+        key = _fingerprint(root, files, wanted, mode)
+        stored = Path(cache) / f"{root.resolve().name}-{key}.npz"
+        if (dataset := _read_cache(stored, labels, classes)) is not None:
+            return dataset
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        images = list(pool.map(lambda file: _decode(file, wanted, mode), files))
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(i)
+    buckets = [
+        (np.array(members), np.stack([images[i] for i in members])) for members in groups.values()
+    ]
+    if stored is not None:
+        _write_cache(stored, buckets)
+    return _from_buckets(buckets, labels, classes)
+
+
+def _from_buckets(
+    buckets: list[tuple[np.ndarray, np.ndarray]], labels: np.ndarray, classes: list[str]
+) -> ImageDataset:
+    if len(buckets) == 1:
+        return ArrayDataset(buckets[0][1], labels, classes)
+    return BucketDataset(buckets, labels, classes)
+
+
+def _list_images(root: Path) -> tuple[list[str], list[Path], np.ndarray]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"load_image_folder: no folder {root} ({root.resolve()})")
+    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
+        if not found:
+            raise FileNotFoundError(
+                f"load_image_folder: no {', '.join(_SUFFIXES)} file in {root / name}"
+            )
+        files += found
+        labels += [label] * len(found)
+    if not classes:
+        raise FileNotFoundError(
+            f"load_image_folder: {root} has no class folders; expected {root}/<class>/<image>.png"
+        )
+    return classes, files, np.array(labels, np.int64)
+
+
+def _decode(file: Path, size: tuple[int, int] | None, mode: str) -> np.ndarray:
+    """The (H, W, C) uint8 pixels of one image file."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError(
+            "load_image_folder needs Pillow to decode images; install it with `pip install pillow`"
+        ) from None
+    try:
+        with Image.open(file) as image:
+            decoded = image.convert(mode)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"load_image_folder: cannot decode {file}: {error}") from error
+    if size is not None:
+        height, width = size
+        decoded = decoded.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.array(decoded, np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _fingerprint(root: Path, files: list[Path], size: tuple[int, int] | None, mode: str) -> str:
+    digest = hashlib.sha256(f"{size} {mode}".encode())
+    for file in files:
+        facts = file.stat()
+        name = file.relative_to(root).as_posix()
+        digest.update(f"\n{name} {facts.st_size} {facts.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_cache(path: Path, buckets: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {}
+    for i, (indices, images) in enumerate(buckets):
+        arrays[f"indices{i}"], arrays[f"images{i}"] = indices, images
+    # Under another name until it is complete: a reader never meets half a file.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read_cache(path: Path, labels: np.ndarray, classes: list[str]) -> ImageDataset | None:
+    """What the cache holds, or None if it is absent or damaged; then it is written anew."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            count = len(file.files) // 2
+            buckets = [(file[f"indices{i}"], file[f"images{i}"]) for i in range(count)]
+        return _from_buckets(buckets, labels, classes)
+    except (OSError, ValueError, TypeError, IndexError, KeyError, EOFError, zipfile.BadZipFile,
+            zlib.error):  # fmt: skip
+        return None

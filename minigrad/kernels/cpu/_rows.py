@@ -1,0 +1,75 @@
+"""What the kernels on (rows, C) arrays share: how rows are cut into tasks, and row-wise exp.
+
+The cut is fixed by the shape, so that results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._exp import exp
+from ._jit import helper
+
+# Elements that a task works on at a time: they stay in the first-level cache.
+_BLOCK = 4096
+_MAX_TASKS = 64
+
+
+@helper
+def row_tasks(rows, C):
+    """(tasks, rows in a block). Each task gets whole rows, at least a block of them if it can."""
+    block = max(1, _BLOCK // max(1, C))
+    return min(_MAX_TASKS, (rows + block - 1) // block), block
+
+
+def chunk_count(elements: int) -> int:
+    """Into how many chunks a reduction of `elements` elements is cut."""
+    return max(1, min(_MAX_TASKS, elements // 16384))
+
+
+@helper
+def row_max(row, spare):
+    """The largest element. A long row is folded in half again and again, which vectorises."""
+    C = row.size
+    if C < 64:
+        maximum = row[0]
+        for j in range(1, C):
+            maximum = row[j] if row[j] > maximum else maximum
+        return maximum
+    half = (C + 1) // 2
+    for j in range(C - half):
+        spare[j] = row[j] if row[j] > row[half + j] else row[half + j]
+    if C % 2:
+        spare[half - 1] = row[half - 1]
+    while half > 1:
+        C, half = half, (half + 1) // 2
+        for j in range(C - half):
+            spare[j] = spare[j] if spare[j] > spare[half + j] else spare[half + j]
+    return spare[0]
+
+
+@helper
+def row_sum(row):
+    """Σ row in float64: exact enough for rows of any length."""
+    total = 0.0
+    for j in range(row.size):
+        total += np.float64(row[j])
+    return total
+
+
+@helper
+def exp_rows(out, maxima, input, first, last):
+    """maxima[r] = max input[r], out[r] = exp(input[r] − maxima[r]) for rows first ≤ r < last.
+
+    A row with NaN, with +∞, or of −∞ alone becomes NaN where it meets ∞ − ∞, as in torch.
+    """
+    C = input.shape[1]
+    for r in range(first, last):
+        maximum = row_max(input[r], out[r])
+        maxima[r] = maximum
+        for c in range(C):
+            out[r, c] = input[r, c] - maximum
+    # One loop over all rows: short rows alone would leave most of a vector empty.
+    block = out[first:last].reshape(-1)
+    for i in range(block.size):
+        block[i] = exp(block[i])

@@ -1,0 +1,368 @@
+"""Losses. Arrays of classification losses are (rows, C), one row a position, C the classes.
+
+Sums over rows are cut into chunks fixed by the shape and accumulated in float64: the same bits for
+any number of threads, and no loss of accuracy over many rows.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+from numba import prange
+
+from ._exp import exp
+from ._jit import helper, kernel, serial_kernel
+from ._rows import chunk_count, exp_rows, row_sum, row_tasks
+
+# Class indices ------------------------------------------------------------------------------
+
+
+def class_targets_workspace(rows: int) -> int:
+    return 2 * chunk_count(rows)
+
+
+def class_targets(first_bad, total_weight, target, weight, classes, ignore_index, scratch):
+    partial = scratch.reshape(-1, 2)
+    _scan_targets(partial, target, weight, classes, ignore_index)
+    _finish_scan(first_bad, total_weight, partial)
+
+
+@kernel
+def _scan_targets(partial, target, weight, classes, ignore_index):
+    # Parallel over chunks; partial[chunk] = (first bad position or −1, Σ weight[target]).
+    chunks = partial.shape[0]
+    for chunk in prange(chunks):
+        bad, total = -1, 0.0
+        for i in range(chunk * target.size // chunks, (chunk + 1) * target.size // chunks):
+            t = target[i]
+            if t != ignore_index:
+                if t < 0 or t >= classes:
+                    bad = i if bad < 0 else bad
+                elif weight is None:
+                    total += 1.0
+                else:
+                    total += np.float64(weight[t])
+        partial[chunk, 0] = bad
+        partial[chunk, 1] = total
+
+
+@serial_kernel
+def _finish_scan(first_bad, total_weight, partial):
+    bad, total = -1, 0.0
+    for chunk in range(partial.shape[0]):
+        if bad < 0:
+            bad = int(partial[chunk, 0])
+        total += partial[chunk, 1]
+    first_bad[0] = bad
+    total_weight[0] = total
+
+
+@kernel
+def cross_entropy_forward(losses, probabilities, input, target, weight, ignore_index, smoothing):
+    # One exp an element; input is read once from memory. Parallel over blocks of rows; each task
+    # owns its rows: deterministic.
+    rows, C = input.shape
+    dtype = input.dtype.type
+    tasks, block = row_tasks(rows, C)
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            exp_rows(probabilities, losses, input, first, last)
+            for r in range(first, last):
+                total = row_sum(probabilities[r])
+                scale = dtype(1 / total)
+                for c in range(C):
+                    probabilities[r, c] *= scale
+                t = target[r]
+                if t == ignore_index:
+                    losses[r] = 0
+                    continue
+                # −log p_c = (max − x_c) + log Σ exp(x − max)
+                maximum, log_total = np.float64(losses[r]), log(total)
+                loss = (maximum - np.float64(input[r, t])) + log_total
+                if weight is not None:
+                    loss *= np.float64(weight[t])
+                if smoothing > 0:
+                    uniform = 0.0
+                    for c in range(C):
+                        term = (maximum - np.float64(input[r, c])) + log_total
+                        uniform += term if weight is None else term * np.float64(weight[c])
+                    loss = (1 - smoothing) * loss + smoothing / C * uniform
+                losses[r] = loss
+
+
+@kernel
+def cross_entropy_backward_input(
+    grad_input, grad_output, divisor, probabilities, target, weight, ignore_index, smoothing
+):
+    # loss = (1−ε)·w_t·(−log p_t) + ε/C·Σ_k w_k·(−log p_k), and ∂(−log p_k)/∂x_c = p_c − δ_kc:
+    #   gx_c = g·(p_c·((1−ε)·w_t + ε/C·Σ_k w_k) − (1−ε)·w_t·δ_tc − ε/C·w_c), g = grad / divisor.
+    # Parallel over blocks of rows; each task owns its rows.
+    rows, C = probabilities.shape
+    dtype = probabilities.dtype.type
+    tasks, _ = row_tasks(rows, C)
+    step = 0 if grad_output.size == 1 else 1
+    all_weights = np.float64(C) if weight is None else row_sum(weight)
+    for task in prange(tasks):
+        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+            t = target[r]
+            if t == ignore_index:
+                for c in range(C):
+                    grad_input[r, c] = 0
+                continue
+            g = np.float64(grad_output[r * step]) / np.float64(divisor[0])
+            hard = (1 - smoothing) * g
+            if weight is not None:
+                hard *= np.float64(weight[t])
+            if smoothing == 0:
+                factor = dtype(hard)
+                for c in range(C):
+                    grad_input[r, c] = probabilities[r, c] * factor
+                grad_input[r, t] = (probabilities[r, t] - dtype(1)) * factor
+            else:
+                soft = smoothing / C * g
+                factor, share = dtype(hard + soft * all_weights), dtype(soft)
+                for c in range(C):
+                    w = dtype(1) if weight is None else weight[c]
+                    grad_input[r, c] = probabilities[r, c] * factor - share * w
+                grad_input[r, t] -= dtype(hard)
+
+
+# Class probabilities ------------------------------------------------------------------------
+
+
+@kernel
+def soft_cross_entropy_forward(losses, log_probabilities, input, target, weight, smoothing):
+    # As cross_entropy_forward, with q = (1−ε)·target + ε/C and −Σ_c w_c·q_c·log p_c a row.
+    rows, C = input.shape
+    dtype = input.dtype.type
+    tasks, block = row_tasks(rows, C)
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            exp_rows(log_probabilities, losses, input, first, last)
+            for r in range(first, last):
+                log_total = dtype(log(row_sum(log_probabilities[r])))
+                loss = 0.0
+                for c in range(C):
+                    log_p = (input[r, c] - losses[r]) - log_total
+                    log_probabilities[r, c] = log_p
+                    q = (1 - smoothing) * np.float64(target[r, c]) + smoothing / C
+                    if weight is not None:
+                        q *= np.float64(weight[c])
+                    loss -= q * np.float64(log_p)
+                losses[r] = loss
+
+
+@kernel
+def soft_cross_entropy_backward_input(
+    grad_input, grad_output, divisor, log_probabilities, target, weight, smoothing
+):
+    # ∂(−log p_k)/∂x_c = p_c − δ_kc, so gx_c = g·(p_c·Σ_k w_k·q_k − w_c·q_c), g = grad / divisor.
+    rows, C = log_probabilities.shape
+    dtype = log_probabilities.dtype.type
+    tasks, block = row_tasks(rows, C)
+    step = 0 if grad_output.size == 1 else 1
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            probabilities = grad_input[first:last].reshape(-1)
+            logs = log_probabilities[first:last].reshape(-1)
+            for i in range(probabilities.size):
+                probabilities[i] = exp(logs[i])
+            for r in range(first, last):
+                g = np.float64(grad_output[r * step]) / np.float64(divisor[0])
+                total = 0.0
+                for c in range(C):
+                    q = (1 - smoothing) * np.float64(target[r, c]) + smoothing / C
+                    total += q if weight is None else q * np.float64(weight[c])
+                factor = dtype(g * total)
+                for c in range(C):
+                    q = (1 - smoothing) * np.float64(target[r, c]) + smoothing / C
+                    if weight is not None:
+                        q *= np.float64(weight[c])
+                    grad_input[r, c] = grad_input[r, c] * factor - dtype(g * q)
+
+
+@kernel
+def soft_cross_entropy_backward_target(
+    grad_target, grad_output, divisor, log_probabilities, weight, smoothing
+):
+    # ∂loss/∂target_c = −(1−ε)·w_c·log p_c
+    rows, C = log_probabilities.shape
+    dtype = log_probabilities.dtype.type
+    tasks, _ = row_tasks(rows, C)
+    step = 0 if grad_output.size == 1 else 1
+    for task in prange(tasks):
+        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+            factor = -(1 - smoothing) * np.float64(grad_output[r * step]) / np.float64(divisor[0])
+            for c in range(C):
+                f = dtype(factor if weight is None else factor * np.float64(weight[c]))
+                grad_target[r, c] = f * log_probabilities[r, c]
+
+
+# Negative log-likelihood --------------------------------------------------------------------
+
+
+@kernel
+def nll_loss_forward(losses, input, target, weight, ignore_index):
+    # One gather a row. Parallel over rows.
+    for r in prange(target.size):
+        t = target[r]
+        if t == ignore_index:
+            losses[r] = 0
+        elif weight is None:
+            losses[r] = -input[r, t]
+        else:
+            losses[r] = -weight[t] * input[r, t]
+
+
+@kernel
+def nll_loss_backward_input(grad_input, grad_output, divisor, target, weight, ignore_index):
+    # loss = −w_t·x_t: gx_c = −g·w_t·δ_tc, g = grad / divisor.
+    rows, C = grad_input.shape
+    step = 0 if grad_output.size == 1 else 1
+    for r in prange(rows):
+        for c in range(C):
+            grad_input[r, c] = 0
+        t = target[r]
+        if t != ignore_index:
+            g = -np.float64(grad_output[r * step]) / np.float64(divisor[0])
+            grad_input[r, t] = g if weight is None else g * np.float64(weight[t])
+
+
+# Losses of a difference ---------------------------------------------------------------------
+
+_SQUARED, _ABSOLUTE, _SMOOTH = 0, 1, 2
+
+
+@helper
+def _loss(kind, d, beta, half):
+    """f(d) of one difference: d², |d|, or d²/2β near 0 and |d| − β/2 beyond β; half = β/2."""
+    if kind == _SQUARED:
+        return d * d
+    if kind == _SMOOTH and abs(d) < beta:
+        return d * d / (beta + beta)
+    return abs(d) - half
+
+
+@helper
+def _slope(kind, d, beta):
+    """f′(d). At 0 the absolute value has the slope 0; NaN has the slope NaN."""
+    if kind == _SQUARED:
+        return d + d
+    if kind == _SMOOTH and abs(d) < beta:
+        return d / beta
+    return np.sign(d)
+
+
+def _make_difference_loss(kind: int):
+    """Three kernels of one loss f(input − target), flat arrays, parallel over elements."""
+
+    @kernel
+    def forward(out, input, target, beta):
+        b, half = out.dtype.type(beta), out.dtype.type(beta / 2)
+        for i in prange(out.size):
+            out[i] = _loss(kind, input[i] - target[i], b, half)
+
+    @kernel
+    def total(partial, input, target, beta):
+        # partial[chunk] = Σ f over the chunk, in float64.
+        chunks = partial.size
+        b, half = input.dtype.type(beta), input.dtype.type(beta / 2)
+        for chunk in prange(chunks):
+            s = 0.0
+            for i in range(chunk * input.size // chunks, (chunk + 1) * input.size // chunks):
+                s += np.float64(_loss(kind, input[i] - target[i], b, half))
+            partial[chunk] = s
+
+    @kernel
+    def backward(grad_input, grad_output, input, target, divisor, beta):
+        step = 0 if grad_output.size == 1 else 1
+        dtype = grad_input.dtype.type
+        b, d = dtype(beta), dtype(divisor)
+        for i in prange(grad_input.size):
+            grad_input[i] = _slope(kind, input[i] - target[i], b) * (grad_output[i * step] / d)
+
+    return forward, total, backward
+
+
+_squared_error, _squared_error_sum, _squared_error_backward = _make_difference_loss(_SQUARED)
+_absolute_error, _absolute_error_sum, _absolute_error_backward = _make_difference_loss(_ABSOLUTE)
+_smooth_error, _smooth_error_sum, _smooth_error_backward = _make_difference_loss(_SMOOTH)
+
+
+def loss_total_workspace(size: int) -> int:
+    return chunk_count(size)
+
+
+def mse_loss_forward(out, input, target):
+    _squared_error(out, input, target, 0.0)
+
+
+def mse_loss_total(out, input, target, divisor, scratch):
+    _squared_error_sum(scratch, input, target, 0.0)
+    _finish_total(out, scratch, float(divisor))
+
+
+def mse_loss_backward_input(grad_input, grad_output, input, target, divisor):
+    # f = (x − y)²: ∂f/∂x = 2·(x − y)
+    _squared_error_backward(grad_input, grad_output, input, target, divisor, 0.0)
+
+
+def l1_loss_forward(out, input, target):
+    _absolute_error(out, input, target, 0.0)
+
+
+def l1_loss_total(out, input, target, divisor, scratch):
+    _absolute_error_sum(scratch, input, target, 0.0)
+    _finish_total(out, scratch, float(divisor))
+
+
+def l1_loss_backward_input(grad_input, grad_output, input, target, divisor):
+    # f = |x − y|: ∂f/∂x = sign(x − y)
+    _absolute_error_backward(grad_input, grad_output, input, target, divisor, 0.0)
+
+
+def smooth_l1_loss_forward(out, input, target, beta):
+    _smooth_error(out, input, target, beta)
+
+
+def smooth_l1_loss_total(out, input, target, divisor, beta, scratch):
+    _smooth_error_sum(scratch, input, target, beta)
+    _finish_total(out, scratch, float(divisor))
+
+
+def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, divisor, beta):
+    # f = d²/2β for |d| < β, else |d| − β/2, d = x − y: ∂f/∂x = d/β, else sign(d)
+    _smooth_error_backward(grad_input, grad_output, input, target, divisor, beta)
+
+
+# Totals -------------------------------------------------------------------------------------
+
+
+def loss_total(out, losses, divisor, scratch):
+    _sum_losses(scratch, losses)
+    _finish_total(out, scratch, float(divisor[0]))
+
+
+@kernel
+def _sum_losses(partial, losses):
+    chunks = partial.size
+    for chunk in prange(chunks):
+        total = 0.0
+        for i in range(chunk * losses.size // chunks, (chunk + 1) * losses.size // chunks):
+            total += np.float64(losses[i])
+        partial[chunk] = total
+
+
+@serial_kernel
+def _finish_total(out, partial, divisor):
+    total = 0.0
+    for chunk in range(partial.size):
+        total += partial[chunk]
+    out[0] = total / divisor

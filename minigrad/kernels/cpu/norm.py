@@ -1,0 +1,250 @@
+"""Batch normalisation of (rows, C) arrays: statistics per channel, then one pass over the rows.
+
+**Lines.** Few channels would leave most of a vector register empty, so the kernels walk through the
+array in lines of several rows, `width` = a multiple of C elements long, with tables of that width:
+element j of a line belongs to channel j % C. Only the last line may be shorter.
+
+**Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
+larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
+rounding took away: x − mean[0] is exact near the mean, and subtracting mean[1] then rounds once.
+
+Sums are cut into chunks of lines fixed by the shape: the same bits for any number of threads.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from numba import prange
+
+from ._jit import helper, kernel, serial_kernel
+from ._rows import chunk_count
+
+_LINE = 256
+
+
+def _width(C: int) -> int:
+    """Elements of a line: whole rows, about _LINE elements or one row."""
+    return C * max(1, _LINE // max(1, C))
+
+
+_line_width = helper(_width)
+
+
+# Statistics ---------------------------------------------------------------------------------
+
+
+def batch_norm_statistics_workspace(rows: int, C: int) -> int:
+    return chunk_count(rows * C) * 3 * _width(C)
+
+
+def batch_norm_statistics(mean, invstd, running_mean, running_var, input, momentum, eps, scratch):
+    rows, C = input.shape
+    partial = scratch.reshape(-1, 3, _width(C))
+    _partial_moments(partial, input.reshape(-1), C)
+    _combine_moments(
+        mean, invstd, running_mean, running_var, partial, rows, float(momentum), float(eps)
+    )
+
+
+@helper
+def _line_range(chunk, chunks, size, width):
+    """First and one past the last element of a chunk: whole lines, but for the end."""
+    lines = (size + width - 1) // width
+    return chunk * lines // chunks * width, min(size, (chunk + 1) * lines // chunks * width)
+
+
+@kernel
+def _partial_moments(partial, input, C):
+    # Three flop an element, one pass over memory. Parallel over chunks of lines; each task owns
+    # partial[chunk] = (shift, Σ (x − shift), Σ (x − shift)²), first by place in the line, then,
+    # in the first C places, by channel. The shift is the channel's first value in the chunk.
+    chunks, _, width = partial.shape
+    for chunk in prange(chunks):
+        shift, sums, squares = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
+        start, end = _line_range(chunk, chunks, input.size, width)
+        sums[:] = 0
+        squares[:] = 0
+        for j in range(min(width, end - start)):
+            shift[j] = input[start + j % C]
+        for at in range(start, end, width):
+            for j in range(min(width, end - at)):
+                d = np.float64(input[at + j]) - shift[j]
+                sums[j] += d
+                squares[j] += d * d
+        for j in range(C, width):
+            sums[j % C] += sums[j]
+            squares[j % C] += squares[j]
+
+
+@serial_kernel
+def _combine_moments(mean, invstd, running_mean, running_var, partial, rows, momentum, eps):
+    # Chan, Golub & LeVeque 1979: with counts n, m, means a, b and sums of squares S, T about them,
+    # both together have the mean a + (b − a)·m/(n+m) and S + T + (b − a)²·n·m/(n+m).
+    chunks, _, width = partial.shape
+    C = invstd.size
+    for c in range(C):
+        count, mu, squares = 0, 0.0, 0.0
+        for chunk in range(chunks):
+            start, end = _line_range(chunk, chunks, rows * C, width)
+            m = (end - start) // C
+            if m > 0:
+                d = partial[chunk, 1, c] / m
+                delta = partial[chunk, 0, c] + d - mu
+                squares += max(0.0, partial[chunk, 2, c] - d * partial[chunk, 1, c])
+                squares += delta * delta * count * m / (count + m)
+                mu += delta * m / (count + m)
+                count += m
+        mean[0, c] = mu
+        mean[1, c] = mu - np.float64(mean[0, c])
+        invstd[c] = 1 / sqrt(squares / rows + eps)
+        if running_mean is not None:
+            running_mean[c] = (1 - momentum) * np.float64(running_mean[c]) + momentum * mu
+            unbiased = squares / (rows - 1)
+            running_var[c] = (1 - momentum) * np.float64(running_var[c]) + momentum * unbiased
+
+
+def batch_norm_running(mean, invstd, running_mean, running_var, eps):
+    _running_statistics(mean, invstd, running_mean, running_var, float(eps))
+
+
+@serial_kernel
+def _running_statistics(mean, invstd, running_mean, running_var, eps):
+    for c in range(invstd.size):
+        mean[0, c] = running_mean[c]
+        mean[1, c] = 0
+        invstd[c] = 1 / sqrt(np.float64(running_var[c]) + eps)
+
+
+# Forward ------------------------------------------------------------------------------------
+
+
+def batch_norm_forward_workspace(rows: int, C: int) -> int:
+    return 4 * _width(C)
+
+
+@kernel
+def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
+    # Four flop an element, one pass over memory. Parallel over lines; each task owns its lines.
+    C = invstd.size
+    width = _line_width(C)
+    table = scratch.reshape(4, width)
+    for j in range(width):
+        c = j % C
+        table[0, j] = mean[0, c]
+        table[1, j] = mean[1, c]
+        table[2, j] = invstd[c] if weight is None else invstd[c] * weight[c]
+        table[3, j] = 0 if bias is None else bias[c]
+    centre, rest, scale, offset = table[0], table[1], table[2], table[3]
+    x, y = input.reshape(-1), out.reshape(-1)
+    lines = (x.size + width - 1) // width
+    for line in prange(lines):
+        at = line * width
+        for j in range(min(width, x.size - at)):
+            y[at + j] = ((x[at + j] - centre[j]) - rest[j]) * scale[j] + offset[j]
+
+
+# Backward -----------------------------------------------------------------------------------
+
+
+def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
+    return chunk_count(rows * C) * 3 * _width(C)
+
+
+def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+    # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
+    partial = scratch.reshape(-1, 3, _width(input.shape[1]))
+    _partial_products(partial, grad_output.reshape(-1), input.reshape(-1), mean)
+    _combine_products(grad_weight, grad_bias, partial, invstd)
+
+
+@kernel
+def _partial_products(partial, grad_output, input, mean):
+    # Four flop an element, one pass. Parallel over chunks of lines; each task owns
+    # partial[chunk] = (μ, Σ g, Σ g·(x − μ)), laid out as in _partial_moments.
+    chunks, _, width = partial.shape
+    C = mean.shape[1]
+    for chunk in prange(chunks):
+        centre, grads, products = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
+        grads[:] = 0
+        products[:] = 0
+        for j in range(width):
+            centre[j] = np.float64(mean[0, j % C]) + np.float64(mean[1, j % C])
+        start, end = _line_range(chunk, chunks, input.size, width)
+        for at in range(start, end, width):
+            for j in range(min(width, end - at)):
+                g = np.float64(grad_output[at + j])
+                grads[j] += g
+                products[j] += g * (np.float64(input[at + j]) - centre[j])
+        for j in range(C, width):
+            grads[j % C] += grads[j]
+            products[j % C] += products[j]
+
+
+@serial_kernel
+def _combine_products(grad_weight, grad_bias, partial, invstd):
+    for c in range(invstd.size):
+        grads, products = 0.0, 0.0
+        for chunk in range(partial.shape[0]):
+            grads += partial[chunk, 1, c]
+            products += partial[chunk, 2, c]
+        grad_bias[c] = grads
+        grad_weight[c] = products * np.float64(invstd[c])
+
+
+def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
+    return 5 * _width(C)
+
+
+def batch_norm_backward_input(
+    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, training, scratch
+):
+    flat = grad_input.reshape(-1), grad_output.reshape(-1), input.reshape(-1)
+    if training:
+        _backward_training(*flat, mean, invstd, weight, grad_weight, grad_bias, scratch)
+    else:
+        _backward_evaluation(*flat, invstd, weight, scratch)
+
+
+@kernel
+def _backward_training(
+    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+):
+    # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
+    #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
+    # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine.
+    # Six flop an element, one pass. Parallel over lines; each task owns its lines.
+    C = invstd.size
+    width = _line_width(C)
+    rows = input.size // C
+    table = scratch.reshape(5, width)
+    for j in range(width):
+        c = j % C
+        table[0, j] = mean[0, c]
+        table[1, j] = mean[1, c]
+        table[2, j] = np.float64(grad_bias[c]) / rows
+        table[3, j] = np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
+        table[4, j] = invstd[c] if weight is None else invstd[c] * weight[c]
+    centre, rest, mean_grad, slope, scale = table[0], table[1], table[2], table[3], table[4]
+    lines = (input.size + width - 1) // width
+    for line in prange(lines):
+        at = line * width
+        for j in range(min(width, input.size - at)):
+            x = (input[at + j] - centre[j]) - rest[j]
+            grad_input[at + j] = (grad_output[at + j] - mean_grad[j] - x * slope[j]) * scale[j]
+
+
+@kernel
+def _backward_evaluation(grad_input, grad_output, input, invstd, weight, scratch):
+    # gx = g·invstd·w: the running statistics do not depend on x.
+    C = invstd.size
+    width = _line_width(C)
+    scale = scratch[:width]
+    for j in range(width):
+        scale[j] = invstd[j % C] if weight is None else invstd[j % C] * weight[j % C]
+    lines = (input.size + width - 1) // width
+    for line in prange(lines):
+        at = line * width
+        for j in range(min(width, input.size - at)):
+            grad_input[at + j] = grad_output[at + j] * scale[j]

@@ -1,0 +1,348 @@
+"""Pooling on channels-last arrays: vectors of channels, the window in registers.
+
+Arrays: input (N, H, W, C), output and window (N, H_out, W_out, C), all C-ordered.
+
+Ordinary and adaptive windows differ only in which cells they hold, and that separately for rows and
+columns. `_Axis` tables list it for either direction, so that the kernels know nothing of stride,
+padding and dilation.
+
+**Backward passes gather.** A cell sums over the outputs whose windows hold it, instead of outputs
+adding to cells. So every cell is written exactly once, by one task, also where windows overlap, and
+the order of the sum is fixed. For a maximum the cell takes the gradients of those outputs that
+noted this cell's tap.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from ...geometry import AdaptivePool2dDims, Pool2dDims, adaptive_window
+from ._jit import inlined, kernel
+from ._vector import add, divide, equals, exceeds, load, scale, select, splat, store, widen
+
+# Channels are taken so many at a time, then _FEW at a time, then one by one.
+_MANY, _FEW = 16, 4
+
+
+class _Axis(NamedTuple):
+    """The windows of one axis, and for every cell the windows that hold it.
+
+    windows[o] = (start, taps, first): output o reads `taps` cells, `step` apart, from `start` on;
+    the first of them is tap `first` of the window.
+    divisors[o]: what an average divides by; the two axes' divisors are multiplied.
+
+    entries[index[i] : index[i + 1]] = (o, tap): cell i is this tap of the window of output o;
+    scales: 1 / divisors[o] of each entry.
+    """
+
+    windows: np.ndarray
+    step: int
+    divisors: np.ndarray
+    index: np.ndarray
+    entries: np.ndarray
+    scales: np.ndarray
+
+
+def _axis(size: int, windows: np.ndarray, step: int, divisors: np.ndarray) -> _Axis:
+    start, taps, first = windows.T
+    output = np.repeat(np.arange(len(windows)), taps)
+    nth = np.arange(len(output)) - np.repeat(np.cumsum(taps) - taps, taps)
+    cell = start[output] + nth * step
+    order = np.argsort(cell, kind="stable")
+    index = np.zeros(size + 1, np.int64)
+    np.cumsum(np.bincount(cell, minlength=size), out=index[1:])
+    entries = np.stack([output, first[output] + nth], axis=1)[order]
+    scales = (1 / divisors)[output][order]
+    return _Axis(windows, step, divisors, index, entries, scales)
+
+
+def _pool_axis(
+    size: int, out: int, kernel_size: int, stride: int, pad: int, step: int, include_pad: bool
+) -> _Axis:
+    origin = np.arange(out) * stride - pad
+    first = np.maximum(0, -(origin // step))
+    # A dilated window can step over the whole input: then it has no tap.
+    taps = np.clip((size - 1 - origin) // step + 1, first, kernel_size) - first
+    divisors = np.minimum(origin + kernel_size, size + pad) - origin if include_pad else taps
+    windows = np.stack([origin + first * step, taps, first], axis=1)
+    return _axis(size, windows, step, np.maximum(divisors, 1).astype(np.float64))
+
+
+def _adaptive_axis(size: int, out: int) -> _Axis:
+    bounds = [adaptive_window(o, size, out) for o in range(out)]
+    windows = np.array([(start, end - start, 0) for start, end in bounds], np.int64).reshape(-1, 3)
+    return _axis(size, windows, 1, windows[:, 1].astype(np.float64))
+
+
+@lru_cache(maxsize=1024)
+def _axes(dims: Pool2dDims | AdaptivePool2dDims) -> tuple[_Axis, _Axis]:
+    d = dims
+    if isinstance(d, AdaptivePool2dDims):
+        return _adaptive_axis(d.H, d.H_out), _adaptive_axis(d.W, d.W_out)
+    pad = d.count_include_pad
+    rows = _pool_axis(d.H, d.H_out, d.kH, d.stride_h, d.pad_h, d.dilation_h, pad)
+    cols = _pool_axis(d.W, d.W_out, d.kW, d.stride_w, d.pad_w, d.dilation_w, pad)
+    if d.divisor_override:
+        override = np.full(d.H_out, float(d.divisor_override))
+        rows = _axis(d.H, rows.windows, rows.step, override)
+        cols = _axis(d.W, cols.windows, cols.step, np.ones(d.W_out))
+    return rows, cols
+
+
+def _parts(dims: Pool2dDims | AdaptivePool2dDims) -> int:
+    """Into how many parts the channels are cut, so that few output rows still make 16 tasks."""
+    return min(-(-dims.C // _MANY), max(1, 16 // max(1, dims.N * dims.H_out)))
+
+
+@inlined
+def _cut(C, part, parts):
+    """Channels of a part: from a to b by _MANY, to c by _FEW, to d one by one."""
+    blocks = (C + _MANY - 1) // _MANY
+    first, last = part * blocks // parts * _MANY, min(C, (part + 1) * blocks // parts * _MANY)
+    return first, last - (last - first) % _MANY, last - (last - first) % _FEW, last
+
+
+# Maximum ------------------------------------------------------------------------------------
+
+
+def _make_maximum(lanes: int):
+    @inlined
+    def maximum(out, window, at, input, source, row, col, kW):
+        # row, col: (first tap, taps, elements from one tap to the next).
+        kh, rows, row_step = row
+        kw, cols, col_step = col
+        best = splat(lanes, out.dtype.type(-np.inf))
+        position = splat(lanes, window.dtype.type(kh * kW + kw))
+        for i in range(rows):
+            for j in range(cols):
+                value = load(lanes, input, source + i * row_step + j * col_step)
+                better = exceeds(value, best)
+                tap = splat(lanes, window.dtype.type((kh + i) * kW + kw + j))
+                best = select(better, value, best)
+                position = select(better, tap, position)
+        store(out, at, best)
+        store(window, at, position)
+
+    return maximum
+
+
+_maximum_many, _maximum_few, _maximum_one = (_make_maximum(n) for n in (_MANY, _FEW, 1))
+
+
+@kernel
+def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
+    # N·H_out·W_out·C·taps comparisons. Parallel over (n, oh, part of the channels): each task owns
+    # its outputs.
+    N, H_out, W_out, C = out.shape
+    H, W = input.shape[1:3]
+    for task in prange(N * H_out * parts):
+        out_row = task // parts
+        n, oh = out_row // H_out, out_row % H_out
+        c0, c1, c2, c3 = _cut(C, task % parts, parts)
+        h, taps, kh = rows[oh]
+        row = (kh, taps, row_step * W * C)
+        for ow in range(W_out):
+            w, taps, kw = cols[ow]
+            col = (kw, taps, col_step * C)
+            at = (out_row * W_out + ow) * C
+            source = ((n * H + h) * W + w) * C
+            for c in range(c0, c1, _MANY):
+                _maximum_many(out, window, at + c, input, source + c, row, col, kW)
+            for c in range(c1, c2, _FEW):
+                _maximum_few(out, window, at + c, input, source + c, row, col, kW)
+            for c in range(c2, c3):
+                _maximum_one(out, window, at + c, input, source + c, row, col, kW)
+
+
+def max_pool2d_forward(out, window, input, dims):
+    rows, cols = _axes(dims)
+    _maxima(
+        out, window, input, rows.windows, rows.step, cols.windows, cols.step, dims.kW, _parts(dims)
+    )
+
+
+@kernel
+def _flat_indices(indices, window, rows, row_step, cols, col_step, W, kW):
+    # Parallel over (n, oh): each task owns its outputs.
+    N, H_out, W_out, C = indices.shape
+    for out_row in prange(N * H_out):
+        n, oh = out_row // H_out, out_row % H_out
+        h, row_taps, first_kh = rows[oh]
+        for ow in range(W_out):
+            w, col_taps, first_kw = cols[ow]
+            for c in range(C):
+                tap = np.int64(window[n, oh, ow, c])
+                row = h + (tap // kW - first_kh) * row_step
+                col = w + (tap % kW - first_kw) * col_step
+                indices[n, oh, ow, c] = row * W + col if row_taps > 0 and col_taps > 0 else -1
+
+
+def max_pool2d_indices(indices, window, dims):
+    rows, cols = _axes(dims)
+    _flat_indices(
+        indices, window, rows.windows, rows.step, cols.windows, cols.step, dims.W, dims.kW
+    )
+
+
+def _make_route(lanes: int):
+    @inlined
+    def route(grad_input, at, grad_output, window, source, row, row_entries, col, col_entries,
+              row_step, col_step, kW):  # fmt: skip
+        # row, col: the range of this cell's entries.
+        zero = splat(lanes, grad_input.dtype.type(0))
+        total = zero
+        for a in range(row[0], row[1]):
+            oh, kh = row_entries[a]
+            for b in range(col[0], col[1]):
+                ow, kw = col_entries[b]
+                from_output = source + oh * row_step + ow * col_step
+                tap = window.dtype.type(kh * kW + kw)
+                chosen = equals(load(lanes, window, from_output), tap)
+                total = add(total, select(chosen, load(lanes, grad_output, from_output), zero))
+        store(grad_input, at, total)
+
+    return route
+
+
+_route_many, _route_few, _route_one = (_make_route(n) for n in (_MANY, _FEW, 1))
+
+
+@kernel
+def _route_to_maxima(grad_input, grad_output, window, row_index, row_entries, col_index,
+                     col_entries, kW):  # fmt: skip
+    # N·H_out·W_out·C·taps comparisons. Parallel over (n, h): each task owns its cells.
+    N, H, W, C = grad_input.shape
+    H_out, W_out = grad_output.shape[1:3]
+    for in_row in prange(N * H):
+        n, h = in_row // H, in_row % H
+        c0, c1, c2, c3 = _cut(C, 0, 1)
+        row = (row_index[h], row_index[h + 1])
+        source = n * H_out * W_out * C
+        for w in range(W):
+            col = (col_index[w], col_index[w + 1])
+            at = (in_row * W + w) * C
+            for c in range(c0, c1, _MANY):
+                _route_many(grad_input, at + c, grad_output, window, source + c,
+                            row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
+            for c in range(c1, c2, _FEW):
+                _route_few(grad_input, at + c, grad_output, window, source + c,
+                           row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
+            for c in range(c2, c3):
+                _route_one(grad_input, at + c, grad_output, window, source + c,
+                           row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
+
+
+def max_pool2d_backward_input(grad_input, grad_output, window, dims):
+    # Y[o] = X[i*] with i* the maximum's cell: dY[o]/dX[i] = 1 if i = i*, else 0. So
+    # dX[i] = Σ_{o, t: tap t of window o is cell i} (window[o] = t) · grad[o].
+    rows, cols = _axes(dims)
+    _route_to_maxima(
+        grad_input, grad_output, window,
+        rows.index, rows.entries, cols.index, cols.entries, dims.kW,
+    )  # fmt: skip
+
+
+# Average ------------------------------------------------------------------------------------
+# Sums are kept in float64: a global average has thousands of terms, and memory is the bottleneck.
+
+
+def _make_average(lanes: int):
+    @inlined
+    def average(out, at, input, source, rows, row_step, cols, col_step, divisor):
+        total = splat(lanes, 0.0)
+        for i in range(rows):
+            for j in range(cols):
+                value = load(lanes, input, source + i * row_step + j * col_step)
+                total = add(total, widen(value))
+        store(out, at, divide(total, divisor))
+
+    return average
+
+
+_average_many, _average_few, _average_one = (_make_average(n) for n in (_MANY, _FEW, 1))
+
+
+@kernel
+def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
+    # N·H_out·W_out·C·taps additions. Parallel over (n, oh, part of the channels): each task owns
+    # its outputs.
+    N, H_out, W_out, C = out.shape
+    H, W = input.shape[1:3]
+    for task in prange(N * H_out * parts):
+        out_row = task // parts
+        n, oh = out_row // H_out, out_row % H_out
+        c0, c1, c2, c3 = _cut(C, task % parts, parts)
+        h, row_taps, _ = rows[oh]
+        for ow in range(W_out):
+            w, col_taps, _ = cols[ow]
+            at = (out_row * W_out + ow) * C
+            source = ((n * H + h) * W + w) * C
+            divisor = row_divisors[oh] * col_divisors[ow]
+            for c in range(c0, c1, _MANY):
+                _average_many(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
+            for c in range(c1, c2, _FEW):
+                _average_few(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
+            for c in range(c2, c3):
+                _average_one(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
+
+
+def avg_pool2d_forward(out, input, dims):
+    rows, cols = _axes(dims)
+    _averages(out, input, rows.windows, rows.divisors, cols.windows, cols.divisors, _parts(dims))
+
+
+def _make_spread(lanes: int):
+    @inlined
+    def spread(grad_input, at, grad_output, source, row, row_entries, row_scales,
+               col, col_entries, col_scales, row_step, col_step):  # fmt: skip
+        total = splat(lanes, 0.0)
+        for a in range(row[0], row[1]):
+            for b in range(col[0], col[1]):
+                from_output = source + row_entries[a, 0] * row_step + col_entries[b, 0] * col_step
+                gradient = widen(load(lanes, grad_output, from_output))
+                total = add(total, scale(gradient, row_scales[a] * col_scales[b]))
+        store(grad_input, at, total)
+
+    return spread
+
+
+_spread_many, _spread_few, _spread_one = (_make_spread(n) for n in (_MANY, _FEW, 1))
+
+
+@kernel
+def _spread_over_windows(grad_input, grad_output, row_index, row_entries, row_scales,
+                         col_index, col_entries, col_scales):  # fmt: skip
+    # 2·N·H_out·W_out·C·taps flop. Parallel over (n, h): each task owns its cells.
+    N, H, W, C = grad_input.shape
+    H_out, W_out = grad_output.shape[1:3]
+    for in_row in prange(N * H):
+        n, h = in_row // H, in_row % H
+        c0, c1, c2, c3 = _cut(C, 0, 1)
+        row = (row_index[h], row_index[h + 1])
+        source = n * H_out * W_out * C
+        for w in range(W):
+            col = (col_index[w], col_index[w + 1])
+            at = (in_row * W + w) * C
+            for c in range(c0, c1, _MANY):
+                _spread_many(grad_input, at + c, grad_output, source + c, row, row_entries,
+                             row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
+            for c in range(c1, c2, _FEW):
+                _spread_few(grad_input, at + c, grad_output, source + c, row, row_entries,
+                            row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
+            for c in range(c2, c3):
+                _spread_one(grad_input, at + c, grad_output, source + c, row, row_entries,
+                            row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
+
+
+def avg_pool2d_backward_input(grad_input, grad_output, dims):
+    # Y[o] = (1/D[o]) Σ_{i in window o} X[i]: dX[i] = Σ_{o: i in window o} grad[o] / D[o], and
+    # D[oh, ow] is the product of a divisor per row and one per column.
+    rows, cols = _axes(dims)
+    _spread_over_windows(
+        grad_input, grad_output,
+        rows.index, rows.entries, rows.scales, cols.index, cols.entries, cols.scales,
+    )  # fmt: skip

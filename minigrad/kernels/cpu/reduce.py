@@ -1,0 +1,259 @@
+"""Reductions of the middle axis of a C-ordered (outer, R, inner) array to (outer, inner).
+
+A task is one outer index, one chunk of R and one block of columns of inner; each task owns its
+partial result. How R is cut into chunks follows from the shape alone, and the partial results are
+combined in the order of the chunks: the same bits whatever the number of threads.
+
+With inner = 1 a row is contiguous and is reduced by a vectorised loop. With inner > 1 whole rows
+of columns are combined, so that the inner loop is contiguous again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ._jit import helper, kernel
+
+_CHUNK = 16384  # elements of a chunk, at least
+_MAX_CHUNKS = 64
+_COLUMNS = 1024  # of a block
+
+
+def _chunks(shape) -> int:
+    """Pieces into which R is cut. With many rows the rows are parallelism enough."""
+    outer, R, inner = shape
+    wanted = _MAX_CHUNKS // max(1, outer * -(-inner // _COLUMNS))
+    return max(1, min(wanted, R * min(inner, _COLUMNS) // _CHUNK, R))
+
+
+# Sums -----------------------------------------------------------------------------------------
+
+
+def _make_sums(squared: int):
+    """Partial sums of the elements or, if squared, of their squared distances from `center`."""
+
+    @kernel
+    def sums(partial, input, center):
+        # 1 or 3 flop an element. Parallel over (outer, chunk, block of columns). Sums are float64
+        # for floats, int64 for integers; blocks of a chunk are summed first, then added up, so
+        # that float64 inputs keep their precision too.
+        outer, chunks, _, inner = partial.shape
+        R, number = input.shape[1], partial.dtype.type
+        blocks = (inner + _COLUMNS - 1) // _COLUMNS
+        for task in prange(outer * chunks * blocks):
+            o, chunk = task // blocks // chunks, task // blocks % chunks
+            start = task % blocks * _COLUMNS
+            stop = min(start + _COLUMNS, inner)
+            total, block = partial[o, chunk, 0], partial[o, chunk, 1]
+            total[start:stop] = 0
+            last = (chunk + 1) * R // chunks
+            if inner == 1:
+                c = number(center[o, 0]) if squared else number(0)
+                for first in range(chunk * R // chunks, last, 1024):
+                    row_sum = number(0)
+                    for r in range(first, min(first + 1024, last)):
+                        x = number(input[o, r, 0]) - c
+                        row_sum += x * x if squared else x
+                    total[0] += row_sum
+            else:
+                for first in range(chunk * R // chunks, last, 128):
+                    block[start:stop] = 0
+                    for r in range(first, min(first + 128, last)):
+                        for i in range(start, stop):
+                            x = number(input[o, r, i])
+                            if squared:
+                                x -= number(center[o, i])
+                            block[i] += x * x if squared else x
+                    for i in range(start, stop):
+                        total[i] += block[i]
+
+    return sums
+
+
+_sums, _squared_sums = _make_sums(0), _make_sums(1)
+
+
+@kernel
+def _combine(out, partial, scale):
+    """out[o, i] = scale · Σ_chunk partial[o, chunk, 0, i], in the order of the chunks."""
+    outer, chunks, _, inner = partial.shape
+    for k in prange(outer * inner):
+        o, i = k // inner, k % inner
+        total = partial[o, 0, 0, i]
+        for chunk in range(1, chunks):
+            total += partial[o, chunk, 0, i]
+        out[o, i] = total * scale
+
+
+def sum_forward_workspace(shape) -> int:
+    return shape[0] * _chunks(shape) * 2 * shape[2]
+
+
+def _run_sums(kernel, out, input, center, scratch, scale):
+    if out.size:
+        partial = scratch.reshape(input.shape[0], -1, 2, input.shape[2])
+        kernel(partial, input, center)
+        _combine(out, partial, scratch.dtype.type(scale))
+
+
+def sum_forward(out, input, scratch, scale):
+    # `center` is not read; the output stands in for it.
+    _run_sums(_sums, out, _countable(input), out, scratch, scale)
+
+
+def squared_deviation_forward(out, input, center, scratch, scale):
+    _run_sums(_squared_sums, out, input, center, scratch, scale)
+
+
+def _countable(array):
+    """A bool array as the uint8 that it is in memory."""
+    return array.view("u1") if array.dtype.kind == "b" else array
+
+
+# Extrema --------------------------------------------------------------------------------------
+
+
+@helper
+def _beats(x, y, sign):
+    """x > y for sign 1, x < y for sign −1; NaN beats every number, but not another NaN."""
+    return (x > y if sign > 0 else x < y) or (x != x and y == y)
+
+
+def _make_extremum(sign: int):
+    """First position of the largest (sign 1) or least (sign −1) element of each chunk."""
+
+    @kernel
+    def extremum(best, input):
+        # One comparison an element. Parallel over (outer, chunk, block of columns).
+        outer, chunks, inner = best.shape
+        R = input.shape[1]
+        blocks = (inner + _COLUMNS - 1) // _COLUMNS
+        for task in prange(outer * chunks * blocks):
+            o, chunk, block = task // blocks // chunks, task // blocks % chunks, task % blocks
+            first, last = chunk * R // chunks, (chunk + 1) * R // chunks
+            if inner == 1:
+                index, value = first, input[o, first, 0]
+                for r in range(first + 1, last):
+                    if _beats(input[o, r, 0], value, sign):
+                        index, value = r, input[o, r, 0]
+                best[o, chunk, 0] = index
+            else:
+                start, stop = block * _COLUMNS, min((block + 1) * _COLUMNS, inner)
+                for i in range(start, stop):
+                    best[o, chunk, i] = first
+                for r in range(first + 1, last):
+                    for i in range(start, stop):
+                        if _beats(input[o, r, i], input[o, best[o, chunk, i], i], sign):
+                            best[o, chunk, i] = r
+
+    return extremum
+
+
+_argmax, _argmin = _make_extremum(1), _make_extremum(-1)
+
+
+@kernel
+def _first_best(indices, best, input, sign):
+    """The best of the chunks' best, the first of equals."""
+    outer, chunks, inner = best.shape
+    for k in prange(outer * inner):
+        o, i = k // inner, k % inner
+        index = best[o, 0, i]
+        for chunk in range(1, chunks):
+            r = best[o, chunk, i]
+            if _beats(input[o, r, i], input[o, index, i], sign):
+                index = r
+        indices[o, i] = index
+
+
+def argmax_forward_workspace(shape) -> int:
+    return shape[0] * _chunks(shape) * shape[2]
+
+
+argmin_forward_workspace = argmax_forward_workspace
+
+
+def _run_extremum(kernel, indices, input, scratch, sign):
+    if indices.size:
+        best = scratch.reshape(input.shape[0], -1, input.shape[2])
+        kernel(best, _countable(input))
+        _first_best(indices, best, _countable(input), sign)
+
+
+def argmax_forward(indices, input, scratch):
+    _run_extremum(_argmax, indices, input, scratch, 1)
+
+
+def argmin_forward(indices, input, scratch):
+    _run_extremum(_argmin, indices, input, scratch, -1)
+
+
+@kernel
+def take_forward(out, input, indices):
+    # Parallel over outputs.
+    inner = input.shape[2]
+    for k in prange(out.size):
+        o, i = k // inner, k % inner
+        out[o, i] = input[o, indices[o, i], i]
+
+
+@kernel
+def take_backward_input(grad_input, grad_output, indices):
+    # y = x[index]: dy/dx is 1 at the index, else 0. Parallel over outer; a task owns its rows.
+    outer, R, inner = grad_input.shape
+    for o in prange(outer):
+        for r in range(R):
+            for i in range(inner):
+                grad_input[o, r, i] = 0
+        for i in range(inner):
+            grad_input[o, indices[o, i], i] = grad_output[o, i]
+
+
+# Products and running sums --------------------------------------------------------------------
+
+
+@kernel
+def prod_forward(out, input):
+    # Parallel over outputs, each the product of one column.
+    R, inner = input.shape[1:]
+    for k in prange(out.size):
+        o, i = k // inner, k % inner
+        product = out.dtype.type(1)
+        for r in range(R):
+            product *= input[o, r, i]
+        out[o, i] = product
+
+
+@kernel
+def prod_backward_input(grad_input, grad_output, input):
+    # y = Π x_r: dy/dx_r is the product of all others, that is of those before r and those after r.
+    # A quotient y / x_r would fail at zeros.
+    outer, R, inner = input.shape
+    for k in prange(outer * inner):
+        o, i = k // inner, k % inner
+        before = grad_output[o, i]
+        for r in range(R):
+            grad_input[o, r, i] = before
+            before *= input[o, r, i]
+        after = grad_input.dtype.type(1)
+        for r in range(R - 1, -1, -1):
+            grad_input[o, r, i] *= after
+            after *= input[o, r, i]
+
+
+@kernel
+def _cumsum(out, input, zero, reverse):
+    # Parallel over columns; the running sum has the type of `zero`.
+    outer, R, inner = input.shape
+    for k in prange(outer * inner):
+        o, i = k // inner, k % inner
+        total = zero
+        for step in range(R):
+            r = R - 1 - step if reverse else step
+            total += input[o, r, i]
+            out[o, r, i] = total
+
+
+def cumsum_forward(out, input, reverse):
+    _cumsum(out, input, np.float64(0) if out.dtype.kind == "f" else np.int64(0), reverse)

@@ -1,0 +1,91 @@
+"""Softmax and its logarithm over the last axis of (rows, C) arrays.
+
+Each block of rows is read from memory once and stays in cache while it is worked on.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+from numba import prange
+
+from ._exp import exp
+from ._jit import kernel
+from ._rows import exp_rows, row_sum, row_tasks
+
+
+def softmax_forward_workspace(rows: int, C: int) -> int:
+    return rows
+
+
+@kernel
+def softmax_forward(out, input, scratch):
+    # One exp an element. Parallel over blocks of rows; each task owns its rows: deterministic.
+    rows, C = input.shape
+    tasks, block = row_tasks(rows, C)
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            exp_rows(out, scratch, input, first, last)
+            for r in range(first, last):
+                scale = out.dtype.type(1 / row_sum(out[r]))
+                for c in range(C):
+                    out[r, c] *= scale
+
+
+@kernel
+def softmax_backward_input(grad_input, grad_output, out):
+    # y = softmax(x): ∂y_k/∂x_c = y_k·(δ_kc − y_c), so
+    # gx_c = Σ_k g_k·y_k·(δ_kc − y_c) = y_c·(g_c − Σ_k g_k·y_k).
+    rows, C = out.shape
+    tasks, _ = row_tasks(rows, C)
+    for task in prange(tasks):
+        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+            total = 0.0
+            for c in range(C):
+                total += np.float64(grad_output[r, c]) * np.float64(out[r, c])
+            mean = out.dtype.type(total)
+            for c in range(C):
+                grad_input[r, c] = out[r, c] * (grad_output[r, c] - mean)
+
+
+def log_softmax_forward_workspace(rows: int, C: int) -> int:
+    return rows
+
+
+@kernel
+def log_softmax_forward(out, input, scratch):
+    # As softmax_forward; `out` holds the exponentials until their sum is known.
+    rows, C = input.shape
+    tasks, block = row_tasks(rows, C)
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            exp_rows(out, scratch, input, first, last)
+            for r in range(first, last):
+                # (x − max) is subtracted first: it is exact where x is near the maximum.
+                log_total = out.dtype.type(log(row_sum(out[r])))
+                for c in range(C):
+                    out[r, c] = (input[r, c] - scratch[r]) - log_total
+
+
+@kernel
+def log_softmax_backward_input(grad_input, grad_output, out):
+    # y = x − log Σ exp x: ∂y_k/∂x_c = δ_kc − exp(y_c), so gx_c = g_c − exp(y_c)·Σ_k g_k.
+    rows, C = out.shape
+    tasks, block = row_tasks(rows, C)
+    for task in prange(tasks):
+        end = (task + 1) * rows // tasks
+        for first in range(task * rows // tasks, end, block):
+            last = min(first + block, end)
+            probabilities = grad_input[first:last].reshape(-1)
+            log_probabilities = out[first:last].reshape(-1)
+            for i in range(probabilities.size):
+                probabilities[i] = exp(log_probabilities[i])
+            for r in range(first, last):
+                total = out.dtype.type(row_sum(grad_output[r]))
+                for c in range(C):
+                    grad_input[r, c] = grad_output[r, c] - grad_input[r, c] * total

@@ -1,0 +1,98 @@
+"""Selecting and placing elements by position, one element at a time.
+
+Positions are numbers along one axis: the array is seen as (B, J, A), before, along and after it.
+"""
+
+from __future__ import annotations
+
+
+def _wrap(index, size):
+    """A negative index counts from the end; None if it is outside [−size, size)."""
+    index = index + size if index < 0 else index
+    return index if 0 <= index < size else None
+
+
+def accumulate_index(positions, bad, index, size, step):
+    """positions[i] += step·index[i]; bad[0] = the first i whose index is out of range, else M."""
+    bad[0] = positions.size
+    for i in range(positions.size - 1, -1, -1):
+        at = _wrap(int(index[i]), size)
+        if at is None:
+            bad[0] = i
+        else:
+            positions[i] += step * at
+
+
+def gather_positions(positions, bad, index, size):
+    """positions[o, m, i] = the number of (o, index[o, m, i], i) in an array (O, size, I)."""
+    bad[0] = index.size
+    O, M, I = index.shape  # noqa: E741
+    for o in range(O):
+        for m in range(M):
+            for i in range(I):
+                at = _wrap(int(index[o, m, i]), size)
+                if at is None:
+                    bad[0] = min(bad[0], (o * M + m) * I + i)
+                else:
+                    positions[o, m, i] = (o * size + at) * I + i
+
+
+def mask_positions(positions, count, mask):
+    """The numbers of the true elements, in order; count[0] of them."""
+    count[0] = 0
+    for i in range(mask.size):
+        if mask[i]:
+            positions[count[0]] = i
+            count[0] += 1
+
+
+def index_forward(out, input, positions):
+    """out[b, m, a] = input[b, positions[m], a]"""
+    for b in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            for a in range(out.shape[2]):
+                out[b, m, a] = input[b, positions[m], a]
+
+
+def index_backward_input_workspace(J, M):
+    return 0
+
+
+def index_backward_input(grad_input, grad_output, positions, scratch):
+    """grad_input[b, j, a] = Σ_{m: positions[m] = j} grad_output[b, m, a]"""
+    grad_input[...] = 0
+    for b in range(grad_output.shape[0]):
+        for m in range(grad_output.shape[1]):
+            for a in range(grad_output.shape[2]):
+                grad_input[b, positions[m], a] += grad_output[b, m, a]
+
+
+def put(target, values, positions):
+    """target[b, positions[m], a] = values[b, m, a]; of equal positions the last m wins."""
+    for b in range(values.shape[0]):
+        for m in range(values.shape[1]):
+            for a in range(values.shape[2]):
+                target[b, positions[m], a] = values[b, m, a]
+
+
+def triangle_forward(out, input, diagonal, lower):
+    """out[b, r, c] = input[b, r, c] where c − r ≤ diagonal (lower) or ≥ diagonal (upper), else 0"""
+    for b in range(out.shape[0]):
+        for r in range(out.shape[1]):
+            for c in range(out.shape[2]):
+                inside = c - r <= diagonal if lower else c - r >= diagonal
+                out[b, r, c] = input[b, r, c] if inside else 0
+
+
+def arange(out, start, step):
+    """out[i] = start + i·step"""
+    for i in range(out.size):
+        out[i] = start + i * step
+
+
+def linspace(out, start, end):
+    """out[i] = start + i·(end − start)/(n − 1), counted from the nearer end."""
+    n = out.size
+    step = (end - start) / max(n - 1, 1)
+    for i in range(n):
+        out[i] = start + i * step if i < (n + 1) // 2 else end - (n - 1 - i) * step

@@ -1,0 +1,35 @@
+"""Every operation on tensors that networks are built of, under torch.nn.functional's names."""
+
+from __future__ import annotations
+
+from ..ops.conv import conv2d
+from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.loss import cross_entropy, nll_loss
+from ..ops.matmul import linear
+from ..ops.norm import batch_norm
+from ..ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
+from ..ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
+from ..ops.random import dropout, dropout2d
+from ..ops.softmax import log_softmax, softmax
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "dropout2d",
+    "l1_loss",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "relu",
+    "sigmoid",
+    "smooth_l1_loss",
+    "softmax",
+    "tanh",
+]

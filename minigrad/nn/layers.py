@@ -1,0 +1,269 @@
+"""The layers that learn: parameters, defaults and names are torch's; the work is that of
+`functional`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..device import Device, as_device
+from ..dtypes import as_dtype, float32, int64
+from ..engine import Tensor
+from ..errors import DTypeError, ShapeError
+from ..geometry import Size2d, pair
+from ..ops import _operands
+from ..ops.conv import TO_HWIO
+from ..ops.inplace import add_
+from . import functional as F
+from . import init
+from .module import Module, Parameter
+
+# Linear weights are shown (out, in) and stored (in, out), as the product reads them.
+_LINEAR_ORDER = (1, 0)
+
+
+def _uninitialised(
+    shape: tuple[int, ...],
+    device: Device | str | None,
+    dtype: Any,
+    order: tuple[int, ...] | None = None,
+) -> Tensor:
+    """`order` is the memory order of the axes."""
+    dtype = float32 if dtype is None else as_dtype(dtype)
+    return Tensor(_operands.empty_array(shape, dtype, order), as_device(device))
+
+
+def _parameter(*args: Any) -> Parameter:
+    return Parameter(_uninitialised(*args))
+
+
+def _positive(layer: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if not hasattr(size, "__index__") or isinstance(size, bool):
+            raise DTypeError(f"{layer}: {name} must be an int, got {size!r}")
+        if size < 1:
+            raise ShapeError(f"{layer}: {name} must be at least 1, got {size}")
+
+
+def _reset_weight_and_bias(weight: Tensor, bias: Tensor | None) -> None:
+    """Both uniform in ±1/√fan_in, as torch draws them."""
+    init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        fan_in, _ = init.fans("bias", weight)
+        bound = 1 / math.sqrt(fan_in)
+        init.uniform_(bias, -bound, bound)
+
+
+class Linear(Module):
+    """input·weightᵀ + bias.  (…, in_features) → (…, out_features).
+
+    weight (out_features, in_features), bias (out_features,).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _positive("Linear", in_features=in_features, out_features=out_features)
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = _parameter((out_features, in_features), device, dtype, _LINEAR_ORDER)
+        self.register_parameter(
+            "bias", _parameter((out_features,), device, dtype) if bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset_weight_and_bias(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class Conv2d(Module):
+    """Convolution.  (N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out).
+
+    weight (out_channels, in_channels/groups, kH, kW), bias (out_channels,). padding may be 'same'
+    or 'valid'; padding_mode is 'zeros'. Sizes: see `functional.conv2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size2d,
+        stride: Size2d = 1,
+        padding: Size2d | str = 0,
+        dilation: Size2d = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ShapeError(
+                f"Conv2d: groups={groups} must divide in_channels={in_channels} and "
+                f"out_channels={out_channels}"
+            )
+        if padding_mode != "zeros":
+            raise ValueError(f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, minimum=1)
+        self.stride = pair("Conv2d", "stride", stride, minimum=1)
+        self.dilation = pair("Conv2d", "dilation", dilation, minimum=1)
+        if not isinstance(padding, str):
+            padding = pair("Conv2d", "padding", padding)
+        elif padding not in ("same", "valid"):
+            raise ValueError(f"Conv2d: padding must be 'same', 'valid' or sizes, got {padding!r}")
+        elif padding == "same" and self.stride != (1, 1):
+            raise ValueError(f"Conv2d: padding='same' needs stride 1, got {self.stride}")
+        self.padding = padding
+        self.groups = groups
+        self.padding_mode = padding_mode
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        self.weight = _parameter(shape, device, dtype, TO_HWIO)
+        self.register_parameter(
+            "bias", _parameter((out_channels,), device, dtype) if bias else None
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset_weight_and_bias(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    def extra_repr(self) -> str:
+        text = (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
+        )
+        if self.padding != (0, 0):
+            text += f", padding={self.padding}"
+        if self.dilation != (1, 1):
+            text += f", dilation={self.dilation}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        return text if self.bias is not None else text + ", bias=False"
+
+
+class _BatchNorm(Module):
+    """Normalise every channel over the batch and all positions, then scale and shift.
+
+    In training with the batch's mean and biased variance, which also move running_mean and (the
+    unbiased one) running_var by `momentum`, or as a cumulative average if momentum is None. In
+    evaluation, or without a batch's statistics to use, with the running ones.
+    """
+
+    _dimensions: tuple[int, ...] = ()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Device | str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        _positive(type(self).__name__, num_features=num_features)
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        shape = (num_features,)
+        self.register_parameter("weight", _parameter(shape, device, dtype) if affine else None)
+        shifted = affine and bias
+        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        if track_running_stats:
+            self.register_buffer("running_mean", _uninitialised(shape, device, dtype))
+            self.register_buffer("running_var", _uninitialised(shape, device, dtype))
+            self.register_buffer("num_batches_tracked", _uninitialised((), device, int64))
+        else:
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                self.register_buffer(name, None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        if self.track_running_stats:
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+            init.zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        self.reset_running_stats()
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        name = type(self).__name__
+        if input.ndim not in self._dimensions:
+            raise ShapeError(
+                f"{name}: input must have {' or '.join(map(str, self._dimensions))} dimensions, "
+                f"got shape {input.shape}"
+            )
+        if input.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{name}: expects {self.num_features} channels, got input of shape {input.shape}"
+            )
+        tracking = self.training and self.running_mean is not None
+        momentum = self.momentum
+        if tracking and momentum is None:
+            momentum = 1.0 / (self.num_batches_tracked.item() + 1)
+        out = F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or self.running_mean is None,
+            0.0 if momentum is None else momentum,
+            self.eps,
+        )
+        if tracking:
+            add_(self.num_batches_tracked, 1)
+        return out
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    __doc__ = f"""{_BatchNorm.__doc__}
+    (N, C) or (N, C, L) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    __doc__ = f"""{_BatchNorm.__doc__}
+    (N, C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (4,)

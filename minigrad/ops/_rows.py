@@ -1,0 +1,35 @@
+"""Tensors as (rows, C) arrays: one axis last, all others one dimension.
+
+For the channels of a channels-last activation and for the last axis of a C-ordered tensor that is
+a view; otherwise the axis is moved there by one copy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..device import Device
+from ..engine import Tensor
+from ..runtime import memory
+from ._operands import contiguous
+
+Shape = tuple[int, ...]
+
+
+def to_rows(tensor: Tensor, axis: int) -> np.ndarray:
+    """The C-ordered (rows, C) array whose columns run along `axis`."""
+    moved = np.moveaxis(tensor.data, axis, -1)
+    shape = math.prod(moved.shape[:-1]), moved.shape[-1]
+    return contiguous(moved, tensor.device).reshape(shape)
+
+
+def empty_rows(
+    shape: Shape, axis: int, dtype: np.dtype, device: Device
+) -> tuple[Tensor, np.ndarray]:
+    """An uninitialised tensor whose `axis` lies innermost in memory, and its (rows, C) array."""
+    rest = shape[:axis] + shape[axis + 1 :]
+    array = memory.empty((*rest, shape[axis]), dtype)
+    tensor = Tensor(np.moveaxis(array, -1, axis), device)
+    return tensor, array.reshape(math.prod(rest), shape[axis])

@@ -1,0 +1,149 @@
+"""A tensor seen from Python: its facts, its values as numbers, lists and NumPy arrays, its copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..engine import Tensor
+from ..errors import DTypeError, GraphError, ShapeError
+from ._reduction import axis_of
+from .cast import clone
+from .compare import eq
+from .reduce import any as any_
+from .shape import unbind
+
+# Facts --------------------------------------------------------------------------------------
+
+
+def size(input: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the size of one axis."""
+    return input.shape if dim is None else input.shape[axis_of("size", dim, input.ndim)]
+
+
+def stride(input: Tensor) -> tuple[int, ...]:
+    """How many elements lie in memory from one position of each axis to the next."""
+    return tuple(step // input.data.itemsize for step in input.data.strides)
+
+
+def dim(input: Tensor) -> int:
+    """The number of axes."""
+    return input.data.ndim
+
+
+def numel(input: Tensor) -> int:
+    """The number of elements."""
+    return input.data.size
+
+
+def element_size(input: Tensor) -> int:
+    """Bytes an element."""
+    return input.data.itemsize
+
+
+def length(input: Tensor) -> int:
+    """`len(x)`: the size of the first axis."""
+    if input.ndim == 0:
+        raise TypeError("len() of a 0-d tensor")
+    return input.shape[0]
+
+
+# Values -------------------------------------------------------------------------------------
+
+
+def item(input: Tensor) -> Any:
+    """The value of a tensor of one element, as a Python number."""
+    if input.data.size != 1:
+        raise ShapeError(f"item: the tensor must have one element, got shape {input.shape}")
+    return input.data.item()
+
+
+def tolist(input: Tensor) -> Any:
+    """Nested lists of Python numbers."""
+    return input.data.tolist()
+
+
+def numpy(input: Tensor) -> np.ndarray:
+    """A NumPy array that shares the tensor's memory, for a tensor that requires no gradient."""
+    if input.requires_grad:
+        raise GraphError(
+            "numpy: the tensor requires a gradient, and NumPy would not record what happens to it; "
+            "use .detach().numpy()"
+        )
+    return input.data
+
+
+def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    """`numpy.asarray(x)`."""
+    array = numpy(input)
+    if dtype is not None and np.dtype(dtype) != array.dtype:
+        if copy is False:
+            raise ValueError(f"an array of dtype {dtype} would need a copy")
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+def to_bool(input: Tensor) -> bool:
+    """`bool(x)`, for a tensor of one element."""
+    if input.data.size != 1:
+        raise ShapeError(
+            f"bool: the truth of a tensor of shape {input.shape} is ambiguous; use any() or all()"
+        )
+    return bool(input.data.item())
+
+
+def to_float(input: Tensor) -> float:
+    """`float(x)`, for a tensor of one element."""
+    return float(item(input))
+
+
+def to_int(input: Tensor) -> int:
+    """`int(x)`, for a tensor of one element; decimals are cut off."""
+    return int(item(input))
+
+
+def to_index(input: Tensor) -> int:
+    """The int that `range(x)` and `sequence[x]` take: of an integer tensor of one element."""
+    if input.dtype.kind not in "iu":
+        raise DTypeError(f"index: only integer tensors count positions, got {input.dtype.name}")
+    return item(input)
+
+
+def iterate(input: Tensor) -> Iterator[Tensor]:
+    """`for row in x`: views of the positions of the first axis."""
+    if input.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(unbind(input))
+
+
+def contains(input: Tensor, element: Any) -> bool:
+    """`element in x`: whether any element equals it."""
+    return to_bool(any_(eq(input.detach(), element)))
+
+
+# Copies -------------------------------------------------------------------------------------
+
+
+def requires_grad_(input: Tensor, requires_grad: bool = True) -> Tensor:
+    """Whether operations on this leaf are recorded. Returns the tensor."""
+    input.requires_grad = requires_grad
+    return input
+
+
+def deepcopy(input: Tensor, memo: dict[int, Any]) -> Tensor:
+    """`copy.deepcopy(x)` of a leaf: values and gradient in memory of their own."""
+    if input.node is not None:
+        raise GraphError(
+            f"deepcopy: a tensor computed by {input.node.name} cannot be copied with its graph; "
+            "copy its .detach()"
+        )
+    copy = type(input).__new__(type(input))
+    memo[id(input)] = copy
+    Tensor.__init__(copy, clone(input.detach()).data, input.device, input.requires_grad)
+    for name, value in getattr(input, "__dict__", {}).items():
+        setattr(copy, name, value)
+    if input.grad is not None:
+        copy.grad = clone(input.grad.detach())
+    return copy

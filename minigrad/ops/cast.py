@@ -1,0 +1,127 @@
+"""Copies: to another dtype, device or memory order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import Device, as_device
+from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
+from ..engine import Function, Tensor
+from ._operands import empty_array, empty_like, memory_order
+
+
+class To(Function):
+    """A copy with another dtype and device, in the same memory order."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dtype: np.dtype, device: Device) -> Tensor:
+        ctx.source = input.dtype, input.device
+        data = empty_array(input.shape, dtype, memory_order(input.data))
+        # All devices so far share the host's memory, so either one's kernel can copy.
+        kernels.get(device).copy_strided(data, input.data)
+        return Tensor(data, device)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return To.apply(grad_output, *ctx.source), None, None
+
+
+class Clone(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out = empty_like(input)
+        kernels.get(input.device).copy_strided(out.data, input.data)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output
+
+
+class Contiguous(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        data = empty_array(input.shape, input.dtype)
+        kernels.get(input.device).copy_strided(data, input.data)
+        return Tensor(data, input.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output
+
+
+def to(
+    input: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+) -> Tensor:
+    """The tensor with another dtype, on another device, or both; itself if nothing changes.
+
+    to(dtype), to(device), to(device, dtype), to(other tensor), or by keyword. copy: a new tensor
+    in any case. non_blocking is accepted and has no effect. Gradients flow through it, back in the
+    original dtype. Conversion to integers cuts off decimals; NaN and values out of range become
+    some integer.
+    """
+    for arg in args:
+        if isinstance(arg, Tensor):
+            dtype, device = arg.dtype, arg.device
+        elif isinstance(arg, (str, Device)):
+            device = arg
+        elif arg is not None:
+            dtype = arg
+    dtype = input.dtype if dtype is None else as_dtype(dtype)
+    device = input.device if device is None else as_device(device)
+    if dtype == input.dtype and device == input.device:
+        return clone(input) if copy else input
+    return To.apply(input, dtype, device)
+
+
+def float(input: Tensor) -> Tensor:
+    """As float32."""
+    return to(input, float32)
+
+
+def double(input: Tensor) -> Tensor:
+    """As float64."""
+    return to(input, float64)
+
+
+def long(input: Tensor) -> Tensor:
+    """As int64; decimals are cut off."""
+    return to(input, int64)
+
+
+def byte(input: Tensor) -> Tensor:
+    """As uint8."""
+    return to(input, uint8)
+
+
+def bool(input: Tensor) -> Tensor:
+    """True where the value is not zero; NaN is not zero."""
+    return to(input, bool_)
+
+
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """As the dtype of `other`, on its device."""
+    return to(input, other)
+
+
+def clone(input: Tensor) -> Tensor:
+    """A copy in fresh memory, in the same memory order; gradients flow through it."""
+    return Clone.apply(input)
+
+
+def contiguous(input: Tensor) -> Tensor:
+    """The tensor itself if its elements lie in C order, else a copy that does."""
+    return input if input.data.flags.c_contiguous else Contiguous.apply(input)
+
+
+def is_contiguous(input: Tensor) -> Any:
+    """Whether the elements lie in memory in C order."""
+    return input.data.flags.c_contiguous

@@ -1,0 +1,193 @@
+"""Comparisons, logic and selection. Results of comparisons are bool and have no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import bool_, is_floating
+from ..engine import Function, Tensor
+from ..errors import DTypeError
+from ._operands import elementwise
+from ._promotion import Operand, operands, scalar
+from ._reduction import unbroadcast
+from .cast import to
+from .elementwise import abs
+
+# Comparisons --------------------------------------------------------------------------------
+
+
+def eq(input: Operand, other: Operand) -> Tensor:
+    """input == other; False for NaN."""
+    out, out_flat, flats = elementwise("eq", *operands("eq", input, other), dtype=bool_)
+    kernels.get(out.device).eq_forward(out_flat, *flats)
+    return out
+
+
+def ne(input: Operand, other: Operand) -> Tensor:
+    """input != other; True for NaN."""
+    out, out_flat, flats = elementwise("ne", *operands("ne", input, other), dtype=bool_)
+    kernels.get(out.device).ne_forward(out_flat, *flats)
+    return out
+
+
+def lt(input: Operand, other: Operand) -> Tensor:
+    """input < other; False for NaN."""
+    out, out_flat, flats = elementwise("lt", *operands("lt", input, other), dtype=bool_)
+    kernels.get(out.device).lt_forward(out_flat, *flats)
+    return out
+
+
+def le(input: Operand, other: Operand) -> Tensor:
+    """input <= other; False for NaN."""
+    out, out_flat, flats = elementwise("le", *operands("le", input, other), dtype=bool_)
+    kernels.get(out.device).le_forward(out_flat, *flats)
+    return out
+
+
+def gt(input: Operand, other: Operand) -> Tensor:
+    """input > other; False for NaN."""
+    left, right = operands("gt", input, other)
+    out, out_flat, (left_flat, right_flat) = elementwise("gt", left, right, dtype=bool_)
+    kernels.get(out.device).lt_forward(out_flat, right_flat, left_flat)
+    return out
+
+
+def ge(input: Operand, other: Operand) -> Tensor:
+    """input >= other; False for NaN."""
+    left, right = operands("ge", input, other)
+    out, out_flat, (left_flat, right_flat) = elementwise("ge", left, right, dtype=bool_)
+    kernels.get(out.device).le_forward(out_flat, right_flat, left_flat)
+    return out
+
+
+def isnan(input: Tensor) -> Tensor:
+    """Whether each element is NaN, the one value unequal to itself."""
+    return ne(input, input)
+
+
+def isinf(input: Tensor) -> Tensor:
+    """Whether each element is ∞ or −∞; never for integers."""
+    if not is_floating(input.dtype):
+        return ne(input, input)
+    return eq(abs(input.detach()), np.inf)
+
+
+def isfinite(input: Tensor) -> Tensor:
+    """Whether each element is neither infinite nor NaN; always for integers."""
+    if not is_floating(input.dtype):
+        return eq(input, input)
+    return lt(abs(input.detach()), np.inf)
+
+
+# Logic --------------------------------------------------------------------------------------
+
+
+def bitwise_and(input: Operand, other: Operand) -> Tensor:
+    """input & other: bit by bit for integers, logical for bool."""
+    left, right = _integer_operands("bitwise_and", input, other)
+    out, out_flat, flats = elementwise("bitwise_and", left, right)
+    kernels.get(out.device).bitwise_and_forward(out_flat, *flats)
+    return out
+
+
+def bitwise_or(input: Operand, other: Operand) -> Tensor:
+    """input | other: bit by bit for integers, logical for bool."""
+    left, right = _integer_operands("bitwise_or", input, other)
+    out, out_flat, flats = elementwise("bitwise_or", left, right)
+    kernels.get(out.device).bitwise_or_forward(out_flat, *flats)
+    return out
+
+
+def bitwise_xor(input: Operand, other: Operand) -> Tensor:
+    """input ^ other: bit by bit for integers, logical for bool."""
+    left, right = _integer_operands("bitwise_xor", input, other)
+    out, out_flat, flats = elementwise("bitwise_xor", left, right)
+    kernels.get(out.device).bitwise_xor_forward(out_flat, *flats)
+    return out
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """~input: every bit inverted, that is, differs from a number whose bits are all 1."""
+    ones = {"b": True, "u": 255, "i": -1}
+    return bitwise_xor(input, ones.get(input.dtype.kind, 0))
+
+
+def _integer_operands(operation: str, input: Operand, other: Operand) -> tuple[Tensor, Tensor]:
+    left, right = operands(operation, input, other)
+    if is_floating(left.dtype):
+        raise DTypeError(
+            f"{operation}: operands must be bool or integers, got {left.dtype.name}; "
+            f"logical_and, logical_or and logical_not take any dtype"
+        )
+    return left, right
+
+
+def _truth(operation: str, input: Tensor) -> Tensor:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{operation}: operands must be Tensors, got {type(input).__name__}")
+    return to(input.detach(), bool_)
+
+
+def logical_and(input: Tensor, other: Tensor) -> Tensor:
+    """Whether both are not zero. Any dtypes."""
+    return bitwise_and(_truth("logical_and", input), _truth("logical_and", other))
+
+
+def logical_or(input: Tensor, other: Tensor) -> Tensor:
+    """Whether at least one is not zero. Any dtypes."""
+    return bitwise_or(_truth("logical_or", input), _truth("logical_or", other))
+
+
+def logical_xor(input: Tensor, other: Tensor) -> Tensor:
+    """Whether exactly one is not zero. Any dtypes."""
+    return bitwise_xor(_truth("logical_xor", input), _truth("logical_xor", other))
+
+
+def logical_not(input: Tensor) -> Tensor:
+    """Whether the value is zero."""
+    return bitwise_xor(_truth("logical_not", input), True)
+
+
+# Selection ----------------------------------------------------------------------------------
+
+
+class Where(Function):
+    """y = a where c, else b: da = grad where c, else 0; db = 0 where c, else grad."""
+
+    @staticmethod
+    def forward(ctx: Any, condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(condition)
+        ctx.shapes = left.shape, right.shape
+        return _select(condition, left, right)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (condition,) = ctx.saved_tensors
+        zero = scalar("where", 0, grad_output.dtype, grad_output.device)
+        grad_left = grad_right = None
+        if ctx.needs_input_grad[1]:
+            grad_left = unbroadcast(_select(condition, grad_output, zero), ctx.shapes[0])
+        if ctx.needs_input_grad[2]:
+            grad_right = unbroadcast(_select(condition, zero, grad_output), ctx.shapes[1])
+        return None, grad_left, grad_right
+
+
+def _select(condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    out, out_flat, flats = elementwise("where", condition, left, right, dtype=left.dtype)
+    kernels.get(out.device).where_forward(out_flat, *flats)
+    return out
+
+
+def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+    """input where condition is true, else other. All three broadcast; condition is bool."""
+    if not isinstance(condition, Tensor) or condition.dtype != bool_:
+        got = getattr(condition, "dtype", type(condition).__name__)
+        raise DTypeError(f"where: condition must be a bool Tensor, got {got}")
+    if isinstance(input, Tensor) or isinstance(other, Tensor):
+        left, right = operands("where", input, other)
+    else:
+        raise TypeError("where: at least one of input and other must be a Tensor")
+    return Where.apply(condition, left, right)

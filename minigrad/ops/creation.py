@@ -1,0 +1,287 @@
+"""Tensors made from data, from constants and from number ranges.
+
+All take dtype (default: float32, or what the data suggest), device (default: the default device)
+and requires_grad.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import as_device
+from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
+from ..engine import Tensor
+from ..errors import DTypeError, ShapeError
+from ..runtime import memory
+from ._promotion import check_fits
+from .cast import to
+from .shape import sizes_of
+
+# From data ----------------------------------------------------------------------------------
+
+
+def tensor(
+    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A copy of `data`: a number, nested lists of numbers, a NumPy array or a Tensor.
+
+    Python floats become float32, ints int64, bools bool; NumPy data keep their dtype, which must be
+    float32, float64, int64, uint8 or bool unless dtype is given.
+    Raises DTypeError for other data, ShapeError for nested lists of unequal lengths.
+    """
+    wanted = None if dtype is None else as_dtype(dtype)
+    if isinstance(data, Tensor):
+        device = data.device if device is None else device
+        copy = to(data.detach(), wanted or data.dtype, as_device(device), copy=True)
+        return Tensor(copy.data, copy.device, requires_grad)
+    source = _array(data)
+    wanted = wanted or _natural_dtype(source, data)
+    if source.dtype.kind not in "iufb":
+        raise DTypeError(f"tensor: data must be numbers, got dtype {source.dtype}: {data!r:.80}")
+    target = as_device(device)
+    out = memory.empty(source.shape, wanted)
+    kernels.get(target).copy_strided(out, source)
+    return Tensor(out, target, requires_grad)
+
+
+def _array(data: Any) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError:
+        raise ShapeError(
+            "tensor: nested lists must have equal lengths at every level"
+        ) from None
+    except OverflowError:
+        raise DTypeError(f"tensor: a number does not fit int64: {data!r:.80}") from None
+
+
+def _natural_dtype(array: np.ndarray, data: Any) -> np.dtype:
+    """The dtype of data when none is asked for."""
+    leaf = data
+    while isinstance(leaf, (list, tuple)) and len(leaf):
+        leaf = leaf[0]
+    if array.dtype == float64 and not hasattr(leaf, "dtype"):
+        return float32
+    if array.dtype not in SUPPORTED:
+        known = ", ".join(d.name for d in SUPPORTED)
+        raise DTypeError(
+            f"tensor: dtype {array.dtype} is not one of {known}; convert with "
+            "dtype=minigrad.float32, or another of these"
+        )
+    return array.dtype
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """As `tensor`, but shares memory with a Tensor or NumPy array that needs no conversion."""
+    if isinstance(data, Tensor):
+        return to(data, data.dtype if dtype is None else dtype, as_device(device or data.device))
+    if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype) == data.dtype):
+        return _shared("as_tensor", data, device)
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares the array's memory. A read-only or unaligned array is copied."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy: expects a NumPy array, got {type(array).__name__}")
+    return _shared("from_numpy", array, None)
+
+
+def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
+    if array.dtype not in SUPPORTED:
+        known = ", ".join(d.name for d in SUPPORTED)
+        raise DTypeError(
+            f"{operation}: dtype {array.dtype} is not one of {known}; convert with "
+            "array.astype(...)"
+        )
+    if not (array.flags.writeable and array.flags.aligned):
+        return tensor(array, device=device)
+    return Tensor(np.asarray(array), as_device(device))
+
+
+# Constants ----------------------------------------------------------------------------------
+
+
+def new_tensor(
+    operation: str, sizes: tuple[Any, ...], dtype: Any, device: Any, default: np.dtype = float32
+) -> Tensor:
+    """Uninitialised, C-ordered, of checked sizes."""
+    shape = sizes_of(operation, sizes)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"{operation}: sizes must be at least 0, got {shape}")
+    wanted = default if dtype is None else as_dtype(dtype)
+    return Tensor(memory.empty(shape, wanted), as_device(device))
+
+
+def _filled(operation: str, out: Tensor, value: Any, requires_grad: bool) -> Tensor:
+    if isinstance(value, (Tensor, np.generic)):
+        value = value.item()
+    if not isinstance(value, (bool, int, float)):
+        raise DTypeError(f"{operation}: fill_value must be a number, got {value!r}")
+    if out.dtype.kind in "iu":
+        if isinstance(value, float) and not math.isfinite(value):
+            raise DTypeError(f"{operation}: {value!r} does not fit dtype {out.dtype.name}")
+        value = int(value)  # as torch: decimals are cut off
+    check_fits(operation, value, out.dtype)
+    kernels.get(out.device).fill(out.data.reshape(-1), value)
+    out.requires_grad = requires_grad
+    return out
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised tensor of shape `size`."""
+    out = new_tensor("empty", size, dtype, device)
+    out.requires_grad = requires_grad
+    return out
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of shape `size`."""
+    return _filled("zeros", new_tensor("zeros", size, dtype, device), 0, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of shape `size`."""
+    return _filled("ones", new_tensor("ones", size, dtype, device), 1, requires_grad)
+
+
+def full(
+    size: Any, fill_value: float, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`fill_value` everywhere, of shape `size`; its type decides the dtype if none is given."""
+    default = tensor(fill_value).dtype
+    sizes = size if isinstance(size, (tuple, list)) else (size,)
+    out = new_tensor("full", tuple(sizes), dtype, device, default)
+    return _filled("full", out, fill_value, requires_grad)
+
+
+def eye(
+    n: int,
+    m: int | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """(n, m) with ones on the diagonal; m = n unless given."""
+    columns = n if m is None else m
+    out = zeros(n, columns, dtype=dtype, device=device)
+    count = min(n, columns)
+    if count:
+        diagonal = out.data.reshape(-1)[: count * (columns + 1) : columns + 1]
+        kernels.get(out.device).fill(diagonal[:count], 1)
+    out.requires_grad = requires_grad
+    return out
+
+
+def empty_like(
+    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Uninitialised, with the shape, and if not given the dtype and device, of `input`."""
+    return empty(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def zeros_like(
+    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros with the shape, and if not given the dtype and device, of `input`."""
+    return zeros(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def ones_like(
+    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones with the shape, and if not given the dtype and device, of `input`."""
+    return ones(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def full_like(
+    input: Tensor,
+    fill_value: float,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`fill_value` with the shape, and if not given the dtype and device, of `input`."""
+    kind = _kind(input, dtype, device)
+    return full(input.shape, fill_value, **kind, requires_grad=requires_grad)
+
+
+def _like(input: Tensor) -> tuple[tuple[int, ...]]:
+    return (input.shape,)
+
+
+def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    return {
+        "dtype": input.dtype if dtype is None else dtype,
+        "device": input.device if device is None else device,
+    }
+
+
+# Ranges -------------------------------------------------------------------------------------
+
+
+def _number(operation: str, name: str, value: Any) -> float:
+    if isinstance(value, (Tensor, np.generic)):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise DTypeError(f"{operation}: {name} must be a finite number, got {value!r}")
+    return value
+
+
+def arange(
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """start, start + step, … before `end`: ⌈(end − start)/step⌉ numbers; arange(end) starts at 0.
+
+    int64 if all three are ints, else float32.
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (
+        _number("arange", name, value)
+        for name, value in (("start", start), ("end", end), ("step", step))
+    )
+    if step == 0 or (end - start) * step < 0:
+        raise ShapeError(
+            f"arange: step must lead from start to end, got start={start}, end={end}, step={step}"
+        )
+    whole = all(isinstance(value, int) for value in (start, end, step))
+    count = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else float32)
+    if out.dtype == bool_:
+        raise DTypeError("arange: dtype must not be bool")
+    if out.dtype.kind in "iu":
+        # As torch: numbers are cut off before they are added up.
+        start, step = int(start), int(step)
+        check_fits("arange", start, out.dtype)
+        check_fits("arange", start + max(out.data.size - 1, 0) * step, out.dtype)
+    kernels.get(out.device).arange(out.data, start, step)
+    out.requires_grad = requires_grad
+    return out
+
+
+def linspace(
+    start: float,
+    end: float,
+    steps: int,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` numbers from start to end, both included, at equal distances."""
+    first, last = _number("linspace", "start", start), _number("linspace", "end", end)
+    out = new_tensor("linspace", (steps,), dtype, device)
+    if out.dtype.kind not in "f":
+        raise DTypeError(f"linspace: dtype must be float32 or float64, got {out.dtype.name}")
+    kernels.get(out.device).linspace(out.data, float(first), float(last))
+    out.requires_grad = requires_grad
+    return out

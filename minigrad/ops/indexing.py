@@ -1,0 +1,540 @@
+"""Selecting elements by position: `x[...]`, gather, index_select, triangles; and `x[...] = y`.
+
+An index is taken apart as torch does it. Ints, slices, None and Ellipsis make a view, first. Then
+the index arrays (tensors, NumPy arrays, lists; a mask counts as the array of its true positions)
+broadcast together and pick from the axes they stand at. The axes of their common shape come where
+the first of them stood if they stood side by side, else in front.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import Device, same_device
+from ..dtypes import bool_, int64, same_dtype, uint8
+from ..engine import Function, Tensor, is_grad_enabled
+from ..errors import DTypeError, GraphError, ShapeError, TargetError
+from ..runtime import memory
+from ._operands import (
+    broadcast_shape,
+    c_order,
+    contiguous,
+    empty,
+    empty_array,
+    memory_order,
+    scratch,
+)
+from ._promotion import common_dtype
+from ._reduction import axis_of
+from .compare import where
+from .creation import tensor
+from .inplace import copy_
+from .shape import view_of
+
+# Basic indexing -----------------------------------------------------------------------------
+
+
+class Slice(Function):
+    """The view that an index of ints, slices and None selects."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, index: tuple[Any, ...]) -> Tensor:
+        ctx.shape, ctx.order, ctx.index = input.shape, memory_order(input.data), index
+        return view_of(input, input.data[index])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # y = x[index]: dx[index] = dy, and 0 where nothing was selected.
+        grad_input = empty_array(ctx.shape, grad_output.dtype, ctx.order)
+        backend = kernels.get(grad_output.device)
+        if grad_output.data.size != grad_input.size:
+            order = ctx.order or tuple(range(grad_input.ndim))
+            backend.fill(grad_input.transpose(order).reshape(-1), 0)
+        backend.copy_strided(grad_input[ctx.index], grad_output.data)
+        return Tensor(grad_input, grad_output.device), None
+
+
+@dataclass(frozen=True)
+class _Picker:
+    """An index array and the axes of the view that it picks from: several for a mask."""
+
+    axes: tuple[int, ...]
+    array: np.ndarray
+    mask: bool = False
+
+
+def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[_Picker]]:
+    """The basic part of an index, for NumPy, and the pickers on the view that it makes."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_as_array(item, input.device) for item in items]
+    consumed = sum(_axes_used(item) for item in items)
+    if consumed > input.ndim:
+        raise TargetError(
+            f"indexing: too many indices for a tensor of shape {input.shape}: {consumed} for "
+            f"{input.ndim} axes"
+        )
+    ellipses = [i for i, item in enumerate(items) if item is Ellipsis]
+    if len(ellipses) > 1:
+        raise TargetError("indexing: an index can hold only one Ellipsis (...)")
+    full = [slice(None)] * (input.ndim - consumed)
+    at = ellipses[0] if ellipses else len(items)
+    items[at : at + 1] = full
+
+    basic: list[Any] = []
+    pickers: list[_Picker] = []
+    axis = axis_out = 0
+    for item in items:
+        used = _axes_used(item)
+        if isinstance(item, np.ndarray):
+            mask = item.dtype == bool_
+            if mask and item.shape != input.shape[axis : axis + used]:
+                raise TargetError(
+                    f"indexing: a mask of shape {item.shape} does not fit axes {axis} to "
+                    f"{axis + used - 1} of a tensor of shape {input.shape}"
+                )
+            width = item.ndim if mask else 1
+            pickers.append(_Picker(tuple(range(axis_out, axis_out + width)), item, mask))
+            basic += [slice(None)] * width
+            axis_out += width
+        elif isinstance(item, bool):
+            # True and False are masks without axes: they pick all or nothing of a new axis.
+            pickers.append(_Picker((axis_out,), np.array([item]), mask=True))
+            basic.append(None)
+            axis_out += 1
+        elif item is None:
+            basic.append(None)
+            axis_out += 1
+        elif isinstance(item, slice):
+            basic.append(_checked_slice(item))
+            axis_out += 1
+        else:
+            basic.append(_checked_position(item, axis, input.shape))
+        axis += used
+    # With Ellipsis NumPy returns an array, never a number.
+    return (*basic, Ellipsis), pickers
+
+
+def _axes_used(item: Any) -> int:
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    return item.ndim if isinstance(item, np.ndarray) and item.dtype == bool_ else 1
+
+
+def _as_array(item: Any, device: Device) -> Any:
+    """Anything array-like as a NumPy array; one element of it as an int or a bool."""
+    if item is None or item is Ellipsis or isinstance(item, (slice, bool, int)):
+        return item
+    if isinstance(item, Tensor):
+        same_device("indexing", tensor=device, index=item.device)
+        item = item.data
+    elif isinstance(item, (list, range)):
+        try:
+            item = np.asarray(item if len(item) else np.empty(0, np.int64))
+        except ValueError:
+            raise ShapeError(f"indexing: a list of unequal lengths cannot be an index: {item!r}")\
+                from None
+    elif isinstance(item, np.generic):
+        item = np.asarray(item)
+    elif hasattr(item, "__index__") and not isinstance(item, np.ndarray):
+        return item.__index__()
+    if not isinstance(item, np.ndarray):
+        raise DTypeError(
+            "indexing: an index must be an int, a slice, None, Ellipsis, or a tensor, array or "
+            f"list of ints or bools, got {type(item).__name__}"
+        )
+    if item.dtype == uint8:
+        raise DTypeError(
+            "indexing: a uint8 index may mean a mask or positions; convert with "
+            ".to(minigrad.bool_) or .to(minigrad.int64)"
+        )
+    if item.dtype.kind not in "iub":
+        raise DTypeError(f"indexing: an index must hold ints or bools, got dtype {item.dtype}")
+    if item.ndim == 0:
+        return item.item()
+    return item if item.dtype in (bool_, int64) else item.astype(np.int64)
+
+
+def _checked_slice(item: slice) -> slice:
+    def bound(value: Any) -> int | None:
+        if isinstance(value, Tensor):
+            value = value.item()
+        if value is not None and not hasattr(value, "__index__"):
+            raise DTypeError(f"indexing: the bounds of a slice must be ints, got {value!r}")
+        return None if value is None else value.__index__()
+
+    start, stop, step = bound(item.start), bound(item.stop), bound(item.step)
+    if step is not None and step < 1:
+        raise ShapeError(f"indexing: the step of a slice must be positive, got {step}")
+    return slice(start, stop, step)
+
+
+def _checked_position(index: int, axis: int, shape: tuple[int, ...]) -> int:
+    if not -shape[axis] <= index < shape[axis]:
+        raise TargetError(
+            f"indexing: index {index} is out of range for axis {axis} of size {shape[axis]} of a "
+            f"tensor of shape {shape}"
+        )
+    return index
+
+
+# Index arrays -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where index arrays pick from a tensor, as positions on the axis J of a form (B, J, A).
+
+    source: the tensor's axes as the form lays them out: before, picked, after.
+    target: the same for the result, whose axes are those of `shape`.
+    """
+
+    positions: np.ndarray
+    form: tuple[int, int, int]
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def input_array(self, data: np.ndarray, device: Device) -> np.ndarray:
+        return contiguous(data.transpose(self.source), device).reshape(self.form)
+
+    def output_array(self, data: np.ndarray, device: Device) -> np.ndarray:
+        B, _, A = self.form
+        stored = contiguous(data.transpose(self.target), device)
+        return stored.reshape(B, self.positions.size, A)
+
+
+def _plan(input: Tensor, pickers: list[_Picker]) -> _Plan:
+    data, device = input.data, input.device
+    arrays = [_true_positions(p.array, device) if p.mask else p.array for p in pickers]
+    try:
+        picked_shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    except ValueError:
+        listed = ", ".join(str(array.shape) for array in arrays)
+        raise ShapeError(
+            f"indexing: index arrays of shapes {listed} do not broadcast together"
+        ) from None
+
+    picked = [axis for p in pickers for axis in p.axes]
+    together = picked == list(range(picked[0], picked[0] + len(picked)))
+    place = picked[0] if together else 0
+    before = list(range(place))
+    after = [axis for axis in range(place, data.ndim) if axis not in picked]
+    # Along other axes the order is free: that of memory, so that whole rows are copied.
+    inner_to_outer = sorted(range(data.ndim), key=lambda axis: data.strides[axis])
+    source_before = [axis for axis in reversed(inner_to_outer) if axis in before]
+    source_after = [axis for axis in reversed(inner_to_outer) if axis in after]
+
+    sizes = data.shape
+    positions = _positions(pickers, arrays, picked_shape, input)
+    form = (
+        math.prod(sizes[axis] for axis in before),
+        math.prod(sizes[axis] for axis in picked),
+        math.prod(sizes[axis] for axis in after),
+    )
+    # The result's axes: before, those of the index arrays, after.
+    moved = {axis: axis if axis in before else place + len(picked_shape) + after.index(axis)
+             for axis in (*before, *after)}  # fmt: skip
+    target = (
+        *(moved[axis] for axis in source_before),
+        *range(place, place + len(picked_shape)),
+        *(moved[axis] for axis in source_after),
+    )
+    shape = (*(sizes[a] for a in before), *picked_shape, *(sizes[a] for a in after))
+    return _Plan(positions, form, (*source_before, *picked, *source_after), target, shape)
+
+
+def _true_positions(mask: np.ndarray, device: Device) -> np.ndarray:
+    """The flat numbers of the true elements of a mask."""
+    positions = memory.empty((mask.size,), int64)
+    count = memory.empty((1,), int64)
+    kernels.get(device).mask_positions(positions, count, contiguous(mask, device).reshape(-1))
+    return positions[: int(count[0])]
+
+
+def _positions(
+    pickers: list[_Picker], arrays: list[np.ndarray], shape: tuple[int, ...], input: Tensor
+) -> np.ndarray:
+    """Row-major numbers on the picked axes; an index out of range raises TargetError."""
+    backend, device = kernels.get(input.device), input.device
+    positions = memory.empty((math.prod(shape),), int64)
+    backend.fill(positions, 0)
+    bad = memory.empty((1,), int64)
+    step = math.prod(input.shape[axis] for p in pickers for axis in p.axes)
+    for picker, array in zip(pickers, arrays, strict=True):
+        size = math.prod(input.shape[axis] for axis in picker.axes)
+        step = step // size if size else 0
+        spread = contiguous(np.broadcast_to(array, shape), device).reshape(-1)
+        backend.accumulate_index(positions, bad, spread, size, step)
+        if bad[0] < positions.size:
+            _refuse("indexing", int(spread[bad[0]]), picker.axes[0], input.shape)
+    return positions
+
+
+def _refuse(operation: str, index: int, axis: int, shape: tuple[int, ...]) -> None:
+    raise TargetError(
+        f"{operation}: index {index} is out of range for axis {axis} of size {shape[axis]} of a "
+        f"tensor of shape {shape}"
+    )
+
+
+class Pick(Function):
+    """What index arrays pick from a tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, plan: _Plan) -> Tensor:
+        ctx.plan, ctx.shape = plan, input.shape
+        # Laid out so that its form is a view.
+        out = empty_array(plan.shape, input.dtype, plan.target)
+        kernels.get(input.device).index_forward(
+            plan.output_array(out, input.device),
+            plan.input_array(input.data, input.device),
+            plan.positions,
+        )
+        return Tensor(out, input.device)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # y[m] = x[p(m)]: dx[j] = Σ_{m: p(m) = j} dy[m].
+        plan, device = ctx.plan, grad_output.device
+        backend = kernels.get(device)
+        grad_input = empty_array(ctx.shape, grad_output.dtype, plan.source)
+        size = backend.index_backward_input_workspace(plan.form[1], plan.positions.size)
+        backend.index_backward_input(
+            plan.input_array(grad_input, device),
+            plan.output_array(grad_output.data, device),
+            plan.positions,
+            scratch(size, int64),
+        )
+        return Tensor(grad_input, device), None
+
+
+def _is_whole(basic: tuple[Any, ...]) -> bool:
+    return all(item is Ellipsis or item == slice(None) for item in basic)
+
+
+def get_item(input: Tensor, index: Any) -> Tensor:
+    """`input[index]`: a view for ints, slices, None and Ellipsis; a copy with index arrays."""
+    basic, pickers = _parse(input, index)
+    view = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
+    return Pick.apply(view, _plan(view, pickers)) if pickers else view
+
+
+def set_item(input: Tensor, index: Any, value: Any) -> None:
+    """`input[index] = value`, in place and outside the graph; of equal positions the last wins.
+
+    value: a number, or a tensor, array or list that broadcasts to the selection.
+    """
+    for operand in (input, value):
+        if is_grad_enabled() and isinstance(operand, Tensor) and operand.requires_grad:
+            raise GraphError(
+                f"__setitem__: a tensor of shape {operand.shape} requires a gradient, and in-place "
+                "changes are not recorded; use it under no_grad(), or where() and masked_fill()"
+            )
+    if not input.data.flags.writeable:
+        raise ShapeError(
+            f"__setitem__: elements of this tensor of shape {input.shape} share memory (expand "
+            "makes such tensors); clone it first"
+        )
+    if isinstance(value, Tensor):
+        same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
+        same_device("__setitem__", tensor=input.device, value=value.device)
+    else:
+        value = tensor(value, dtype=input.dtype, device=input.device)
+    basic, pickers = _parse(input, index)
+    selected = view_of(input, input.data[basic])
+    plan = _plan(selected, pickers) if pickers else None
+    shape = plan.shape if plan else selected.shape
+    value = _fitting(value, shape)
+    if plan is None:
+        copy_(selected, value)
+        return
+    backend, device = kernels.get(input.device), input.device
+    values = empty_array(shape, input.dtype, plan.target)
+    backend.copy_strided(values, np.broadcast_to(value.data, shape))
+    placed = plan.input_array(selected.data, device)
+    backend.put(placed, plan.output_array(values, device), plan.positions)
+    if not np.may_share_memory(placed, selected.data):
+        # The form was a copy of a view with gaps: put it back.
+        stored = placed.reshape([selected.shape[axis] for axis in plan.source])
+        backend.copy_strided(selected.data.transpose(plan.source), stored)
+    input.mark_changed()
+
+
+def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The value without leading axes of size 1 that the selection does not have."""
+    extra = max(value.ndim - len(shape), 0)
+    kept = value.shape[extra:]
+    broadcasts = all(n in (1, m) for n, m in zip(kept[::-1], shape[::-1], strict=False))
+    if any(n != 1 for n in value.shape[:extra]) or not broadcasts:
+        raise ShapeError(
+            f"__setitem__: a value of shape {value.shape} does not broadcast to the selection of "
+            f"shape {shape}"
+        )
+    return Tensor(value.data.reshape(kept), value.device)
+
+
+# Along one axis -----------------------------------------------------------------------------
+
+
+def _index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
+    if not isinstance(index, Tensor) or index.dtype != int64:
+        got = index.dtype.name if isinstance(index, Tensor) else type(index).__name__
+        raise DTypeError(f"{operation}: index must be an int64 tensor, got {got}")
+    same_device(operation, input=input.device, index=index.device)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The positions `index` (K,) of an axis, in their order."""
+    _index_tensor("index_select", input, index)
+    axis = axis_of("index_select", dim, input.ndim)
+    if index.ndim != 1 or input.ndim == 0:
+        raise ShapeError(
+            "index_select: expects an input with axes and an index of one dimension, got shapes "
+            f"{input.shape} and {index.shape}"
+        )
+    return Pick.apply(input, _plan(input, [_Picker((axis,), index.data)]))
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """A view of one position of an axis, without that axis."""
+    axis = axis_of("select", dim, input.ndim)
+    return get_item(input, (*(slice(None),) * axis, index))
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """A view of `length` positions of an axis from `start` on."""
+    axis = axis_of("narrow", dim, input.ndim)
+    size = input.shape[axis] if input.ndim else 0
+    first = start + size if start < 0 else start
+    if first < 0 or length < 0 or first + length > size:
+        raise ShapeError(
+            f"narrow: start {start} and length {length} exceed axis {axis} of size {size} of a "
+            f"tensor of shape {input.shape}"
+        )
+    return get_item(input, (*(slice(None),) * axis, slice(first, first + length)))
+
+
+class Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int, index: Tensor) -> Tensor:
+        # Along other axes the index may be shorter: the rest of the input is not read.
+        window = tuple(
+            slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape)
+        )
+        ctx.shape, ctx.window = input.shape, window
+        source = contiguous(input.data[window], input.device)
+        size = source.shape[axis]
+        outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
+        backend = kernels.get(input.device)
+        positions, bad = empty(index.shape, int64, input.device), memory.empty((1,), int64)
+        form = (outer, index.shape[axis], inner)
+        wanted = c_order(index)
+        backend.gather_positions(
+            positions.data.reshape(form), bad, wanted.reshape(form), size
+        )
+        if bad[0] < wanted.size:
+            _refuse("gather", int(wanted.reshape(-1)[bad[0]]), axis, input.shape)
+        ctx.save_for_backward(positions)
+        out = empty(index.shape, input.dtype, input.device)
+        backend.index_forward(
+            out.data.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.data.reshape(-1)
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # As for Pick, with positions in the whole window; 0 outside of it.
+        (positions,) = ctx.saved_tensors
+        device, backend = grad_output.device, kernels.get(grad_output.device)
+        grad_input = empty(ctx.shape, grad_output.dtype, device)
+        window = grad_input.data[ctx.window]
+        whole = window.size == grad_input.data.size
+        target = grad_input.data if whole else memory.empty(window.shape, grad_output.dtype)
+        size = backend.index_backward_input_workspace(target.size, positions.data.size)
+        backend.index_backward_input(
+            target.reshape(1, -1, 1),
+            c_order(grad_output).reshape(1, -1, 1),
+            positions.data.reshape(-1),
+            scratch(size, int64),
+        )
+        if not whole:
+            backend.fill(grad_input.data.reshape(-1), 0)
+            backend.copy_strided(window, target)
+        return grad_input, None, None
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i, j, k] = input[index[i, j, k], j, k] for dim 0, and so on for other axes.
+
+    index: int64, as many axes as the input, along the others at most as long. Result: its shape.
+    """
+    _index_tensor("gather", input, index)
+    axis = axis_of("gather", dim, input.ndim)
+    if input.ndim == 0 or index.ndim != input.ndim or any(
+        n > m for a, (n, m) in enumerate(zip(index.shape, input.shape, strict=True)) if a != axis
+    ):
+        raise ShapeError(
+            f"gather: an index of shape {index.shape} does not fit an input of shape "
+            f"{input.shape} along axis {axis}"
+        )
+    return Gather.apply(input, axis, index)
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
+    """`value` where the bool mask, broadcast to the input, is true; the input elsewhere."""
+    if not isinstance(mask, Tensor) or mask.dtype != bool_:
+        got = mask.dtype.name if isinstance(mask, Tensor) else type(mask).__name__
+        raise DTypeError(f"masked_fill: mask must be a bool tensor, got {got}")
+    if broadcast_shape("masked_fill", input.shape, mask.shape) != input.shape:
+        raise ShapeError(
+            f"masked_fill: a mask of shape {mask.shape} does not broadcast to an input of shape "
+            f"{input.shape}"
+        )
+    if isinstance(value, (Tensor, np.generic)):
+        value = value.item()
+    if common_dtype(input.dtype, value) != input.dtype:
+        raise DTypeError(f"masked_fill: {value!r} does not fit dtype {input.dtype.name}")
+    return where(mask, value, input)
+
+
+# Triangles ----------------------------------------------------------------------------------
+
+
+class Triangle(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+        ctx.arguments = diagonal, lower
+        out = empty(input.shape, input.dtype, input.device)
+        form = (math.prod(input.shape[:-2]), *input.shape[-2:])
+        kernels.get(input.device).triangle_forward(
+            out.data.reshape(form), c_order(input).reshape(form), diagonal, lower
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # A mask: its own adjoint.
+        return Triangle.apply(grad_output, *ctx.arguments), None, None
+
+
+def _triangle(operation: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if input.ndim < 2:
+        raise ShapeError(
+            f"{operation}: input must have at least 2 dimensions, got shape {input.shape}"
+        )
+    return Triangle.apply(input, diagonal, lower)
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The last two axes as matrices, with zeros above the given diagonal."""
+    return _triangle("tril", input, diagonal, lower=True)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The last two axes as matrices, with zeros below the given diagonal."""
+    return _triangle("triu", input, diagonal, lower=False)

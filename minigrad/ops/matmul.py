@@ -1,0 +1,173 @@
+"""Matrix products and the linear layer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import kernels
+from ..device import same_device
+from ..dtypes import floating_dtype
+from ..engine import Function, Tensor
+from ..errors import ShapeError
+from ..geometry import MatmulDims
+from ._operands import Order, broadcast_shape, c_order, contiguous, empty, empty_array, scratch
+from .shape import expand, reshape, squeeze, unsqueeze
+
+# A linear layer's weight is shown as (out, in), as torch does, and stored as (in, out), the order
+# in which the product reads it.
+TRANSPOSED: Order = (1, 0)
+
+
+class MatMul(Function):
+    """(B, M, K) @ (B, K, N) → (B, M, N)"""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, dims: MatmulDims) -> Tensor:
+        ctx.save_for_backward(left, right)
+        ctx.dims = dims
+        out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
+        backend = kernels.get(left.device)
+        backend.matmul_forward(out.data, c_order(left), c_order(right), None, dims)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # Y = L·R:  dL = dY·Rᵀ,  dR = Lᵀ·dY
+        left, right = ctx.saved_tensors
+        dims, dtype, device = ctx.dims, left.dtype, left.device
+        backend = kernels.get(device)
+        grad = c_order(grad_output)
+        grad_left = grad_right = None
+        if ctx.needs_input_grad[0]:
+            grad_left = empty(left.shape, dtype, device)
+            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype)
+            backend.matmul_backward_left(grad_left.data, grad, c_order(right), workspace, dims)
+        if ctx.needs_input_grad[1]:
+            grad_right = empty(right.shape, dtype, device)
+            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype)
+            backend.matmul_backward_right(grad_right.data, grad, c_order(left), workspace, dims)
+        return grad_left, grad_right, None
+
+
+class Linear(Function):
+    """(M, K) @ (N, K)ᵀ + (N,) → (M, N)"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: MatmulDims
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.dims = dims
+        out = empty((dims.M, dims.N), input.dtype, input.device)
+        kernels.get(input.device).matmul_forward(
+            out.data[None], c_order(input)[None], _stored(weight)[None],
+            None if bias is None else c_order(bias), dims,
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # Y = X·Wᵀ + b:  dX = dY·W,  dWᵀ = Xᵀ·dY,  db = Σ_m dY[m]
+        input, weight = ctx.saved_tensors
+        dims, dtype, device = ctx.dims, input.dtype, input.device
+        backend = kernels.get(device)
+        grad = c_order(grad_output)[None]
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_input = empty(input.shape, dtype, device)
+            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype)
+            backend.matmul_backward_left(
+                grad_input.data[None], grad, _stored(weight)[None], workspace, dims
+            )
+        if ctx.needs_input_grad[1]:
+            grad_weight = Tensor(empty_array(weight.shape, dtype, TRANSPOSED), device)
+            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype)
+            backend.matmul_backward_right(
+                grad_weight.data.T[None], grad, c_order(input)[None], workspace, dims
+            )
+        if ctx.needs_input_grad[2]:
+            grad_bias = empty((dims.N,), dtype, device)
+            workspace = scratch(backend.matmul_backward_bias_workspace(dims), dtype)
+            backend.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
+        return grad_input, grad_weight, grad_bias, None
+
+
+def _stored(weight: Tensor) -> Any:
+    """The C-ordered (in, out) array of a weight: free for weights that nn made."""
+    return contiguous(weight.data.T, weight.device)
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """Matrix product, with torch's rules.
+
+    (…, M, K) @ (…, K, N) → (…, M, N), leading dimensions broadcast. A one-dimensional operand is a
+    row on the left and a column on the right, and its dimension is dropped from the result.
+    """
+    floating_dtype("matmul", input=input.dtype, other=other.dtype)
+    same_device("matmul", input=input.device, other=other.device)
+    if input.ndim == 0 or other.ndim == 0:
+        raise ShapeError(
+            f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
+            f"{other.shape}"
+        )
+    left = unsqueeze(input, 0) if input.ndim == 1 else input
+    right = unsqueeze(other, 1) if other.ndim == 1 else other
+    M, K = left.shape[-2:]
+    N = right.shape[-1]
+    if right.shape[-2] != K:
+        raise ShapeError(
+            f"matmul: inner sizes must agree, got shapes {input.shape} and {other.shape}"
+        )
+    if right.ndim == 2:
+        # One matrix for all rows: the leading dimensions of the left operand are rows too.
+        batch = left.shape[:-2]
+        rows = math.prod(batch) * M
+        dims = MatmulDims(1, rows, K, N)
+        out = MatMul.apply(reshape(left, (1, rows, K)), unsqueeze(right, 0), dims)
+    else:
+        batch = broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
+        B = math.prod(batch)
+        dims = MatmulDims(B, M, K, N)
+        out = MatMul.apply(
+            reshape(expand(left, (*batch, M, K)), (B, M, K)),
+            reshape(expand(right, (*batch, K, N)), (B, K, N)),
+            dims,
+        )
+    out = reshape(out, (*batch, M, N))
+    if other.ndim == 1:
+        out = squeeze(out, -1)
+    return squeeze(out, -2 if other.ndim > 1 else -1) if input.ndim == 1 else out
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input · weightᵀ + bias.  input (…, in), weight (out, in), bias (out,) → (…, out).
+
+    A weight (in,) with a bias () gives (…,), as in torch.
+    """
+    floating_dtype(
+        "linear", input=input.dtype, weight=weight.dtype, bias=None if bias is None else bias.dtype
+    )
+    same_device(
+        "linear",
+        input=input.device,
+        weight=weight.device,
+        bias=None if bias is None else bias.device,
+    )
+    if weight.ndim not in (1, 2):
+        raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight.shape}")
+    if weight.ndim == 1:
+        bias = None if bias is None else reshape(bias, (1,)) if bias.ndim == 0 else bias
+        return squeeze(linear(input, unsqueeze(weight, 0), bias), -1)
+    N, K = weight.shape
+    if input.ndim == 0 or input.shape[-1] != K:
+        raise ShapeError(
+            f"linear: weight of shape {weight.shape} expects {K} input features, got input of "
+            f"shape {input.shape}"
+        )
+    if bias is not None and bias.shape != (N,):
+        raise ShapeError(f"linear: bias must have shape ({N},), got {bias.shape}")
+    M = math.prod(input.shape[:-1])
+    rows = input if input.ndim == 2 else reshape(input, (M, K))
+    out = Linear.apply(rows, weight, bias, MatmulDims(1, M, K, N))
+    return out if input.ndim == 2 else reshape(out, (*input.shape[:-1], N))

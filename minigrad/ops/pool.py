@@ -1,0 +1,180 @@
+"""Pooling: the maximum or the average of every window. Source: LeCun et al. 1998, "Gradient-based
+learning applied to document recognition"; adaptive windows: He et al. 2014, "Spatial pyramid
+pooling".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import floating_dtype, int64, uint8
+from ..engine import Function, Tensor
+from ..geometry import (
+    AdaptivePool2dDims,
+    Pool2dDims,
+    Size2d,
+    adaptive_pool2d_dims,
+    pool2d_dims,
+)
+from ._operands import empty_array, empty_nhwc, nhwc
+from .shape import unbatched
+
+Dims = Pool2dDims | AdaptivePool2dDims
+
+
+def _out_shape(dims: Dims) -> tuple[int, int, int, int]:
+    return dims.N, dims.C, dims.H_out, dims.W_out
+
+
+def _position_dtype(dims: Dims) -> np.dtype:
+    """The smallest integer that counts the taps of a window."""
+    taps = dims.kH * dims.kW
+    return uint8 if taps <= 2**8 else np.dtype(np.int32) if taps <= 2**31 else int64
+
+
+class MaxPool2d(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dims: Dims, return_indices: bool) -> Any:
+        ctx.dims, ctx.dtype = dims, input.dtype
+        backend = kernels.get(input.device)
+        out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
+        # All that backward needs: which tap won, in a byte for windows of up to 256 taps.
+        ctx.window = empty_array(out_nhwc.shape, _position_dtype(dims))
+        backend.max_pool2d_forward(out_nhwc, ctx.window, nhwc(input), dims)
+        if not return_indices:
+            return out
+        indices, indices_nhwc = empty_nhwc(_out_shape(dims), int64, input.device)
+        backend.max_pool2d_indices(indices_nhwc, ctx.window, dims)
+        return out, indices
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        d, device = ctx.dims, grad_output.device
+        grad_input, grad_nhwc = empty_nhwc((d.N, d.C, d.H, d.W), ctx.dtype, device)
+        kernels.get(device).max_pool2d_backward_input(grad_nhwc, nhwc(grad_output), ctx.window, d)
+        return grad_input, None, None
+
+
+class AvgPool2d(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dims: Dims) -> Tensor:
+        ctx.dims, ctx.dtype = dims, input.dtype
+        out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
+        kernels.get(input.device).avg_pool2d_forward(out_nhwc, nhwc(input), dims)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        d, device = ctx.dims, grad_output.device
+        grad_input, grad_nhwc = empty_nhwc((d.N, d.C, d.H, d.W), ctx.dtype, device)
+        kernels.get(device).avg_pool2d_backward_input(grad_nhwc, nhwc(grad_output), d)
+        return grad_input, None
+
+
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size2d,
+    stride: Size2d | None = ...,
+    padding: Size2d = ...,
+    dilation: Size2d = ...,
+    ceil_mode: bool = ...,
+    return_indices: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size2d,
+    stride: Size2d | None = ...,
+    padding: Size2d = ...,
+    dilation: Size2d = ...,
+    ceil_mode: bool = ...,
+    *,
+    return_indices: bool,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Size2d,
+    stride: Size2d | None = None,
+    padding: Size2d = 0,
+    dilation: Size2d = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Maximum over each window.
+
+    input (N, C, H, W) or (C, H, W) → (N, C, H_out, W_out),
+    H_out = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1; with ceil_mode rounded up, less
+    a last window that would start in the far padding. stride is kernel_size unless given.
+    return_indices: also the int64 positions h·W + w of the maxima, as a second result.
+    Ties: the first maximum, row-major. NaN propagates, with the position of the last NaN. Where
+    dilation makes a window miss the input altogether: −inf, at position −1.
+    Raises ShapeError if a window exceeds the padded input or padding half the window, DTypeError
+    for integers.
+    """
+    input, restore = unbatched("max_pool2d", input)
+    floating_dtype("max_pool2d", input=input.dtype)
+    dims = pool2d_dims("max_pool2d", input.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool2d(input, dims, return_indices, restore)
+
+
+def _max_pool2d(input: Tensor, dims: Dims, return_indices: bool, restore: Any) -> Any:
+    result = MaxPool2d.apply(input, dims, bool(return_indices))
+    return tuple(map(restore, result)) if return_indices else restore(result)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Size2d,
+    stride: Size2d | None = None,
+    padding: Size2d = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Average over each window.
+
+    input (N, C, H, W) or (C, H, W) → (N, C, H_out, W_out), sizes as in `max_pool2d`.
+    count_include_pad: cells in the padding count as zeros; cells past it, which ceil_mode can
+    reach, never count. divisor_override: divide by this instead of by the number of cells.
+    Raises ShapeError if a window exceeds the padded input, padding half the window or
+    divisor_override is 0, DTypeError for integers.
+    """
+    input, restore = unbatched("avg_pool2d", input)
+    floating_dtype("avg_pool2d", input=input.dtype)
+    dims = pool2d_dims(
+        "avg_pool2d", input.shape, kernel_size, stride, padding, 1, ceil_mode,
+        count_include_pad, divisor_override,
+    )  # fmt: skip
+    return restore(AvgPool2d.apply(input, dims))
+
+
+def adaptive_max_pool2d(
+    input: Tensor,
+    output_size: int | tuple[int | None, int | None],
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Maximum over windows chosen so that the result has `output_size`.
+
+    input (N, C, H, W) or (C, H, W) → (N, C, *output_size); None keeps a size. The window of
+    position a reads rows ⌊a·H/H_out⌋ … ⌈(a + 1)·H/H_out⌉ − 1: neighbours may overlap by one row.
+    Ties, NaN and return_indices as in `max_pool2d`. Raises ShapeError or DTypeError.
+    """
+    input, restore = unbatched("adaptive_max_pool2d", input)
+    floating_dtype("adaptive_max_pool2d", input=input.dtype)
+    dims = adaptive_pool2d_dims("adaptive_max_pool2d", input.shape, output_size)
+    return _max_pool2d(input, dims, return_indices, restore)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int | None]) -> Tensor:
+    """Average over the windows of `adaptive_max_pool2d`; output_size=1 is the global average.
+
+    input (N, C, H, W) or (C, H, W) → (N, C, *output_size). Raises ShapeError or DTypeError.
+    """
+    input, restore = unbatched("adaptive_avg_pool2d", input)
+    floating_dtype("adaptive_avg_pool2d", input=input.dtype)
+    dims = adaptive_pool2d_dims("adaptive_avg_pool2d", input.shape, output_size, least_channels=0)
+    return restore(AvgPool2d.apply(input, dims))

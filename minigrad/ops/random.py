@@ -1,0 +1,189 @@
+"""Random tensors and dropout. All draw their next stream from a Generator.
+
+The same seed gives the same values on every device, whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import Generator, default_generator
+from ..dtypes import bool_, floating_dtype, int64
+from ..engine import Function, Tensor
+from ..errors import DTypeError, ShapeError
+from ._operands import elementwise, empty_like, memory_order
+from ._promotion import check_fits
+from .arithmetic import mul
+from .creation import _kind, new_tensor, ones
+
+
+def _stream(generator: Generator | None) -> tuple[int, int]:
+    if generator is not None and not isinstance(generator, Generator):
+        raise TypeError(f"generator must be a Generator, got {type(generator).__name__}")
+    return (generator or default_generator).next_stream()
+
+
+def get_rng_state() -> dict[str, int]:
+    """Where the default generator stands; `set_rng_state` returns to it."""
+    return default_generator.get_state()
+
+
+def set_rng_state(state: dict[str, int]) -> None:
+    """Draw from here on what was drawn after `get_rng_state` returned `state`."""
+    default_generator.set_state(state)
+
+
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform numbers in [0, 1), of shape `size`."""
+    out = new_tensor("rand", size, dtype, device)
+    floating_dtype("rand", dtype=out.dtype)
+    seed, stream = _stream(generator)
+    kernels.get(out.device).uniform(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    out.requires_grad = requires_grad
+    return out
+
+
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers of mean 0 and variance 1, of shape `size`."""
+    out = new_tensor("randn", size, dtype, device)
+    floating_dtype("randn", dtype=out.dtype)
+    seed, stream = _stream(generator)
+    kernels.get(out.device).normal(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    out.requires_grad = requires_grad
+    return out
+
+
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+) -> Tensor:
+    """Integers in [low, high), of shape `size`: randint(high, size) or randint(low, high, size)."""
+    if size is None:
+        low, high, size = 0, low, high
+    if isinstance(high, (tuple, list)) or not isinstance(size, (tuple, list)):
+        raise DTypeError(
+            f"randint: expects (high, size) or (low, high, size) with a tuple as size, got "
+            f"low={low!r}, high={high!r}, size={size!r}"
+        )
+    if not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
+        raise DTypeError(f"randint: low and high must be ints, got {low!r} and {high!r}")
+    low, high = int(low), int(high)
+    if low >= high:
+        raise ShapeError(f"randint: low must be less than high, got low={low} and high={high}")
+    out = new_tensor("randint", (tuple(size),), dtype, device, int64)
+    for bound in (low, high - 1):
+        check_fits("randint", bound, int64)
+        check_fits("randint", bound, out.dtype)
+    seed, stream = _stream(generator)
+    kernels.get(out.device).randint(out.data.reshape(-1), low, high, seed, stream)
+    return out
+
+
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """The integers 0 … n − 1 in random order, each order equally likely."""
+    out = new_tensor("randperm", (n,), dtype, device, int64)
+    if n:
+        check_fits("randperm", n - 1, out.dtype)
+    if out.dtype == bool_ or n >= 2**32:
+        raise ShapeError(f"randperm: n must be less than 2**32 and fit {out.dtype.name}, got {n}")
+    seed, stream = _stream(generator)
+    kernels.get(out.device).permutation(out.data, seed, stream)
+    return out
+
+
+def rand_like(
+    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """As `rand`, with the shape, and if not given the dtype and device, of `input`."""
+    return rand(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def randn_like(
+    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """As `randn`, with the shape, and if not given the dtype and device, of `input`."""
+    return randn(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+# Dropout ------------------------------------------------------------------------------------
+
+
+class Dropout(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, p: float, seed: int, stream: int) -> Tensor:
+        ctx.p = p
+        # Elements are numbered in memory order, which the mask has too.
+        out, out_flat, (input_flat,) = elementwise("dropout", input)
+        mask = empty_like(out, bool_)
+        mask_flat = mask.data.transpose(memory_order(mask.data)).reshape(-1)
+        kernels.get(input.device).dropout_forward(out_flat, mask_flat, input_flat, p, seed, stream)
+        ctx.save_for_backward(mask)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # y = m·x/(1 − p), so dx = m·dy/(1 − p).
+        (mask,) = ctx.saved_tensors
+        grad_input, grad_flat, (mask_flat, grad_output_flat) = elementwise(
+            "dropout", mask, grad_output, dtype=grad_output.dtype
+        )
+        kernels.get(mask.device).dropout_backward_input(
+            grad_flat, grad_output_flat, mask_flat, ctx.p
+        )
+        return grad_input, None, None, None
+
+
+def _checked(operation: str, input: Tensor, p: float) -> None:
+    floating_dtype(operation, input=input.dtype)
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise ShapeError(f"{operation}: p must be a probability in [0, 1], got {p!r}")
+
+
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """In training, zero each element with probability p and scale the others by 1/(1 − p).
+
+    inplace is taken for torch's sake; the input stays as it is either way.
+    """
+    _checked("dropout", input, p)
+    if not training or p == 0:
+        return input
+    return Dropout.apply(input, p, *_stream(None))
+
+
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, H, W) or (C, H, W)."""
+    _checked("dropout2d", input, p)
+    if input.ndim not in (3, 4):
+        raise ShapeError(
+            f"dropout2d: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}"
+        )
+    if not training or p == 0:
+        return input
+    kept = ones((*input.shape[:-2], 1, 1), dtype=input.dtype, device=input.device)
+    return mul(input, Dropout.apply(kept, p, *_stream(None)))

@@ -1,0 +1,98 @@
+"""Softmax and its logarithm along one axis."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from .. import kernels
+from ..dtypes import floating_dtype
+from ..engine import Function, Tensor
+from ._operands import scratch
+from ._reduction import axis_of
+from ._rows import empty_rows, to_rows
+from .cast import to
+
+
+class Softmax(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
+        out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
+        if out_rows.size:
+            backend = kernels.get(input.device)
+            workspace = scratch(backend.softmax_forward_workspace(*out_rows.shape), input.dtype)
+            backend.softmax_forward(out_rows, to_rows(input, axis), workspace)
+        ctx.save_for_backward(out)
+        ctx.axis = axis
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
+        if grad_rows.size:
+            kernels.get(out.device).softmax_backward_input(
+                grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
+            )
+        return grad_input, None
+
+
+class LogSoftmax(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
+        out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
+        if out_rows.size:
+            backend = kernels.get(input.device)
+            workspace = scratch(backend.log_softmax_forward_workspace(*out_rows.shape), input.dtype)
+            backend.log_softmax_forward(out_rows, to_rows(input, axis), workspace)
+        ctx.save_for_backward(out)
+        ctx.axis = axis
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (out,) = ctx.saved_tensors
+        grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
+        if grad_rows.size:
+            kernels.get(out.device).log_softmax_backward_input(
+                grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
+            )
+        return grad_input, None
+
+
+def _apply(
+    operation: str, function: type[Function], input: Tensor, dim: int | None, dtype: Any
+) -> Tensor:
+    if dtype is not None:
+        input = to(input, dtype)
+    floating_dtype(operation, input=input.dtype)
+    if dim is None:
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warnings.warn(
+            f"{operation}: leaving out dim is deprecated; dim={dim} is taken for "
+            f"{input.ndim} dimensions",
+            UserWarning,
+            stacklevel=3,
+        )
+    axis = axis_of(operation, dim, input.ndim)
+    if input.ndim == 0:
+        return function.apply(input.reshape(1), 0).reshape(())
+    return function.apply(input, axis)
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """exp(input) / Σ exp(input) along dim; any shape, same shape out.
+
+    Neither overflows nor loses precision for large inputs. A slice of −∞ alone, or with NaN or +∞,
+    becomes NaN. dtype: convert the input first. Leaving out dim is deprecated. Raises ShapeError
+    for a dim out of range, DTypeError for an input that is not floating.
+    """
+    return _apply("softmax", Softmax, input, dim, dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """input − log Σ exp(input) along dim: log(softmax(input, dim)), without its underflow.
+
+    Arguments and errors are those of `softmax`.
+    """
+    return _apply("log_softmax", LogSoftmax, input, dim, dtype)

@@ -1,0 +1,104 @@
+"""Adam and AdamW. Sources: Kingma & Ba 2015, "Adam"; Loshchilov & Hutter 2019, "Decoupled weight
+decay regularization"; Reddi et al. 2018, "On the convergence of Adam and beyond" (amsgrad)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import kernels
+from ..engine import Tensor
+from .optimizer import Flats, Optimizer, Params, check_range
+
+
+class Adam(Optimizer):
+    """Steps scaled by running means m of the gradient and v of its square; at step t
+
+        m ← β₁·m + (1 − β₁)·g;  v ← β₂·v + (1 − β₂)·g²
+        p ← p − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
+
+    with g = grad + weight_decay·p. amsgrad uses the largest v so far; maximize climbs the gradient.
+    State: step, exp_avg (m), exp_avg_sq (v), max_exp_avg_sq.
+    """
+
+    _state_tensors = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _decoupled = False
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+            },
+        )
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        name = type(self).__name__
+        check_range(name, "lr", group["lr"], 0)
+        check_range(name, "eps", group["eps"], 0)
+        check_range(name, "weight_decay", group["weight_decay"], 0)
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ValueError(f"{name}: betas must be a pair, got {betas!r}")
+        check_range(name, "betas[0]", betas[0], 0, 1)
+        check_range(name, "betas[1]", betas[1], 0, 1)
+
+    def _update(
+        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
+    ) -> None:
+        flats = Flats(param, grad)
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = flats.new_state(0.0)
+            state["exp_avg_sq"] = flats.new_state(0.0)
+        if group["amsgrad"] and "max_exp_avg_sq" not in state:
+            state["max_exp_avg_sq"] = flats.new_state(0.0)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        kernels.get(param.device).adam_update(
+            flats.param,
+            flats.state(state["exp_avg"]),
+            flats.state(state["exp_avg_sq"]),
+            flats.state(state["max_exp_avg_sq"]) if group["amsgrad"] else None,
+            flats.grad,
+            group["lr"], beta1, beta2, group["eps"], group["weight_decay"],
+            1 - beta1 ** state["step"], 1 - beta2 ** state["step"],
+            self._decoupled, group["maximize"],
+        )  # fmt: skip
+        flats.finish()
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p ← (1 − lr·weight_decay)·p, and g is the gradient alone.
+
+    Arguments and state as Adam's; weight_decay is 0.01 unless given.
+    """
+
+    _decoupled = True
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

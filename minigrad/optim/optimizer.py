@@ -1,0 +1,284 @@
+"""What all optimisers share: groups of parameters, per-parameter state, and its saving."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import is_floating
+from ..engine import Tensor, enable_grad
+from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
+from ..ops import _operands
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+
+class Optimizer:
+    """Base of the optimisers.
+
+    params: tensors, or dicts {"params": tensors, option: value, …}, each a group with options of
+        its own; `defaults` fills in what a group leaves out.
+    param_groups: the groups, as such dicts; change group["lr"] and the like at any time.
+    state: what the optimiser keeps for each parameter, {parameter: {name: Tensor or number}}.
+
+    A subclass defines `_check_group(group)`, which raises for bad options, and `_update(param,
+    grad, group, state)`, which does one parameter's step.
+    """
+
+    # Names of the per-parameter tensors that a subclass keeps; all have the parameter's shape.
+    _state_tensors: tuple[str, ...] = ()
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if isinstance(params, (Tensor, dict, str)) or not isinstance(params, Iterable):
+            raise TypeError(
+                f"{name}: params must be an iterable of tensors or of dicts, got "
+                f"{type(params).__name__}"
+            )
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ValueError(f"{name}: params is empty; was model.parameters() used up already?")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add {"params": tensors, option: value, …}; options left out take the defaults."""
+        name = type(self).__name__
+        if not isinstance(param_group, dict) or "params" not in param_group:
+            raise TypeError(f"{name}: a group must be a dict with key 'params', got {param_group}")
+        given = param_group["params"]
+        params = [given] if isinstance(given, Tensor) else list(given)
+        if unknown := set(param_group) - {"params", *self.defaults, *_SCHEDULER_KEYS}:
+            raise ValueError(
+                f"{name}: unknown option {sorted(unknown)} in a group; the options are "
+                f"{sorted(self.defaults)}"
+            )
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise TypeError(f"{name}: can optimise Tensors only, got {type(param).__name__}")
+            if not param.is_leaf:
+                raise ValueError(
+                    f"{name}: can optimise leaf tensors only; one of shape {param.shape} was "
+                    f"computed by {param.node}"
+                )
+            if not is_floating(param.dtype):
+                raise DTypeError(
+                    f"{name}: can optimise floating tensors only, got dtype {param.dtype.name}"
+                )
+            if id(param) in known:
+                raise ValueError(
+                    f"{name}: a parameter of shape {param.shape} appears more than once"
+                )
+            known.add(id(param))
+        group = {**self.defaults, **param_group, "params": params}
+        self._check_group(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients, or with set_to_none=False fill them with zeros."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                clear_grad(param, set_to_none)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        closure: computes the gradients anew and returns the loss, which step then returns.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        for param, _ in pending:
+            _check_grad(type(self).__name__, param)
+        for param, group in pending:
+            self._update(param, param.grad, group, self.state[param])
+            param.mark_changed()
+        return loss
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for options outside their range."""
+
+    def _update(
+        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
+    ) -> None:
+        raise TypeError(f"{type(self).__name__} must define _update(param, grad, group, state)")
+
+    # Saving -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {index: {name: value}}, "param_groups": […]}; a group's "params" are indices,
+        counted through all groups. The tensors are the optimiser's own, not copies."""
+        indices: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for param in group["params"]:
+                indices[id(param)] = len(indices)
+            groups.append({**group, "params": [indices[id(p)] for p in group["params"]]})
+        state = {
+            indices[id(param)]: dict(values)
+            for param, values in self.state.items()
+            if id(param) in indices and values
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over options and state, matched by position. Tensors are copied.
+
+        Raises CheckpointError, before anything changes, if the groups or shapes do not fit.
+        """
+        self._check_state_dict(state_dict)
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            for key, value in saved.items():
+                if key != "params":
+                    # JSON knows no tuples.
+                    group[key] = tuple(value) if isinstance(value, list) else value
+        params = [p for group in self.param_groups for p in group["params"]]
+        self.state.clear()
+        for index, values in state_dict["state"].items():
+            param = params[int(index)]
+            self.state[param] = {
+                key: _like_param(value, param) if isinstance(value, Tensor) else value
+                for key, value in values.items()
+            }
+
+    def _check_state_dict(self, state_dict: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= set(state_dict):
+            raise CheckpointError(f"{name}: a state dict needs the keys 'state' and 'param_groups'")
+        own = [len(group["params"]) for group in self.param_groups]
+        saved = [len(group["params"]) for group in state_dict["param_groups"]]
+        if own != saved:
+            raise CheckpointError(
+                f"{name}: the saved groups have {saved} parameters, this optimiser's have {own}"
+            )
+        for position, (group, other) in enumerate(
+            zip(self.param_groups, state_dict["param_groups"], strict=True)
+        ):
+            missing = sorted(set(self.defaults) - set(other))
+            unknown = sorted(set(other) - set(group) - set(_SCHEDULER_KEYS))
+            if missing or unknown:
+                raise CheckpointError(
+                    f"{name}: saved group {position} is another optimiser's: missing options "
+                    f"{missing}, unknown options {unknown}"
+                )
+        params = [p for group in self.param_groups for p in group["params"]]
+        for index, values in state_dict["state"].items():
+            if not 0 <= int(index) < len(params):
+                raise CheckpointError(f"{name}: state for parameter {index} of {len(params)}")
+            param = params[int(index)]
+            for key, value in values.items():
+                if key in self._state_tensors and (
+                    not isinstance(value, Tensor) or value.shape != param.shape
+                ):
+                    found = value.shape if isinstance(value, Tensor) else value
+                    raise CheckpointError(
+                        f"{name}: {key} of parameter {index} must have shape {param.shape}, "
+                        f"got {found}"
+                    )
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for position, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {position}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+# What schedulers note in a group.
+_SCHEDULER_KEYS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
+
+
+def check_range(name: str, option: str, value: Any, low: float, below: float = math.inf) -> None:
+    """ValueError unless low ≤ value < below."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and value is not True
+    if not number or not low <= value < below:
+        rule = f"at least {low}" if below == math.inf else f"in [{low}, {below})"
+        raise ValueError(f"{name}: {option} must be {rule}, got {value!r}")
+
+
+def clear_grad(param: Tensor, set_to_none: bool) -> None:
+    if set_to_none or param.grad is None:
+        param.grad = None
+        return
+    # A new array: the old one may be shared.
+    zeros = _operands.empty_like(param)
+    kernels.get(param.device).fill(_flat(zeros.data, _order(zeros)), 0.0)
+    param.grad = zeros
+
+
+def _check_grad(name: str, param: Tensor) -> None:
+    grad = param.grad
+    assert grad is not None
+    if grad.shape != param.shape:
+        raise ShapeError(
+            f"{name}: a parameter of shape {param.shape} has a gradient of shape {grad.shape}"
+        )
+    if grad.dtype != param.dtype:
+        raise DTypeError(f"{name}: a {param.dtype.name} parameter has a {grad.dtype.name} gradient")
+    if grad.device != param.device:
+        raise DeviceError(f"{name}: a parameter on {param.device} has a gradient on {grad.device}")
+
+
+def _order(tensor: Tensor) -> _operands.Order:
+    order = _operands.memory_order(tensor.data)
+    return tuple(range(tensor.ndim)) if order is None else order
+
+
+def _flat(array: np.ndarray, order: _operands.Order) -> np.ndarray:
+    return array.transpose(order).reshape(-1)
+
+
+def _like_param(value: Tensor, param: Tensor) -> Tensor:
+    """A copy of a state tensor in the parameter's dtype, device and memory order."""
+    if value.shape != param.shape:
+        copy = _operands.empty_like(value)
+    else:
+        copy = _operands.empty_like(param)
+    kernels.get(param.device).copy_strided(copy.data, value.data)
+    return Tensor(copy.data, param.device)
+
+
+class Flats:
+    """The flat arrays, in the parameter's memory order, that one update kernel works on.
+
+    Nearly always these are views. A parameter whose memory has gaps (a slice of another tensor) is
+    copied out, and `finish` copies it back.
+    """
+
+    def __init__(self, param: Tensor, grad: Tensor) -> None:
+        self._param = param
+        order = _operands.memory_order(param.data)
+        self._gaps = order is None
+        self._order = _order(param)
+        self.param = _operands.flat(param.data, self._order, param.device)
+        self.grad = _operands.flat(grad.data, self._order, param.device)
+
+    def state(self, tensor: Tensor) -> np.ndarray:
+        """The state tensors are made by `new_state`, so this is a view."""
+        return _flat(tensor.data, self._order)
+
+    def new_state(self, fill: float | None) -> Tensor:
+        """A state tensor of the parameter's shape; None leaves it uninitialised."""
+        param = self._param
+        tensor = Tensor(_operands.empty_array(param.shape, param.dtype, self._order), param.device)
+        if fill is not None:
+            kernels.get(param.device).fill(_flat(tensor.data, self._order), fill)
+        return tensor
+
+    def finish(self) -> None:
+        if self._gaps:
+            stored = self._param.data.transpose(self._order)
+            kernels.get(self._param.device).copy_strided(stored, self.param.reshape(stored.shape))

@@ -1,0 +1,72 @@
+"""Stochastic gradient descent. Source: Sutskever et al. 2013, "On the importance of
+initialization and momentum in deep learning"; the form is torch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import kernels
+from ..engine import Tensor
+from .optimizer import Flats, Optimizer, Params, check_range
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum b and weight decay λ:
+
+        g = grad + λ·p;  b ← momentum·b + (1 − dampening)·g, first b ← g;  p ← p − lr·b
+
+    nesterov steps along g + momentum·b instead of b; maximize climbs the gradient.
+    State: momentum_buffer.
+    """
+
+    _state_tensors = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+            },
+        )
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        check_range("SGD", "lr", group["lr"], 0)
+        check_range("SGD", "momentum", group["momentum"], 0)
+        check_range("SGD", "weight_decay", group["weight_decay"], 0)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError(
+                "SGD: nesterov needs a momentum above 0 and dampening 0, got momentum "
+                f"{group['momentum']} and dampening {group['dampening']}"
+            )
+
+    def _update(
+        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
+    ) -> None:
+        flats = Flats(param, grad)
+        buffer = None
+        first = False
+        if group["momentum"] != 0:
+            first = state.get("momentum_buffer") is None
+            if first:
+                state["momentum_buffer"] = flats.new_state(None)
+            buffer = flats.state(state["momentum_buffer"])
+        kernels.get(param.device).sgd_update(
+            flats.param, buffer, flats.grad, group["lr"], group["momentum"], group["dampening"],
+            group["weight_decay"], group["nesterov"], group["maximize"], first,
+        )  # fmt: skip
+        flats.finish()

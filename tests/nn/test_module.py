@@ -1,0 +1,383 @@
+"""Modules: registration, walking, state dicts, hooks, conversions, printing."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+import minigrad as mg
+from minigrad import Tensor, nn
+from minigrad.errors import CheckpointError, DTypeError, GraphError
+
+
+def block(lib, tensor):
+    """The same module of ours and of torch: parameters, buffers and children."""
+
+    class Block(lib.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = lib.Parameter(tensor([1.0, 2.0]))
+            self.register_buffer("seen", tensor([0.0]))
+            self.register_buffer("scratch", tensor([5.0]), persistent=False)
+            self.register_parameter("absent", None)
+            self.fc = lib.Linear(2, 3)
+            self.norm = lib.BatchNorm2d(3)
+            self.tail = lib.Sequential(lib.Conv2d(3, 4, (3, 2), bias=False), lib.ReLU())
+
+        def forward(self, x):
+            return x
+
+    return Block()
+
+
+def leaf(values):
+    return Tensor(np.array(values, np.float32))
+
+
+@pytest.fixture
+def ours():
+    return block(nn, leaf)
+
+
+@pytest.fixture
+def theirs():
+    return block(torch.nn, torch.tensor)
+
+
+def shapes(named):
+    return [(name, tuple(tensor.shape)) for name, tensor in named]
+
+
+# Registration and walking ---------------------------------------------------------------------
+
+
+def test_names_shapes_and_order_are_torchs(ours, theirs):
+    assert shapes(ours.state_dict().items()) == shapes(theirs.state_dict().items())
+    assert shapes(ours.named_parameters()) == shapes(theirs.named_parameters())
+    assert shapes(ours.named_buffers()) == shapes(theirs.named_buffers())
+    assert [n for n, _ in ours.named_modules()] == [n for n, _ in theirs.named_modules()]
+    assert [n for n, _ in ours.named_children()] == [n for n, _ in theirs.named_children()]
+    assert shapes(ours.named_parameters("net", recurse=False)) == [("net.scale", (2,))]
+
+
+def test_repr_is_torchs(ours, theirs):
+    assert repr(ours) == repr(theirs)
+
+
+def test_shared_parameters_and_modules_are_listed_once():
+    fc = nn.Linear(2, 2)
+    net = nn.Sequential(fc, nn.ReLU(), fc)
+    net.alias = fc.weight
+    assert [name for name, _ in net.named_parameters()] == ["alias", "0.bias"]
+    assert len(list(net.parameters())) == 2
+    assert len(list(net.children())) == 2
+    assert sorted(net.state_dict()) == ["0.bias", "0.weight", "2.bias", "2.weight", "alias"]
+
+
+def test_attributes_register_replace_and_vanish(ours):
+    weight = ours.fc.weight
+    ours.fc.weight = replacement = nn.Parameter(leaf(np.zeros((3, 2))))
+    assert ours.fc.weight is replacement
+    assert weight is not replacement
+    ours.fc.weight = None
+    assert ours.fc.weight is None
+    assert "fc.weight" not in ours.state_dict()
+    ours.seen = leaf([3.0])
+    assert ours.state_dict()["seen"].data[0] == 3
+    ours.scratch = nn.Parameter(leaf([1.0]))  # from a buffer outside the state to a parameter
+    assert "scratch" in dict(ours.named_parameters())
+    assert "scratch" in ours.state_dict()
+    assert "scratch" not in dict(ours.named_buffers())
+    del ours.scale
+    assert not hasattr(ours, "scale")
+    ours.plain = leaf([1.0])
+    assert "plain" not in ours.state_dict()
+    assert {"fc", "seen"} <= set(dir(ours))
+
+
+def test_wrong_assignments_and_names_raise(ours):
+    with pytest.raises(TypeError, match=r"'scale' is a registered parameter .* got Tensor"):
+        ours.scale = leaf([1.0])
+    with pytest.raises(TypeError, match=r"'fc' is a registered module .* got int"):
+        ours.fc = 3
+    with pytest.raises(TypeError, match=r"'seen' is a registered buffer .* got list"):
+        ours.seen = [1.0]
+    with pytest.raises(KeyError, match="without dots"):
+        ours.register_buffer("a.b", None)
+    with pytest.raises(KeyError, match="has an attribute 'forward' already"):
+        ours.register_buffer("forward", leaf([1.0]))
+    with pytest.raises(TypeError, match="must be a Parameter or None, got Tensor"):
+        ours.register_parameter("p", leaf([1.0]))
+    with pytest.raises(TypeError, match="must be a Module or None, got str"):
+        ours.add_module("m", "relu")
+    with pytest.raises(AttributeError, match="Block has no attribute 'nothing'"):
+        ours.nothing  # noqa: B018
+    with pytest.raises(TypeError, match="data must be a Tensor, got ndarray"):
+        nn.Parameter(np.ones(2))
+
+
+def test_forgotten_super_init_is_named():
+    class Early(nn.Module):
+        def __init__(self):
+            self.fc = nn.Linear(1, 1)
+
+    class Never(nn.Module):
+        def __init__(self):
+            self.x = 3
+
+    with pytest.raises(AttributeError, match=r"Early.__init__ must call super"):
+        Early()
+    with pytest.raises(AttributeError, match=r"Never.__init__ must call super"):
+        Never()(1)
+
+
+def test_missing_forward_is_named():
+    with pytest.raises(TypeError, match="Module must define forward"):
+        nn.Module()(1)
+
+
+# State dicts ----------------------------------------------------------------------------------
+
+
+def test_state_dict_shares_memory_and_load_writes_in_place(ours):
+    state = ours.state_dict()
+    assert not any(t.requires_grad for t in state.values())
+    weight, strides = ours.fc.weight, ours.fc.weight.data.strides
+    memory, version = weight.data, weight._version.value
+    new = {name: Tensor(np.full(t.shape, 7, t.dtype)) for name, t in state.items()}
+    result = ours.load_state_dict(new)
+    assert result == ([], [])
+    assert ours.fc.weight is weight
+    assert weight.data is memory
+    assert weight.data.strides == strides
+    assert weight._version.value == version + 1
+    for tensor in ours.state_dict().values():
+        assert (tensor.data == 7).all()
+    assert state["seen"].data[0] == 7
+    assert ours.scratch.data[0] == 5
+
+
+def test_load_converts_dtypes_and_memory_orders(ours):
+    values = np.arange(72, dtype=np.float64).reshape(4, 3, 3, 2)
+    ours.load_state_dict({"tail.0.weight": Tensor(np.asfortranarray(values))}, strict=False)
+    np.testing.assert_array_equal(ours.tail[0].weight.data, values)
+    assert ours.tail[0].weight.dtype == np.float32
+
+
+def test_load_lists_everything_that_does_not_fit_and_changes_nothing(ours):
+    before = {name: t.data.copy() for name, t in ours.state_dict().items()}
+    state = {name: Tensor(t.data + 1) for name, t in ours.state_dict().items()}
+    del state["seen"], state["fc.bias"]
+    state["extra"] = leaf([1.0])
+    state["scale"] = leaf([1.0, 2.0, 3.0])
+    state["norm.bias"] = np.ones(3)
+    with pytest.raises(CheckpointError) as caught:
+        ours.load_state_dict(state)
+    message = str(caught.value)
+    assert "missing: seen, fc.bias" in message
+    assert "unexpected: extra" in message
+    assert "scale must have shape (2,), got (3,)" in message
+    assert "norm.bias must be a Tensor, got ndarray" in message
+    with pytest.raises(CheckpointError, match="scale must have shape"):
+        ours.load_state_dict(state, strict=False)
+    for name, tensor in ours.state_dict().items():
+        np.testing.assert_array_equal(tensor.data, before[name])
+    del state["scale"], state["norm.bias"]
+    result = ours.load_state_dict(state, strict=False)
+    assert result.missing_keys == ["scale", "seen", "fc.bias", "norm.bias"]
+    assert result.unexpected_keys == ["extra"]
+    with pytest.raises(TypeError, match="must be a dict, got list"):
+        ours.load_state_dict([])
+
+
+def test_state_dict_prefix(ours):
+    assert next(iter(ours.state_dict("net."))) == "net.scale"
+    assert "net.fc.weight" in ours.state_dict("net.")
+
+
+# Modes, gradients, conversions ----------------------------------------------------------------
+
+
+def test_train_and_eval_reach_all_modules(ours):
+    assert ours.eval() is ours
+    assert not any(m.training for m in ours.modules())
+    ours.train()
+    assert all(m.training for m in ours.modules())
+    with pytest.raises(ValueError, match="mode must be a bool"):
+        ours.train("yes")
+
+
+def test_requires_grad_and_zero_grad(ours):
+    for param in ours.parameters():
+        param.grad = Tensor(np.ones(param.shape, np.float32))
+    held = ours.scale.grad
+    ours.zero_grad(set_to_none=False)
+    assert not any(p.grad.data.any() for p in ours.parameters())
+    assert held.data.all(), "another holder's gradient was overwritten"
+    ours.zero_grad()
+    assert all(p.grad is None for p in ours.parameters())
+    assert not any(p.requires_grad for p in ours.requires_grad_(False).parameters())
+    assert all(p.requires_grad for p in ours.requires_grad_().parameters())
+
+
+def test_apply_visits_children_first(ours):
+    seen = []
+    assert ours.apply(lambda m: seen.append(type(m).__name__)) is ours
+    assert seen == ["Linear", "BatchNorm2d", "Conv2d", "ReLU", "Sequential", "Block"]
+
+
+def test_conversions_keep_objects_values_and_memory_order(ours):
+    params = list(ours.parameters())
+    before = [p.data.copy() for p in params]
+    ours.scale.grad = leaf([3.0, 4.0])
+    assert ours.double() is ours
+    assert all(a is b for a, b in zip(ours.parameters(), params, strict=True))
+    for param, old in zip(params, before, strict=True):
+        assert param.dtype == np.float64
+        assert param.requires_grad
+        np.testing.assert_array_equal(param.data, old)
+    assert ours.norm.running_mean.dtype == np.float64
+    assert ours.norm.num_batches_tracked.dtype == np.int64
+    assert ours.scale.grad.dtype == np.float64
+    assert ours.scale.grad.data.tolist() == [3, 4]
+    assert ours.tail[0].weight.data.transpose(2, 3, 1, 0).flags.c_contiguous
+    assert ours.fc.weight.data.T.flags.c_contiguous
+    ours.float()
+    assert {p.dtype for p in ours.parameters()} == {np.dtype(np.float32)}
+    for to in (lambda: ours.to("reference"), lambda: ours.to(device="reference")):
+        ours.to("cpu")
+        to()
+        assert {str(t.device) for t in (*ours.parameters(), *ours.buffers())} == {"reference"}
+    ours.to("cpu", mg.float64)
+    assert ours.scale.dtype == np.float64
+    assert str(ours.scale.device) == "cpu"
+    with pytest.raises(DTypeError, match="must be float32 or float64, got int64"):
+        ours.to(mg.int64)
+
+
+def test_deepcopy_is_independent_and_keeps_memory_order(ours):
+    twin = copy.deepcopy(ours)
+    assert type(twin.fc.weight) is nn.Parameter
+    assert twin.fc.weight.requires_grad
+    assert twin.tail[0].weight.data.strides == ours.tail[0].weight.data.strides
+    nn.init.zeros_(twin.fc.weight)
+    assert ours.fc.weight.data.any()
+    assert repr(twin) == repr(ours)
+
+
+def test_a_parameter_is_a_leaf_that_shares_memory():
+    data = leaf([1.0, 2.0])
+    param = nn.Parameter(data)
+    assert param.data is data.data
+    assert param.is_leaf
+    assert param.requires_grad
+    assert not nn.Parameter(data, requires_grad=False).requires_grad
+    with pytest.raises(GraphError):
+        param.backward()
+    assert repr(param).startswith("Parameter containing:\n")
+
+
+# Hooks ----------------------------------------------------------------------------------------
+
+
+def test_hooks_see_and_replace_and_can_be_removed():
+    class Double(nn.Module):
+        def forward(self, x, plus=0):
+            return 2 * x + plus
+
+    module = Double()
+    log = []
+
+    def before(m, args):
+        log.append(("before", m is module, args))
+        return (args[0] + 1,)
+
+    def watch(m, args, output):
+        log.append(("after", args, output))
+
+    first = module.register_forward_pre_hook(before)
+    second = module.register_forward_hook(watch)
+    third = module.register_forward_hook(lambda m, args, output: output * 10)
+    assert module(3, plus=1) == 90
+    assert log == [("before", True, (3,)), ("after", (4,), 9)]
+    third.remove()
+    assert module(3) == 8
+    with second:
+        pass
+    first.remove()
+    assert module(3) == 6
+    assert len(log) == 4
+
+
+def test_a_hook_may_remove_itself_while_it_runs():
+    module = nn.Identity()
+    handle = module.register_forward_hook(lambda *_: handle.remove())
+    other = []
+    module.register_forward_hook(lambda *_: other.append(1))
+    module(1)
+    module(1)
+    assert other == [1, 1]
+    assert len(module._forward_hooks) == 1
+
+
+# Containers -----------------------------------------------------------------------------------
+
+
+def test_sequential_indexing_slices_and_names():
+    layers = [nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4), nn.ReLU()]
+    net = nn.Sequential(*layers)
+    assert len(net) == 4
+    assert list(net) == layers
+    assert net[-2] is layers[2]
+    part = net[1:3]
+    assert isinstance(part, nn.Sequential)
+    assert [name for name, _ in part.named_children()] == ["1", "2"]
+    assert part[0] is layers[1]
+    net[1] = tanh = nn.Tanh()
+    assert net[1] is tanh
+    del net[0]
+    assert [name for name, _ in net.named_children()] == ["0", "1", "2"]
+    net.append(nn.Identity())
+    assert len(net) == 4
+    named = nn.Sequential(OrderedDict([("first", layers[0]), ("second", layers[1])]))
+    assert named.first is layers[0]
+    assert list(named.state_dict()) == ["first.weight", "first.bias"]
+    with pytest.raises(IndexError, match="index 9 of 4 modules"):
+        net[9]
+    with pytest.raises(TypeError, match="must be an int or a slice"):
+        net["first"]
+    with pytest.raises(TypeError, match="must be a Module or None, got int"):
+        nn.Sequential(3)
+
+
+def test_module_list():
+    layers = nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])
+    layers.append(nn.ReLU())
+    layers.insert(1, nn.Tanh())
+    assert [type(m).__name__ for m in layers] == ["Linear", "Tanh", "Linear", "Linear", "ReLU"]
+    assert [type(m).__name__ for m in layers[1:3]] == ["Tanh", "Linear"]
+    del layers[1]
+    layers[0] = nn.Identity()
+    assert list(layers.state_dict()) == ["1.weight", "1.bias", "2.weight", "2.bias"]
+    assert len(layers) == 4
+    with pytest.raises(TypeError, match="ModuleList must define forward"):
+        layers(1)
+
+
+def test_module_dict():
+    layers = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.ReLU()})
+    layers["c"] = nn.Tanh()
+    assert list(layers) == list(layers.keys()) == ["a", "b", "c"]
+    assert "a" in layers
+    assert "z" not in layers
+    relu = layers.pop("b")
+    assert isinstance(relu, nn.ReLU)
+    assert [name for name, _ in layers.items()] == ["a", "c"]
+    assert len(list(layers.values())) == len(layers) == 2
+    del layers["c"]
+    layers.clear()
+    assert len(layers) == 0

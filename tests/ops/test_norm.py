@@ -1,0 +1,99 @@
+"""What the table cannot ask of batch normalisation: accuracy, in-place updates, devices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minigrad import DeviceError, GraphError, Tensor
+from minigrad.device import Device
+from minigrad.ops.norm import batch_norm
+
+devices = pytest.mark.parametrize("device", [Device("cpu"), Device("reference")], ids=str)
+
+
+def ulps(actual: np.ndarray, expected: np.ndarray) -> float:
+    scale = np.abs(expected).max(axis=0).astype(actual.dtype)
+    return float((np.abs(actual - expected) / np.spacing(scale)).max())
+
+
+# One channel to a line, several lines to a chunk, a line longer than its limit, and a short end.
+@pytest.mark.parametrize(("rows", "C"), [(50_001, 1), (9_001, 7), (700, 300)])
+@pytest.mark.parametrize("mean", [0.0, 1e4, -3e5])
+def test_float32_training_is_exact_to_a_few_ulps_whatever_the_mean(
+    rows: int, C: int, mean: float
+) -> None:
+    generator = np.random.default_rng(rows)
+    x = (generator.standard_normal((rows, C)) + mean).astype(np.float32)
+    g = generator.standard_normal((rows, C)).astype(np.float32)
+    input = Tensor(x, requires_grad=True)
+    weight = Tensor(np.ones(C, np.float32), requires_grad=True)
+    running_mean = Tensor(np.zeros(C, np.float32))
+    running_var = Tensor(np.zeros(C, np.float32))
+    out = batch_norm(input, running_mean, running_var, weight, None, training=True, momentum=1.0)
+    out.backward(Tensor(g))
+
+    centred = x - x.mean(axis=0, dtype=np.float64)
+    variance = (centred**2).mean(axis=0)
+    normal = centred / np.sqrt(variance + 1e-5)
+    slope = (g * normal).mean(axis=0)
+    grad = (g - g.mean(axis=0, dtype=np.float64) - normal * slope) / np.sqrt(variance + 1e-5)
+    assert ulps(out.data, normal) < 3
+    assert ulps(input.grad.data, grad) < 3
+    assert ulps(running_mean.data[None], x.mean(axis=0, dtype=np.float64)[None]) < 2
+    assert ulps(running_var.data[None], (variance * rows / (rows - 1))[None]) < 2
+    # Σ g·x̂ has terms of size 1 that cancel: its error is that of the terms.
+    assert np.abs(weight.grad.data - (g * normal).sum(axis=0)).max() < 1e-6 * rows**0.5
+
+
+@devices
+def test_running_statistics_are_updated_through_views(device: Device) -> None:
+    storage = np.zeros((2, 6), np.float32)
+    running_mean = Tensor(storage[0, ::2], device)
+    running_var = Tensor(storage[1, 1::2], device)
+    x = np.array([[0, 1, 2], [2, 3, 8]], np.float32)
+    batch_norm(Tensor(x, device), running_mean, running_var, training=True, momentum=0.5)
+    np.testing.assert_array_equal(storage, [[0.5, 0, 1, 0, 2.5, 0], [0, 1, 0, 1, 0, 9]])
+
+
+@devices
+def test_updating_a_running_statistic_counts_as_a_change_in_place(device: Device) -> None:
+    running_mean = Tensor(np.zeros(3), device)
+    before = running_mean._version.value
+    batch_norm(Tensor(np.eye(3), device), running_mean, Tensor(np.ones(3), device), training=True)
+    assert running_mean._version.value > before
+
+
+@devices
+def test_evaluation_can_be_differentiated_after_the_statistics_moved(device: Device) -> None:
+    running_mean, running_var = Tensor(np.zeros(2), device), Tensor(np.ones(2), device)
+    input = Tensor(np.array([[1.0, 2.0], [5.0, 3.0]]), device, requires_grad=True)
+    out = batch_norm(input, running_mean, running_var, eps=0.0)
+    batch_norm(input.detach(), running_mean, running_var, training=True)
+    out.backward(Tensor(np.ones((2, 2)), device))
+    np.testing.assert_array_equal(input.grad.data, np.ones((2, 2)))
+
+
+@devices
+def test_an_empty_batch_leaves_the_running_statistics_alone(device: Device) -> None:
+    running_mean, running_var = Tensor(np.full(3, 7.0), device), Tensor(np.full(3, 5.0), device)
+    weight = Tensor(np.ones(3), device, requires_grad=True)
+    input = Tensor(np.empty((0, 3, 2, 2)), device, requires_grad=True)
+    out = batch_norm(input, running_mean, running_var, weight, training=True)
+    out.backward(Tensor(np.empty((0, 3, 2, 2)), device))
+    assert input.grad.shape == (0, 3, 2, 2)
+    np.testing.assert_array_equal(weight.grad.data, np.zeros(3))
+    np.testing.assert_array_equal(running_mean.data, np.full(3, 7.0))
+    np.testing.assert_array_equal(running_var.data, np.full(3, 5.0))
+
+
+def test_running_statistics_must_not_require_gradients() -> None:
+    running_mean = Tensor(np.zeros(3), requires_grad=True)
+    with pytest.raises(GraphError, match=r"^batch_norm: running_mean must not require gradients"):
+        batch_norm(Tensor(np.ones((2, 3))), running_mean, Tensor(np.ones(3)))
+
+
+def test_operands_on_two_devices_are_refused() -> None:
+    weight = Tensor(np.ones(3), Device("reference"))
+    with pytest.raises(DeviceError, match=r"^batch_norm: .*weight on reference"):
+        batch_norm(Tensor(np.ones((2, 3))), None, None, weight, training=True)

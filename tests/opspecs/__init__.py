@@ -1,0 +1,20 @@
+"""The table: one record an operation, by family."""
+
+from __future__ import annotations
+
+from minigrad.testing import OpSpec
+
+from . import conv, elementwise, indexing, loss, matmul, norm, pool, reduce, shape, softmax
+
+SPECS: list[OpSpec] = [
+    *elementwise.SPECS,
+    *reduce.SPECS,
+    *matmul.SPECS,
+    *conv.SPECS,
+    *pool.SPECS,
+    *norm.SPECS,
+    *softmax.SPECS,
+    *loss.SPECS,
+    *shape.SPECS,
+    *indexing.SPECS,
+]

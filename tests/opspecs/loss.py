@@ -1,0 +1,244 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minigrad import DTypeError, ShapeError, TargetError
+from minigrad.ops.loss import cross_entropy, nll_loss
+from minigrad.ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
+from minigrad.testing import Case, ErrorCase, OpSpec
+from minigrad.testing.strategies import Shape, broadcastable, floats, integers, positive, shapes
+
+from .softmax import CLASSES, logits
+
+REDUCTIONS = st.sampled_from(("mean", "sum", "none"))
+SMOOTHING = st.sampled_from((0.0, 0.1, 1.0))
+
+
+# Classification -----------------------------------------------------------------------------
+
+
+@st.composite
+def input_shapes(draw: st.DrawFn) -> tuple[Shape, int, Shape]:
+    """(input shape, classes, target shape): (C,), (N, C), (N, C, d1) and (N, C, d1, d2)."""
+    C = draw(CLASSES)
+    if draw(st.integers(0, 7)) == 0:
+        return (C,), C, ()
+    N, extra = draw(st.integers(0, 5)), draw(st.sampled_from(((), (), (3,), (2, 3), (1, 1))))
+    return (N, C, *extra), C, (N, *extra)
+
+
+@st.composite
+def index_cases(draw: st.DrawFn, smooth: bool = False, smoothing: bool = True) -> Case:
+    """Class indices: no row, some rows or all rows ignored, with −100 or with a class."""
+    shape, C, target_shape = draw(input_shapes())
+    target = np.array(draw(integers(target_shape, 0, C)))
+    ignore_index = draw(st.sampled_from((-100, 0, C - 1, C + 7)))
+    ignored = draw(st.sampled_from((0.0, 0.0, 0.5, 1.0)))
+    target[draw(floats(target_shape, kinds=("uniform",))) < ignored] = ignore_index
+    kwargs: dict[str, Any] = {"ignore_index": ignore_index, "reduction": draw(REDUCTIONS)}
+    if smooth and (target == ignore_index).all():
+        kwargs["reduction"] = "sum"  # the mean would be NaN
+    if draw(st.booleans()):
+        kwargs["weight"] = draw(positive((C,)))
+    if smoothing:
+        kwargs["label_smoothing"] = draw(SMOOTHING)
+    input = draw(floats(shape) if smooth else logits(shape))
+    return Case((input, target), kwargs, frozenset({"weight"}))
+
+
+@st.composite
+def probability_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
+    """Class probabilities, mostly normalised; they have a gradient too."""
+    shape, C, _ = draw(input_shapes().filter(lambda drawn: drawn[0][0] > 0 or not smooth))
+    target = draw(positive(shape))
+    if draw(st.booleans()):
+        target = target / target.sum(axis=min(1, len(shape) - 1), keepdims=True)
+    kwargs: dict[str, Any] = {"reduction": draw(REDUCTIONS), "label_smoothing": draw(SMOOTHING)}
+    if draw(st.booleans()):
+        kwargs["weight"] = draw(positive((C,)))
+    input = draw(floats(shape) if smooth else logits(shape))
+    return Case((input, target), kwargs, frozenset({"weight"}))
+
+
+def _target_errors(name: str) -> tuple[ErrorCase, ...]:
+    x, t = np.zeros((2, 4)), np.array([1, 3])
+
+    def error(error: type[Exception], match: str, *args: Any, **kwargs: Any) -> ErrorCase:
+        return ErrorCase(args, kwargs, error, rf"^{name}: {match}")
+
+    return (
+        error(
+            TargetError, r"target at position \(1,\) is 4, must be in \[0, 4\)",
+            x, np.array([0, 4]),
+        ),
+        error(TargetError, r"target at position \(0,\) is -1, must be", x, np.array([-1, -2])),
+        error(
+            TargetError, r"target at position \(1, 2\) is 9, must be",
+            np.zeros((2, 4, 3)), np.array([[0, 1, 2], [3, -100, 9]]),
+        ),
+        error(TargetError, r"target at position \(\) is 5", np.zeros(4), np.array(5)),
+        error(
+            ShapeError, r"input of shape \(2, 4\) needs target of shape \(2,\), got \(3,\)",
+            x, np.array([0, 1, 2]),
+        ),
+        error(
+            ShapeError, r"input of shape \(2, 4, 3\) needs target of shape \(2, 3\), got \(2,\)",
+            np.zeros((2, 4, 3)), t,
+        ),
+        error(ShapeError, r"weight must have shape \(4,\).* got \(3,\)", x, t, np.ones(3)),
+        error(ShapeError, r"input must be .* got shape \(\)", np.zeros(()), np.array(0)),
+        error(DTypeError, r"target must .*int64, got bool", x, np.array([True, False])),
+        error(DTypeError, r".*float32.*float64", x, t, np.ones(4, np.float32)),
+        error(DTypeError, r".*int64", np.zeros((2, 4), np.int64), t),
+        error(ValueError, r"reduction must be one of .* got 'average'", x, t, reduction="average"),
+    )  # fmt: skip
+
+
+CROSS_ENTROPY_ERRORS = (
+    ErrorCase(
+        (np.zeros((2, 4)), np.array([0, 1])), {"label_smoothing": 1.5},
+        ValueError, r"^cross_entropy: label_smoothing must be in \[0, 1\], got 1.5",
+    ),
+    ErrorCase(
+        (np.zeros((2, 4)), np.zeros((2, 3))), {},
+        ShapeError, r"^cross_entropy: .*input's shape \(2, 4\), got target of shape \(2, 3\)",
+    ),
+    ErrorCase(
+        (np.zeros((2, 4)), np.zeros((2, 4), np.float32)), {},
+        DTypeError, r"^cross_entropy: .*float64.*float32", torch_raises=False,
+    ),
+    ErrorCase(
+        (np.zeros((2, 4)), np.zeros((2, 4))), {"ignore_index": 1},
+        ValueError, r"^cross_entropy: ignore_index=1 needs class indices",
+    ),
+)  # fmt: skip
+
+
+# Differences --------------------------------------------------------------------------------
+
+
+@st.composite
+def difference_cases(draw: st.DrawFn, beta: bool = False, smooth: bool = False) -> Case:
+    """Equal and broadcasting shapes, empty ones, equal elements.
+
+    smooth: differences away from the kinks at 0 and ±beta, for numerical differentiation.
+    """
+    if smooth:
+        shape = draw(shapes(min_side=1, max_side=4))
+        input, target = draw(floats(shape, kinds=("normal",))), draw(floats(shape, kinds=("ties",)))
+        difference = np.where(input < target, -1, 1) * np.maximum(abs(input - target), 0.1)
+        input = target + np.where(abs(abs(difference) - 0.5) < 0.05, 0.3, difference)
+    else:
+        pairs = st.one_of(shapes(max_side=5).map(lambda s: (s, s)), broadcastable(min_side=0))
+        input, target = (draw(floats(shape)) for shape in draw(pairs))
+    kwargs: dict[str, Any] = {"reduction": draw(REDUCTIONS)}
+    if beta:
+        kwargs["beta"] = draw(st.sampled_from((0.0, 0.5) if smooth else (0.0, 0.5, 1.0, 2.0)))
+    elif draw(st.booleans()) and input.shape == target.shape:
+        kwargs["weight"] = draw(positive(input.shape))
+    return Case((input, target), kwargs)
+
+
+def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without the warning about broadcasting, which the tests of losses check by themselves."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _difference_errors(name: str) -> tuple[ErrorCase, ...]:
+    return (
+        ErrorCase(
+            (np.zeros((2, 3)), np.zeros((2, 4))), {},
+            ShapeError, rf"^{name}: shapes \(2, 3\) and \(2, 4\) do not broadcast",
+        ),
+        ErrorCase(
+            (np.zeros(3), np.zeros(3)), {"reduction": "average"},
+            ValueError, rf"^{name}: reduction must be one of .* got 'average'",
+        ),
+        ErrorCase(
+            (np.zeros(3), np.zeros(3, np.float32)), {},
+            DTypeError, rf"^{name}: .*input float64, target float32", torch_raises=False,
+        ),
+    )  # fmt: skip
+
+
+def _weight_error(name: str) -> ErrorCase:
+    return ErrorCase(
+        (np.zeros((3, 2)), np.zeros((3, 2))), {"weight": np.ones(2)},
+        ShapeError, rf"^{name}: weight must have input's shape \(3, 2\), got \(2,\)",
+    )  # fmt: skip
+
+
+SPECS = [
+    OpSpec(
+        name="cross_entropy",
+        function=cross_entropy,
+        oracle=lambda torch, *args, **kwargs: torch.nn.functional.cross_entropy(*args, **kwargs),
+        cases=index_cases(),
+        gradcheck_cases=index_cases(smooth=True),
+        errors=(*_target_errors("cross_entropy"), *CROSS_ENTROPY_ERRORS),
+    ),
+    OpSpec(
+        name="cross_entropy of class probabilities",
+        function=cross_entropy,
+        oracle=lambda torch, *args, **kwargs: torch.nn.functional.cross_entropy(*args, **kwargs),
+        cases=probability_cases(),
+        gradcheck_cases=probability_cases(smooth=True),
+    ),
+    OpSpec(
+        name="nll_loss",
+        function=nll_loss,
+        oracle=lambda torch, *args, **kwargs: torch.nn.functional.nll_loss(*args, **kwargs),
+        cases=index_cases(smoothing=False),
+        gradcheck_cases=index_cases(smooth=True, smoothing=False),
+        errors=_target_errors("nll_loss"),
+    ),
+    OpSpec(
+        name="mse_loss",
+        function=_quiet(mse_loss),
+        oracle=_quiet(
+            lambda torch, *args, **kwargs: torch.nn.functional.mse_loss(*args, **kwargs)
+        ),
+        cases=difference_cases(),
+        gradcheck_cases=difference_cases(smooth=True),
+        errors=(*_difference_errors("mse_loss"), _weight_error("mse_loss")),
+    ),
+    OpSpec(
+        name="l1_loss",
+        function=_quiet(l1_loss),
+        oracle=_quiet(
+            lambda torch, *args, **kwargs: torch.nn.functional.l1_loss(*args, **kwargs)
+        ),
+        cases=difference_cases(),
+        gradcheck_cases=difference_cases(smooth=True),
+        errors=(*_difference_errors("l1_loss"), _weight_error("l1_loss")),
+    ),
+    OpSpec(
+        name="smooth_l1_loss",
+        function=_quiet(smooth_l1_loss),
+        oracle=_quiet(
+            lambda torch, *args, **kwargs: torch.nn.functional.smooth_l1_loss(*args, **kwargs)
+        ),
+        cases=difference_cases(beta=True),
+        gradcheck_cases=difference_cases(beta=True, smooth=True),
+        errors=(
+            *_difference_errors("smooth_l1_loss"),
+            ErrorCase(
+                (np.zeros(3), np.zeros(3)), {"beta": -1.0},
+                ValueError, r"^smooth_l1_loss: beta must be at least 0, got -1",
+            ),
+        ),
+    ),
+]  # fmt: skip

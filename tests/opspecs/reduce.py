@@ -1,0 +1,268 @@
+"""Reductions over any axes, and running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minigrad import DTypeError, ShapeError
+from minigrad.ops import reduce
+from minigrad.testing import Case, ErrorCase, OpSpec
+from minigrad.testing.strategies import case, distinct, floats, positive, shapes
+
+SPECIAL = {"nan": True, "inf": True}
+
+
+def axes(ndim: int) -> st.SearchStrategy[Any]:
+    """None, an axis counted from either end, or several."""
+    one = st.integers(-ndim, ndim - 1) if ndim else st.sampled_from((0, -1))
+    several = st.lists(
+        st.integers(0, max(ndim - 1, 0)), min_size=1, max_size=ndim or 1, unique=True
+    )
+    return st.one_of(st.none(), one, several.map(tuple)) if ndim else st.one_of(st.none(), one)
+
+
+def over_axes(
+    values: Callable[..., Any] = floats, min_side: int = 0, **options: Any
+) -> st.SearchStrategy[Case]:
+    return shapes(max_dims=4, max_side=6, min_side=min_side).flatmap(
+        lambda shape: case(values(shape, **options), dim=axes(len(shape)), keepdim=st.booleans())
+    )
+
+
+def over_one_axis(
+    values: Callable[..., Any] = floats, min_side: int = 0, keepdim: bool = True, **options: Any
+) -> st.SearchStrategy[Case]:
+    return shapes(max_dims=4, max_side=6, min_side=min_side).flatmap(
+        lambda shape: case(
+            values(shape, **options),
+            st.integers(-max(len(shape), 1), max(len(shape), 1) - 1),
+            **({"keepdim": st.booleans()} if keepdim else {}),
+        )
+    )
+
+
+def flat_or_one_axis(
+    values: Callable[..., Any] = floats, min_side: int = 0, **options: Any
+) -> st.SearchStrategy[Case]:
+    whole = shapes(max_dims=4, max_side=6, min_side=min_side).flatmap(
+        lambda shape: case(values(shape, **options))
+    )
+    return st.one_of(whole, over_one_axis(values, min_side, **options))
+
+
+# Long enough to be cut into chunks, in each of the three forms: rows, columns, both.
+LONG = st.sampled_from((((70001,), 0), ((3, 40001), 1), ((20001, 7), 0), ((2, 9001, 5), 1)))
+
+
+def long(values: Callable[..., Any] = floats) -> st.SearchStrategy[Case]:
+    return LONG.flatmap(lambda drawn: case(values(drawn[0]), drawn[1]))
+
+
+def zeros(*shape: int, dtype: Any = np.float64) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def refuses_dims(name: str) -> tuple[ErrorCase, ...]:
+    return (
+        ErrorCase((zeros(2, 3), 2), {}, ShapeError, rf"{name}: dim must be in \[-2, 1\].*got 2"),
+        ErrorCase((zeros(2, 3), (0, -2)), {}, ShapeError, f"{name}: dim names an axis twice"),
+    )
+
+
+def refuses_empty(name: str) -> ErrorCase:
+    return ErrorCase(
+        (zeros(3, 0), 1), {}, ShapeError, rf"{name}: .*shape \(3, 0\) must not be empty"
+    )
+
+
+def refuses_integers(name: str) -> ErrorCase:
+    return ErrorCase((zeros(2, dtype=np.int64),), {}, DTypeError, f"{name}: .*int64")
+
+
+def moments(min_side: int = 0) -> st.SearchStrategy[Case]:
+    return shapes(min_dims=min(min_side, 1), max_dims=4, max_side=6, min_side=min_side).flatmap(
+        lambda shape: case(
+            floats(shape, kinds=("normal",)), dim=axes(len(shape)), keepdim=st.booleans(),
+            correction=st.sampled_from((0, 1)),
+        )
+    )  # fmt: skip
+
+
+SUMS = [
+    OpSpec(
+        name="sum",
+        function=reduce.sum,
+        oracle=lambda torch, *args, **kw: torch.sum(*args, **kw),
+        cases=over_axes(**SPECIAL),
+        errors=refuses_dims("sum"),
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="sum of many",
+        function=reduce.sum,
+        # torch adds up float32 in float32; the measure is its float64 result.
+        oracle=lambda torch, *args: torch.sum(*args),
+        cases=long(positive),
+        float32_ulps=1.0,
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="mean",
+        function=reduce.mean,
+        oracle=lambda torch, *args, **kw: torch.mean(*args, **kw),
+        cases=over_axes(**SPECIAL),
+        gradcheck_cases=over_axes(min_side=1),
+        errors=(*refuses_dims("mean"), refuses_integers("mean")),
+    ),
+    OpSpec(
+        name="var",
+        function=reduce.var,
+        oracle=lambda torch, *args, **kw: torch.var(*args, **kw),
+        cases=moments(),
+        gradcheck_cases=moments(min_side=2),
+        errors=(*refuses_dims("var"), refuses_integers("var")),
+    ),
+    OpSpec(
+        name="var of many, far from zero",
+        function=lambda input, dim: reduce.var(input, dim),
+        oracle=lambda torch, input, dim: torch.var(input, dim),
+        # torch's own float64 result is some ten units off here (Welford's running mean).
+        cases=long(lambda shape: floats(shape).map(lambda array: array + 10)),
+        float32_ulps=64.0,
+        gradcheck=False,
+    ),
+    OpSpec(
+        name="std",
+        function=reduce.std,
+        oracle=lambda torch, *args, **kw: torch.std(*args, **kw),
+        cases=moments(),
+        gradcheck_cases=moments(min_side=2),
+        errors=(*refuses_dims("std"), refuses_integers("std")),
+    ),
+    OpSpec(
+        name="std(unbiased=False)",
+        function=lambda input: reduce.std(input, False),
+        oracle=lambda torch, input: torch.std(input, False),
+        cases=shapes(max_dims=3, min_side=2).flatmap(lambda shape: case(floats(shape))),
+        gradcheck=False,
+    ),
+    OpSpec(
+        name="logsumexp",
+        function=reduce.logsumexp,
+        oracle=lambda torch, *args, **kw: torch.logsumexp(*args, **kw),
+        cases=st.one_of(
+            over_one_axis(**SPECIAL),
+            over_one_axis(lambda shape: floats(shape).map(lambda array: array * 400)),
+        ),
+        gradcheck_cases=over_one_axis(),
+        errors=refuses_dims("logsumexp"),
+    ),
+    OpSpec(
+        name="prod",
+        function=reduce.prod,
+        oracle=lambda torch, *args, **kw: torch.prod(*args, **kw),
+        cases=flat_or_one_axis(),
+        errors=refuses_dims("prod")[:1],
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="cumsum",
+        function=reduce.cumsum,
+        oracle=lambda torch, *args, **kw: torch.cumsum(*args, **kw),
+        cases=over_one_axis(keepdim=False, **SPECIAL),
+        errors=refuses_dims("cumsum")[:1],
+        accepts_integers=True,
+    ),
+]
+
+
+def extremum(name: str, function: Callable[..., Any]) -> OpSpec:
+    """amax and amin: the gradient is shared among ties, so the cases have many."""
+    return OpSpec(
+        name=name,
+        function=function,
+        # dim=None is torch's dim=().
+        oracle=lambda torch, input, dim=None, keepdim=False: getattr(torch, name)(
+            input, () if dim is None else dim, keepdim
+        ),
+        cases=over_axes(min_side=1, kinds=("ties", "normal"), **SPECIAL),
+        gradcheck_cases=over_axes(distinct, min_side=1),
+        errors=(*refuses_dims(name), refuses_empty(name)),
+        accepts_integers=True,
+    )
+
+
+def selection(name: str, function: Callable[..., Any]) -> OpSpec:
+    """max and min: of all, or values and indices along an axis."""
+    return OpSpec(
+        name=name,
+        function=function,
+        oracle=lambda torch, *args, **kw: getattr(torch, name)(*args, **kw),
+        cases=flat_or_one_axis(min_side=1, kinds=("ties", "normal"), **SPECIAL),
+        gradcheck_cases=flat_or_one_axis(distinct, min_side=1),
+        errors=(
+            *refuses_dims(name)[:1],
+            refuses_empty(name),
+            ErrorCase((zeros(0),), {}, ShapeError, rf"{name}: .*shape \(0,\) must not be empty"),
+            ErrorCase((zeros(2), (0,)), {}, DTypeError, rf"{name}: dim must be an int.*\(0,\)"),
+        ),
+        accepts_integers=True,
+    )
+
+
+def position(name: str, function: Callable[..., Any]) -> OpSpec:
+    return OpSpec(
+        name=name,
+        function=function,
+        oracle=lambda torch, *args, **kw: getattr(torch, name)(*args, **kw),
+        cases=flat_or_one_axis(min_side=1, kinds=("ties", "normal"), **SPECIAL),
+        errors=(*refuses_dims(name)[:1], refuses_empty(name)),
+        differentiable=False,
+        exact=True,
+        accepts_integers=True,
+    )
+
+
+def truth(name: str, function: Callable[..., Any]) -> OpSpec:
+    return OpSpec(
+        name=name,
+        function=function,
+        oracle=lambda torch, *args, **kw: getattr(torch, name)(*args, **kw),
+        cases=over_axes(kinds=("ties",), nan=True),
+        errors=refuses_dims(name),
+        differentiable=False,
+        exact=True,
+        accepts_integers=True,
+    )
+
+
+def of_many(spec: OpSpec) -> OpSpec:
+    return OpSpec(
+        name=f"{spec.name} of many",
+        function=spec.function,
+        oracle=spec.oracle,
+        cases=long(lambda shape: floats(shape, kinds=("ties", "normal"), nan=True)),
+        differentiable=False,
+        exact=True,
+        accepts_integers=True,
+    )
+
+
+EXTREMA = [
+    extremum("amax", reduce.amax),
+    extremum("amin", reduce.amin),
+    selection("max", reduce.max),
+    selection("min", reduce.min),
+    position("argmax", reduce.argmax),
+    position("argmin", reduce.argmin),
+    of_many(position("argmax", reduce.argmax)),
+    of_many(position("argmin", reduce.argmin)),
+    truth("any", reduce.any),
+    truth("all", reduce.all),
+]
+
+SPECS = [*SUMS, *EXTREMA]

@@ -1,0 +1,297 @@
+"""Optimisers against torch: whole trajectories, state dicts, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from minigrad import Tensor
+from minigrad.device import Device
+from minigrad.errors import CheckpointError, DTypeError, ShapeError
+from minigrad.optim import SGD, Adam, AdamW, Optimizer
+
+STEPS = 12
+SHAPES = [(5,), (3, 4), (2, 3, 3, 2), ()]
+
+SGD_OPTIONS = [
+    {"lr": 0.1},
+    {"lr": 0.1, "weight_decay": 0.01},
+    {"lr": 0.1, "momentum": 0.9},
+    {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.02},
+    {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02},
+    {"lr": 0.1, "momentum": 0.8, "nesterov": True, "maximize": True},
+    {"lr": 0.1, "weight_decay": 0.1, "maximize": True},
+]
+ADAM_OPTIONS = [
+    {},
+    {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3},
+    {"lr": 0.05, "weight_decay": 0.1},
+    {"lr": 0.05, "amsgrad": True, "weight_decay": 0.1},
+    {"lr": 0.05, "maximize": True, "amsgrad": True},
+    {"lr": 0.05, "betas": (0.0, 0.5), "maximize": True, "weight_decay": 0.3},
+]
+CASES = [
+    *(("SGD", options) for options in SGD_OPTIONS),
+    *(("Adam", options) for options in ADAM_OPTIONS),
+    *(("AdamW", options) for options in ADAM_OPTIONS),
+]
+CLASSES = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
+
+
+def leaf(values, device="cpu"):
+    return Tensor(np.array(values), Device(device), requires_grad=True)
+
+
+def trajectories(name, options, dtype, device, shapes=SHAPES):
+    """The parameters after each step, of minigrad and of torch in `dtype`, and in float64."""
+    rng = np.random.default_rng(0)
+    starts = [rng.standard_normal(shape) for shape in shapes]
+    gradients = [[rng.standard_normal(shape) for shape in shapes] for _ in range(STEPS)]
+    runs = []
+    for library, precision in (("minigrad", dtype), ("torch", dtype), ("torch", np.float64)):
+        values = [np.asarray(s, dtype).astype(precision) for s in starts]
+        if library == "minigrad":
+            params = [leaf(v, device) for v in values]
+            optimizer = CLASSES[name](params, **options)
+        else:
+            params = [torch.tensor(v, requires_grad=True) for v in values]
+            optimizer = getattr(torch.optim, name)(params, foreach=False, **options)
+        steps = []
+        for step in range(STEPS):
+            for i, (param, grad) in enumerate(zip(params, gradients[step], strict=True)):
+                grad = np.asarray(grad, dtype).astype(precision)
+                skipped = i == 1 and step in (0, 5)  # parameters without a gradient stay
+                if library == "minigrad":
+                    param.grad = None if skipped else Tensor(grad, Device(device))
+                else:
+                    param.grad = None if skipped else torch.tensor(grad)
+            optimizer.step()
+            steps.append(
+                [np.array(p.data if library == "minigrad" else p.detach().numpy()) for p in params]
+            )
+        runs.append(steps)
+    return runs
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_float64_trajectory_equals_torchs(name, options, device):
+    ours, theirs, _ = trajectories(name, options, np.float64, device)
+    for step in range(STEPS):
+        for a, b in zip(ours[step], theirs[step], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_float32_trajectory_is_as_close_to_float64_as_torchs(name, options, device):
+    ours, theirs, exact = trajectories(name, options, np.float32, device)
+    for step in range(STEPS):
+        for a, b, c in zip(ours[step], theirs[step], exact[step], strict=True):
+            assert a.dtype == np.float32
+            ulp = np.spacing(np.abs(c).max().astype(np.float32))
+            allowed = max(2 * np.abs(b - c).max(), 4 * (step + 1) * ulp)
+            assert np.abs(a - c).max() <= allowed
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_large_parameters_take_the_parallel_kernels_to_the_same_result(name, options):
+    ours, theirs, _ = trajectories(name, options, np.float64, "cpu", shapes=[(50_003,), (3,)])
+    np.testing.assert_allclose(ours[-1][0], theirs[-1][0], rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_memory_orders_of_parameter_and_gradient_do_not_matter(name):
+    rng = np.random.default_rng(1)
+    start, grads = rng.standard_normal((2, 3, 4, 5)), rng.standard_normal((3, 2, 3, 4, 5))
+    options = {"lr": 0.1, "momentum": 0.9} if name == "SGD" else {"lr": 0.1}
+    permuted = np.ascontiguousarray(start.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+    wide = np.zeros((2, 3, 4, 10))
+    wide[..., ::2] = start
+    params = [leaf(start), Tensor(permuted, requires_grad=True)]
+    params.append(Tensor(wide[..., ::2], requires_grad=True))
+    optimizer = CLASSES[name](params, **options)
+    for grad in grads:
+        params[0].grad = Tensor(np.asfortranarray(grad))
+        params[1].grad = Tensor(grad)
+        params[2].grad = Tensor(grad)
+        optimizer.step()
+    assert not np.array_equal(params[0].data, start)
+    np.testing.assert_array_equal(params[0].data, params[1].data)
+    np.testing.assert_array_equal(params[0].data, params[2].data)
+    assert params[1].data.strides == permuted.strides
+    assert not wide[..., 1::2].any(), "wrote between the elements of a slice"
+
+
+def test_step_counts_as_an_in_place_change():
+    param = leaf([1.0])
+    before = param._version.value
+    optimizer = SGD([param], lr=0.1)
+    optimizer.step()
+    assert param._version.value == before
+    param.grad = Tensor(np.ones(1))
+    optimizer.step()
+    assert param._version.value == before + 1
+
+
+def test_step_runs_a_closure_with_recording_and_returns_its_loss():
+    from minigrad import is_grad_enabled, no_grad
+
+    param = leaf([2.0])
+
+    def closure():
+        assert is_grad_enabled()
+        param.grad = Tensor(np.ones(1))
+        return 7.5
+
+    with no_grad():
+        assert SGD([param], lr=0.5).step(closure) == 7.5
+    assert param.data[0] == 1.5
+
+
+def test_zero_grad_forgets_or_fills():
+    param, other = leaf([2.0, 3.0]), leaf([1.0])
+    grad = param.grad = Tensor(np.ones(2))
+    optimizer = SGD([param, other], lr=0.5)
+    optimizer.zero_grad(set_to_none=False)
+    assert param.grad is not None
+    assert param.grad.data.tolist() == [0, 0]
+    assert grad.data.tolist() == [1, 1], "another holder's gradient was overwritten"
+    assert other.grad is None
+    optimizer.zero_grad()
+    assert param.grad is None
+
+
+def test_groups_have_their_own_options():
+    a, b = leaf([1.0]), leaf([1.0])
+    optimizer = SGD([{"params": [a]}, {"params": b, "lr": 1.0}], lr=0.1)
+    for param in (a, b):
+        param.grad = Tensor(np.ones(1))
+    optimizer.step()
+    assert a.data[0] == pytest.approx(0.9)
+    assert b.data[0] == 0.0
+    assert "lr: 1.0" in repr(optimizer)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_state_dict_has_torchs_keys_and_resumes_bit_for_bit(name, options):
+    rng = np.random.default_rng(2)
+    grads = rng.standard_normal((6, 4, 3)).astype(np.float32)
+
+    def run(params, optimizer, grads):
+        for grad in grads:
+            params[0].grad = Tensor(grad)
+            optimizer.step()
+
+    straight = [leaf(np.ones((4, 3), np.float32)), leaf(np.ones(2, np.float32))]
+    optimizer = CLASSES[name](straight, **options)
+    run(straight, optimizer, grads)
+
+    first = [leaf(np.ones((4, 3), np.float32)), leaf(np.ones(2, np.float32))]
+    optimizer = CLASSES[name](first, **options)
+    run(first, optimizer, grads[:3])
+    saved = optimizer.state_dict()
+    second = [leaf(first[0].data), leaf(first[1].data)]
+    resumed = CLASSES[name](second, lr=99.0)
+    resumed.load_state_dict(saved)
+    run(first, optimizer, grads[3:])  # must not reach into the resumed optimiser's state
+    run(second, resumed, grads[3:])
+    np.testing.assert_array_equal(second[0].data, straight[0].data)
+    np.testing.assert_array_equal(first[0].data, straight[0].data)
+
+    param = torch.ones(4, 3, requires_grad=True)
+    param.grad = torch.ones(4, 3)
+    theirs = getattr(torch.optim, name)([param, torch.ones(2)], **options)
+    theirs.step()
+    expected = theirs.state_dict()
+    assert saved["state"].keys() == expected["state"].keys()
+    if expected["state"] and expected["state"][0].get("momentum_buffer", 0) is not None:
+        assert saved["state"][0].keys() == expected["state"][0].keys()
+    for key, value in saved["param_groups"][0].items():
+        assert expected["param_groups"][0][key] == value
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "match"),
+    [
+        (lambda: SGD([]), ValueError, "SGD: params is empty"),
+        (lambda: SGD(leaf([1.0])), TypeError, "iterable of tensors"),
+        (lambda: SGD([np.ones(2)]), TypeError, "Tensors only, got ndarray"),
+        (lambda: SGD([Tensor(np.ones(2, np.int64))]), DTypeError, "floating tensors only"),
+        (lambda: SGD([leaf([1.0])], lr=-1), ValueError, "SGD: lr must be at least 0, got -1"),
+        (lambda: SGD([leaf([1.0])], lr=float("nan")), ValueError, "lr must be at least 0"),
+        (lambda: SGD([leaf([1.0])], lr="fast"), ValueError, "lr must be at least 0, got 'fast'"),
+        (lambda: SGD([leaf([1.0])], momentum=-0.1), ValueError, "momentum must be at least 0"),
+        (lambda: SGD([leaf([1.0])], nesterov=True), ValueError, "nesterov needs a momentum"),
+        (
+            lambda: Adam([leaf([1.0])], betas=(1.0, 0.9)),
+            ValueError,
+            r"betas\[0\] must be in \[0, 1",
+        ),
+        (lambda: Adam([leaf([1.0])], betas=0.9), ValueError, "betas must be a pair"),
+        (lambda: AdamW([leaf([1.0])], eps=-1.0), ValueError, "AdamW: eps must be at least 0"),
+        (lambda: SGD([{"lr": 0.1}]), TypeError, "key 'params'"),
+        (lambda: SGD([{"params": [leaf([1.0])], "beta": 1}]), ValueError, "unknown option"),
+    ],
+)
+def test_bad_arguments_are_named(build, error, match):
+    with pytest.raises(error, match=match):
+        build()
+
+
+def test_a_parameter_may_appear_once_only():
+    param = leaf([1.0])
+    with pytest.raises(ValueError, match="more than once"):
+        SGD([param, param])
+    optimizer = SGD([param])
+    with pytest.raises(ValueError, match="more than once"):
+        optimizer.add_param_group({"params": [param]})
+
+
+def test_gradients_that_do_not_fit_raise_before_any_step():
+    a, b = leaf([1.0]), leaf([1.0, 2.0])
+    optimizer = SGD([a, b], lr=0.1)
+    a.grad, b.grad = Tensor(np.ones(1)), Tensor(np.ones(3))
+    with pytest.raises(ShapeError, match=r"shape \(2,\) has a gradient of shape \(3,\)"):
+        optimizer.step()
+    b.grad = Tensor(np.ones(2, np.float32))
+    with pytest.raises(DTypeError, match="float64 parameter has a float32 gradient"):
+        optimizer.step()
+    assert a.data[0] == 1.0
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing():
+    param = leaf([1.0, 2.0])
+    param.grad = Tensor(np.ones(2))
+    optimizer = Adam([param], lr=0.5)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    for other, match in (
+        (Adam([leaf([1.0]), leaf([1.0])]), r"\[1\] parameters, this optimiser's have \[2\]"),
+        (Adam([leaf([1.0])]), r"exp_avg of parameter 0 must have shape \(1,\), got \(2,\)"),
+        (SGD([leaf([1.0, 2.0])]), "another optimiser's"),
+    ):
+        with pytest.raises(CheckpointError, match=match):
+            other.load_state_dict(saved)
+        assert other.param_groups[0]["lr"] == 1e-3
+        assert not other.state
+    with pytest.raises(CheckpointError, match="needs the keys"):
+        optimizer.load_state_dict({"state": {}})
+
+
+def test_an_optimizer_without_update_says_so():
+    param = leaf([1.0])
+    param.grad = Tensor(np.ones(1))
+    with pytest.raises(TypeError, match="must define _update"):
+        Optimizer([param], {}).step()
+
+
+def test_nan_gradient_spreads_and_infinite_gradient_is_not_hidden():
+    for name in CLASSES:
+        param = leaf([1.0, 2.0, 3.0])
+        param.grad = Tensor(np.array([np.nan, np.inf, 0.0]))
+        CLASSES[name]([param], lr=0.1).step()
+        assert np.isnan(param.data[0])
+        assert not np.isfinite(param.data[1])
+        assert np.isfinite(param.data[2])
