@@ -98,14 +98,22 @@ from .ops.elementwise import (
     sqrt,
     tanh,
 )
-from .ops.indexing import (
-    gather,
-    index_select,
-    masked_fill,
-    narrow,
-    select,
-    tril,
-    triu,
+from .ops.extrema import (
+    all,
+    amax,
+    amin,
+    any,
+    argmax,
+    argmin,
+    max,
+    min,
+)
+from .ops.join import (
+    cat,
+    chunk,
+    split,
+    stack,
+    unbind,
 )
 from .ops.matmul import (
     matmul,
@@ -121,34 +129,30 @@ from .ops.random import (
     set_rng_state,
 )
 from .ops.reduce import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
     cumsum,
     logsumexp,
-    max,
     mean,
-    min,
     prod,
     std,
     sum,
     var,
 )
+from .ops.select import (
+    gather,
+    index_select,
+    masked_fill,
+    narrow,
+    select,
+    tril,
+    triu,
+)
 from .ops.shape import (
     broadcast_to,
-    cat,
-    chunk,
     flatten,
     permute,
     reshape,
-    split,
     squeeze,
-    stack,
     transpose,
-    unbind,
     unflatten,
     unsqueeze,
 )

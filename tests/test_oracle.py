@@ -93,7 +93,7 @@ def test_a_float64_detour_through_float32_is_caught():
 
 def test_a_lost_nan_is_caught():
     spec = square_spec(forward=lambda x: np.where(np.isnan(x), x.dtype.type(0), x * x))
-    with pytest.raises(AssertionError, match="elements differ.*expected"):
+    with pytest.raises(AssertionError, match=r"elements differ.*expected"):
         checks.run(checks.PARITY_FLOAT64, spec, 30)
 
 
@@ -149,7 +149,7 @@ def test_a_wrong_dtype_is_caught():
 
 def test_a_wrong_shape_is_caught():
     spec = square_spec(forward=lambda x: (x * x)[None])
-    with pytest.raises(AssertionError, match="shape .*torch gave"):
+    with pytest.raises(AssertionError, match=r"shape .*torch gave"):
         checks.run(checks.PARITY_FLOAT64, replace(spec, differentiable=False), 10)
 
 

@@ -89,18 +89,13 @@ class Elementwise(Protocol):
     def relu_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None:
         """grad_output where out > 0, else 0."""
 
-    def clamp_forward(self, out: Array, input: Array, low: float, high: float) -> None: ...
+    def clamp_forward(self, out: Array, input: Array, low: float, high: float) -> None:
+        """A bound of NaN is no bound."""
 
     def clamp_backward_input(
-        self,
-        grad_input: Array,
-        grad_output: Array,
-        input: Array,
-        low: float,
-        high: float,
-        open_interval: bool,
+        self, grad_input: Array, grad_output: Array, input: Array, low: float, high: float
     ) -> None:
-        """grad_output where low <= input <= high, or, if open_interval, low < input < high."""
+        """grad_output where low < input < high, else 0. A bound of NaN is no bound."""
 
     def eq_forward(self, out: Array, left: Array, right: Array) -> None:
         """out is bool here and in the next three."""
@@ -297,15 +292,18 @@ class Indexing(Protocol):
     """indexing.py. Positions are int64 numbers along the middle axis of a C-ordered (B, J, A)."""
 
     def accumulate_index(
-        self, positions: Array, bad: Array, index: Array, size: int, step: int
+        self, positions: Array, bad: Array, index: Array, low: int, size: int, step: int
     ) -> None:
-        """positions += step·index, negative indices wrapped. Flat.
+        """positions += step·(index mod size). Flat. low: -size if negative indices count, or 0.
 
-        bad[0]: number of the first index outside [-size, size), or positions.size if all are fine.
+        bad[0]: number of the first index outside [low, size), or positions.size if all are fine.
         """
 
     def gather_positions(self, positions: Array, bad: Array, index: Array, size: int) -> None:
-        """Positions, in a flattened (O, size, I), of what `gather` reads; index (O, M, I)."""
+        """Positions, in a flattened (O, size, I), of what `gather` reads; index (O, M, I).
+
+        bad[0]: number of the first index outside [0, size), or index.size if all are fine.
+        """
 
     def mask_positions(self, positions: Array, count: Array, mask: Array) -> None:
         """Numbers of the true elements of a flat mask, ascending; count[0] of them."""

@@ -33,17 +33,17 @@ def operands(
     device = next((t.device for t in (left, right) if isinstance(t, Tensor)), None)
     if device is None:
         raise TypeError(f"{operation}: at least one operand must be a Tensor")
-    left = _tensor_or_number(operation, left, device)
-    right = _tensor_or_number(operation, right, device)
-    if isinstance(left, Tensor) and isinstance(right, Tensor):
-        dtype = same_dtype(operation, left=left.dtype, right=right.dtype)
-    elif isinstance(left, Tensor):
-        dtype = common_dtype(left.dtype, right)
+    a = _tensor_or_number(operation, left, device)
+    b = _tensor_or_number(operation, right, device)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        dtype = same_dtype(operation, left=a.dtype, right=b.dtype)
+    elif isinstance(a, Tensor):
+        dtype = common_dtype(a.dtype, b)
     else:
-        dtype = common_dtype(right.dtype, left)
+        dtype = common_dtype(b.dtype, a)
     if floating and not is_floating(dtype):
         dtype = float32
-    return _as_tensor(operation, left, dtype, device), _as_tensor(operation, right, dtype, device)
+    return _as_tensor(operation, a, dtype, device), _as_tensor(operation, b, dtype, device)
 
 
 def _tensor_or_number(operation: str, value: Operand, device: Device) -> Any:

@@ -107,6 +107,16 @@ def expand_kept(array: np.ndarray, axes: Axes) -> np.ndarray:
     return array.reshape([1 if axis in axes else next(sizes) for axis in range(total)])
 
 
+def kept_axes(grad: Tensor, axes: Axes, keepdim: bool) -> Tensor:
+    """A result's gradient with its reduced axes as ones."""
+    return grad if keepdim else Tensor(expand_kept(grad.data, axes), grad.device)
+
+
+def count_of(input: Tensor, axes: Axes) -> int:
+    """How many elements one result is made of."""
+    return math.prod(input.shape[axis] for axis in axes)
+
+
 def accumulator(dtype: np.dtype) -> np.dtype:
     """What sums are computed in."""
     return float64 if is_floating(dtype) else int64

@@ -1,4 +1,4 @@
-"""A tensor seen from Python: its facts, its values as numbers, lists and NumPy arrays, its copies."""
+"""A tensor seen from Python: its facts, its values as numbers, lists and arrays, its copies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import DTypeError, GraphError, ShapeError
 from ._reduction import axis_of
 from .cast import clone
 from .compare import eq
-from .reduce import any as any_
-from .shape import unbind
+from .extrema import any as any_
+from .join import unbind
 
 # Facts --------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def to(
     *args: Any,
     dtype: Any = None,
     device: Any = None,
-    non_blocking: bool = False,
-    copy: bool = False,
+    non_blocking: builtins.bool = False,
+    copy: builtins.bool = False,
 ) -> Tensor:
     """The tensor with another dtype, on another device, or both; itself if nothing changes.
 
@@ -122,6 +123,6 @@ def contiguous(input: Tensor) -> Tensor:
     return input if input.data.flags.c_contiguous else Contiguous.apply(input)
 
 
-def is_contiguous(input: Tensor) -> Any:
+def is_contiguous(input: Tensor) -> builtins.bool:
     """Whether the elements lie in memory in C order."""
     return input.data.flags.c_contiguous

@@ -24,9 +24,7 @@ from .shape import sizes_of
 # From data ----------------------------------------------------------------------------------
 
 
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A copy of `data`: a number, nested lists of numbers, a NumPy array or a Tensor.
 
     Python floats become float32, ints int64, bools bool; NumPy data keep their dtype, which must be
@@ -52,9 +50,7 @@ def _array(data: Any) -> np.ndarray:
     try:
         return np.asarray(data)
     except ValueError:
-        raise ShapeError(
-            "tensor: nested lists must have equal lengths at every level"
-        ) from None
+        raise ShapeError("tensor: nested lists must have equal lengths at every level") from None
     except OverflowError:
         raise DTypeError(f"tensor: a number does not fit int64: {data!r:.80}") from None
 
@@ -113,15 +109,13 @@ def new_tensor(
     shape = sizes_of(operation, sizes)
     if any(n < 0 for n in shape):
         raise ShapeError(f"{operation}: sizes must be at least 0, got {shape}")
+    if math.prod(n or 1 for n in shape) >= 2**60:
+        raise ShapeError(f"{operation}: sizes {shape} are more than memory can be")
     wanted = default if dtype is None else as_dtype(dtype)
     return Tensor(memory.empty(shape, wanted), as_device(device))
 
 
-def _filled(operation: str, out: Tensor, value: Any, requires_grad: bool) -> Tensor:
-    if isinstance(value, (Tensor, np.generic)):
-        value = value.item()
-    if not isinstance(value, (bool, int, float)):
-        raise DTypeError(f"{operation}: fill_value must be a number, got {value!r}")
+def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> Tensor:
     if out.dtype.kind in "iu":
         if isinstance(value, float) and not math.isfinite(value):
             raise DTypeError(f"{operation}: {value!r} does not fit dtype {out.dtype.name}")
@@ -153,10 +147,13 @@ def full(
     size: Any, fill_value: float, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """`fill_value` everywhere, of shape `size`; its type decides the dtype if none is given."""
-    default = tensor(fill_value).dtype
+    value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
+    if not isinstance(value, (int, float)):
+        raise DTypeError(f"full: fill_value must be a number, got {fill_value!r}")
+    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
     sizes = size if isinstance(size, (tuple, list)) else (size,)
     out = new_tensor("full", tuple(sizes), dtype, device, default)
-    return _filled("full", out, fill_value, requires_grad)
+    return _filled("full", out, value, requires_grad)
 
 
 def eye(

@@ -141,15 +141,12 @@ class ReLU(Function):
 
 
 class Clamp(Function):
-    """y = min(max(x, low), high): dx = grad inside the bounds, 0 outside.
-
-    At a bound itself torch gives 0 if there are two bounds and grad if there is one.
-    """
+    """y = min(max(x, low), high): dx = grad where low < x < high, else 0; also at a bound."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, low: float, high: float, two: bool) -> Tensor:
+    def forward(ctx: Any, input: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward(input)
-        ctx.bounds = low, high, two
+        ctx.bounds = low, high
         out, out_flat, (input_flat,) = elementwise("clamp", input)
         kernels.get(out.device).clamp_forward(out_flat, input_flat, low, high)
         return out
@@ -160,7 +157,7 @@ class Clamp(Function):
         grad_input, grad_flat, (input_flat, upstream) = elementwise("clamp", input, grad_output)
         backend = kernels.get(input.device)
         backend.clamp_backward_input(grad_flat, upstream, input_flat, *ctx.bounds)
-        return grad_input, None, None, None
+        return grad_input, None, None
 
 
 def abs(input: Tensor) -> Tensor:
@@ -202,27 +199,34 @@ def relu(input: Tensor) -> Tensor:
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
 
-    The derivative is 1 inside and 0 outside; at a bound it is 0 if both are given, else 1.
+    The derivative is 1 inside and 0 outside and at the bounds themselves.
     """
-    input, low, high = clamp_bounds("clamp", input, min, max)
-    return Clamp.apply(input, low, high, min is not None and max is not None)
+    return Clamp.apply(*clamp_bounds("clamp", input, min, max))
 
 
 def clamp_bounds(
     operation: str, input: Tensor, min: float | None, max: float | None
 ) -> tuple[Tensor, float, float]:
-    """The input in the common dtype, and two bounds; a missing one is the dtype's extreme."""
+    """The input in the common dtype, and two bounds.
+
+    A missing bound is NaN, beyond which nothing lies, or an integer dtype's extreme.
+    """
     if min is None and max is None:
         raise ShapeError(f"{operation}: at least one of min and max must be given")
     for name, bound in (("min", min), ("max", max)):
-        if not (bound is None or isinstance(bound, (int, float))):
+        if bound is None:
+            continue
+        if not isinstance(bound, (int, float)):
             raise TypeError(f"{operation}: {name} must be a number, got {type(bound).__name__}")
+        if bound != bound:
+            raise ShapeError(f"{operation}: {name} must not be NaN")
     refuse_bool(operation, input.dtype)
     input = to(input, common_dtype(input.dtype, min, max))
-    floating = is_floating(input.dtype)
-    lowest = -np.inf if floating else int(np.iinfo(input.dtype).min)
-    highest = np.inf if floating else int(np.iinfo(input.dtype).max)
-    low, high = lowest if min is None else min, highest if max is None else max
+    if is_floating(input.dtype):
+        return input, np.nan if min is None else min, np.nan if max is None else max
+    limits = np.iinfo(input.dtype)
+    low = int(limits.min) if min is None else min
+    high = int(limits.max) if max is None else max
     check_fits(operation, low, input.dtype)
     check_fits(operation, high, input.dtype)
     return input, low, high

@@ -1,4 +1,4 @@
-"""Selecting elements by position: `x[...]`, gather, index_select, triangles; and `x[...] = y`.
+"""Selecting elements by position: `x[...]`; and `x[...] = y`.
 
 An index is taken apart as torch does it. Ints, slices, None and Ellipsis make a view, first. Then
 the index arrays (tensors, NumPy arrays, lists; a mask counts as the array of its true positions)
@@ -21,17 +21,11 @@ from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime import memory
 from ._operands import (
-    broadcast_shape,
-    c_order,
     contiguous,
-    empty,
     empty_array,
     memory_order,
     scratch,
 )
-from ._promotion import common_dtype
-from ._reduction import axis_of
-from .compare import where
 from .creation import tensor
 from .inplace import copy_
 from .shape import view_of
@@ -60,15 +54,19 @@ class Slice(Function):
 
 
 @dataclass(frozen=True)
-class _Picker:
-    """An index array and the axes of the view that it picks from: several for a mask."""
+class Picker:
+    """An index array and the axes of the view that it picks from: several for a mask.
+
+    wrap: a negative index counts from the end.
+    """
 
     axes: tuple[int, ...]
     array: np.ndarray
     mask: bool = False
+    wrap: bool = True
 
 
-def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[_Picker]]:
+def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Picker]]:
     """The basic part of an index, for NumPy, and the pickers on the view that it makes."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_as_array(item, input.device) for item in items]
@@ -86,7 +84,7 @@ def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[_Picker]]:
     items[at : at + 1] = full
 
     basic: list[Any] = []
-    pickers: list[_Picker] = []
+    pickers: list[Picker] = []
     axis = axis_out = 0
     for item in items:
         used = _axes_used(item)
@@ -98,12 +96,12 @@ def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[_Picker]]:
                     f"{axis + used - 1} of a tensor of shape {input.shape}"
                 )
             width = item.ndim if mask else 1
-            pickers.append(_Picker(tuple(range(axis_out, axis_out + width)), item, mask))
+            pickers.append(Picker(tuple(range(axis_out, axis_out + width)), item, mask))
             basic += [slice(None)] * width
             axis_out += width
         elif isinstance(item, bool):
             # True and False are masks without axes: they pick all or nothing of a new axis.
-            pickers.append(_Picker((axis_out,), np.array([item]), mask=True))
+            pickers.append(Picker((axis_out,), np.array([item]), mask=True))
             basic.append(None)
             axis_out += 1
         elif item is None:
@@ -136,8 +134,9 @@ def _as_array(item: Any, device: Device) -> Any:
         try:
             item = np.asarray(item if len(item) else np.empty(0, np.int64))
         except ValueError:
-            raise ShapeError(f"indexing: a list of unequal lengths cannot be an index: {item!r}")\
-                from None
+            raise ShapeError(
+                f"indexing: a list of unequal lengths cannot be an index: {item!r}"
+            ) from None
     elif isinstance(item, np.generic):
         item = np.asarray(item)
     elif hasattr(item, "__index__") and not isinstance(item, np.ndarray):
@@ -186,7 +185,7 @@ def _checked_position(index: int, axis: int, shape: tuple[int, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Where index arrays pick from a tensor, as positions on the axis J of a form (B, J, A).
 
     source: the tensor's axes as the form lays them out: before, picked, after.
@@ -208,7 +207,7 @@ class _Plan:
         return stored.reshape(B, self.positions.size, A)
 
 
-def _plan(input: Tensor, pickers: list[_Picker]) -> _Plan:
+def plan_picks(input: Tensor, pickers: list[Picker]) -> Plan:
     data, device = input.data, input.device
     arrays = [_true_positions(p.array, device) if p.mask else p.array for p in pickers]
     try:
@@ -245,7 +244,7 @@ def _plan(input: Tensor, pickers: list[_Picker]) -> _Plan:
         *(moved[axis] for axis in source_after),
     )
     shape = (*(sizes[a] for a in before), *picked_shape, *(sizes[a] for a in after))
-    return _Plan(positions, form, (*source_before, *picked, *source_after), target, shape)
+    return Plan(positions, form, (*source_before, *picked, *source_after), target, shape)
 
 
 def _true_positions(mask: np.ndarray, device: Device) -> np.ndarray:
@@ -257,7 +256,7 @@ def _true_positions(mask: np.ndarray, device: Device) -> np.ndarray:
 
 
 def _positions(
-    pickers: list[_Picker], arrays: list[np.ndarray], shape: tuple[int, ...], input: Tensor
+    pickers: list[Picker], arrays: list[np.ndarray], shape: tuple[int, ...], input: Tensor
 ) -> np.ndarray:
     """Row-major numbers on the picked axes; an index out of range raises TargetError."""
     backend, device = kernels.get(input.device), input.device
@@ -269,13 +268,14 @@ def _positions(
         size = math.prod(input.shape[axis] for axis in picker.axes)
         step = step // size if size else 0
         spread = contiguous(np.broadcast_to(array, shape), device).reshape(-1)
-        backend.accumulate_index(positions, bad, spread, size, step)
+        low = -size if picker.wrap else 0
+        backend.accumulate_index(positions, bad, spread, low, size, step)
         if bad[0] < positions.size:
-            _refuse("indexing", int(spread[bad[0]]), picker.axes[0], input.shape)
+            refuse_index("indexing", int(spread[bad[0]]), picker.axes[0], input.shape)
     return positions
 
 
-def _refuse(operation: str, index: int, axis: int, shape: tuple[int, ...]) -> None:
+def refuse_index(operation: str, index: int, axis: int, shape: tuple[int, ...]) -> None:
     raise TargetError(
         f"{operation}: index {index} is out of range for axis {axis} of size {shape[axis]} of a "
         f"tensor of shape {shape}"
@@ -286,7 +286,7 @@ class Pick(Function):
     """What index arrays pick from a tensor."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, plan: _Plan) -> Tensor:
+    def forward(ctx: Any, input: Tensor, plan: Plan) -> Tensor:
         ctx.plan, ctx.shape = plan, input.shape
         # Laid out so that its form is a view.
         out = empty_array(plan.shape, input.dtype, plan.target)
@@ -321,7 +321,7 @@ def get_item(input: Tensor, index: Any) -> Tensor:
     """`input[index]`: a view for ints, slices, None and Ellipsis; a copy with index arrays."""
     basic, pickers = _parse(input, index)
     view = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
-    return Pick.apply(view, _plan(view, pickers)) if pickers else view
+    return Pick.apply(view, plan_picks(view, pickers)) if pickers else view
 
 
 def set_item(input: Tensor, index: Any, value: Any) -> None:
@@ -347,7 +347,7 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
         value = tensor(value, dtype=input.dtype, device=input.device)
     basic, pickers = _parse(input, index)
     selected = view_of(input, input.data[basic])
-    plan = _plan(selected, pickers) if pickers else None
+    plan = plan_picks(selected, pickers) if pickers else None
     shape = plan.shape if plan else selected.shape
     value = _fitting(value, shape)
     if plan is None:
@@ -376,165 +376,3 @@ def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"shape {shape}"
         )
     return Tensor(value.data.reshape(kept), value.device)
-
-
-# Along one axis -----------------------------------------------------------------------------
-
-
-def _index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
-    if not isinstance(index, Tensor) or index.dtype != int64:
-        got = index.dtype.name if isinstance(index, Tensor) else type(index).__name__
-        raise DTypeError(f"{operation}: index must be an int64 tensor, got {got}")
-    same_device(operation, input=input.device, index=index.device)
-
-
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """The positions `index` (K,) of an axis, in their order."""
-    _index_tensor("index_select", input, index)
-    axis = axis_of("index_select", dim, input.ndim)
-    if index.ndim != 1 or input.ndim == 0:
-        raise ShapeError(
-            "index_select: expects an input with axes and an index of one dimension, got shapes "
-            f"{input.shape} and {index.shape}"
-        )
-    return Pick.apply(input, _plan(input, [_Picker((axis,), index.data)]))
-
-
-def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """A view of one position of an axis, without that axis."""
-    axis = axis_of("select", dim, input.ndim)
-    return get_item(input, (*(slice(None),) * axis, index))
-
-
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """A view of `length` positions of an axis from `start` on."""
-    axis = axis_of("narrow", dim, input.ndim)
-    size = input.shape[axis] if input.ndim else 0
-    first = start + size if start < 0 else start
-    if first < 0 or length < 0 or first + length > size:
-        raise ShapeError(
-            f"narrow: start {start} and length {length} exceed axis {axis} of size {size} of a "
-            f"tensor of shape {input.shape}"
-        )
-    return get_item(input, (*(slice(None),) * axis, slice(first, first + length)))
-
-
-class Gather(Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, axis: int, index: Tensor) -> Tensor:
-        # Along other axes the index may be shorter: the rest of the input is not read.
-        window = tuple(
-            slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape)
-        )
-        ctx.shape, ctx.window = input.shape, window
-        source = contiguous(input.data[window], input.device)
-        size = source.shape[axis]
-        outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
-        backend = kernels.get(input.device)
-        positions, bad = empty(index.shape, int64, input.device), memory.empty((1,), int64)
-        form = (outer, index.shape[axis], inner)
-        wanted = c_order(index)
-        backend.gather_positions(
-            positions.data.reshape(form), bad, wanted.reshape(form), size
-        )
-        if bad[0] < wanted.size:
-            _refuse("gather", int(wanted.reshape(-1)[bad[0]]), axis, input.shape)
-        ctx.save_for_backward(positions)
-        out = empty(index.shape, input.dtype, input.device)
-        backend.index_forward(
-            out.data.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.data.reshape(-1)
-        )
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # As for Pick, with positions in the whole window; 0 outside of it.
-        (positions,) = ctx.saved_tensors
-        device, backend = grad_output.device, kernels.get(grad_output.device)
-        grad_input = empty(ctx.shape, grad_output.dtype, device)
-        window = grad_input.data[ctx.window]
-        whole = window.size == grad_input.data.size
-        target = grad_input.data if whole else memory.empty(window.shape, grad_output.dtype)
-        size = backend.index_backward_input_workspace(target.size, positions.data.size)
-        backend.index_backward_input(
-            target.reshape(1, -1, 1),
-            c_order(grad_output).reshape(1, -1, 1),
-            positions.data.reshape(-1),
-            scratch(size, int64),
-        )
-        if not whole:
-            backend.fill(grad_input.data.reshape(-1), 0)
-            backend.copy_strided(window, target)
-        return grad_input, None, None
-
-
-def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """out[i, j, k] = input[index[i, j, k], j, k] for dim 0, and so on for other axes.
-
-    index: int64, as many axes as the input, along the others at most as long. Result: its shape.
-    """
-    _index_tensor("gather", input, index)
-    axis = axis_of("gather", dim, input.ndim)
-    if input.ndim == 0 or index.ndim != input.ndim or any(
-        n > m for a, (n, m) in enumerate(zip(index.shape, input.shape, strict=True)) if a != axis
-    ):
-        raise ShapeError(
-            f"gather: an index of shape {index.shape} does not fit an input of shape "
-            f"{input.shape} along axis {axis}"
-        )
-    return Gather.apply(input, axis, index)
-
-
-def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
-    """`value` where the bool mask, broadcast to the input, is true; the input elsewhere."""
-    if not isinstance(mask, Tensor) or mask.dtype != bool_:
-        got = mask.dtype.name if isinstance(mask, Tensor) else type(mask).__name__
-        raise DTypeError(f"masked_fill: mask must be a bool tensor, got {got}")
-    if broadcast_shape("masked_fill", input.shape, mask.shape) != input.shape:
-        raise ShapeError(
-            f"masked_fill: a mask of shape {mask.shape} does not broadcast to an input of shape "
-            f"{input.shape}"
-        )
-    if isinstance(value, (Tensor, np.generic)):
-        value = value.item()
-    if common_dtype(input.dtype, value) != input.dtype:
-        raise DTypeError(f"masked_fill: {value!r} does not fit dtype {input.dtype.name}")
-    return where(mask, value, input)
-
-
-# Triangles ----------------------------------------------------------------------------------
-
-
-class Triangle(Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, diagonal: int, lower: bool) -> Tensor:
-        ctx.arguments = diagonal, lower
-        out = empty(input.shape, input.dtype, input.device)
-        form = (math.prod(input.shape[:-2]), *input.shape[-2:])
-        kernels.get(input.device).triangle_forward(
-            out.data.reshape(form), c_order(input).reshape(form), diagonal, lower
-        )
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # A mask: its own adjoint.
-        return Triangle.apply(grad_output, *ctx.arguments), None, None
-
-
-def _triangle(operation: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
-    if input.ndim < 2:
-        raise ShapeError(
-            f"{operation}: input must have at least 2 dimensions, got shape {input.shape}"
-        )
-    return Triangle.apply(input, diagonal, lower)
-
-
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The last two axes as matrices, with zeros above the given diagonal."""
-    return _triangle("tril", input, diagonal, lower=True)
-
-
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The last two axes as matrices, with zeros below the given diagonal."""
-    return _triangle("triu", input, diagonal, lower=False)

@@ -7,6 +7,8 @@ shown.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..engine import Tensor
@@ -81,7 +83,7 @@ class _Style:
             return f"{value:.0f}." if np.isfinite(value) else f"{value:.0f}"
         return f"{value:.{_DIGITS}f}"
 
-    def text(self, value: np.generic) -> str:
+    def text(self, value: Any) -> str:
         written = self._number(float(value)) if self.floating else str(value)
         return written.rjust(self.width)
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from .. import kernels
 from ..device import Generator, default_generator
-from ..dtypes import bool_, floating_dtype, int64
+from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ._operands import elementwise, empty_like, memory_order
 from ._promotion import check_fits
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
+from .shape import sizes_of
 
 
 def _stream(generator: Generator | None) -> tuple[int, int]:
@@ -103,11 +104,13 @@ def randperm(
     n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None
 ) -> Tensor:
     """The integers 0 … n − 1 in random order, each order equally likely."""
-    out = new_tensor("randperm", (n,), dtype, device, int64)
-    if n:
-        check_fits("randperm", n - 1, out.dtype)
-    if out.dtype == bool_ or n >= 2**32:
-        raise ShapeError(f"randperm: n must be less than 2**32 and fit {out.dtype.name}, got {n}")
+    wanted = int64 if dtype is None else as_dtype(dtype)
+    (n,) = sizes_of("randperm", (n,))
+    # The largest whole number up to which the dtype holds all of them.
+    limit = {bool_: 2, uint8: 2**8, float32: 2**24}.get(wanted, 2**32 - 1)
+    if n > limit:
+        raise ShapeError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
+    out = new_tensor("randperm", (n,), wanted, device)
     seed, stream = _stream(generator)
     kernels.get(out.device).permutation(out.data, seed, stream)
     return out
@@ -161,9 +164,7 @@ def _checked(operation: str, input: Tensor, p: float) -> None:
         raise ShapeError(f"{operation}: p must be a probability in [0, 1], got {p!r}")
 
 
-def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """In training, zero each element with probability p and scale the others by 1/(1 − p).
 
     inplace is taken for torch's sake; the input stays as it is either way.

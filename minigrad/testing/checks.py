@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -240,13 +241,14 @@ def _mixed_dtypes(spec: OpSpec, case: Case) -> None:
     """float64 for each floating argument in turn, float32 for the others."""
     names = [name for name, a in arrays_of(case).items() if a.dtype.kind == "f"]
     for other in names if len(names) > 1 else ():
-        mixed = map_case(
-            case,
-            lambda path, a, other=other: (
-                a.astype(float64 if label(path) == other else float32) if a.dtype.kind == "f" else a
-            ),
-        )
+        mixed = map_case(case, partial(_all_float32_but, other))
         _raises_dtype_error(spec, mixed, f"float64 in {other}")
+
+
+def _all_float32_but(other: str, path: tuple[int | str, ...], array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return array
+    return array.astype(float64 if label(path) == other else float32)
 
 
 def _raises_dtype_error(spec: OpSpec, case: Case, what: str) -> None:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,7 +35,8 @@ _FLOAT64_ULPS = 8.0
 _STEPS = (2.0**-20, 2.0**-30)
 _DRAWS = 4
 
-Arrays = dict[str, "np.ndarray | None"]
+# What messages call the parts of an outcome.
+_WHAT = {"results": "{}", "gradients": "gradient of {}", "inputs_after": "{} after the call"}
 
 
 @dataclass
@@ -44,10 +46,10 @@ class Outcome:
     tensors: the minigrad or torch tensors behind `results`, to look at their memory.
     """
 
-    results: Arrays = field(default_factory=dict)
+    results: dict[str, np.ndarray] = field(default_factory=dict)
     requires_grad: dict[str, bool] = field(default_factory=dict)
-    gradients: Arrays = field(default_factory=dict)
-    inputs_after: Arrays = field(default_factory=dict)
+    gradients: dict[str, np.ndarray | None] = field(default_factory=dict)
+    inputs_after: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     result_tensors: dict[str, Any] = field(default_factory=dict)
     input_tensors: dict[str, Any] = field(default_factory=dict)
@@ -276,22 +278,20 @@ def compare(
 
     # In float64 there is no better result to compare with: torch's own error counts as well.
     ulps = slack * max(spec.float32_ulps, _FLOAT64_ULPS if truth is torch_same else 0.0)
-    for group in ("results", "gradients"):
+    for group in _WHAT:
         actual, theirs, exact = (getattr(o, group) for o in (mine, torch_same, truth))
         for name in actual:
-            what = name if group == "results" else f"gradient of {name}"
-            bitwise = spec.exact and group == "results"
+            if group == "inputs_after" and not is_mutated(spec, name):
+                continue
             _compare_array(
-                what, actual[name], theirs[name], exact[name], ulps, bitwise,
-                lambda key=(group, name): conditioning(":".join(key)),
-            )  # fmt: skip
-    for name, actual in mine.inputs_after.items():
-        if is_mutated(spec, name):
-            _compare_array(
-                f"{name} after the call", actual, torch_same.inputs_after[name],
-                truth.inputs_after[name], ulps, False,
-                lambda key=name: conditioning(f"inputs_after:{key}"),
-            )  # fmt: skip
+                _WHAT[group].format(name),
+                actual[name],
+                theirs[name],
+                exact[name],
+                ulps,
+                spec.exact and group == "results",
+                partial(conditioning, f"{group}:{name}"),
+            )
 
 
 def check_structure(mine: Outcome, theirs: Outcome) -> None:
@@ -300,7 +300,7 @@ def check_structure(mine: Outcome, theirs: Outcome) -> None:
     if names != wanted:
         fail(f"minigrad returned {names or 'nothing'}, torch {wanted or 'nothing'}")
     for name, value in mine.values.items():
-        if value != theirs.values[name] and not (value != value):
+        if value != theirs.values[name] and value == value:  # NaN equals NaN
             fail(f"{name}: {value!r}, torch gave {theirs.values[name]!r}")
     for name, array in mine.results.items():
         other = theirs.results[name]
@@ -417,12 +417,7 @@ def _conditioning(spec: OpSpec, case: Case) -> Mapping[str, float]:
         generator = np.random.default_rng(seed_of(case))
         squares = {name: np.zeros_like(array) for name, array in base.items()}
         for _ in range(_DRAWS):
-            moved = run_torch(
-                spec,
-                case,
-                float64,
-                perturb=lambda a, step=step: a * (1 + step * generator.standard_normal(a.shape)),
-            )
+            moved = run_torch(spec, case, float64, perturb=partial(_perturbed, step, generator))
             with np.errstate(all="ignore"):
                 for name, array in _by_key(moved).items():
                     squares[name] += ((array - base[name]) / step) ** 2
@@ -434,6 +429,10 @@ def _conditioning(spec: OpSpec, case: Case) -> Mapping[str, float]:
             smooth = (coarse <= 2 * fine) & (fine <= 2 * coarse)
         scales[name] = float(np.max(coarse, where=smooth, initial=0.0))
     return scales
+
+
+def _perturbed(step: float, generator: np.random.Generator, array: np.ndarray) -> np.ndarray:
+    return np.asarray(array * (1 + step * generator.standard_normal(array.shape)))
 
 
 def _by_key(outcome: Outcome) -> dict[str, np.ndarray]:

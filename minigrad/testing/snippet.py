@@ -124,17 +124,18 @@ def _definition(name: str, function: Callable[..., Any]) -> str:
 
 def _source(function: Callable[..., Any]) -> str:
     """The text of a function; of a lambda, without what stands around it."""
+    module = inspect.getmodule(function)
+    if module is None or not inspect.isfunction(function):
+        return f"# no source: {function!r}"
     try:
-        text = inspect.getsource(function)
-        tree = ast.parse(inspect.getsource(inspect.getmodule(function)))
-    except (OSError, SyntaxError, TypeError):
+        text, whole = inspect.getsource(function), inspect.getsource(module)
+    except OSError:
         return f"# no source: {function!r}"
     code = function.__code__
     if code.co_name != "<lambda>":
         return textwrap.dedent(text)
-    whole = inspect.getsource(inspect.getmodule(function))
     parameters = code.co_varnames[: code.co_argcount]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(whole)):
         if (
             isinstance(node, ast.Lambda)
             and node.lineno == code.co_firstlineno

@@ -241,7 +241,7 @@ def test_forward_must_return_tensors():
         def forward(ctx: Any, x: Tensor) -> Any:
             return x.data
 
-    with pytest.raises(TypeError, match="Bad.forward must return Tensors, got ndarray"):
+    with pytest.raises(TypeError, match=r"Bad.forward must return Tensors, got ndarray"):
         Bad.apply(leaf(1))
 
 

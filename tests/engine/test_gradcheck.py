@@ -115,7 +115,7 @@ def test_a_missing_gradient_and_a_nan_are_found():
 
     with pytest.raises(GradcheckError, match="backward gives 0,"):
         gradcheck(Missing.apply, leaf(3))
-    with pytest.raises(GradcheckError, match="the gradient of input 0 .* is not finite"):
+    with pytest.raises(GradcheckError, match=r"the gradient of input 0 .* is not finite"):
         gradcheck(NotANumber.apply, leaf(3))
 
 
@@ -148,7 +148,7 @@ def test_inputs_and_their_gradients_are_left_as_they_were():
 
 
 def test_float32_is_refused_with_the_fix():
-    with pytest.raises(DTypeError, match="input 0 must be float64, got float32.*minigrad.float64"):
+    with pytest.raises(DTypeError, match=r"input 0 must be float64, got float32.*minigrad.float64"):
         gradcheck(power(2), leaf(3, dtype=np.float32))
 
 

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from minigrad.testing import OpSpec
 
-from . import conv, elementwise, indexing, loss, matmul, norm, pool, reduce, shape, softmax
+from . import (
+    compare,
+    conv,
+    elementwise,
+    indexing,
+    inplace,
+    loss,
+    matmul,
+    norm,
+    pool,
+    reduce,
+    shape,
+    softmax,
+)
 
 SPECS: list[OpSpec] = [
     *elementwise.SPECS,
+    *compare.SPECS,
+    *inplace.SPECS,
     *reduce.SPECS,
     *matmul.SPECS,
     *conv.SPECS,

@@ -9,16 +9,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
-from minigrad.dtypes import float32, float64
-from minigrad.ops import arithmetic, cast, compare, elementwise, inplace
+from minigrad.dtypes import float64
+from minigrad.ops import arithmetic, elementwise
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import (
-    bools,
     broadcastable,
     case,
     distinct,
     floats,
-    integers,
     positive,
     shapes,
 )
@@ -180,7 +178,11 @@ ARITHMETIC = [
         name="pow at zero with a number",
         function=arithmetic.pow,
         oracle=lambda torch, a, b: torch.pow(a, b),
-        cases=case(floats((7,), kinds=("ties",)), st.sampled_from((0, 1, 2, 3, 0.5, -1.0, 2.5))),
+        # Without −0, whose sign torch's shortcut of x^0.5 to √x keeps.
+        cases=case(
+            floats((7,), kinds=("ties",)).map(lambda array: array + 0.0),
+            st.sampled_from((0, 1, 2, 3, 0.5, -1.0, 2.5)),
+        ),
         gradcheck=False,
         accepts_integers=True,
         errors=(
@@ -312,6 +314,13 @@ FUNCTIONS = [
         gradcheck_cases=clamp_cases(distinct),
         errors=(
             ErrorCase((zeros(2),), {}, ShapeError, "clamp: at least one of min and max"),
+            ErrorCase(
+                (zeros(2), np.nan),
+                {},
+                ShapeError,
+                "clamp: min must not be NaN",
+                torch_raises=False,
+            ),
             ErrorCase((zeros(2), "0"), {}, TypeError, "clamp: min must be a number, got str"),
         ),
         accepts_integers=True,
@@ -326,219 +335,4 @@ FUNCTIONS = [
     ),
 ]
 
-
-def comparison(name: str, function: Callable[..., Any]) -> OpSpec:
-    return OpSpec(
-        name=name,
-        function=function,
-        oracle=lambda torch, a, b: getattr(torch, name)(a, b),
-        cases=st.one_of(
-            two(kinds=("ties",), **SPECIAL),
-            shapes(max_dims=2).flatmap(lambda s: case(floats(s, kinds=("ties",)), NUMBERS)),
-        ),
-        errors=(refuses_shapes(name),),
-        differentiable=False,
-        exact=True,
-        accepts_integers=True,
-    )
-
-
-def predicate(name: str, function: Callable[..., Any]) -> OpSpec:
-    return OpSpec(
-        name=name,
-        function=function,
-        oracle=lambda torch, a: getattr(torch, name)(a),
-        cases=one(**SPECIAL),
-        differentiable=False,
-        exact=True,
-        accepts_integers=True,
-    )
-
-
-def logical(name: str, function: Callable[..., Any]) -> OpSpec:
-    return OpSpec(
-        name=name,
-        function=function,
-        oracle=lambda torch, a, b: getattr(torch, name)(a, b),
-        cases=st.one_of(two(kinds=("ties",), **SPECIAL), two(bools)),
-        errors=(ErrorCase((zeros(2), 1), {}, TypeError, f"{name}: .*Tensors, got int"),),
-        differentiable=False,
-        exact=True,
-        accepts_integers=True,
-        accepts_mixed_dtypes=True,
-    )
-
-
-def small_integers(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
-    return integers(shape, -9, 10)
-
-
-def bitwise(name: str, function: Callable[..., Any]) -> OpSpec:
-    return OpSpec(
-        name=name,
-        function=function,
-        oracle=lambda torch, a, b: getattr(torch, name)(a, b),
-        cases=st.one_of(two(small_integers), two(bools)),
-        errors=(ErrorCase((zeros(2), zeros(2)), {}, DTypeError, f"{name}: .*float64"),),
-        differentiable=False,
-        exact=True,
-    )
-
-
-LOGIC = [
-    comparison("eq", compare.eq),
-    comparison("ne", compare.ne),
-    comparison("lt", compare.lt),
-    comparison("le", compare.le),
-    comparison("gt", compare.gt),
-    comparison("ge", compare.ge),
-    predicate("isnan", compare.isnan),
-    predicate("isinf", compare.isinf),
-    predicate("isfinite", compare.isfinite),
-    predicate("logical_not", compare.logical_not),
-    logical("logical_and", compare.logical_and),
-    logical("logical_or", compare.logical_or),
-    logical("logical_xor", compare.logical_xor),
-    bitwise("bitwise_and", compare.bitwise_and),
-    bitwise("bitwise_or", compare.bitwise_or),
-    bitwise("bitwise_xor", compare.bitwise_xor),
-    OpSpec(
-        name="bitwise_not",
-        function=lambda a: ~a,
-        oracle=lambda torch, a: ~a,
-        cases=st.one_of(one(small_integers), one(bools)),
-        errors=(ErrorCase((zeros(2),), {}, DTypeError, "bitwise_xor: .*float64"),),
-        differentiable=False,
-        exact=True,
-    ),
-    OpSpec(
-        name="where",
-        function=compare.where,
-        oracle=lambda torch, *args: torch.where(*args),
-        cases=st.one_of(
-            broadcastable(3, min_side=0).flatmap(
-                lambda s: case(bools(s[0]), floats(s[1], **SPECIAL), floats(s[2]))
-            ),
-            broadcastable(2).flatmap(lambda s: case(bools(s[0]), floats(s[1]), NUMBERS)),
-        ),
-        errors=(
-            ErrorCase((zeros(2), zeros(2), zeros(2)), {}, DTypeError, "where: condition .*float64"),
-            ErrorCase(
-                (zeros(2, dtype=bool), zeros(3), zeros(3)), {}, ShapeError, r"where: shapes \(2,\)"
-            ),
-        ),
-        exact=True,
-        accepts_integers=True,
-    ),
-]
-
-
-def updates(*numbers: Any) -> st.SearchStrategy[Case]:
-    """A tensor to change, and what broadcasts to it, or a number."""
-    shape = shapes(max_dims=4, max_side=4)
-
-    def operand_shapes(target: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
-        drop = st.integers(0, len(target))
-        ones = st.lists(st.booleans(), min_size=len(target), max_size=len(target))
-        return st.tuples(drop, ones).map(
-            lambda drawn: tuple(
-                1 if single else size for size, single in zip(target, drawn[1], strict=True)
-            )[drawn[0] :]
-        )
-
-    tensors = shape.flatmap(
-        lambda target: operand_shapes(target).flatmap(
-            lambda other: case(floats(target), positive(other))
-        )
-    )
-    return st.one_of(tensors, shape.flatmap(lambda s: case(floats(s), st.sampled_from(numbers))))
-
-
-def update(
-    name: str,
-    function: Callable[..., Any],
-    cases: st.SearchStrategy[Case],
-    errors: tuple[ErrorCase, ...] = (),
-    accepts_integers: bool = False,
-    accepts_mixed_dtypes: bool = False,
-) -> OpSpec:
-    return OpSpec(
-        name=name,
-        function=function,
-        oracle=lambda torch, a, *args, **kw: getattr(a, name)(*args, **kw),
-        cases=cases,
-        errors=errors,
-        differentiable=False,
-        view=True,
-        mutates=frozenset({0}),
-        accepts_integers=accepts_integers,
-        accepts_mixed_dtypes=accepts_mixed_dtypes,
-    )
-
-
-def refuses_growth(name: str) -> ErrorCase:
-    return ErrorCase(
-        (zeros(3), zeros(2, 3)), {}, ShapeError, rf"{name}: .*\(2, 3\).*tensor's shape \(3,\)"
-    )
-
-
-def refuses_float(name: str) -> ErrorCase:
-    return ErrorCase((zeros(3, dtype=np.int64), 0.5), {}, DTypeError, f"{name}: .*float32.*int64")
-
-
-IN_PLACE = [
-    update("add_", inplace.add_, updates(2, -1), (refuses_growth("add_"), refuses_float("add_")),
-           accepts_integers=True),
-    update("sub_", inplace.sub_, updates(2, -1), (refuses_growth("sub_"), refuses_float("sub_")),
-           accepts_integers=True),
-    update("mul_", inplace.mul_, updates(2, -1), (refuses_growth("mul_"), refuses_float("mul_")),
-           accepts_integers=True),
-    update("div_", inplace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_"))),
-    update("copy_", inplace.copy_, updates(0).filter(lambda c: isinstance(c.args[1], np.ndarray)),
-           (refuses_growth("copy_"),), accepts_integers=True, accepts_mixed_dtypes=True),
-    update("fill_", inplace.fill_, shapes(**SIDES).flatmap(lambda s: case(floats(s), NUMBERS)),
-           (ErrorCase((zeros(2), "0"), {}, TypeError, "fill_: value .*str"),),
-           accepts_integers=True),
-    update("zero_", inplace.zero_, one(), accepts_integers=True),
-    update("clamp_", inplace.clamp_, shapes(**SIDES).flatmap(
-        lambda s: case(floats(s, **SPECIAL), min=-1, max=st.sampled_from((None, 1)))
-    ), (refuses_float("clamp_"),), accepts_integers=True),
-]  # fmt: skip
-
-
-COPIES = [
-    OpSpec(
-        name="to",
-        function=lambda a, dtype: cast.to(a, dtype),
-        oracle=lambda torch, a, dtype: a.to(getattr(torch, dtype.name)).clone(),
-        cases=shapes(**SIDES).flatmap(
-            lambda s: case(floats(s), st.sampled_from((float32, float64)))
-        ),
-        errors=(
-            ErrorCase((zeros(2), np.int32), {}, DTypeError, "dtype must be one of .*int32",
-                      torch_raises=False),
-        ),
-        view=True,
-        gradcheck=False,
-        accepts_integers=True,
-    ),
-    OpSpec(
-        name="clone",
-        function=cast.clone,
-        oracle=lambda torch, a: torch.clone(a),
-        cases=one(**SPECIAL),
-        exact=True,
-        accepts_integers=True,
-    ),
-    OpSpec(
-        name="contiguous",
-        function=cast.contiguous,
-        oracle=lambda torch, a: a.contiguous(),
-        cases=one(**SPECIAL),
-        view=True,
-        exact=True,
-        accepts_integers=True,
-    ),
-]  # fmt: skip
-
-SPECS = [*ARITHMETIC, *FUNCTIONS, *LOGIC, *IN_PLACE, *COPIES]
+SPECS = [*ARITHMETIC, *FUNCTIONS]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError, TargetError, Tensor
-from minigrad.ops import indexing
+from minigrad.ops import indexing, select
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import bools, floats, integers, shapes
 
@@ -219,13 +219,14 @@ SPECS = [
     ),
     OpSpec(
         name="gather",
-        function=indexing.gather,
+        function=select.gather,
         oracle=lambda torch, x, dim, index: torch.gather(x, dim, index),
         cases=gather_cases(),
         exact=True,
         accepts_integers=True,
         errors=(
             ErrorCase((zeros(2, 3), 1, ints(3).reshape(1, 1)), {}, TargetError, too_far("gather")),
+            ErrorCase((zeros(2, 3), 1, ints(-1).reshape(1, 1)), {}, TargetError, too_far("gather")),
             ErrorCase(
                 (zeros(2, 3), 1, np.zeros((3, 1), np.int64)), {}, ShapeError, r"gather: .*\(3, 1\)"
             ),
@@ -235,20 +236,21 @@ SPECS = [
     ),
     OpSpec(
         name="index_select",
-        function=indexing.index_select,
+        function=select.index_select,
         oracle=lambda torch, x, dim, index: torch.index_select(x, dim, index),
         cases=index_select_cases(),
         exact=True,
         accepts_integers=True,
         errors=(
             ErrorCase((zeros(2, 3), 1, ints(3)), {}, TargetError, too_far("indexing")),
+            ErrorCase((zeros(2, 3), 1, ints(-1)), {}, TargetError, too_far("indexing")),
             ErrorCase((zeros(2, 3), 1, ints(0)[None]), {}, ShapeError, r"index_select: .*\(1, 1\)"),
             ErrorCase((zeros(2, 3), 1, zeros(1)), {}, DTypeError, r"index_select: index"),
         ),
     ),
     OpSpec(
         name="masked_fill",
-        function=indexing.masked_fill,
+        function=select.masked_fill,
         oracle=lambda torch, x, mask, value: torch.masked_fill(x, mask, value),
         cases=masked_fill_cases(),
         exact=True,
@@ -268,7 +270,7 @@ SPECS = [
     *(
         OpSpec(
             name=name,
-            function=getattr(indexing, name),
+            function=getattr(select, name),
             oracle=lambda torch, x, diagonal, name=name: getattr(torch, name)(x, diagonal),
             cases=triangle_cases(),
             exact=True,

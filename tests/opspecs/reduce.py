@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
-from minigrad.ops import reduce
+from minigrad.ops import extrema, reduce
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import case, distinct, floats, positive, shapes
 
@@ -128,8 +128,8 @@ SUMS = [
     ),
     OpSpec(
         name="var of many, far from zero",
-        function=lambda input, dim: reduce.var(input, dim),
-        oracle=lambda torch, input, dim: torch.var(input, dim),
+        function=lambda x, dim: reduce.var(x, dim),
+        oracle=lambda torch, x, dim: torch.var(x, dim),
         # torch's own float64 result is some ten units off here (Welford's running mean).
         cases=long(lambda shape: floats(shape).map(lambda array: array + 10)),
         float32_ulps=64.0,
@@ -145,8 +145,8 @@ SUMS = [
     ),
     OpSpec(
         name="std(unbiased=False)",
-        function=lambda input: reduce.std(input, False),
-        oracle=lambda torch, input: torch.std(input, False),
+        function=lambda x: reduce.std(x, False),
+        oracle=lambda torch, x: torch.std(x, False),
         cases=shapes(max_dims=3, min_side=2).flatmap(lambda shape: case(floats(shape))),
         gradcheck=False,
     ),
@@ -186,8 +186,8 @@ def extremum(name: str, function: Callable[..., Any]) -> OpSpec:
         name=name,
         function=function,
         # dim=None is torch's dim=().
-        oracle=lambda torch, input, dim=None, keepdim=False: getattr(torch, name)(
-            input, () if dim is None else dim, keepdim
+        oracle=lambda torch, x, dim=None, keepdim=False: getattr(torch, name)(
+            x, () if dim is None else dim, keepdim
         ),
         cases=over_axes(min_side=1, kinds=("ties", "normal"), **SPECIAL),
         gradcheck_cases=over_axes(distinct, min_side=1),
@@ -253,16 +253,16 @@ def of_many(spec: OpSpec) -> OpSpec:
 
 
 EXTREMA = [
-    extremum("amax", reduce.amax),
-    extremum("amin", reduce.amin),
-    selection("max", reduce.max),
-    selection("min", reduce.min),
-    position("argmax", reduce.argmax),
-    position("argmin", reduce.argmin),
-    of_many(position("argmax", reduce.argmax)),
-    of_many(position("argmin", reduce.argmin)),
-    truth("any", reduce.any),
-    truth("all", reduce.all),
+    extremum("amax", extrema.amax),
+    extremum("amin", extrema.amin),
+    selection("max", extrema.max),
+    selection("min", extrema.min),
+    position("argmax", extrema.argmax),
+    position("argmin", extrema.argmin),
+    of_many(position("argmax", extrema.argmax)),
+    of_many(position("argmin", extrema.argmin)),
+    truth("any", extrema.any),
+    truth("all", extrema.all),
 ]
 
 SPECS = [*SUMS, *EXTREMA]

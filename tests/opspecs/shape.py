@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
-from minigrad.ops import shape
+from minigrad.ops import join, shape
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import floats, shapes
 
@@ -214,7 +214,7 @@ SPECS = [
     ),
     OpSpec(
         name="cat",
-        function=shape.cat,
+        function=join.cat,
         oracle=lambda torch, tensors, dim: torch.cat(tensors, dim),
         cases=cat_cases(),
         exact=True,
@@ -231,7 +231,7 @@ SPECS = [
     ),
     OpSpec(
         name="stack",
-        function=shape.stack,
+        function=join.stack,
         oracle=lambda torch, tensors, dim: torch.stack(tensors, dim),
         cases=stack_cases(),
         exact=True,
@@ -244,7 +244,7 @@ SPECS = [
     ),
     view(
         "split",
-        shape.split,
+        join.split,
         lambda torch, x, size, dim: torch.split(x, size, dim),
         split_cases(),
         ErrorCase((zeros(3), 0), {}, ShapeError, r"split: the size of a part .*got 0"),
@@ -254,7 +254,7 @@ SPECS = [
     ),
     view(
         "chunk",
-        shape.chunk,
+        join.chunk,
         lambda torch, x, chunks, dim: torch.chunk(x, chunks, dim),
         chunk_cases(),
         ErrorCase((zeros(3), 0), {}, ShapeError, r"chunk: chunks must be positive, got 0"),
@@ -262,7 +262,7 @@ SPECS = [
     replace(
         view(
             "unbind",
-            shape.unbind,
+            join.unbind,
             lambda torch, x, dim: torch.unbind(x, dim),
             with_axes(1),
             ErrorCase((zeros(),), {}, ShapeError, r"unbind: .* at least one dimension"),

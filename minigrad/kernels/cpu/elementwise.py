@@ -301,6 +301,7 @@ def relu_backward_input(grad_input, grad_output, out):
 
 @kernel
 def _clamp(out, input, low, high):
+    # A bound of NaN is no bound.
     for i in prange(out.size):
         x = input[i]
         x = low if x < low else x
@@ -312,21 +313,18 @@ def clamp_forward(out, input, low, high):
 
 
 @kernel
-def _clamp_backward_input(grad_input, grad_output, input, low, high, open_interval):
-    # y = x inside the bounds, constant outside. At a bound: torch gives 0 between two bounds and 1
-    # at a single one.
+def _clamp_backward_input(grad_input, grad_output, input, low, high):
+    # y = x inside the bounds, constant outside; at a bound torch chooses 0, and so for NaN.
     zero = grad_input.dtype.type(0)
     for i in prange(grad_input.size):
         x = input[i]
-        inside = low < x and x < high if open_interval else low <= x and x <= high
-        grad_input[i] = at(grad_output, i) if inside else zero
+        grad_input[i] = zero if x <= low or x >= high or x != x else at(grad_output, i)
 
 
-def clamp_backward_input(grad_input, grad_output, input, low, high, open_interval):
+def clamp_backward_input(grad_input, grad_output, input, low, high):
     _clamp_backward_input(
-        grad_input, operand(grad_output), input,
-        _as(low, input), _as(high, input), open_interval,
-    )  # fmt: skip
+        grad_input, operand(grad_output), input, _as(low, input), _as(high, input)
+    )
 
 
 # Comparisons and logic ------------------------------------------------------------------------

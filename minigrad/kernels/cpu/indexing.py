@@ -10,17 +10,15 @@ _BLOCK = 256  # elements or rows that one task handles
 
 
 @kernel
-def accumulate_index(positions, bad, index, size, step):
+def accumulate_index(positions, bad, index, low, size, step):
     # One pass over the indices. Parallel over elements.
     first = positions.size
     for i in prange(positions.size):
         at = index[i]
-        if at < 0:
-            at += size
-        if at < 0 or at >= size:
+        if at < low or at >= size:
             first = min(first, i)
         else:
-            positions[i] += step * at
+            positions[i] += step * (at + size if at < 0 else at)
     bad[0] = first
 
 
@@ -33,8 +31,6 @@ def gather_positions(positions, bad, index, size):
         for m in range(M):
             for i in range(I):
                 at = index[o, m, i]
-                if at < 0:
-                    at += size
                 if at < 0 or at >= size:
                     first = min(first, (o * M + m) * I + i)
                 else:

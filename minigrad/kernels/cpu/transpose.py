@@ -51,9 +51,7 @@ def copy_transposed(out, input) -> bool:
         return False
     order = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
     source = sorted(range(out.ndim), key=lambda axis: -input.strides[axis])
-    _transpose(
-        out.transpose(order).reshape(B, C, R), input.transpose(source).reshape(B, R, C)
-    )
+    _transpose(out.transpose(order).reshape(B, C, R), input.transpose(source).reshape(B, R, C))
     return True
 
 

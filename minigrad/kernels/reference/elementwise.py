@@ -199,18 +199,17 @@ def relu_backward_input(grad_input, grad_output, out):
 
 
 def clamp_forward(out, input, low, high):
-    """out[i] = min(max(input[i], low), high); NaN stays NaN."""
+    """out[i] = min(max(input[i], low), high); NaN stays NaN, and a bound of NaN is no bound."""
     for i in range(out.size):
         x = low if input[i] < low else input[i]
         out[i] = high if x > high else x
 
 
-def clamp_backward_input(grad_input, grad_output, input, low, high, open_interval):
-    """grad_output[i] where low ≤ input[i] ≤ high, or, in the open interval, low < input[i] < high"""
+def clamp_backward_input(grad_input, grad_output, input, low, high):
+    """grad_output[i] where low < input[i] < high, else 0; a bound of NaN is no bound"""
     for i in range(grad_input.size):
         x = input[i]
-        inside = low < x < high if open_interval else low <= x <= high
-        grad_input[i] = grad_output[i] if inside else 0
+        grad_input[i] = 0 if x <= low or x >= high or x != x else grad_output[i]
 
 
 # Comparisons and logic ------------------------------------------------------------------------

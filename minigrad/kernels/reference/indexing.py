@@ -6,21 +6,17 @@ Positions are numbers along one axis: the array is seen as (B, J, A), before, al
 from __future__ import annotations
 
 
-def _wrap(index, size):
-    """A negative index counts from the end; None if it is outside [−size, size)."""
-    index = index + size if index < 0 else index
-    return index if 0 <= index < size else None
+def accumulate_index(positions, bad, index, low, size, step):
+    """positions[i] += step·(index[i] mod size) where index[i] is in [low, size), low = −size or 0.
 
-
-def accumulate_index(positions, bad, index, size, step):
-    """positions[i] += step·index[i]; bad[0] = the first i whose index is out of range, else M."""
+    bad[0] = the first i whose index is not, else the number of indices.
+    """
     bad[0] = positions.size
     for i in range(positions.size - 1, -1, -1):
-        at = _wrap(int(index[i]), size)
-        if at is None:
-            bad[0] = i
+        if low <= index[i] < size:
+            positions[i] += step * (index[i] % size)
         else:
-            positions[i] += step * at
+            bad[0] = i
 
 
 def gather_positions(positions, bad, index, size):
@@ -30,11 +26,10 @@ def gather_positions(positions, bad, index, size):
     for o in range(O):
         for m in range(M):
             for i in range(I):
-                at = _wrap(int(index[o, m, i]), size)
-                if at is None:
-                    bad[0] = min(bad[0], (o * M + m) * I + i)
+                if 0 <= index[o, m, i] < size:
+                    positions[o, m, i] = (o * size + index[o, m, i]) * I + i
                 else:
-                    positions[o, m, i] = (o * size + at) * I + i
+                    bad[0] = min(bad[0], (o * M + m) * I + i)
 
 
 def mask_positions(positions, count, mask):

@@ -53,7 +53,7 @@ argmin_forward_workspace = argmax_forward_workspace
 
 
 def argmax_forward(indices, input, scratch):
-    """indices[o, i] = the first r with the largest input[o, r, i]; the first NaN, if there is one"""
+    """indices[o, i] = the first r with the largest input[o, r, i]; the first NaN if there is one"""
     outer, R, inner = input.shape
     for o in range(outer):
         for i in range(inner):

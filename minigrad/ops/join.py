@@ -1,0 +1,165 @@
+"""Joining tensors along an axis (copies), and taking them apart (views)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import same_device
+from ..dtypes import same_dtype
+from ..engine import Function, Tensor
+from ..errors import ShapeError
+from ._operands import empty_array, memory_order
+from ._reduction import axis_of
+from .shape import real_axis, sizes_of, unsqueeze, view_of
+
+# Join ---------------------------------------------------------------------------------------
+
+
+def _slab(ndim: int, axis: int, start: int, length: int) -> tuple[slice, ...]:
+    """The index of `length` positions of one axis."""
+    return tuple(slice(start, start + length) if a == axis else slice(None) for a in range(ndim))
+
+
+class Cat(Function):
+    @staticmethod
+    def forward(ctx: Any, axis: int, *tensors: Tensor) -> Tensor:
+        ctx.axis, ctx.lengths = axis, [t.shape[axis] for t in tensors]
+        shape = list(tensors[0].shape)
+        shape[axis] = sum(ctx.lengths)
+        order = next((o for t in tensors if (o := memory_order(t.data)) is not None), None)
+        out = Tensor(empty_array(tuple(shape), tensors[0].dtype, order), tensors[0].device)
+        start = 0
+        for tensor, length in zip(tensors, ctx.lengths, strict=True):
+            part = out.data[_slab(out.ndim, axis, start, length)]
+            kernels.get(out.device).copy_strided(part, tensor.data)
+            start += length
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grads, start = [], 0
+        for length in ctx.lengths:
+            index = _slab(grad_output.ndim, ctx.axis, start, length)
+            grads.append(view_of(grad_output, grad_output.data[index]))
+            start += length
+        return None, *grads
+
+
+def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    items = list(tensors)
+    if not items or not all(isinstance(item, Tensor) for item in items):
+        kinds = [type(item).__name__ for item in items]
+        raise ShapeError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
+    same_dtype(operation, **{f"tensor {i}": t.dtype for i, t in enumerate(items)})
+    same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
+    return items
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors along an existing axis; all other sizes must be equal.
+
+    Tensors of shape (0,) are skipped, as in torch.
+    """
+    items = _tensors("cat", tensors)
+    items = [t for t in items if t.shape != (0,)] or items[:1]
+    axis = real_axis("cat", dim, items[0])
+    for i, t in enumerate(items):
+        same = t.ndim == items[0].ndim and all(
+            a == axis or n == m
+            for a, (n, m) in enumerate(zip(t.shape, items[0].shape, strict=True))
+        )
+        if not same:
+            raise ShapeError(
+                f"cat: shapes must be equal except along axis {axis}, got {items[0].shape} and "
+                f"{t.shape} (tensor {i})"
+            )
+    return Cat.apply(axis, *items)
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis."""
+    items = _tensors("stack", tensors)
+    axis = axis_of("stack", dim, items[0].ndim + 1)
+    for i, t in enumerate(items):
+        if t.shape != items[0].shape:
+            raise ShapeError(
+                f"stack: shapes must be equal, got {items[0].shape} and {t.shape} (tensor {i})"
+            )
+    return Cat.apply(axis, *(unsqueeze(t, axis) for t in items))
+
+
+# Split --------------------------------------------------------------------------------------
+
+
+class Split(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int, lengths: tuple[int, ...]) -> Any:
+        ctx.axis = axis
+        return tuple(
+            view_of(input, input.data[_slab(input.ndim, axis, end - length, length)])
+            for length, end in zip(lengths, itertools.accumulate(lengths), strict=True)
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        # The parts cover the input once: their gradients, joined, are its gradient.
+        return Cat.apply(ctx.axis, *grad_outputs), None, None
+
+
+def split(
+    tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
+    """Views of consecutive parts along an axis: of one size (the last may be smaller), or of each
+    given size."""
+    axis = real_axis("split", dim, tensor)
+    total = tensor.shape[axis]
+    if isinstance(split_size_or_sections, (tuple, list)):
+        lengths = sizes_of("split", (split_size_or_sections,))
+        if any(n < 0 for n in lengths) or sum(lengths) != total or not lengths:
+            raise ShapeError(
+                f"split: sizes must be at least 0 and add up to {total}, the size of axis {axis} "
+                f"of {tensor.shape}, got {lengths}"
+            )
+    else:
+        (size,) = sizes_of("split", (split_size_or_sections,))
+        if size < 0 or (size == 0 and total > 0):
+            raise ShapeError(f"split: the size of a part must be positive, got {size}")
+        count = max(1, -(-total // size)) if size else 1
+        lengths = tuple(min(size, total - i * size) for i in range(count))
+    return Split.apply(tensor, axis, lengths)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size along an axis, the last possibly smaller."""
+    axis = real_axis("chunk", dim, input)
+    (count,) = sizes_of("chunk", (chunks,))
+    if count < 1:
+        raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
+    total = input.shape[axis]
+    if total == 0:
+        return Split.apply(input, axis, (0,) * count)
+    return split(input, -(-total // count), axis)
+
+
+class Unbind(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int) -> Any:
+        ctx.axis = axis
+        rows = np.moveaxis(input.data, axis, 0)
+        return tuple(view_of(input, rows[i, ...]) for i in range(len(rows)))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        kept = [view_of(grad, np.expand_dims(grad.data, ctx.axis)) for grad in grad_outputs]
+        return Cat.apply(ctx.axis, *kept), None
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of every position of an axis, without that axis."""
+    axis = real_axis("unbind", dim, input)
+    return Unbind.apply(input, axis) if input.shape[axis] else ()

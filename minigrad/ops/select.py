@@ -1,0 +1,187 @@
+"""Selecting elements along one axis, by a mask, and by their distance from a diagonal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import same_device
+from ..dtypes import bool_, int64
+from ..engine import Function, Tensor
+from ..errors import DTypeError, ShapeError
+from ..runtime import memory
+from ._operands import broadcast_shape, c_order, contiguous, empty, scratch
+from ._promotion import common_dtype
+from ._reduction import axis_of
+from .compare import where
+from .indexing import Pick, Picker, get_item, plan_picks, refuse_index
+
+# Along one axis -----------------------------------------------------------------------------
+
+
+def _index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
+    if not isinstance(index, Tensor) or index.dtype != int64:
+        got = index.dtype.name if isinstance(index, Tensor) else type(index).__name__
+        raise DTypeError(f"{operation}: index must be an int64 tensor, got {got}")
+    same_device(operation, input=input.device, index=index.device)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The positions `index` (K,) of an axis, in their order."""
+    _index_tensor("index_select", input, index)
+    axis = axis_of("index_select", dim, input.ndim)
+    if index.ndim != 1 or input.ndim == 0:
+        raise ShapeError(
+            "index_select: expects an input with axes and an index of one dimension, got shapes "
+            f"{input.shape} and {index.shape}"
+        )
+    return Pick.apply(input, plan_picks(input, [Picker((axis,), index.data, wrap=False)]))
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """A view of one position of an axis, without that axis."""
+    axis = axis_of("select", dim, input.ndim)
+    return get_item(input, (*(slice(None),) * axis, index))
+
+
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """A view of `length` positions of an axis from `start` on."""
+    axis = axis_of("narrow", dim, input.ndim)
+    size = input.shape[axis] if input.ndim else 0
+    first = start + size if start < 0 else start
+    if first < 0 or length < 0 or first + length > size:
+        raise ShapeError(
+            f"narrow: start {start} and length {length} exceed axis {axis} of size {size} of a "
+            f"tensor of shape {input.shape}"
+        )
+    return get_item(input, (*(slice(None),) * axis, slice(first, first + length)))
+
+
+class Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, axis: int, index: Tensor) -> Tensor:
+        # Along other axes the index may be shorter: the rest of the input is not read.
+        window = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape))
+        ctx.shape, ctx.window = input.shape, window
+        source = contiguous(input.data[window], input.device)
+        size = source.shape[axis]
+        outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
+        backend = kernels.get(input.device)
+        positions, bad = empty(index.shape, int64, input.device), memory.empty((1,), int64)
+        form = (outer, index.shape[axis], inner)
+        wanted = c_order(index)
+        backend.gather_positions(positions.data.reshape(form), bad, wanted.reshape(form), size)
+        if bad[0] < wanted.size:
+            refuse_index("gather", int(wanted.reshape(-1)[bad[0]]), axis, input.shape)
+        ctx.save_for_backward(positions)
+        out = empty(index.shape, input.dtype, input.device)
+        backend.index_forward(
+            out.data.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.data.reshape(-1)
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # As for Pick, with positions in the whole window; 0 outside of it.
+        (positions,) = ctx.saved_tensors
+        device, backend = grad_output.device, kernels.get(grad_output.device)
+        grad_input = empty(ctx.shape, grad_output.dtype, device)
+        window = grad_input.data[ctx.window]
+        whole = window.size == grad_input.data.size
+        target = grad_input.data if whole else memory.empty(window.shape, grad_output.dtype)
+        size = backend.index_backward_input_workspace(target.size, positions.data.size)
+        backend.index_backward_input(
+            target.reshape(1, -1, 1),
+            c_order(grad_output).reshape(1, -1, 1),
+            positions.data.reshape(-1),
+            scratch(size, int64),
+        )
+        if not whole:
+            backend.fill(grad_input.data.reshape(-1), 0)
+            backend.copy_strided(window, target)
+        return grad_input, None, None
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i, j, k] = input[index[i, j, k], j, k] for dim 0, and so on for other axes.
+
+    index: int64, as many axes as the input, along the others at most as long. Result: its shape.
+    """
+    _index_tensor("gather", input, index)
+    axis = axis_of("gather", dim, input.ndim)
+    if (
+        input.ndim == 0
+        or index.ndim != input.ndim
+        or any(
+            n > m
+            for a, (n, m) in enumerate(zip(index.shape, input.shape, strict=True))
+            if a != axis
+        )
+    ):
+        raise ShapeError(
+            f"gather: an index of shape {index.shape} does not fit an input of shape "
+            f"{input.shape} along axis {axis}"
+        )
+    return Gather.apply(input, axis, index)
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
+    """`value` where the bool mask, broadcast to the input, is true; the input elsewhere."""
+    if not isinstance(mask, Tensor) or mask.dtype != bool_:
+        got = mask.dtype.name if isinstance(mask, Tensor) else type(mask).__name__
+        raise DTypeError(f"masked_fill: mask must be a bool tensor, got {got}")
+    if broadcast_shape("masked_fill", input.shape, mask.shape) != input.shape:
+        raise ShapeError(
+            f"masked_fill: a mask of shape {mask.shape} does not broadcast to an input of shape "
+            f"{input.shape}"
+        )
+    if isinstance(value, (Tensor, np.generic)):
+        value = value.item()
+    if common_dtype(input.dtype, value) != input.dtype:
+        raise DTypeError(f"masked_fill: {value!r} does not fit dtype {input.dtype.name}")
+    return where(mask, value, input)
+
+
+# Triangles ----------------------------------------------------------------------------------
+
+
+class Triangle(Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+        ctx.arguments = diagonal, lower
+        out = empty(input.shape, input.dtype, input.device)
+        form = (math.prod(input.shape[:-2]), *input.shape[-2:])
+        kernels.get(input.device).triangle_forward(
+            out.data.reshape(form), c_order(input).reshape(form), diagonal, lower
+        )
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        # A mask: its own adjoint.
+        return Triangle.apply(grad_output, *ctx.arguments), None, None
+
+
+def _triangle(operation: str, input: Tensor, diagonal: int, lower: bool) -> Tensor:
+    if input.ndim < 2:
+        raise ShapeError(
+            f"{operation}: input must have at least 2 dimensions, got shape {input.shape}"
+        )
+    if not hasattr(diagonal, "__index__"):
+        raise DTypeError(f"{operation}: diagonal must be an int, got {diagonal!r}")
+    # Past either side it makes no difference, and it fits the kernel's int.
+    diagonal = max(-input.shape[-2], min(diagonal.__index__(), input.shape[-1]))
+    return Triangle.apply(input, diagonal, lower)
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The last two axes as matrices, with zeros above the given diagonal."""
+    return _triangle("tril", input, diagonal, lower=True)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The last two axes as matrices, with zeros below the given diagonal."""
+    return _triangle("triu", input, diagonal, lower=False)
