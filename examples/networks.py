@@ -6,6 +6,7 @@ arguments are torch's, so `torch.nn` builds the same network for a comparison.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import minigrad.nn
@@ -27,7 +28,7 @@ def cifar(nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10) ->
     """
     widths = (3, 16, 16, 32, 32, 64, 64, 128, 128)
     layers: list[Any] = []
-    for index, (width, filters) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+    for index, (width, filters) in enumerate(pairwise(widths), start=1):
         layers += [nn.Conv2d(width, filters, 3, padding="same"), nn.ReLU()]
         if batch_norm:
             layers.append(nn.BatchNorm2d(filters))

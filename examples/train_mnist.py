@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
             "rotation": arguments.rotation,
             "seed": arguments.seed,
         },
-        title=f"{arguments.dataset}: conv network, {arguments.epochs} epochs, seed {arguments.seed}",
+        title=f"{arguments.dataset}, {arguments.epochs} epochs, seed {arguments.seed}",
     )
     print(
         f"{arguments.dataset}: {len(train):,} training, {len(validation):,} validation and "

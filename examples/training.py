@@ -111,7 +111,7 @@ class Run:
             if extra["settings"].get(name) != value and name != "epochs"
         }
         if changed:
-            listed = ", ".join(f"{name} was {old!r}, is {new!r}" for name, (old, new) in changed.items())
+            listed = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())
             raise SystemExit(f"--resume: the settings of {self.last} differ: {listed}")
         self.history = extra["history"]
         self.best_accuracy = extra["best_accuracy"]
@@ -155,7 +155,8 @@ class Run:
                 if self.scheduler is not None:
                     self.scheduler.step()
                 tally.add(logits, labels, loss.item())
-                bar.set_postfix(loss=f"{tally.loss:.4f}", acc=f"{tally.accuracy:.2%}", refresh=False)
+                shown = {"loss": f"{tally.loss:.4f}", "acc": f"{tally.accuracy:.2%}"}
+                bar.set_postfix(shown, refresh=False)
                 bar.update(len(labels))
         seconds = time.perf_counter() - start
         validation = evaluate(self.model, self.validation, "validation")

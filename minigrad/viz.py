@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def plot_curves(
-    history: Sequence[Mapping[str, float]], path: str | Path, title: str = ""
-) -> None:
+def plot_curves(history: Sequence[Mapping[str, float]], path: str | Path, title: str = "") -> None:
     """Loss and accuracy of every epoch, training beside validation, as a PNG.
 
     history: one mapping an epoch with the keys epoch, train_loss, train_accuracy, val_loss and

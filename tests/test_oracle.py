@@ -334,8 +334,8 @@ def test_state_that_a_call_updates_is_compared():
     )
     checks.run(checks.PARITY_FLOAT32, spec, 10)
     checks.run(checks.UNMUTATED, spec, 10)
+    wrong = replace(spec, function=lambda x, state: count(x, state, 0.01))
     with pytest.raises(AssertionError, match="argument 1 after the call"):
-        wrong = replace(spec, function=lambda x, state: count(x, state, 0.01))
         checks.run(checks.PARITY_FLOAT32, wrong, 10)
     with pytest.raises(AssertionError, match="argument 1 after the call"):
         checks.run(checks.UNMUTATED, replace(spec, mutates=frozenset()), 10)

@@ -48,10 +48,11 @@ class _Switch:
     """A context manager and decorator that sets recording to `_enabled`; may be nested."""
 
     _enabled: bool
+    _previous: list[bool]
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
-        self._previous: list[bool] = []
+        self._previous = []
         # `@no_grad` without parentheses decorates at once.
         return self if function is None else self(function)
 

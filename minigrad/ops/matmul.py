@@ -143,7 +143,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input · weightᵀ + bias.  input (…, in), weight (out, in), bias (out,) → (…, out).
 
-    A weight (in,) with a bias () gives (…,), as in torch.
+    A weight (in,) without bias gives (…,), as in torch.
     """
     floating_dtype(
         "linear", input=input.dtype, weight=weight.dtype, bias=None if bias is None else bias.dtype
@@ -157,8 +157,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.ndim not in (1, 2):
         raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight.shape}")
     if weight.ndim == 1:
-        bias = None if bias is None else reshape(bias, (1,)) if bias.ndim == 0 else bias
-        return squeeze(linear(input, unsqueeze(weight, 0), bias), -1)
+        if bias is not None:
+            raise ShapeError(
+                f"linear: a weight of shape {weight.shape} takes no bias, got one of shape "
+                f"{bias.shape}"
+            )
+        return matmul(input, weight)
     N, K = weight.shape
     if input.ndim == 0 or input.shape[-1] != K:
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""no_grad, enable_grad and set_grad_enabled: nested, as decorators, across exceptions, by thread."""
+"""no_grad, enable_grad, set_grad_enabled: nested, as decorators, across exceptions, by thread."""
 
 from __future__ import annotations
 
@@ -68,9 +68,16 @@ def test_one_block_object_can_be_entered_twice():
     [(no_grad, False), (lambda: set_grad_enabled(False), False), (enable_grad, True)],
 )
 def test_an_exception_restores_the_mode(block, inside):
-    with pytest.raises(KeyError), block():
-        assert is_grad_enabled() is inside
-        raise KeyError
+    seen = []
+
+    def fail() -> None:
+        with block():
+            seen.append(is_grad_enabled())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert seen == [inside]
     assert is_grad_enabled()
 
 
