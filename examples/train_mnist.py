@@ -86,7 +86,8 @@ def download(root: Path, missing: FileNotFoundError) -> None:
         ) from missing
     except (OSError, RuntimeError) as error:
         raise SystemExit(
-            f"MNIST is not in {root} and torchvision could not download it: {error}"
+            f"MNIST is not in {root} and torchvision could not download it "
+            f"({str(error).splitlines()[0].rstrip(':')}); give its folder with --data-root"
         ) from missing
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -227,7 +226,7 @@ def _progress(name: str, loader: DataLoader) -> tqdm:
         unit="img",
         leave=False,
         dynamic_ncols=True,
-        disable=None if sys.stderr.isatty() else True,
+        disable=None,  # no bar where standard error is no terminal
         mininterval=0.2,
     )
 

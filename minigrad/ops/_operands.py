@@ -115,8 +115,11 @@ def elementwise(
     Returns the uninitialised output, its flat array, and the operands' flat arrays in the same
     memory order. The output takes the order of the first operand that has its full shape.
     """
-    device = same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-    shape = broadcast_shape(operation, *(t.shape for t in operands))
+    device, shape = operands[0].device, operands[0].shape
+    if any(t.device is not device for t in operands):
+        same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
+    if any(t.shape != shape for t in operands):
+        shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None
     for t in operands:
         if t.shape == shape and (order := memory_order(t.data)) is not None:

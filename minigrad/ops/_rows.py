@@ -19,8 +19,8 @@ Shape = tuple[int, ...]
 
 
 def to_rows(tensor: Tensor, axis: int) -> np.ndarray:
-    """The C-ordered (rows, C) array whose columns run along `axis`."""
-    moved = np.moveaxis(tensor.data, axis, -1)
+    """The C-ordered (rows, C) array whose columns run along `axis`, counted from the front."""
+    moved = tensor.data.transpose(*(a for a in range(tensor.ndim) if a != axis), axis)
     shape = math.prod(moved.shape[:-1]), moved.shape[-1]
     return contiguous(moved, tensor.device).reshape(shape)
 

@@ -86,7 +86,7 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
 
 def test_resume_refuses_other_settings(two_epochs: Path) -> None:
-    with pytest.raises(SystemExit, match="lr was 0.001, is 0.5"):
+    with pytest.raises(SystemExit, match=r"lr was 0\.001, is 0\.5"):
         train(two_epochs, "--resume", "--lr", "0.5")
 
 

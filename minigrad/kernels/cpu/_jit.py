@@ -46,6 +46,13 @@ def _cache_root() -> Path:
 
 CACHE_DIR = _cache_root() / f"cpu-{_source_digest()}"
 
+if not CACHE_DIR.exists() and sys.stderr.isatty():
+    print(
+        f"minigrad: the first use compiles each kernel once, up to a minute in all; they are kept "
+        f"in {CACHE_DIR}",
+        file=sys.stderr,
+    )
+
 
 def _jit(function: Callable[..., Any], **options: Any) -> Any:
     # Numba picks the cache folder while it decorates; the process-wide setting is put back so
