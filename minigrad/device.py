@@ -120,8 +120,11 @@ class Generator:
         return {"seed": self.seed, "stream": self.stream}
 
     def set_state(self, state: dict[str, int]) -> None:
-        self.manual_seed(state["seed"])
-        self.stream = state["stream"]
+        seed, stream = state.get("seed", -1), state.get("stream", -1)
+        if not isinstance(stream, int) or not 0 <= stream < 2**63:
+            raise ValueError(f"set_state: expects what get_state returned, got {state!r}")
+        self.manual_seed(seed)
+        self.stream = stream
 
 
 default_generator = Generator(int.from_bytes(os.urandom(4), "little"))

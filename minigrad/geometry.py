@@ -26,7 +26,7 @@ def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[in
         raise ShapeError(f"{operation}: {name} must be an int or a pair of ints, got {value!r}")
     try:
         height, width = (item.__index__() for item in items)
-    except AttributeError:
+    except (AttributeError, TypeError):  # an array of several has __index__, too
         raise DTypeError(
             f"{operation}: {name} must be an int or a pair of ints, got {value!r}"
         ) from None

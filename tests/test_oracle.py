@@ -358,6 +358,40 @@ def test_cancellation_is_judged_by_what_the_inputs_allow():
         checks.run(checks.PARITY_FLOAT32, off, 1)
 
 
+def test_cancellation_inside_the_algorithm_is_judged_by_what_it_costs_torch():
+    """(x + 1000) − 1000 loses ten bits in float32 and in float64, however it is computed."""
+    spec = OpSpec(
+        name="there and back",
+        function=lambda x: Tensor(x.data - x.dtype.type(1000) + x.dtype.type(1000), x.device),
+        oracle=lambda torch, x: (x + 1000) - 1000,
+        cases=case(np.array([0.1, 0.7, 0.3])),
+        differentiable=False,
+    )
+    checks.run(checks.PARITY_FLOAT32, spec, 1)
+    checks.run(checks.PARITY_FLOAT64, spec, 1)
+    off = replace(spec, function=lambda x: Tensor(x.data + x.dtype.type(1e-11), x.device))
+    with pytest.raises(AssertionError, match="ULP"):
+        checks.run(checks.PARITY_FLOAT64, off, 1)
+
+
+def test_a_backward_that_cancels_is_judged_by_the_declared_scale():
+    def noise(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return g * (1e-6 + 0.6e-7 * np.sign(x))
+
+    spec = OpSpec(
+        name="slight slope",
+        function=elementwise_op(lambda x: x * 1e-6, lambda g, x: noise(g, x).astype(x.dtype)),
+        oracle=lambda torch, x: x * 1e-6,
+        cases=case(floats((4,), kinds=("normal",))),
+        float32_ulps=4.0,
+    )
+    with pytest.raises(AssertionError, match="gradient of argument 0: error"):
+        checks.run(checks.PARITY_FLOAT32, spec, 5)
+    checks.run(checks.PARITY_FLOAT32, replace(spec, gradient_scale=1.0), 5)
+    with pytest.raises(AssertionError, match="gradient of argument 0: error"):
+        checks.run(checks.PARITY_FLOAT64, replace(spec, gradient_scale=1.0), 5)
+
+
 def test_a_gradient_sent_to_the_wrong_one_of_two_ties_is_caught():
     def last_maximum(g: np.ndarray, x: np.ndarray) -> np.ndarray:
         grad = np.zeros_like(x)

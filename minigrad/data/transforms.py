@@ -161,10 +161,12 @@ class RandomRotation(Transform):
     interpolates = True
 
     def __init__(self, degrees: float | Sequence[float], fill: Fill = 0) -> None:
-        low, high = (
-            tuple(degrees) if isinstance(degrees, Sequence) else (-float(degrees), float(degrees))
-        )
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        try:
+            low, high = degrees if isinstance(degrees, Sequence) else (-degrees, degrees)
+            valid = low <= high and math.isfinite(high - low)
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
             raise ValueError(
                 f"RandomRotation: degrees must be a number ≥ 0 or (low, high), got {degrees!r}"
             )
@@ -325,8 +327,11 @@ def _make_plan(steps: tuple[Transform, ...], H: int, W: int, C: int, max_value: 
     moves: list[tuple[Transform, Size, Size]] = []
     fills: dict[tuple[int, ...], str] = {}
     for step in steps:
-        table = step.values(table)
-        after = step.output_size(size)
+        name = type(step).__name__
+        table = np.asarray(step.values(table))
+        if table.shape != (C, 256):
+            raise ShapeError(f"{name}.values must return shape ({C}, 256), got {table.shape}")
+        after = pair(name, "output_size", step.output_size(size), minimum=1)
         if isinstance(step, Resize):
             if moves or frame != (H, W):
                 raise ShapeError("Compose: there may be one Resize, before all steps that move "

@@ -130,6 +130,13 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run forward and, if an argument requires a gradient, record the call."""
+        if not any(isinstance(arg, Tensor) for arg in args):
+            for arg in args:
+                if isinstance(arg, np.ndarray):
+                    raise TypeError(
+                        f"{cls.__name__}: expects a Tensor, got {type(arg).__name__}; "
+                        "minigrad.from_numpy(...) makes one of it"
+                    )
         recording = grad_mode.is_grad_enabled()
         needs = tuple(recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args)
         context = Context(cls, needs)

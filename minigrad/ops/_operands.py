@@ -7,11 +7,13 @@ shapes, and asking for memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from .. import kernels
 from ..device import Device, same_device
+from ..dtypes import floating_dtype
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..runtime import memory
@@ -22,6 +24,31 @@ CHANNELS_LAST = (0, 2, 3, 1)
 FROM_NHWC = (0, 3, 1, 2)
 
 Order = tuple[int, ...]
+
+
+def floating_operands(
+    operation: str, *, optional: Mapping[str, Tensor | None] | None = None, **required: Tensor
+) -> np.dtype:
+    """Check that the named operands are tensors of one floating dtype on one device, of which
+    the optional ones may be None; returns the dtype."""
+    given = required | {k: v for k, v in (optional or {}).items() if v is not None}
+    for name, operand in given.items():
+        if not isinstance(operand, Tensor):
+            raise TypeError(
+                f"{operation}: {name} must be a Tensor, got {type(operand).__name__}; "
+                "minigrad.tensor(...) makes one"
+            )
+    same_device(operation, **{name: operand.device for name, operand in given.items()})
+    return floating_dtype(operation, **{name: operand.dtype for name, operand in given.items()})
+
+
+def check_writable(operation: str, tensor: Tensor) -> None:
+    """A tensor that changes in place must not be a broadcast view."""
+    if not tensor.data.flags.writeable:
+        raise ShapeError(
+            f"{operation}: elements of this tensor of shape {tensor.shape} share memory (expand "
+            "makes such tensors); clone it first"
+        )
 
 
 def memory_order(array: np.ndarray) -> Order | None:

@@ -7,6 +7,7 @@ torch. A NumPy array counts as a tensor.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def _tensor_or_number(operation: str, value: Operand, device: Device) -> Any:
         return _tensor_or_number(operation, value.item(), device)
     if isinstance(value, np.ndarray):
         as_dtype(value.dtype)
-        return Tensor(value, device)
+        return Tensor(np.asarray(value), device)
     raise TypeError(
         f"{operation}: an operand must be a Tensor, a number or a NumPy array, "
         f"got {type(value).__name__}"
@@ -80,6 +81,14 @@ def check_fits(operation: str, value: float, dtype: np.dtype) -> None:
         limits = np.iinfo(dtype)
         if not limits.min <= value <= limits.max:
             raise DTypeError(f"{operation}: {value!r} does not fit dtype {dtype.name}")
+
+
+def fitting(operation: str, value: float, dtype: np.dtype) -> float:
+    """A number to fill memory of `dtype` with: integers cut off its decimals, as in torch."""
+    if dtype.kind in "iu" and math.isfinite(value):
+        value = int(value)
+    check_fits(operation, value, dtype)
+    return value
 
 
 def scalar(operation: str, value: float, dtype: np.dtype, device: Device) -> Tensor:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..dtypes import bool_, is_floating
+from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
 from ._operands import broadcast_shape, elementwise
-from ._promotion import Operand, operands
+from ._promotion import Operand, check_fits, operands
 from ._reduction import unbroadcast
 
 # What backward passes are made of: nothing here is recorded.
@@ -197,6 +197,11 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
 
 
 def check_alpha(operation: str, alpha: float, dtype: np.dtype) -> None:
+    if not isinstance(alpha, (int, float)):
+        raise TypeError(f"{operation}: alpha must be a number, got {type(alpha).__name__}")
+    if not is_floating(dtype) and not isinstance(alpha, float):
+        check_fits(f"{operation}: alpha", alpha, int64)
+        check_fits(f"{operation}: −alpha", -alpha, int64)  # what sub multiplies by
     if not is_floating(dtype) and isinstance(alpha, float):
         raise DTypeError(
             f"{operation}: alpha must be an int for tensors of dtype {dtype.name}, got {alpha!r}"

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..device import same_device
-from ..dtypes import floating_dtype
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims
-from ._operands import c_order, contiguous, empty_array, empty_nhwc, nhwc, scratch
+from ._operands import (
+    c_order,
+    contiguous,
+    empty_array,
+    empty_nhwc,
+    floating_operands,
+    nhwc,
+    scratch,
+)
 from .shape import unbatched
 
 # Between a weight's logical order (C_out, C_in, kH, kW) and the order in which kernels read it and
@@ -78,15 +84,8 @@ def conv2d(
     padding may be 'valid' (0) or 'same' (H_out = H; needs stride 1).
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
+    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
     input, restore = unbatched("conv2d", input)
-    optional = None if bias is None else bias.dtype
-    floating_dtype("conv2d", input=input.dtype, weight=weight.dtype, bias=optional)
-    same_device(
-        "conv2d",
-        input=input.device,
-        weight=weight.device,
-        bias=None if bias is None else bias.device,
-    )
     dims = conv2d_dims(
         input.shape, weight.shape, None if bias is None else bias.shape,
         stride, padding, dilation, groups,

@@ -17,7 +17,7 @@ from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime import memory
-from ._promotion import check_fits
+from ._promotion import check_fits, fitting
 from .cast import to
 from .shape import sizes_of
 
@@ -40,6 +40,8 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     wanted = wanted or _natural_dtype(source, data)
     if source.dtype.kind not in "iufb":
         raise DTypeError(f"tensor: data must be numbers, got dtype {source.dtype}: {data!r:.80}")
+    if wanted.kind in "iu" and not isinstance(data, (np.ndarray, np.generic)):
+        _check_integers(source, wanted)
     target = as_device(device)
     out = memory.empty(source.shape, wanted)
     kernels.get(target).copy_strided(out, source)
@@ -53,6 +55,16 @@ def _array(data: Any) -> np.ndarray:
         raise ShapeError("tensor: nested lists must have equal lengths at every level") from None
     except OverflowError:
         raise DTypeError(f"tensor: a number does not fit int64: {data!r:.80}") from None
+
+
+def _check_integers(numbers: np.ndarray, dtype: np.dtype) -> None:
+    """Python numbers must fit an integer dtype; negative ones wrap around in uint8, as in torch."""
+    if numbers.size == 0 or numbers.dtype.kind == "b":
+        return
+    limit = np.iinfo(dtype).max
+    for number in (numbers.min().item(), numbers.max().item()):  # NaN is both
+        if not -limit - 1 <= number <= limit:
+            raise DTypeError(f"tensor: {number!r} does not fit dtype {dtype.name}")
 
 
 def _natural_dtype(array: np.ndarray, data: Any) -> np.dtype:
@@ -116,11 +128,7 @@ def new_tensor(
 
 
 def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> Tensor:
-    if out.dtype.kind in "iu":
-        if isinstance(value, float) and not math.isfinite(value):
-            raise DTypeError(f"{operation}: {value!r} does not fit dtype {out.dtype.name}")
-        value = int(value)  # as torch: decimals are cut off
-    check_fits(operation, value, out.dtype)
+    value = fitting(operation, value, out.dtype)
     kernels.get(out.device).fill(out.data.reshape(-1), value)
     out.requires_grad = requires_grad
     return out
@@ -252,6 +260,8 @@ def arange(
             f"arange: step must lead from start to end, got start={start}, end={end}, step={step}"
         )
     whole = all(isinstance(value, int) for value in (start, end, step))
+    if not whole and not math.isfinite((end - start) / step):
+        raise ShapeError(f"arange: step {step} is too small to lead from {start} to {end}")
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
     out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else float32)
     if out.dtype == bool_:
@@ -261,6 +271,8 @@ def arange(
         start, step = int(start), int(step)
         check_fits("arange", start, out.dtype)
         check_fits("arange", start + max(out.data.size - 1, 0) * step, out.dtype)
+    else:
+        start, step = float(start), float(step)
     kernels.get(out.device).arange(out.data, start, step)
     out.requires_grad = requires_grad
     return out

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..dtypes import floating_dtype, is_floating
+from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import elementwise
+from ._operands import elementwise, floating_operands
 from ._promotion import as_floating, check_fits, common_dtype
 from .arithmetic import product, quotient, refuse_bool, scaled
 from .cast import to
@@ -192,7 +192,7 @@ def tanh(input: Tensor) -> Tensor:
 
 def relu(input: Tensor) -> Tensor:
     """max(input, 0). The derivative at 0 is 0; NaN propagates."""
-    floating_dtype("relu", input=input.dtype)
+    floating_operands("relu", input=input)
     return ReLU.apply(input)
 
 
@@ -213,6 +213,7 @@ def clamp_bounds(
     """
     if min is None and max is None:
         raise ShapeError(f"{operation}: at least one of min and max must be given")
+    min, max = (b.item() if isinstance(b, np.generic) else b for b in (min, max))
     for name, bound in (("min", min), ("max", max)):
         if bound is None:
             continue

@@ -13,6 +13,7 @@ from .. import kernels
 from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
+from ..runtime import memory
 from ._operands import scratch
 from ._reduction import (
     Axes,
@@ -45,8 +46,11 @@ class Select(Function):
         ctx: Any, input: Tensor, axes: Axes, keepdim: bool, largest: bool
     ) -> tuple[Tensor, Tensor]:
         plan, values, indices = _extremum(input, axes, largest)
-        ctx.plan, ctx.keepdim, ctx.indices = plan, keepdim, indices
-        device = input.device
+        ctx.plan, ctx.keepdim, device = plan, keepdim, input.device
+        if ctx.needs_input_grad[0]:
+            # A copy: backward writes at these positions, and the caller may change the others.
+            ctx.indices = memory.empty(indices.shape, int64)
+            kernels.get(device).copy_strided(ctx.indices, indices)
         return plan.result(values, device, keepdim), plan.result(indices, device, keepdim)
 
     @staticmethod

@@ -21,6 +21,7 @@ from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime import memory
 from ._operands import (
+    check_writable,
     contiguous,
     empty_array,
     memory_order,
@@ -335,11 +336,7 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
                 f"__setitem__: a tensor of shape {operand.shape} requires a gradient, and in-place "
                 "changes are not recorded; use it under no_grad(), or where() and masked_fill()"
             )
-    if not input.data.flags.writeable:
-        raise ShapeError(
-            f"__setitem__: elements of this tensor of shape {input.shape} share memory (expand "
-            "makes such tensors); clone it first"
-        )
+    check_writable("__setitem__", input)
     if isinstance(value, Tensor):
         same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
         same_device("__setitem__", tensor=input.device, value=value.device)

@@ -13,16 +13,17 @@ import numpy as np
 
 from .. import kernels
 from ..device import same_device
-from ..dtypes import is_floating
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import empty_array, flat, memory_order, repeated
-from ._promotion import Operand, check_fits, operands, scalar
+from ._operands import check_writable, empty_array, flat, memory_order, repeated
+from ._promotion import Operand, fitting, operands, scalar
 from .arithmetic import check_alpha, refuse_bool
 from .elementwise import clamp_bounds
 
 
-def _check_outside_graph(operation: str, *tensors: Any) -> None:
+def _check_change(operation: str, *tensors: Any) -> None:
+    """The first tensor, which changes, must not share its elements; none may be recorded."""
+    check_writable(operation, tensors[0])
     if not is_grad_enabled():
         return
     for position, tensor in enumerate(tensors):
@@ -93,7 +94,7 @@ def _update(
 
 def _in_place_operand(operation: str, target: Tensor, other: Operand, floating: bool) -> Tensor:
     """`other` as a tensor of target's dtype, or an error if the result would need another one."""
-    _check_outside_graph(operation, target, other)
+    _check_change(operation, target, other)
     left, right = operands(operation, target, other, floating=floating)
     if left.dtype != target.dtype:
         raise DTypeError(
@@ -134,7 +135,7 @@ def div_(input: Tensor, other: Operand) -> Tensor:
 
 def clamp_(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input ← input limited to [min, max]. Returns input."""
-    _check_outside_graph("clamp_", input)
+    _check_change("clamp_", input)
     converted, low, high = clamp_bounds("clamp_", input, min, max)
     if converted.dtype != input.dtype:
         raise DTypeError(
@@ -149,7 +150,7 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     """input ← src, broadcast and converted to input's dtype. Returns input."""
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_: src must be a Tensor, got {type(src).__name__}")
-    _check_outside_graph("copy_", input, src)
+    _check_change("copy_", input, src)
     source = np.broadcast_to(_readable("copy_", src, input), input.shape)
     kernels.get(input.device).copy_strided(input.data, source)
     input.mark_changed()
@@ -166,10 +167,8 @@ def fill_(input: Tensor, value: float) -> Tensor:
         value = value.item()
     if not isinstance(value, (int, float)):
         raise TypeError(f"fill_: value must be a number, got {type(value).__name__}")
-    _check_outside_graph("fill_", input)
-    if isinstance(value, float) and not is_floating(input.dtype):
-        value = int(value)  # as torch: decimals are cut off
-    check_fits("fill_", value, input.dtype)
+    _check_change("fill_", input)
+    value = fitting("fill_", value, input.dtype)
     order = memory_order(input.data)
     if order is None:
         return copy_(input, scalar("fill_", value, input.dtype, input.device))

@@ -9,12 +9,12 @@ import numpy as np
 
 from .. import kernels
 from ..device import same_device
-from ..dtypes import float64, floating_dtype, int64, is_floating, uint8
+from ..dtypes import float64, int64, is_floating, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime import memory
-from ._operands import c_order, empty, scratch
-from ._promotion import scalar
+from ._operands import c_order, empty, floating_operands, scratch
+from ._promotion import check_fits, scalar
 from ._rows import empty_rows, to_rows
 from .cast import to
 
@@ -209,6 +209,7 @@ def cross_entropy(
     """
     operation = "cross_entropy"
     reduction = reduction_name(operation, reduction, size_average, reduce)
+    _check_target(operation, target)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
     smoothing = float(label_smoothing)
@@ -235,6 +236,7 @@ def nll_loss(
     Shapes, reductions and errors are those of `cross_entropy` with class indices.
     """
     reduction = reduction_name("nll_loss", reduction, size_average, reduce)
+    _check_target("nll_loss", target)
     target, divisor = _class_targets("nll_loss", input, target, weight, ignore_index, reduction)
     return NLLLoss.apply(input, target, weight, divisor, reduction, ignore_index)
 
@@ -242,15 +244,20 @@ def nll_loss(
 # Checks -------------------------------------------------------------------------------------
 
 
-def _check_classes(operation: str, input: Tensor, target: Tensor, weight: Tensor | None) -> int:
+def _check_target(operation: str, target: Tensor) -> None:
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{operation}: target must be a Tensor, got {type(target).__name__}")
+
+
+def _check_classes(
+    operation: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
+) -> int:
     """What both kinds of target have in common; returns the number of classes."""
-    floating_dtype(operation, input=input.dtype, weight=None if weight is None else weight.dtype)
-    same_device(
-        operation,
-        input=input.device,
-        target=target.device,
-        weight=None if weight is None else weight.device,
-    )
+    floating_operands(operation, input=input, optional={"weight": weight})
+    same_device(operation, input=input.device, target=target.device)
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise DTypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r}")
+    check_fits(f"{operation}: ignore_index", ignore_index, int64)
     if input.ndim == 0 or input.shape[_class_axis(input)] == 0:
         raise ShapeError(
             f"{operation}: input must be (C,), (N, C) or (N, C, …) with at least one class, "
@@ -269,8 +276,8 @@ def _check_classes(operation: str, input: Tensor, target: Tensor, weight: Tensor
 def _check_probabilities(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
-    _check_classes("cross_entropy", input, target, weight)
-    floating_dtype("cross_entropy", input=input.dtype, target=target.dtype)
+    _check_classes("cross_entropy", input, target, weight, ignore_index)
+    floating_operands("cross_entropy", input=input, target=target)
     if target.shape != input.shape:
         raise ShapeError(
             f"cross_entropy: class probabilities must have input's shape {input.shape}, got target "
@@ -292,7 +299,7 @@ def _class_targets(
     reduction: str,
 ) -> tuple[Tensor, Tensor]:
     """Check class indices. Returns them as int64, and what the sum of losses is divided by."""
-    C = _check_classes(operation, input, target, weight)
+    C = _check_classes(operation, input, target, weight, ignore_index)
     if target.dtype not in (int64, uint8):
         raise DTypeError(
             f"{operation}: target must hold class indices of dtype int64, got "
@@ -305,7 +312,8 @@ def _class_targets(
             f"{operation}: input of shape {input.shape} needs target of shape {expected}, got "
             f"{target.shape}"
         )
-    target = to(target, int64)
+    # A private copy: the kernels index by what was checked, whatever becomes of the caller's array.
+    target = to(target, int64, copy=True)
     backend = kernels.get(input.device)
     indices = _flat(target)
     first_bad = memory.empty((1,), int64)

@@ -6,12 +6,19 @@ import math
 from typing import Any
 
 from .. import kernels
-from ..device import same_device
-from ..dtypes import floating_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
-from ._operands import Order, broadcast_shape, c_order, contiguous, empty, empty_array, scratch
+from ._operands import (
+    Order,
+    broadcast_shape,
+    c_order,
+    contiguous,
+    empty,
+    empty_array,
+    floating_operands,
+    scratch,
+)
 from .shape import expand, reshape, squeeze, unsqueeze
 
 # A linear layer's weight is shown as (out, in), as torch does, and stored as (in, out), the order
@@ -104,8 +111,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     (…, M, K) @ (…, K, N) → (…, M, N), leading dimensions broadcast. A one-dimensional operand is a
     row on the left and a column on the right, and its dimension is dropped from the result.
     """
-    floating_dtype("matmul", input=input.dtype, other=other.dtype)
-    same_device("matmul", input=input.device, other=other.device)
+    floating_operands("matmul", input=input, other=other)
     if input.ndim == 0 or other.ndim == 0:
         raise ShapeError(
             f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
@@ -145,15 +151,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A weight (in,) without bias gives (…,), as in torch.
     """
-    floating_dtype(
-        "linear", input=input.dtype, weight=weight.dtype, bias=None if bias is None else bias.dtype
-    )
-    same_device(
-        "linear",
-        input=input.device,
-        weight=weight.device,
-        bias=None if bias is None else bias.device,
-    )
+    floating_operands("linear", input=input, weight=weight, optional={"bias": bias})
     if weight.ndim not in (1, 2):
         raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight.shape}")
     if weight.ndim == 1:

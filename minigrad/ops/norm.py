@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import same_device
-from ..dtypes import float64, floating_dtype
+from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import c_order, empty, scratch
+from ._operands import c_order, check_writable, empty, floating_operands, scratch
 from ._rows import empty_rows, to_rows
 
 
@@ -123,14 +122,14 @@ def batch_norm(
     Raises ShapeError, DTypeError or DeviceError before any work; ShapeError also for training with
     one value per channel, ValueError for evaluation without running statistics and for a bad eps.
     """
-    C = _checked_channels(input, training, eps)
     optional = {
         "running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias
     }  # fmt: skip
-    given = {name: tensor for name, tensor in optional.items() if tensor is not None}
-    floating_dtype("batch_norm", input=input.dtype, **{k: t.dtype for k, t in given.items()})
-    same_device("batch_norm", input=input.device, **{k: t.device for k, t in given.items()})
-    for name, tensor in given.items():
+    floating_operands("batch_norm", input=input, optional=optional)
+    C = _checked_channels(input, training)
+    for name, tensor in optional.items():
+        if tensor is None:
+            continue
         if tensor.shape != (C,):
             raise ShapeError(
                 f"batch_norm: {name} must have shape ({C},) for input of shape {input.shape}, "
@@ -138,18 +137,24 @@ def batch_norm(
             )
         if name.startswith("running") and tensor.requires_grad:
             raise GraphError(f"batch_norm: {name} must not require gradients")
+        if name.startswith("running") and training:
+            check_writable(f"batch_norm: {name}", tensor)
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: running_mean and running_var must be given both or neither")
     if not training and running_mean is None:
         raise ValueError("batch_norm: evaluation needs running_mean and running_var, got None")
-    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
-        raise DTypeError(f"batch_norm: momentum must be a number, got {momentum!r}")
+    for option, value in (("momentum", momentum), ("eps", eps)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DTypeError(f"batch_norm: {option} must be a number, got {value!r}")
+    if not eps >= 0 or (training and eps == 0):  # NaN is neither
+        rule = "positive in training" if training else "at least 0"
+        raise ValueError(f"batch_norm: eps must be {rule}, got {eps!r}")
     return BatchNorm.apply(
         input, weight, bias, running_mean, running_var, bool(training), momentum, eps
     )
 
 
-def _checked_channels(input: Tensor, training: bool, eps: float) -> int:
+def _checked_channels(input: Tensor, training: bool) -> int:
     shape = input.shape
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: input must be (N, C) or (N, C, …), got shape {shape}")
@@ -157,7 +162,4 @@ def _checked_channels(input: Tensor, training: bool, eps: float) -> int:
         raise ShapeError(
             f"batch_norm: training needs more than one value per channel, got shape {shape}"
         )
-    if eps < 0 or (training and eps == 0):
-        rule = "positive in training" if training else "at least 0"
-        raise ValueError(f"batch_norm: eps must be {rule}, got {eps!r}")
     return shape[1]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import same_device
-from ..dtypes import float64, floating_dtype
+from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ._operands import (
@@ -25,6 +24,7 @@ from ._operands import (
     empty,
     empty_array,
     flat,
+    floating_operands,
     memory_order,
     scratch,
 )
@@ -216,18 +216,7 @@ def _weighted(losses: Tensor, weight: Tensor, reduction: str) -> Tensor:
 
 
 def _check_pair(operation: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    floating_dtype(
-        operation,
-        input=input.dtype,
-        target=target.dtype,
-        weight=None if weight is None else weight.dtype,
-    )
-    same_device(
-        operation,
-        input=input.device,
-        target=target.device,
-        weight=None if weight is None else weight.device,
-    )
+    floating_operands(operation, input=input, target=target, optional={"weight": weight})
     if weight is not None and weight.shape != input.shape:
         raise ShapeError(
             f"{operation}: weight must have input's shape {input.shape}, got {weight.shape}"

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import kernels
-from ..dtypes import floating_dtype, int64, uint8
+from ..dtypes import int64, uint8
 from ..engine import Function, Tensor
 from ..geometry import (
     AdaptivePool2dDims,
@@ -19,7 +19,7 @@ from ..geometry import (
     adaptive_pool2d_dims,
     pool2d_dims,
 )
-from ._operands import empty_array, empty_nhwc, nhwc
+from ._operands import empty_array, empty_nhwc, floating_operands, nhwc
 from .shape import unbatched
 
 Dims = Pool2dDims | AdaptivePool2dDims
@@ -115,8 +115,8 @@ def max_pool2d(
     Raises ShapeError if a window exceeds the padded input or padding half the window, DTypeError
     for integers.
     """
+    floating_operands("max_pool2d", input=input)
     input, restore = unbatched("max_pool2d", input)
-    floating_dtype("max_pool2d", input=input.dtype)
     dims = pool2d_dims("max_pool2d", input.shape, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool2d(input, dims, return_indices, restore)
 
@@ -143,8 +143,8 @@ def avg_pool2d(
     Raises ShapeError if a window exceeds the padded input, padding half the window or
     divisor_override is 0, DTypeError for integers.
     """
+    floating_operands("avg_pool2d", input=input)
     input, restore = unbatched("avg_pool2d", input)
-    floating_dtype("avg_pool2d", input=input.dtype)
     dims = pool2d_dims(
         "avg_pool2d", input.shape, kernel_size, stride, padding, 1, ceil_mode,
         count_include_pad, divisor_override,
@@ -163,8 +163,8 @@ def adaptive_max_pool2d(
     position a reads rows ⌊a·H/H_out⌋ … ⌈(a + 1)·H/H_out⌉ − 1: neighbours may overlap by one row.
     Ties, NaN and return_indices as in `max_pool2d`. Raises ShapeError or DTypeError.
     """
+    floating_operands("adaptive_max_pool2d", input=input)
     input, restore = unbatched("adaptive_max_pool2d", input)
-    floating_dtype("adaptive_max_pool2d", input=input.dtype)
     dims = adaptive_pool2d_dims("adaptive_max_pool2d", input.shape, output_size)
     return _max_pool2d(input, dims, return_indices, restore)
 
@@ -174,7 +174,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
 
     input (N, C, H, W) or (C, H, W) → (N, C, *output_size). Raises ShapeError or DTypeError.
     """
+    floating_operands("adaptive_avg_pool2d", input=input)
     input, restore = unbatched("adaptive_avg_pool2d", input)
-    floating_dtype("adaptive_avg_pool2d", input=input.dtype)
     dims = adaptive_pool2d_dims("adaptive_avg_pool2d", input.shape, output_size, least_channels=0)
     return restore(AvgPool2d.apply(input, dims))

@@ -14,7 +14,7 @@ from ..device import Generator, default_generator
 from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import elementwise, empty_like, memory_order
+from ._operands import elementwise, empty_like, floating_operands, memory_order
 from ._promotion import check_fits
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
@@ -159,7 +159,7 @@ class Dropout(Function):
 
 
 def _checked(operation: str, input: Tensor, p: float) -> None:
-    floating_dtype(operation, input=input.dtype)
+    floating_operands(operation, input=input)
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise ShapeError(f"{operation}: p must be a probability in [0, 1], got {p!r}")
 

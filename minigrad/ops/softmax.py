@@ -6,9 +6,8 @@ import warnings
 from typing import Any
 
 from .. import kernels
-from ..dtypes import floating_dtype
 from ..engine import Function, Tensor
-from ._operands import scratch
+from ._operands import floating_operands, scratch
 from ._reduction import axis_of
 from ._rows import empty_rows, to_rows
 from .cast import to
@@ -64,8 +63,8 @@ def _apply(
     operation: str, function: type[Function], input: Tensor, dim: int | None, dtype: Any
 ) -> Tensor:
     if dtype is not None:
-        input = to(input, dtype)
-    floating_dtype(operation, input=input.dtype)
+        input = to(input, dtype=dtype)
+    floating_operands(operation, input=input)
     if dim is None:
         dim = 0 if input.ndim in (0, 1, 3) else 1
         warnings.warn(

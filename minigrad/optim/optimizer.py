@@ -103,10 +103,21 @@ class Optimizer:
         pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
         for param, _ in pending:
             _check_grad(type(self).__name__, param)
+            self._check_state(param)
         for param, group in pending:
             self._update(param, param.grad, group, self.state[param])
             param.mark_changed()
         return loss
+
+    def _check_state(self, param: Tensor) -> None:
+        """Kernels walk parameter and state together: no step once the parameter was resized."""
+        state = self.state.get(param, {})
+        for key in self._state_tensors:
+            if key in state and state[key].shape != param.shape:
+                raise ShapeError(
+                    f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
+                    f"shape {state[key].shape}; make a new optimiser for parameters that changed"
+                )
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options outside their range."""
@@ -221,7 +232,9 @@ def clear_grad(param: Tensor, set_to_none: bool) -> None:
 
 def _check_grad(name: str, param: Tensor) -> None:
     grad = param.grad
-    assert grad is not None
+    if not isinstance(grad, Tensor):
+        raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
+    _operands.check_writable(f"{name}: parameter", param)
     if grad.shape != param.shape:
         raise ShapeError(
             f"{name}: a parameter of shape {param.shape} has a gradient of shape {grad.shape}"
@@ -267,7 +280,12 @@ class Flats:
         self.grad = _operands.flat(grad.data, self._order, param.device)
 
     def state(self, tensor: Tensor) -> np.ndarray:
-        """The state tensors are made by `new_state`, so this is a view."""
+        """The array of a state tensor, which is laid out anew if the parameter was."""
+        param = self._param
+        if tensor.dtype != param.dtype or not tensor.data.transpose(self._order).flags.c_contiguous:
+            data = _operands.empty_array(param.shape, param.dtype, self._order)
+            kernels.get(param.device).copy_strided(data, tensor.data)
+            tensor.data = data
         return _flat(tensor.data, self._order)
 
     def new_state(self, fill: float | None) -> Tensor:

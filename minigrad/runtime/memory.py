@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 _ALIGNMENT = 64
+_LARGEST = 2**62  # bytes; NumPy refuses more with a message that names no size
 _SMALL = 1024  # bytes; below this, NumPy's own small-block cache is as good
 
 
@@ -82,6 +83,8 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _SMALL:
         return np.empty(shape, dtype)
+    if nbytes > _LARGEST:
+        raise MemoryError(f"an array of shape {shape} and dtype {dtype.name} has {nbytes} bytes")
     size = _size_class(nbytes)
     try:
         block = _free[size].pop()

@@ -59,6 +59,9 @@ class OpSpec:
         are compared by float32_ulps all the same.
     gradcheck_cases: cases for numerical differentiation, if those of `cases` have kinks or ties
         (see strategies.distinct).
+    gradient_scale: where the backward pass subtracts numbers this many times as large as the
+        upstream gradient, which may cancel (softmax: p·(g − Σ p·g), so 1), the rounding of numbers
+        of that size is allowed.
     view: the result may share memory with an input.
     mutates: positions or keywords of arrays that the call updates in place; their values after the
         call are compared with torch's.
@@ -77,6 +80,7 @@ class OpSpec:
     gradcheck: bool = True
     exact: bool = False
     gradcheck_cases: SearchStrategy[Case] | None = None
+    gradient_scale: float = 0.0
     view: bool = False
     mutates: frozenset[int | str] = frozenset()
     accepts_integers: bool = False

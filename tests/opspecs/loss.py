@@ -188,6 +188,7 @@ SPECS = [
         oracle=lambda torch, *args, **kwargs: torch.nn.functional.cross_entropy(*args, **kwargs),
         cases=index_cases(),
         gradcheck_cases=index_cases(smooth=True),
+        gradient_scale=1.0,
         errors=(*_target_errors("cross_entropy"), *CROSS_ENTROPY_ERRORS),
     ),
     OpSpec(
@@ -196,6 +197,7 @@ SPECS = [
         oracle=lambda torch, *args, **kwargs: torch.nn.functional.cross_entropy(*args, **kwargs),
         cases=probability_cases(),
         gradcheck_cases=probability_cases(smooth=True),
+        gradient_scale=1.0,
     ),
     OpSpec(
         name="nll_loss",

@@ -68,6 +68,7 @@ SPECS = [
         oracle=_softmax_oracle,
         cases=softmax_cases(),
         gradcheck_cases=smooth_cases(),
+        gradient_scale=1.0,
         errors=_errors("softmax"),
     ),
     OpSpec(
@@ -76,6 +77,7 @@ SPECS = [
         oracle=_log_softmax_oracle,
         cases=softmax_cases(),
         gradcheck_cases=smooth_cases(),
+        gradient_scale=1.0,
         errors=_errors("log_softmax"),
     ),
 ]
