@@ -145,6 +145,72 @@ def _conv_padding(
     return total_h // 2, total_h - total_h // 2, total_w // 2, total_w - total_w // 2
 
 
+def conv_transpose_output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, output_padding: int
+) -> int:
+    """Positions that the windows of `size` inputs, `stride` apart, cover; padding at each end."""
+    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1 + output_padding
+
+
+def conv_transpose2d_dims(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    stride: Size2d,
+    padding: Size2d,
+    output_padding: Size2d,
+    groups: int,
+    dilation: Size2d,
+) -> Conv2dDims:
+    """Check the arguments of `conv_transpose2d` on a batched input.
+
+    Returns the sizes of the convolution that leads from its output to its input: the operation is
+    that convolution's adjoint. Where output_padding reaches the stride, the convolution could have
+    more outputs than there are inputs; H_out and W_out say how many there are.
+    """
+    operation = "conv_transpose2d"
+    if len(weight_shape) != 4:
+        raise ShapeError(f"{operation}: weight must have 4 dimensions, got shape {weight_shape}")
+    N, C_in, H, W = input_shape
+    C_weight, C_group, kH, kW = weight_shape
+    strides = pair(operation, "stride", stride, minimum=1)
+    pads = pair(operation, "padding", padding)
+    dilations = pair(operation, "dilation", dilation, minimum=1)
+    extras = pair(operation, "output_padding", output_padding)
+    if min(weight_shape) < 1:
+        raise ShapeError(f"{operation}: weight must not be empty, got shape {weight_shape}")
+    if not isinstance(groups, int) or groups < 1 or C_weight % groups:
+        raise ShapeError(
+            f"{operation}: groups must be a positive divisor of the {C_weight} input channels, "
+            f"got {groups!r}"
+        )
+    if C_in != C_weight:
+        raise ShapeError(
+            f"{operation}: weight of shape {weight_shape} expects {C_weight} input channels, got "
+            f"input of shape {input_shape}"
+        )
+    C_out = C_group * groups
+    if bias_shape is not None and bias_shape != (C_out,):
+        raise ShapeError(f"{operation}: bias must have shape ({C_out},), got {bias_shape}")
+    if any(e >= max(s, d) for e, s, d in zip(extras, strides, dilations, strict=True)):
+        raise ShapeError(
+            f"{operation}: output_padding must be smaller than the stride or the dilation, got "
+            f"output_padding {extras}, stride {strides}, dilation {dilations}"
+        )
+    H_out, W_out = (
+        conv_transpose_output_size(*sizes)
+        for sizes in zip((H, W), (kH, kW), strides, pads, dilations, extras, strict=True)
+    )
+    if H < 1 or W < 1 or H_out < 1 or W_out < 1:
+        raise ShapeError(
+            f"{operation}: a {kH}×{kW} kernel with dilation {dilations}, stride {strides} and "
+            f"padding {pads} makes {H_out}×{W_out} of the {H}×{W} input"
+        )
+    return Conv2dDims(
+        N, C_out, H_out, W_out, C_in, kH, kW, H, W, *strides, *pads, *dilations, groups
+    )
+
+
 # Pooling ------------------------------------------------------------------------------------
 
 

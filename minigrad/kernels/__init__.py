@@ -2,10 +2,14 @@
 
 `protocol.py` states each launcher's signature once; `reference` and `cpu` implement all of them
 under the same file names. A backend is imported, and Numba with it, when it is first used.
+
+With NUMBA_DISABLE_JIT=1, Numba's own switch for debugging, `reference` does the work of `cpu` too:
+every operation runs as plain Python loops that a debugger can step through.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from .protocol import Backend
 
 
+_PLAIN = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+
+
 @cache
 def _load(name: str) -> Backend:
     return cast("Backend", import_module(f"{__name__}.{name}"))
@@ -22,4 +29,4 @@ def _load(name: str) -> Backend:
 
 def get(device: Device) -> Backend:
     """The backend that works on `device`: a module with every launcher of `protocol.Backend`."""
-    return _load(device.type)
+    return _load("reference" if _PLAIN and device.type == "cpu" else device.type)

@@ -199,11 +199,25 @@ class Conv(Protocol):
         self, grad_weight: Array, grad_output: Array, input: Array, scratch: Array, dims: Conv2dDims
     ) -> None: ...
 
-    def conv2d_backward_bias_workspace(self, dims: Conv2dDims) -> int: ...
+    def conv2d_backward_bias_workspace(self, shape: tuple[int, int, int, int]) -> int:
+        """shape: grad_output's."""
 
-    def conv2d_backward_bias(
-        self, grad_bias: Array, grad_output: Array, scratch: Array, dims: Conv2dDims
-    ) -> None: ...
+    def conv2d_backward_bias(self, grad_bias: Array, grad_output: Array, scratch: Array) -> None:
+        """Sums over all pixels."""
+
+    def conv_transpose2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
+
+    def conv_transpose2d_forward(
+        self,
+        out: Array,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
+        scratch: Array,
+        dims: Conv2dDims,
+    ) -> None:
+        """conv2d_backward_input with a bias. dims: of the convolution from out to input, whose
+        adjoint this is; so out is (N, H, W, C_in), input (N, H_out, W_out, C_out)."""
 
 
 class Update(Protocol):

@@ -2,6 +2,7 @@
 
 from . import functional, init, utils
 from .containers import ModuleDict, ModuleList, Sequential
+from .conv import ConvTranspose2d
 from .layers import BatchNorm1d, BatchNorm2d, Conv2d, Linear
 from .losses import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
@@ -29,6 +30,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ops.conv import conv2d
+from ..ops.conv import conv2d, conv_transpose2d
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.loss import cross_entropy, nll_loss
 from ..ops.matmul import linear
@@ -18,6 +18,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "dropout2d",

@@ -1,4 +1,4 @@
-"""Convolution. Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic"."""
+"""Convolution and its transpose. Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ..geometry import Conv2dDims, Size2d, conv2d_dims
+from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ._operands import (
     c_order,
     contiguous,
@@ -58,8 +58,54 @@ class Conv2d(Function):
             )
         if ctx.needs_input_grad[2]:
             grad_bias = Tensor(empty_array((dims.C_out,), dtype), device)
-            workspace = scratch(backend.conv2d_backward_bias_workspace(dims), dtype)
-            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace, dims)
+            workspace = scratch(backend.conv2d_backward_bias_workspace(grad_nhwc.shape), dtype)
+            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace)
+        return grad_input, grad_weight, grad_bias, None
+
+
+class ConvTranspose2d(Function):
+    """The adjoint of a convolution: Y = Wᵀ·X where the convolution is X = W·Y.
+
+    So dX = W·dY is the convolution itself. dW is the convolution's, which is bilinear in its input
+    and the gradient of its output, with dY for the one and X for the other.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims
+    ) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        ctx.dims = dims
+        backend = kernels.get(input.device)
+        shape = dims.N, dims.C_in, dims.H, dims.W
+        out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
+        workspace = scratch(backend.conv_transpose2d_forward_workspace(dims), input.dtype)
+        backend.conv_transpose2d_forward(
+            out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
+            workspace, dims,
+        )  # fmt: skip
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        dims, dtype, device = ctx.dims, input.dtype, input.device
+        backend = kernels.get(device)
+        grad_nhwc = nhwc(grad_output)
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_input, out = empty_nhwc(input.shape, dtype, device)
+            backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, dims)
+        if ctx.needs_input_grad[1]:
+            grad_weight = Tensor(empty_array(weight.shape, dtype, TO_HWIO), device)
+            workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype)
+            backend.conv2d_backward_weight(
+                grad_weight.data.transpose(TO_HWIO), nhwc(input), grad_nhwc, workspace, dims
+            )
+        if ctx.needs_input_grad[2]:
+            grad_bias = Tensor(empty_array((dims.C_in,), dtype), device)
+            workspace = scratch(backend.conv2d_backward_bias_workspace(grad_nhwc.shape), dtype)
+            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace)
         return grad_input, grad_weight, grad_bias, None
 
 
@@ -91,3 +137,32 @@ def conv2d(
         stride, padding, dilation, groups,
     )  # fmt: skip
     return restore(Conv2d.apply(input, weight, bias, dims))
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size2d = 1,
+    padding: Size2d = 0,
+    output_padding: Size2d = 0,
+    groups: int = 1,
+    dilation: Size2d = 1,
+) -> Tensor:
+    """Every input pixel adds its multiple of a kernel to the output, `stride` pixels apart.
+
+    The gradient of conv2d with respect to its input, as an operation.
+    input (N, C_in, H, W) or (C_in, H, W); weight (C_in, C_out/groups, kH, kW); bias (C_out,)
+    → (N, C_out, H_out, W_out),
+    H_out = (H − 1)·stride − 2·padding + dilation·(kH − 1) + 1 + output_padding.
+    output_padding chooses among the sizes that a strided convolution would bring back to H; it must
+    be smaller than the stride or the dilation.
+    Raises ShapeError, DTypeError or DeviceError before any work.
+    """
+    floating_operands("conv_transpose2d", input=input, weight=weight, optional={"bias": bias})
+    input, restore = unbatched("conv_transpose2d", input)
+    dims = conv_transpose2d_dims(
+        input.shape, weight.shape, None if bias is None else bias.shape,
+        stride, padding, output_padding, groups, dilation,
+    )  # fmt: skip
+    return restore(ConvTranspose2d.apply(input, weight, bias, dims))

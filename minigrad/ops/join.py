@@ -13,7 +13,7 @@ from ..device import same_device
 from ..dtypes import same_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import empty_array, memory_order
+from ._operands import empty, empty_array, memory_order
 from ._reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
@@ -25,28 +25,36 @@ def _slab(ndim: int, axis: int, start: int, length: int) -> tuple[slice, ...]:
     return tuple(slice(start, start + length) if a == axis else slice(None) for a in range(ndim))
 
 
+# What may be joined to anything, and adds nothing: torch has it from before tensors had shapes.
+_NOTHING = (0,)
+
+
 class Cat(Function):
     @staticmethod
     def forward(ctx: Any, axis: int, *tensors: Tensor) -> Tensor:
-        ctx.axis, ctx.lengths = axis, [t.shape[axis] for t in tensors]
-        shape = list(tensors[0].shape)
-        shape[axis] = sum(ctx.lengths)
-        order = next((o for t in tensors if (o := memory_order(t.data)) is not None), None)
-        out = Tensor(empty_array(tuple(shape), tensors[0].dtype, order), tensors[0].device)
+        ctx.axis, ctx.shapes = axis, [t.shape for t in tensors]
+        parts = [t for t in tensors if t.shape != _NOTHING] or [tensors[0]]
+        shape = list(parts[0].shape)
+        shape[axis] = sum(t.shape[axis] for t in parts)
+        order = next((o for t in parts if (o := memory_order(t.data)) is not None), None)
+        out = Tensor(empty_array(tuple(shape), parts[0].dtype, order), parts[0].device)
         start = 0
-        for tensor, length in zip(tensors, ctx.lengths, strict=True):
-            part = out.data[_slab(out.ndim, axis, start, length)]
-            kernels.get(out.device).copy_strided(part, tensor.data)
-            start += length
+        for part in parts:
+            slab = out.data[_slab(out.ndim, axis, start, part.shape[axis])]
+            kernels.get(out.device).copy_strided(slab, part.data)
+            start += part.shape[axis]
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grads, start = [], 0
-        for length in ctx.lengths:
-            index = _slab(grad_output.ndim, ctx.axis, start, length)
+        for shape in ctx.shapes:
+            if shape == _NOTHING:
+                grads.append(empty(shape, grad_output.dtype, grad_output.device))
+                continue
+            index = _slab(grad_output.ndim, ctx.axis, start, shape[ctx.axis])
             grads.append(view_of(grad_output, grad_output.data[index]))
-            start += length
+            start += shape[ctx.axis]
         return None, *grads
 
 
@@ -66,16 +74,17 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     Tensors of shape (0,) are skipped, as in torch.
     """
     items = _tensors("cat", tensors)
-    items = [t for t in items if t.shape != (0,)] or items[:1]
-    axis = real_axis("cat", dim, items[0])
+    first = next((t for t in items if t.shape != _NOTHING), items[0])
+    axis = real_axis("cat", dim, first)
     for i, t in enumerate(items):
-        same = t.ndim == items[0].ndim and all(
-            a == axis or n == m
-            for a, (n, m) in enumerate(zip(t.shape, items[0].shape, strict=True))
+        same = t.shape == _NOTHING or (
+            t.ndim == first.ndim
+            and t.shape[:axis] == first.shape[:axis]
+            and t.shape[axis + 1 :] == first.shape[axis + 1 :]
         )
         if not same:
             raise ShapeError(
-                f"cat: shapes must be equal except along axis {axis}, got {items[0].shape} and "
+                f"cat: shapes must be equal except along axis {axis}, got {first.shape} and "
                 f"{t.shape} (tensor {i})"
             )
     return Cat.apply(axis, *items)

@@ -18,6 +18,7 @@ from ._promotion import common_dtype
 from ._reduction import axis_of
 from .compare import where
 from .indexing import Pick, Picker, get_item, plan_picks, refuse_index
+from .shape import flatten, reshape
 
 # Along one axis -----------------------------------------------------------------------------
 
@@ -33,11 +34,13 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (K,) of an axis, in their order."""
     _index_tensor("index_select", input, index)
     axis = axis_of("index_select", dim, input.ndim)
-    if index.ndim != 1 or input.ndim == 0:
+    if index.ndim != 1 or (input.ndim == 0 and index.shape != (1,)):
         raise ShapeError(
-            "index_select: expects an input with axes and an index of one dimension, got shapes "
-            f"{input.shape} and {index.shape}"
+            "index_select: expects an index of one dimension, and of one element where the input "
+            f"has no axes, got input {input.shape} and index {index.shape}"
         )
+    if input.ndim == 0:
+        return reshape(index_select(reshape(input, 1), 0, index), ())
     return Pick.apply(input, plan_picks(input, [Picker((axis,), index.data, wrap=False)]))
 
 
@@ -112,14 +115,11 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """
     _index_tensor("gather", input, index)
     axis = axis_of("gather", dim, input.ndim)
-    if (
-        input.ndim == 0
-        or index.ndim != input.ndim
-        or any(
-            n > m
-            for a, (n, m) in enumerate(zip(index.shape, input.shape, strict=True))
-            if a != axis
-        )
+    if input.ndim <= 1 and index.ndim <= 1 and input.ndim + index.ndim < 2:
+        # A scalar counts as an axis of one element.
+        return reshape(gather(flatten(input), 0, flatten(index)), index.shape)
+    if index.ndim != input.ndim or any(
+        n > m for a, (n, m) in enumerate(zip(index.shape, input.shape, strict=True)) if a != axis
     ):
         raise ShapeError(
             f"gather: an index of shape {index.shape} does not fit an input of shape "

@@ -270,18 +270,25 @@ def conv2d_forward(out, input, weight, bias, dims):
     _run_convolve(out, input, weight, bias, dims.groups, rows, cols)
 
 
-def conv2d_backward_input_workspace(dims) -> int:
+def conv_transpose2d_forward_workspace(dims) -> int:
     return dims.kH * dims.kW * (dims.C_in // dims.groups) * dims.C_out
 
 
-def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
-    # Y = X ⋆ W reads X[oh·s − p + kh·d] for tap kh, so X[ih] collects grad_output[oh]·W[kh] over
-    # all (oh, kh) with oh·s + kh·d = ih + p: the adjoint axes, with (co, ci) swapped in W.
+def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
+    # Y = X ⋆ W reads X[oh·s − p + kh·d] for tap kh, so in the adjoint X[ih] collects Y[oh]·W[kh]
+    # over all (oh, kh) with oh·s + kh·d = ih + p: the adjoint axes, with (co, ci) swapped in W.
     K = dims.C_in // dims.groups
     adjoint = scratch.reshape(dims.kH, dims.kW, dims.C_out // dims.groups, dims.groups * K)
     _repack_adjoint(adjoint, weight, dims.groups)
     rows, cols = _axes(dims, _adjoint_axis)
-    _run_convolve(grad_input, grad_output, adjoint, None, dims.groups, rows, cols)
+    _run_convolve(out, input, adjoint, bias, dims.groups, rows, cols)
+
+
+conv2d_backward_input_workspace = conv_transpose2d_forward_workspace
+
+
+def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
+    conv_transpose2d_forward(grad_input, grad_output, weight, None, scratch, dims)
 
 
 def _run_convolve(target, source, weight, bias, groups, rows, cols):
@@ -337,7 +344,7 @@ def _weight_plan(dims: Conv2dDims) -> _WeightPlan:
     # A chunk sums at least 1024 pixels, so that adding up the partial sums costs little.
     chunks = max(1, min(16, d.N, d.N * pixels // 1024))
     row_blocks = len(taps) * -(-len(row_offsets) // PIXELS) or 1
-    block = max(1, 8192 // (d.C_in + min(d.C_out, 2 * VECTOR_BYTES // 4)))
+    block = max(1, 8192 // max(1, d.C_in + min(d.C_out, 2 * VECTOR_BYTES // 4)))
     return _WeightPlan(
         np.array(taps, dtype=np.int64),
         row_offsets.astype(np.int64),
@@ -401,16 +408,17 @@ def _column_sums(partial, array):
                 total[c] += block[c]
 
 
-def _bias_chunks(dims) -> int:
-    return max(1, min(16, dims.N * dims.H_out * dims.W_out // 1024))
+def _bias_chunks(shape) -> int:
+    N, H_out, W_out, _ = shape
+    return max(1, min(16, N * H_out * W_out // 1024))
 
 
-def conv2d_backward_bias_workspace(dims) -> int:
-    return _bias_chunks(dims) * 2 * dims.C_out
+def conv2d_backward_bias_workspace(shape) -> int:
+    return _bias_chunks(shape) * 2 * shape[3]
 
 
-def conv2d_backward_bias(grad_bias, grad_output, scratch, dims):
+def conv2d_backward_bias(grad_bias, grad_output, scratch):
     # db[c] = Σ_{n, oh, ow} grad[n, oh, ow, c]
-    chunks = _bias_chunks(dims)
-    _column_sums(scratch.reshape(chunks, 2, dims.C_out), grad_output.reshape(-1, dims.C_out))
-    _sum_chunks(grad_bias, scratch.reshape(chunks, 2 * dims.C_out))
+    chunks, C_out = _bias_chunks(grad_output.shape), grad_output.shape[3]
+    _column_sums(scratch.reshape(chunks, 2, C_out), grad_output.reshape(-1, C_out))
+    _sum_chunks(grad_bias, scratch.reshape(chunks, 2 * C_out))

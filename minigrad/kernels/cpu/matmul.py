@@ -61,12 +61,10 @@ def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
 
 
 def matmul_backward_bias_workspace(dims) -> int:
-    return conv.conv2d_backward_bias_workspace(_as_conv(dims._replace(M=dims.B * dims.M)))
+    return conv.conv2d_backward_bias_workspace((dims.B * dims.M, 1, 1, dims.N))
 
 
 def matmul_backward_bias(grad_bias, grad_output, scratch, dims):
     # db[n] = Σ_{b, m} dY[b, m, n]
     rows = grad_output.reshape(dims.B * dims.M, dims.N)
-    conv.conv2d_backward_bias(
-        grad_bias, _pixels(rows), scratch, _as_conv(dims._replace(M=dims.B * dims.M))
-    )
+    conv.conv2d_backward_bias(grad_bias, _pixels(rows), scratch)

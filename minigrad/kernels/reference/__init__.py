@@ -9,6 +9,8 @@ from .conv import (
     conv2d_backward_weight,
     conv2d_backward_weight_workspace,
     conv2d_forward,
+    conv_transpose2d_forward,
+    conv_transpose2d_forward_workspace,
 )
 from .elementwise import (
     abs_backward_input,
@@ -188,6 +190,8 @@ __all__ = [
     "conv2d_backward_weight",
     "conv2d_backward_weight_workspace",
     "conv2d_forward",
+    "conv_transpose2d_forward",
+    "conv_transpose2d_forward_workspace",
     "copy_strided",
     "cross_entropy_backward_input",
     "cross_entropy_forward",

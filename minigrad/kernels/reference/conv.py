@@ -57,15 +57,33 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
         grad_weight[kh, kw, ci, co] += grad_output[n, oh, ow, co] * input[n, h, w, c]
 
 
-def conv2d_backward_bias_workspace(dims):
+def conv2d_backward_bias_workspace(shape):
     return 0
 
 
-def conv2d_backward_bias(grad_bias, grad_output, scratch, dims):
+def conv2d_backward_bias(grad_bias, grad_output, scratch):
     """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
+    N, H_out, W_out, C_out = grad_output.shape
     grad_bias[...] = 0
-    for n in range(dims.N):
-        for oh in range(dims.H_out):
-            for ow in range(dims.W_out):
-                for co in range(dims.C_out):
+    for n in range(N):
+        for oh in range(H_out):
+            for ow in range(W_out):
+                for co in range(C_out):
                     grad_bias[co] += grad_output[n, oh, ow, co]
+
+
+def conv_transpose2d_forward_workspace(dims):
+    return 0
+
+
+def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
+    """Every input pixel adds its multiple of the kernel to the output, stride apart:
+
+        out[n, ih·sH − top + kh·dH, iw·sW − left + kw·dW, co] +=
+            Σ_ci input[n, ih, iw, ci] · weight[kh, kw, co, ci]
+
+    In the names of `dims`, the convolution from out to input, whose input is `out` here:
+    """
+    out[...] = 0 if bias is None else bias
+    for n, ih, iw, ci, kh, kw, co, h, w, c in _products(dims):
+        out[n, h, w, c] += input[n, ih, iw, ci] * weight[kh, kw, co, ci]
