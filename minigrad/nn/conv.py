@@ -81,7 +81,7 @@ class ConvTranspose2d(Module):
                 f"ConvTranspose2d: output_size must be (H_out, W_out) or have as many sizes as the "
                 f"input of shape {input.shape}, got {output_size!r}"
             )
-        wanted = pair("ConvTranspose2d", "output_size", tuple(output_size[-2:]))
+        wanted = pair("ConvTranspose2d", "output_size", (output_size[-2], output_size[-1]))
         least = tuple(
             conv_transpose_output_size(*sizes, 0)
             for sizes in zip(

@@ -1,4 +1,7 @@
-"""Convolution and its transpose. Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic"."""
+"""Convolution and its transpose.
+
+Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning".
+"""
 
 from __future__ import annotations
 
