@@ -1,6 +1,16 @@
-"""Hypothesis profiles. Choose with `pytest --hypothesis-profile=thorough`."""
+"""Hypothesis profiles, and the table of errors that the thorough one ends with.
 
+pytest tests/test_ops.py --hypothesis-profile=thorough
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
+
+from minigrad.testing.oracle import Errors
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -11,3 +21,28 @@ settings.register_profile(
     "thorough", max_examples=1000, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
 settings.load_profile("ci")
+
+# Operation: number of examples, worst float32 errors.
+_ERRORS = pytest.StashKey[dict[str, tuple[int, Errors]]]()
+
+
+@pytest.fixture(scope="session")
+def float32_errors(request: pytest.FixtureRequest) -> Callable[[str, Errors], None]:
+    """Called with an operation's name and the errors of one case."""
+    table = request.config.stash.setdefault(_ERRORS, {})
+
+    def record(name: str, errors: Errors) -> None:
+        examples, worst = table.get(name, (0, Errors()))
+        table[name] = examples + 1, worst.worst(errors)
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    table = terminalreporter.config.stash.get(_ERRORS, {})
+    if not table or settings().max_examples < 1000:
+        return
+    terminalreporter.section("worst float32 errors, in ULP of the float64 result")
+    terminalreporter.line(f"{'operation':<36}{'examples':>9}{'minigrad':>12}{'torch':>12}")
+    for name, (examples, worst) in sorted(table.items()):
+        terminalreporter.line(f"{name:<36}{examples:>9}{worst.minigrad:>12.3g}{worst.torch:>12.3g}")

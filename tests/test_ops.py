@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from opspecs import SPECS
 
@@ -11,8 +13,8 @@ every_op = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 
 
 @every_op
-def test_float32_values_and_gradients_match_torch(spec: OpSpec) -> None:
-    checks.run(checks.PARITY_FLOAT32, spec)
+def test_float32_values_and_gradients_match_torch(spec: OpSpec, float32_errors) -> None:
+    checks.run(checks.PARITY_FLOAT32, spec, observe=partial(float32_errors, spec.name))
 
 
 @every_op

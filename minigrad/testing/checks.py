@@ -21,7 +21,17 @@ from ..dtypes import float32, float64
 from ..engine import Tensor, gradcheck, no_grad
 from ..errors import DTypeError
 from . import oracle
-from .oracle import Outcome, arrays_of, compare, compare_bits, fail, label, map_arrays, map_case
+from .oracle import (
+    Errors,
+    Outcome,
+    arrays_of,
+    compare,
+    compare_bits,
+    fail,
+    label,
+    map_arrays,
+    map_case,
+)
 from .snippet import reproduction
 from .spec import Case, ErrorCase, OpSpec
 
@@ -31,33 +41,44 @@ LAYOUTS = ("channels_last", "sliced")
 
 @dataclass(frozen=True)
 class Check:
-    """run: raises AssertionError, or lets an error through, where the property does not hold.
+    """run: raises AssertionError, or lets an error through, where the property does not hold; what
+        it returns goes to the observer of `checks.run`.
 
     applies: whether the property makes sense for this record; share: of the usual examples.
     """
 
     name: str
-    run: Callable[[OpSpec, Case], None]
+    run: Callable[[OpSpec, Case], Any]
     applies: Callable[[OpSpec], bool] = lambda spec: True
     share: float = 1.0
     dtype: str = "float32"
     cases: Callable[[OpSpec], st.SearchStrategy[Case]] = lambda spec: spec.cases
 
 
-def run(check: Check, spec: OpSpec, examples: int | None = None) -> None:
-    """Put `spec` through one check with drawn cases. Does nothing where it does not apply."""
+def run(
+    check: Check,
+    spec: OpSpec,
+    examples: int | None = None,
+    observe: Callable[[Any], object] | None = None,
+) -> None:
+    """Put `spec` through one check with drawn cases. Does nothing where it does not apply.
+
+    observe: called after each case with what the check returned: parity checks return Errors.
+    """
     if not check.applies(spec):
         return
 
     def holds(case: Case) -> None:
         try:
-            check.run(spec, case)
+            result = check.run(spec, case)
         except Exception as error:
             error.add_note(
                 f"\nThe property '{check.name}' of {spec.name} fails. To repeat the call:\n\n"
                 + reproduction(spec, case, check.dtype)
             )
             raise
+        if observe is not None:
+            observe(result)
 
     wanted = settings().max_examples if examples is None else examples
     configured = settings(
@@ -81,20 +102,20 @@ def check(spec: OpSpec, examples: int = 100) -> None:
 # Values and gradients -----------------------------------------------------------------------
 
 
-def _parity(spec: OpSpec, case: Case, dtype: np.dtype) -> None:
+def _parity(spec: OpSpec, case: Case, dtype: np.dtype) -> Errors:
     mine = oracle.run_minigrad(spec, case, dtype)
     case = oracle.rounded(case, dtype)
     theirs = oracle.run_torch(spec, case, dtype)
     truth = theirs if dtype == float64 else oracle.run_torch(spec, case, float64)
-    compare(spec, case, mine, theirs, truth)
+    return compare(spec, case, mine, theirs, truth)
 
 
-def _parity_float32(spec: OpSpec, case: Case) -> None:
-    _parity(spec, case, float32)
+def _parity_float32(spec: OpSpec, case: Case) -> Errors:
+    return _parity(spec, case, float32)
 
 
-def _parity_float64(spec: OpSpec, case: Case) -> None:
-    _parity(spec, case, float64)
+def _parity_float64(spec: OpSpec, case: Case) -> Errors:
+    return _parity(spec, case, float64)
 
 
 def _agreement(spec: OpSpec, case: Case) -> None:

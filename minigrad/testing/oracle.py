@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -263,6 +263,16 @@ def fail(message: str) -> NoReturn:
     raise AssertionError(message)
 
 
+class Errors(NamedTuple):
+    """Largest errors against the float64 result, in ULP of each array's largest magnitude."""
+
+    minigrad: float = 0.0
+    torch: float = 0.0
+
+    def worst(self, other: Errors) -> Errors:
+        return Errors(max(self.minigrad, other.minigrad), max(self.torch, other.torch))
+
+
 def compare(
     spec: OpSpec,
     case: Case,
@@ -270,7 +280,7 @@ def compare(
     torch_same: Outcome,
     truth: Outcome,
     slack: float = 1.0,
-) -> None:
+) -> Errors:
     """Assert that `mine` is as good as torch's result in the same dtype; `truth` is in float64."""
     check_structure(mine, torch_same)
     scales: dict[str, float] = {}
@@ -287,12 +297,13 @@ def compare(
 
     # In float64 there is no better result to compare with: torch's own error counts as well.
     ulps = slack * max(spec.float32_ulps, _FLOAT64_ULPS if truth is torch_same else 0.0)
+    worst = Errors()
     for group in _WHAT:
         actual, theirs, exact = (getattr(o, group) for o in (mine, torch_same, truth))
         for name in actual:
             if group == "inputs_after" and not is_mutated(spec, name):
                 continue
-            _compare_array(
+            errors = _compare_array(
                 _WHAT[group].format(name),
                 actual[name],
                 theirs[name],
@@ -301,6 +312,8 @@ def compare(
                 spec.exact and group == "results",
                 partial(conditioning, f"{group}:{name}"),
             )
+            worst = worst.worst(errors)
+    return worst
 
 
 def check_structure(mine: Outcome, theirs: Outcome) -> None:
@@ -336,13 +349,13 @@ def _compare_array(
     ulps: float,
     bitwise: bool,
     conditioning: Callable[[], float],
-) -> None:
+) -> Errors:
     if actual is None or theirs is None or truth is None:
         # No gradient at all is the same as one of zeros.
         for who, array in (("minigrad's", actual), ("torch's", theirs)):
             if array is not None and np.any(array != 0):
                 fail(f"{what}: {who} is not zero, the other library has none")
-        return
+        return Errors()
     if actual.shape != theirs.shape or actual.dtype != theirs.dtype:
         fail(
             f"{what}: shape {actual.shape} of {actual.dtype}, "
@@ -350,26 +363,26 @@ def _compare_array(
         )
     if bitwise or actual.dtype.kind != "f":
         _compare_bits(what, actual, theirs)
-        return
+        return Errors()
     finite = np.isfinite(theirs)
     _fail_where(what, ~_same(actual, theirs) & (~finite | ~np.isfinite(actual)), actual, theirs)
     # Where float32 overflows, torch's float64 result says nothing about it.
     measured = finite & np.isfinite(truth)
     if not measured.any():
-        return
+        return Errors()
     precise = truth.astype(float64)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.where(measured, np.abs(actual.astype(float64) - precise), 0.0)
         torch_error = np.where(measured, np.abs(theirs.astype(float64) - precise), 0.0).max()
     scale = float(np.abs(precise[measured]).max())
-    allowed = max(ulps * _ulp(scale, actual.dtype), _TORCH_FACTOR * torch_error)
-    if error.max() <= allowed:
-        return
-    scale = max(scale, conditioning())
-    allowed = max(allowed, ulps * _ulp(scale, actual.dtype))
-    if error.max() <= allowed:
-        return
     unit = _ulp(scale, actual.dtype)
+    allowed = max(ulps * unit, _TORCH_FACTOR * torch_error)
+    errors = Errors(error.max() / unit, torch_error / unit)
+    if error.max() <= allowed:
+        return errors
+    scale = max(scale, conditioning())
+    unit = _ulp(scale, actual.dtype)
+    allowed = max(allowed, ulps * unit)
     _fail_where(
         f"{what}: error {error.max():.3g} is {error.max() / unit:.3g} ULP of {scale:.3g}, allowed "
         f"{allowed / unit:.3g}; torch's own error is {torch_error:.3g}",
@@ -377,6 +390,7 @@ def _compare_array(
         actual,
         precise,
     )
+    return errors
 
 
 def _ulp(scale: float, dtype: np.dtype) -> float:
