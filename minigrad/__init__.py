@@ -160,6 +160,11 @@ from .ops.softmax import (
     log_softmax,
     softmax,
 )
+from .ops.sort import (
+    argsort,
+    sort,
+    topk,
+)
 
 __version__ = "0.1.0"
 
@@ -212,6 +217,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "as_tensor",
     "bitwise_and",
     "bitwise_not",
@@ -303,6 +309,7 @@ __all__ = [
     "sigmoid",
     "sign",
     "softmax",
+    "sort",
     "split",
     "sqrt",
     "square",
@@ -313,6 +320,7 @@ __all__ = [
     "sum",
     "tanh",
     "tensor",
+    "topk",
     "transpose",
     "tril",
     "triu",

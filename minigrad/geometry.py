@@ -211,6 +211,95 @@ def conv_transpose2d_dims(
     )
 
 
+# Windows as columns -------------------------------------------------------------------------
+
+
+class UnfoldDims(NamedTuple):
+    """Sizes of unfold and fold: image (N, C, H, W), columns (N, C·kH·kW, H_out·W_out)."""
+
+    N: int
+    C: int
+    H: int
+    W: int
+    kH: int
+    kW: int
+    H_out: int
+    W_out: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+
+
+def unfold_dims(
+    operation: str,
+    image_shape: tuple[int, ...],
+    kernel_size: Size2d,
+    dilation: Size2d,
+    padding: Size2d,
+    stride: Size2d,
+) -> UnfoldDims:
+    """Check the arguments of `unfold`, or of `fold` to an image of that shape."""
+    N, C, H, W = image_shape
+    kernel = pair(operation, "kernel_size", kernel_size, minimum=1)
+    dilations = pair(operation, "dilation", dilation, minimum=1)
+    pads = pair(operation, "padding", padding)
+    strides = pair(operation, "stride", stride, minimum=1)
+    if C < 1 or H < 1 or W < 1:
+        raise ShapeError(f"{operation}: only the batch may be empty, got shape {image_shape}")
+    H_out, W_out = (
+        conv_output_size(size, k, s, 2 * p, d)
+        for size, k, s, p, d in zip((H, W), kernel, strides, pads, dilations, strict=True)
+    )
+    if H_out < 1 or W_out < 1:
+        raise ShapeError(
+            f"{operation}: a {kernel[0]}×{kernel[1]} kernel with dilation {dilations} does not fit "
+            f"the {H}×{W} image padded to {H + 2 * pads[0]}×{W + 2 * pads[1]}"
+        )
+    return UnfoldDims(N, C, H, W, *kernel, H_out, W_out, *strides, *pads, *dilations)
+
+
+# Padding ------------------------------------------------------------------------------------
+
+PAD_MODES = ("constant", "reflect", "replicate", "circular")
+
+
+def check_pad(size: int, before: int, after: int, mode: str) -> None:
+    """Check the amounts by which one axis is padded; negative ones cut off."""
+    out = size + before + after
+    least = 0 if mode in ("constant", "circular") else 1
+    if out < least or max(abs(before), abs(after)) > _LARGEST:
+        raise ShapeError(
+            f"pad: an axis of {size} padded by {(before, after)} would have {out} elements"
+        )
+    if mode == "reflect" and max(before, after) >= size:
+        raise ShapeError(
+            f"pad: mode 'reflect' needs amounts below the axis' size of {size}, got "
+            f"{(before, after)}"
+        )
+    if mode == "circular" and max(before, after) > size + min(before, 0) + min(after, 0):
+        raise ShapeError(
+            "pad: mode 'circular' needs amounts up to the axis' size, less what is cut off, got "
+            f"{(before, after)} for a size of {size}"
+        )
+
+
+def pad_sources(size: int, before: int, after: int, mode: str) -> list[int]:
+    """Which position of an axis each position of the padded axis reads; −1 for none."""
+    positions = range(-before, size + after)
+    if mode == "reflect":  # about the first and the last position
+        inside = (abs(p) for p in positions)
+        return [min(p, 2 * (size - 1) - p) for p in inside]
+    if mode == "replicate":
+        return [min(max(p, 0), size - 1) for p in positions]
+    if mode == "circular":  # around what remains where the other end is cut off
+        first, last = max(0, -before), size - max(0, -after)
+        return [first + (p - first) % (last - first) for p in positions] if last > first else []
+    return [p if 0 <= p < size else -1 for p in positions]
+
+
 # Pooling ------------------------------------------------------------------------------------
 
 

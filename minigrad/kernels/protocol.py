@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims
+from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims, UnfoldDims
 
 Array = np.ndarray
 
@@ -624,8 +624,54 @@ class Loss(Protocol):
     ) -> None: ...
 
 
+class Sort(Protocol):
+    """sort.py. Rows (R, n), C-ordered; indices and scratch int64."""
+
+    def argsort_forward_workspace(self, shape: tuple[int, int]) -> int: ...
+
+    def argsort_forward(
+        self, indices: Array, input: Array, scratch: Array, descending: bool
+    ) -> None:
+        """Positions in order. Stable; NaN counts as the largest number."""
+
+
+class Pad(Protocol):
+    """pad.py. Arrays (B, H, W, A), C-ordered; H and W are padded. Tables int64."""
+
+    def pad_forward(self, out: Array, input: Array, rows: Array, cols: Array, value: float) -> None:
+        """rows[oh], cols[ow]: what output (oh, ow) reads; the value where one of them is −1."""
+
+    def pad_backward_input(
+        self, grad_input: Array, grad_output: Array, row_starts: Array, row_targets: Array,
+        col_starts: Array, col_targets: Array,
+    ) -> None:  # fmt: skip
+        """row_targets[row_starts[h] : row_starts[h + 1]]: the output rows that read row h."""
+
+
+class Unfold(Protocol):
+    """unfold.py. columns (N, C, kH, kW, H_out, W_out), images (N, C, H, W), all C-ordered."""
+
+    def unfold_forward(self, columns: Array, input: Array, dims: UnfoldDims) -> None: ...
+
+    def fold_forward(self, out: Array, columns: Array, dims: UnfoldDims) -> None: ...
+
+
 class Backend(
-    Augment, Elementwise, Matmul, Conv, Update, Indexing, Random, Pool, Softmax, Norm, Loss,
-    Reduce, Protocol,
-):  # fmt: skip
+    Augment,
+    Elementwise,
+    Matmul,
+    Conv,
+    Update,
+    Indexing,
+    Random,
+    Pool,
+    Softmax,
+    Norm,
+    Loss,
+    Reduce,
+    Sort,
+    Pad,
+    Unfold,
+    Protocol,
+):
     """Everything that a backend provides."""

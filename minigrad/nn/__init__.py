@@ -2,10 +2,27 @@
 
 from . import functional, init, utils
 from .containers import ModuleDict, ModuleList, Sequential
-from .conv import ConvTranspose2d
-from .layers import BatchNorm1d, BatchNorm2d, Conv2d, Linear
+from .conv import Conv2d, ConvTranspose2d
+from .layers import BatchNorm1d, BatchNorm2d, Linear
 from .losses import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
+from .padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from .stateless import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -13,6 +30,7 @@ from .stateless import (
     Dropout,
     Dropout2d,
     Flatten,
+    Fold,
     Identity,
     LogSoftmax,
     MaxPool2d,
@@ -20,6 +38,7 @@ from .stateless import (
     Sigmoid,
     Softmax,
     Tanh,
+    Unfold,
 )
 from .summary import summary
 
@@ -29,12 +48,19 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",
     "Flatten",
+    "Fold",
     "Identity",
     "Linear",
     "LogSoftmax",
@@ -46,10 +72,20 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ReLU",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Unfold",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "functional",
     "init",
     "summary",

@@ -7,10 +7,12 @@ from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.loss import cross_entropy, nll_loss
 from ..ops.matmul import linear
 from ..ops.norm import batch_norm
+from ..ops.pad import pad
 from ..ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
 from ..ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from ..ops.random import dropout, dropout2d
 from ..ops.softmax import log_softmax, softmax
+from ..ops.unfold import fold, unfold
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -22,15 +24,18 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "dropout2d",
+    "fold",
     "l1_loss",
     "linear",
     "log_softmax",
     "max_pool2d",
     "mse_loss",
     "nll_loss",
+    "pad",
     "relu",
     "sigmoid",
     "smooth_l1_loss",
     "softmax",
     "tanh",
+    "unfold",
 ]

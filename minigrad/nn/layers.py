@@ -10,9 +10,7 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
-from ..geometry import Size2d, pair
 from ..ops import _operands
-from ..ops.conv import TO_HWIO
 from ..ops.inplace import add_
 from . import functional as F
 from . import init
@@ -89,79 +87,6 @@ class Linear(Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}"
         )
-
-
-class Conv2d(Module):
-    """Convolution.  (N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out).
-
-    weight (out_channels, in_channels/groups, kH, kW), bias (out_channels,). padding may be 'same'
-    or 'valid'; padding_mode is 'zeros'. Sizes: see `functional.conv2d`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size2d,
-        stride: Size2d = 1,
-        padding: Size2d | str = 0,
-        dilation: Size2d = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Device | str | None = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        _positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
-        if in_channels % groups or out_channels % groups:
-            raise ShapeError(
-                f"Conv2d: groups={groups} must divide in_channels={in_channels} and "
-                f"out_channels={out_channels}"
-            )
-        if padding_mode != "zeros":
-            raise ValueError(f"Conv2d: padding_mode must be 'zeros', got {padding_mode!r}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, minimum=1)
-        self.stride = pair("Conv2d", "stride", stride, minimum=1)
-        self.dilation = pair("Conv2d", "dilation", dilation, minimum=1)
-        if not isinstance(padding, str):
-            padding = pair("Conv2d", "padding", padding)
-        elif padding not in ("same", "valid"):
-            raise ValueError(f"Conv2d: padding must be 'same', 'valid' or sizes, got {padding!r}")
-        elif padding == "same" and self.stride != (1, 1):
-            raise ValueError(f"Conv2d: padding='same' needs stride 1, got {self.stride}")
-        self.padding = padding
-        self.groups = groups
-        self.padding_mode = padding_mode
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = _parameter(shape, device, dtype, TO_HWIO)
-        self.register_parameter(
-            "bias", _parameter((out_channels,), device, dtype) if bias else None
-        )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        _reset_weight_and_bias(self.weight, self.bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
-
-    def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"stride={self.stride}"
-        )
-        if self.padding != (0, 0):
-            text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        return text if self.bias is not None else text + ", bias=False"
 
 
 class _BatchNorm(Module):

@@ -210,3 +210,62 @@ class AdaptiveMaxPool2d(Module):
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
+
+
+# Windows as columns ---------------------------------------------------------------------------
+
+
+class Unfold(Module):
+    """(N, C, H, W) → (N, C·kH·kW, L): windows as columns. See `functional.unfold`."""
+
+    def __init__(
+        self,
+        kernel_size: Size2d,
+        dilation: Size2d = 1,
+        padding: Size2d = 0,
+        stride: Size2d = 1,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+    def extra_repr(self) -> str:
+        return (
+            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, "
+            f"stride={self.stride}"
+        )
+
+
+class Fold(Module):
+    """(N, C·kH·kW, L) → (N, C, *output_size): columns added back. See `functional.fold`."""
+
+    def __init__(
+        self,
+        output_size: Size2d,
+        kernel_size: Size2d,
+        dilation: Size2d = 1,
+        padding: Size2d = 0,
+        stride: Size2d = 1,
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.padding = padding
+        self.stride = stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.fold(
+            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"output_size={self.output_size}, kernel_size={self.kernel_size}, "
+            f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
+        )

@@ -25,6 +25,7 @@ from . import (
     select,
     shape,
     softmax,
+    sort,
 )
 from ._promotion import OPERAND_TYPES
 
@@ -159,6 +160,9 @@ def attach() -> None:
         "cumsum": reduce.cumsum,
         "logsumexp": reduce.logsumexp,
         "softmax": softmax.softmax,
+        "sort": sort.sort,
+        "argsort": sort.argsort,
+        "topk": sort.topk,
         "log_softmax": softmax.log_softmax,
         # Shape
         "reshape": shape.reshape,

@@ -13,10 +13,13 @@ from . import (
     loss,
     matmul,
     norm,
+    pad,
     pool,
     reduce,
     shape,
     softmax,
+    sort,
+    unfold,
 )
 
 SPECS: list[OpSpec] = [
@@ -32,4 +35,7 @@ SPECS: list[OpSpec] = [
     *loss.SPECS,
     *shape.SPECS,
     *indexing.SPECS,
+    *unfold.SPECS,
+    *pad.SPECS,
+    *sort.SPECS,
 ]

@@ -102,6 +102,10 @@ from .norm import (
     batch_norm_statistics,
     batch_norm_statistics_workspace,
 )
+from .pad import (
+    pad_backward_input,
+    pad_forward,
+)
 from .pool import (
     avg_pool2d_backward_input,
     avg_pool2d_forward,
@@ -139,6 +143,14 @@ from .softmax import (
     softmax_forward,
     softmax_forward_workspace,
 )
+from .sort import (
+    argsort_forward,
+    argsort_forward_workspace,
+)
+from .unfold import (
+    fold_forward,
+    unfold_forward,
+)
 from .update import (
     adam_update,
     clip_to_norm,
@@ -160,6 +172,8 @@ __all__ = [
     "argmax_forward_workspace",
     "argmin_forward",
     "argmin_forward_workspace",
+    "argsort_forward",
+    "argsort_forward_workspace",
     "augment_affine",
     "augment_affine_workspace",
     "augment_crop",
@@ -203,6 +217,7 @@ __all__ = [
     "eq_forward",
     "exp_forward",
     "fill",
+    "fold_forward",
     "gather_positions",
     "index_backward_input",
     "index_backward_input_workspace",
@@ -240,6 +255,8 @@ __all__ = [
     "nll_loss_backward_input",
     "nll_loss_forward",
     "normal",
+    "pad_backward_input",
+    "pad_forward",
     "permutation",
     "pow_backward_left",
     "pow_backward_right",
@@ -275,6 +292,7 @@ __all__ = [
     "tanh_forward",
     "total_norm",
     "triangle_forward",
+    "unfold_forward",
     "uniform",
     "where_forward",
     "winner_backward",
