@@ -656,6 +656,47 @@ class Unfold(Protocol):
     def fold_forward(self, out: Array, columns: Array, dims: UnfoldDims) -> None: ...
 
 
+class Regions(Protocol):
+    """roi.py. Maps (N, H, W, C), results (K, H_out, W_out, C), C-ordered; boxes (K, 5), rows
+    (image, x1, y1, x2, y2), of the maps' dtype."""
+
+    def roi_check(
+        self, bad: Array, boxes: Array, N: int, spatial_scale: float, largest: float
+    ) -> None:
+        """bad[0]: the first box whose image is not in 0 … N − 1, whose coordinates are not finite
+        or beyond int32 after scaling, or whose scaled area exceeds `largest`; K if all are fine."""
+
+    def roi_pool_forward(
+        self, out: Array, argmax: Array, input: Array, boxes: Array, spatial_scale: float
+    ) -> None:
+        """argmax: int32, the position h·W + w of each maximum, −1 where there is none."""
+
+    def roi_pool_backward_input(
+        self, grad_input: Array, grad_output: Array, argmax: Array, boxes: Array
+    ) -> None: ...
+
+    def roi_align_forward(
+        self, out: Array, input: Array, boxes: Array, spatial_scale: float, sampling_ratio: int,
+        aligned: bool,
+    ) -> None: ...  # fmt: skip
+
+    def roi_align_backward_input(
+        self, grad_input: Array, grad_output: Array, boxes: Array, spatial_scale: float,
+        sampling_ratio: int, aligned: bool,
+    ) -> None: ...  # fmt: skip
+
+
+class Unpool(Protocol):
+    """unpool.py. Arrays NHWC; positions: h·W + w in the output, int64, checked."""
+
+    def max_unpool2d_forward(self, out: Array, input: Array, positions: Array) -> None:
+        """Zeros but at the positions; of equal positions the last one wins."""
+
+    def max_unpool2d_backward_input(
+        self, grad_input: Array, grad_output: Array, positions: Array
+    ) -> None: ...
+
+
 class Backend(
     Augment,
     Elementwise,
@@ -672,6 +713,8 @@ class Backend(
     Sort,
     Pad,
     Unfold,
+    Regions,
+    Unpool,
     Protocol,
 ):
     """Everything that a backend provides."""

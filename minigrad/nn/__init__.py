@@ -23,6 +23,7 @@ from .padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from .regions import RoIAlign, RoIPool
 from .stateless import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -34,6 +35,7 @@ from .stateless import (
     Identity,
     LogSoftmax,
     MaxPool2d,
+    MaxUnpool2d,
     ReLU,
     Sigmoid,
     Softmax,
@@ -66,6 +68,7 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
+    "MaxUnpool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
@@ -78,6 +81,8 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "RoIAlign",
+    "RoIPool",
     "Sequential",
     "Sigmoid",
     "Softmax",

@@ -11,8 +11,10 @@ from ..ops.pad import pad
 from ..ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
 from ..ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from ..ops.random import dropout, dropout2d
+from ..ops.roi import roi_align, roi_pool
 from ..ops.softmax import log_softmax, softmax
 from ..ops.unfold import fold, unfold
+from ..ops.unpool import max_unpool2d
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -29,10 +31,13 @@ __all__ = [
     "linear",
     "log_softmax",
     "max_pool2d",
+    "max_unpool2d",
     "mse_loss",
     "nll_loss",
     "pad",
     "relu",
+    "roi_align",
+    "roi_pool",
     "sigmoid",
     "smooth_l1_loss",
     "softmax",

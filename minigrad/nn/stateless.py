@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..engine import Tensor
-from ..geometry import Size2d
+from ..geometry import Size2d, pair
 from ..ops.shape import flatten
 from . import functional as F
 from .module import Module
@@ -151,6 +152,30 @@ class MaxPool2d(Module):
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
         )
+
+
+class MaxUnpool2d(Module):
+    """Maxima back to where they came from. See `functional.max_unpool2d`."""
+
+    def __init__(
+        self, kernel_size: Size2d, stride: Size2d | None = None, padding: Size2d = 0
+    ) -> None:
+        super().__init__()
+        self.kernel_size = pair("MaxUnpool2d", "kernel_size", kernel_size, minimum=1)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = pair("MaxUnpool2d", "stride", stride, minimum=1)
+        self.padding = pair("MaxUnpool2d", "padding", padding)
+
+    def forward(
+        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
+    ) -> Tensor:
+        return F.max_unpool2d(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class AvgPool2d(Module):

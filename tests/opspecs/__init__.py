@@ -16,10 +16,12 @@ from . import (
     pad,
     pool,
     reduce,
+    roi,
     shape,
     softmax,
     sort,
     unfold,
+    unpool,
 )
 
 SPECS: list[OpSpec] = [
@@ -35,6 +37,8 @@ SPECS: list[OpSpec] = [
     *loss.SPECS,
     *shape.SPECS,
     *indexing.SPECS,
+    *unpool.SPECS,
+    *roi.SPECS,
     *unfold.SPECS,
     *pad.SPECS,
     *sort.SPECS,

@@ -135,6 +135,13 @@ from .reduce import (
     take_backward_input,
     take_forward,
 )
+from .roi import (
+    roi_align_backward_input,
+    roi_align_forward,
+    roi_check,
+    roi_pool_backward_input,
+    roi_pool_forward,
+)
 from .softmax import (
     log_softmax_backward_input,
     log_softmax_forward,
@@ -150,6 +157,10 @@ from .sort import (
 from .unfold import (
     fold_forward,
     unfold_forward,
+)
+from .unpool import (
+    max_unpool2d_backward_input,
+    max_unpool2d_forward,
 )
 from .update import (
     adam_update,
@@ -245,6 +256,8 @@ __all__ = [
     "max_pool2d_backward_input",
     "max_pool2d_forward",
     "max_pool2d_indices",
+    "max_unpool2d_backward_input",
+    "max_unpool2d_forward",
     "maximum_forward",
     "minimum_forward",
     "mse_loss_backward_input",
@@ -269,6 +282,11 @@ __all__ = [
     "randint",
     "relu_backward_input",
     "relu_forward",
+    "roi_align_backward_input",
+    "roi_align_forward",
+    "roi_check",
+    "roi_pool_backward_input",
+    "roi_pool_forward",
     "sgd_update",
     "sigmoid_backward_input",
     "sigmoid_forward",

@@ -54,13 +54,13 @@ if not CACHE_DIR.exists() and sys.stderr.isatty():
     )
 
 
-def _jit(function: Callable[..., Any], **options: Any) -> Any:
+def _jit(function: Callable[..., Any], fastmath: Any = FASTMATH, **options: Any) -> Any:
     # Numba picks the cache folder while it decorates; the process-wide setting is put back so
     # that a user's own cached functions stay where they were.
     outer = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE_DIR)
     try:
-        return numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True, **options)(function)
+        return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
     finally:
         numba.config.CACHE_DIR = outer
 
@@ -78,6 +78,11 @@ def serial_kernel(function: Callable[..., Any]) -> Any:
 def helper(function: Callable[..., Any]) -> Any:
     """A function that kernels call; it is compiled into each of them."""
     return _jit(function)
+
+
+def exact_helper(function: Callable[..., Any]) -> Any:
+    """A helper whose arithmetic stays as it is written: for rounding that decides an index."""
+    return _jit(function, fastmath=False)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -1,0 +1,225 @@
+"""Pooling over regions of interest, on channels-last arrays: the inner loops run over channels.
+
+Forward passes are parallel over (region, row of bins), each task owning its row of results.
+Backward passes are parallel over (image, block of channels): each task owns those channels of that
+image and goes through the image's regions in order, so overlapping regions add up in a fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from ...geometry import roi_bin, round_half_away
+from ._jit import exact_helper, helper, kernel, serial_kernel
+
+# Channels of one backward task.
+_BLOCK = 16
+_LEAST = -float(np.finfo(np.float32).max)
+
+_round = exact_helper(round_half_away)
+_bin = exact_helper(roi_bin)
+
+
+@serial_kernel
+def roi_check(bad, boxes, N, spatial_scale, largest):
+    bad[0] = len(boxes)
+    for k in range(len(boxes) - 1, -1, -1):
+        image = boxes[k, 0]
+        x1, y1 = boxes[k, 1] * spatial_scale, boxes[k, 2] * spatial_scale
+        x2, y2 = boxes[k, 3] * spatial_scale, boxes[k, 4] * spatial_scale
+        fits = 0 <= image < N and image == math.floor(image)
+        for value in (x1, y1, x2, y2):
+            fits = fits and abs(value) < 2**31 - 1  # and is no NaN
+        if not fits or max(x2 - x1, 1.0) * max(y2 - y1, 1.0) > largest:
+            bad[0] = k
+
+
+# Maximum ------------------------------------------------------------------------------------
+
+
+@exact_helper
+def _region(low, high, spatial_scale, bins, dtype):
+    """First cell and size of a bin, of a region on one axis, all in the input's dtype."""
+    start, end = _round(low * spatial_scale), _round(high * spatial_scale)
+    return start, dtype(max(end - start + 1, 1)) / dtype(bins)
+
+
+@helper
+def _take_larger(best, place, cells, position):
+    for c in range(len(best)):
+        larger = cells[c] > best[c]
+        best[c] = cells[c] if larger else best[c]
+        place[c] = position if larger else place[c]
+
+
+def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
+    _roi_pool_forward(out, argmax, input, boxes, input.dtype.type(spatial_scale))
+
+
+@kernel
+def _roi_pool_forward(out, argmax, input, boxes, spatial_scale):
+    H, W = input.shape[1:3]
+    K, H_out, W_out, _ = out.shape
+    dtype = input.dtype.type
+    for task in prange(K * H_out):
+        k, ph = task // H_out, task % H_out
+        n = int(boxes[k, 0])
+        x1, bin_w = _region(boxes[k, 1], boxes[k, 3], spatial_scale, W_out, dtype)
+        y1, bin_h = _region(boxes[k, 2], boxes[k, 4], spatial_scale, H_out, dtype)
+        top, bottom = _bin(y1, bin_h, dtype(ph), dtype(ph + 1), H)
+        for pw in range(W_out):
+            left, right = _bin(x1, bin_w, dtype(pw), dtype(pw + 1), W)
+            best, place = out[k, ph, pw], argmax[k, ph, pw]
+            best[:] = 0 if top >= bottom or left >= right else dtype(_LEAST)
+            place[:] = -1
+            for h in range(top, bottom):
+                for w in range(left, right):
+                    _take_larger(best, place, input[n, h, w], np.int32(h * W + w))
+
+
+@kernel
+def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
+    N, _, W, C = grad_input.shape
+    K, H_out, W_out, _ = grad_output.shape
+    blocks = (C + _BLOCK - 1) // _BLOCK
+    for task in prange(N * blocks):
+        n, first = task // blocks, task % blocks * _BLOCK
+        last = min(first + _BLOCK, C)
+        grad_input[n, :, :, first:last] = 0
+        for k in range(K):
+            if int(boxes[k, 0]) == n:
+                for ph in range(H_out):
+                    for pw in range(W_out):
+                        for c in range(first, last):
+                            place = argmax[k, ph, pw, c]
+                            if place >= 0:
+                                grad_input[n, place // W, place % W, c] += grad_output[k, ph, pw, c]
+
+
+# Bilinear mean ------------------------------------------------------------------------------
+
+
+@exact_helper
+def _axis(low, high, bins, spatial_scale, sampling_ratio, aligned, dtype):
+    """(start, size of a bin, number of points in a bin) of a region on one axis."""
+    offset = dtype(0.5) if aligned else dtype(0)
+    start = low * spatial_scale - offset
+    length = high * spatial_scale - offset - start
+    if not aligned:
+        length = max(length, dtype(1))
+    grid = sampling_ratio if sampling_ratio > 0 else max(math.ceil(length / dtype(bins)), 0)
+    return start, length / dtype(bins), grid
+
+
+@exact_helper
+def _corners(start, bin_size, bin, point, grid, size, dtype):
+    """(low, high, weight of low, weight of high) of one point of a bin; low is −1 outside."""
+    position = start + dtype(bin) * bin_size
+    position += (dtype(point) + dtype(0.5)) * bin_size / dtype(grid)
+    if position < -1 or position > size:
+        return -1, -1, dtype(0), dtype(0)
+    position = max(position, dtype(0))
+    low = int(position)
+    if low >= size - 1:
+        return size - 1, size - 1, dtype(1), dtype(0)
+    high_weight = position - dtype(low)
+    return low, low + 1, dtype(1) - high_weight, high_weight
+
+
+@helper
+def _add_point(total, top_left, top_right, bottom_left, bottom_right, weights):
+    a, b, c, d = weights
+    for i in range(len(total)):
+        total[i] += a * top_left[i] + b * top_right[i] + c * bottom_left[i] + d * bottom_right[i]
+
+
+@helper
+def _add_scaled(target, source, scale):
+    for i in range(len(target)):
+        target[i] += source[i] * scale
+
+
+def roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned):
+    scale = input.dtype.type(spatial_scale)
+    _roi_align_forward(out, input, boxes, scale, sampling_ratio, aligned)
+
+
+@kernel
+def _roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned):
+    H, W = input.shape[1:3]
+    K, H_out, W_out, _ = out.shape
+    dtype = input.dtype.type
+    for task in prange(K * H_out):
+        k, ph = task // H_out, task % H_out
+        image = input[int(boxes[k, 0])]
+        y0, bin_h, grid_h = _axis(
+            boxes[k, 2], boxes[k, 4], H_out, spatial_scale, sampling_ratio, aligned, dtype
+        )
+        x0, bin_w, grid_w = _axis(
+            boxes[k, 1], boxes[k, 3], W_out, spatial_scale, sampling_ratio, aligned, dtype
+        )
+        share = dtype(1) / dtype(max(grid_h * grid_w, 1))
+        for pw in range(W_out):
+            total = out[k, ph, pw]
+            total[:] = 0
+            for i in range(grid_h):
+                h, h1, weight_h, weight_h1 = _corners(y0, bin_h, ph, i, grid_h, H, dtype)
+                for j in range(grid_w):
+                    w, w1, weight_w, weight_w1 = _corners(x0, bin_w, pw, j, grid_w, W, dtype)
+                    if h >= 0 and w >= 0:
+                        weights = (
+                            weight_h * weight_w, weight_h * weight_w1,
+                            weight_h1 * weight_w, weight_h1 * weight_w1,
+                        )  # fmt: skip
+                        _add_point(
+                            total, image[h, w], image[h, w1], image[h1, w], image[h1, w1], weights
+                        )
+            for c in range(len(total)):
+                total[c] *= share
+
+
+def roi_align_backward_input(
+    grad_input, grad_output, boxes, spatial_scale, sampling_ratio, aligned
+):
+    scale = grad_input.dtype.type(spatial_scale)
+    _roi_align_backward_input(grad_input, grad_output, boxes, scale, sampling_ratio, aligned)
+
+
+@kernel
+def _roi_align_backward_input(
+    grad_input, grad_output, boxes, spatial_scale, sampling_ratio, aligned
+):
+    N, H, W, C = grad_input.shape
+    K, H_out, W_out, _ = grad_output.shape
+    dtype = grad_input.dtype.type
+    blocks = (C + _BLOCK - 1) // _BLOCK
+    for task in prange(N * blocks):
+        n, first = task // blocks, task % blocks * _BLOCK
+        last = min(first + _BLOCK, C)
+        image = grad_input[n, :, :, first:last]
+        image[...] = 0
+        for k in range(K):
+            if int(boxes[k, 0]) != n:
+                continue
+            y0, bin_h, grid_h = _axis(
+                boxes[k, 2], boxes[k, 4], H_out, spatial_scale, sampling_ratio, aligned, dtype
+            )
+            x0, bin_w, grid_w = _axis(
+                boxes[k, 1], boxes[k, 3], W_out, spatial_scale, sampling_ratio, aligned, dtype
+            )
+            share = dtype(1) / dtype(max(grid_h * grid_w, 1))
+            for bin in range(H_out * W_out):
+                ph, pw = bin // W_out, bin % W_out
+                grad = grad_output[k, ph, pw, first:last]
+                for i in range(grid_h):
+                    h, h1, weight_h, weight_h1 = _corners(y0, bin_h, ph, i, grid_h, H, dtype)
+                    for j in range(grid_w):
+                        w, w1, weight_w, weight_w1 = _corners(x0, bin_w, pw, j, grid_w, W, dtype)
+                        if h >= 0 and w >= 0:
+                            _add_scaled(image[h, w], grad, weight_h * weight_w * share)
+                            _add_scaled(image[h, w1], grad, weight_h * weight_w1 * share)
+                            _add_scaled(image[h1, w], grad, weight_h1 * weight_w * share)
+                            _add_scaled(image[h1, w1], grad, weight_h1 * weight_w1 * share)

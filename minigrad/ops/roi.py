@@ -1,0 +1,195 @@
+"""Pooling over regions of interest. Rounding follows torchvision.
+
+Sources: Girshick 2015, "Fast R-CNN", §2.1 (roi_pool); He et al. 2017, "Mask R-CNN", §3 (roi_align).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import int64
+from ..engine import Function, Tensor
+from ..errors import ShapeError, TargetError
+from ..geometry import Size2d, pair
+from ..runtime import memory
+from ._operands import empty_nhwc, floating_operands, nhwc
+
+Boxes = Tensor | Sequence[Tensor]
+
+# The points of one region that roi_align reads without a sampling_ratio: one a feature pixel.
+_LARGEST_REGION = 2**24
+
+
+class RoIPool(Function):
+    """out = input at argmax: the gradient goes there; regions that overlap add up."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, boxes: np.ndarray, size: tuple[int, int], spatial_scale: float
+    ) -> Tensor:
+        C = input.shape[1]
+        out, out_nhwc = empty_nhwc((len(boxes), C, *size), input.dtype, input.device)
+        argmax = memory.empty(out_nhwc.shape, np.dtype(np.int32))
+        backend = kernels.get(input.device)
+        backend.roi_pool_forward(out_nhwc, argmax, nhwc(input), boxes, spatial_scale)
+        if ctx.needs_input_grad[0]:
+            ctx.shape, ctx.boxes, ctx.argmax = input.shape, boxes, argmax
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, out = empty_nhwc(ctx.shape, grad_output.dtype, grad_output.device)
+        kernels.get(grad_output.device).roi_pool_backward_input(
+            out, nhwc(grad_output), ctx.argmax, ctx.boxes
+        )
+        return grad_input, None, None, None
+
+
+class RoIAlign(Function):
+    """out = Σ weight · input over the corners of all points: the gradient goes back by weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        boxes: np.ndarray,
+        size: tuple[int, int],
+        options: tuple[float, int, bool],
+    ) -> Tensor:
+        ctx.shape, ctx.boxes, ctx.options = input.shape, boxes, options
+        C = input.shape[1]
+        out, out_nhwc = empty_nhwc((len(boxes), C, *size), input.dtype, input.device)
+        kernels.get(input.device).roi_align_forward(out_nhwc, nhwc(input), boxes, *options)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, out = empty_nhwc(ctx.shape, grad_output.dtype, grad_output.device)
+        kernels.get(grad_output.device).roi_align_backward_input(
+            out, nhwc(grad_output), ctx.boxes, *ctx.options
+        )
+        return grad_input, None, None, None
+
+
+def roi_pool(
+    input: Tensor, boxes: Boxes, output_size: Size2d, spatial_scale: float = 1.0
+) -> Tensor:
+    """The maximum over each bin of each region.
+
+    input (N, C, H, W); boxes (K, 5), rows (image, x1, y1, x2, y2) in image pixels, or a list of one
+    (L, 4) tensor an image → (K, C, *output_size). spatial_scale: feature pixels per image pixel.
+    Scaled coordinates are rounded, halves away from zero; a region holds at least one cell; a bin
+    outside the map gives 0. NaN is never the maximum. Only the input receives a gradient.
+    Raises ShapeError, DTypeError, DeviceError, or TargetError for a box with no such image or with
+    coordinates that are not finite or beyond int32.
+    """
+    rows, size = _checked("roi_pool", input, boxes, output_size, spatial_scale, math.inf)
+    return RoIPool.apply(input, rows, size, float(spatial_scale))
+
+
+def roi_align(
+    input: Tensor,
+    boxes: Boxes,
+    output_size: Size2d,
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """The mean over points of each bin of each region, read by bilinear interpolation.
+
+    Shapes as for roi_pool; nothing is rounded. sampling_ratio: points of a bin along each axis;
+    below 1, as many as the bin covers pixels, rounded up. aligned: shift by half a pixel, so that
+    pixels are squares around their coordinates; without it a region is at least 1×1. Points beyond
+    the map by more than a pixel count as 0.
+    Raises as roi_pool; TargetError also for a region of more than 2**24 pixels without a
+    sampling_ratio.
+    """
+    if isinstance(sampling_ratio, bool) or not isinstance(sampling_ratio, int):
+        raise TypeError(f"roi_align: sampling_ratio must be an int, got {sampling_ratio!r}")
+    if sampling_ratio > 2**12:
+        raise ShapeError(f"roi_align: sampling_ratio must be at most 4096, got {sampling_ratio}")
+    largest = math.inf if sampling_ratio > 0 else _LARGEST_REGION
+    rows, size = _checked("roi_align", input, boxes, output_size, spatial_scale, largest)
+    options = float(spatial_scale), sampling_ratio, bool(aligned)
+    return RoIAlign.apply(input, rows, size, options)
+
+
+# Checks -------------------------------------------------------------------------------------
+
+
+def _checked(
+    operation: str,
+    input: Tensor,
+    boxes: Boxes,
+    output_size: Size2d,
+    spatial_scale: float,
+    largest: float,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """The boxes as a private array (K, 5), all of them inside what kernels can work with."""
+    if isinstance(boxes, Tensor):
+        floating_operands(operation, input=input, boxes=boxes)
+    else:
+        if not isinstance(boxes, Sequence) or isinstance(boxes, str):
+            raise TypeError(
+                f"{operation}: boxes must be a Tensor or a list of Tensors, "
+                f"got {type(boxes).__name__}"
+            )
+        named = {f"boxes[{i}]": each for i, each in enumerate(boxes)}
+        floating_operands(operation, optional=None, input=input, **named)
+    if input.ndim != 4 or 0 in input.shape[2:]:
+        raise ShapeError(
+            f"{operation}: input must be (N, C, H, W) with H and W at least 1, got shape "
+            f"{input.shape}"
+        )
+    if input.shape[2] * input.shape[3] >= 2**31:
+        raise ShapeError(f"{operation}: a map must have less than 2**31 cells, got {input.shape}")
+    size = pair(operation, "output_size", output_size, minimum=1)
+    number = isinstance(spatial_scale, (int, float)) and not isinstance(spatial_scale, bool)
+    if not number or not math.isfinite(spatial_scale):
+        raise ValueError(
+            f"{operation}: spatial_scale must be a finite number, got {spatial_scale!r}"
+        )
+    rows = _rows(operation, input, boxes)
+    bad = memory.empty((1,), int64)
+    backend = kernels.get(input.device)
+    backend.roi_check(bad, rows, input.shape[0], float(spatial_scale), largest)
+    if bad[0] < len(rows):
+        k = int(bad[0])
+        raise TargetError(
+            f"{operation}: boxes must name an image from 0 to {input.shape[0] - 1} and have finite "
+            f"coordinates of moderate size, got box {k}: {rows[k].tolist()}"
+        )
+    return rows, size
+
+
+def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
+    """The boxes of either form as a new (K, 5) array."""
+    backend = kernels.get(input.device)
+    if isinstance(boxes, Tensor):
+        if boxes.ndim != 2 or boxes.shape[1] != 5:
+            raise ShapeError(
+                f"{operation}: boxes must be (K, 5), rows (image, x1, y1, x2, y2), got shape "
+                f"{boxes.shape}"
+            )
+        rows = memory.empty(boxes.shape, boxes.dtype)
+        backend.copy_strided(rows, boxes.data)
+        return rows
+    if len(boxes) != input.shape[0] or any(b.ndim != 2 or b.shape[1] != 4 for b in boxes):
+        raise ShapeError(
+            f"{operation}: a list of boxes must hold an (L, 4) tensor for each of the "
+            f"{input.shape[0]} images, got shapes {[b.shape for b in boxes]}"
+        )
+    rows = memory.empty((sum(b.shape[0] for b in boxes), 5), input.dtype)
+    start = 0
+    for n, each in enumerate(boxes):
+        part = rows[start : start + each.shape[0]]
+        backend.copy_strided(part[:, 1:], each.data)
+        backend.fill(image := memory.empty((len(part),), input.dtype), n)
+        backend.copy_strided(part[:, 0], image)
+        start += len(part)
+    return rows
