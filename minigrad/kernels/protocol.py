@@ -697,6 +697,42 @@ class Unpool(Protocol):
     ) -> None: ...
 
 
+class Activation(Protocol):
+    """activation.py. All arrays flat; backward passes read the input."""
+
+    def leaky_relu_forward(self, out: Array, input: Array, negative_slope: float) -> None: ...
+
+    def leaky_relu_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, negative_slope: float
+    ) -> None: ...
+
+    def elu_forward(
+        self, out: Array, input: Array, alpha: float, scale: float, input_scale: float
+    ) -> None:
+        """scale · (input or, below 0, alpha · (e^(input_scale · input) − 1))."""
+
+    def elu_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, alpha: float, scale: float,
+        input_scale: float,
+    ) -> None: ...  # fmt: skip
+
+    def gelu_forward(self, out: Array, input: Array, approximate: bool) -> None: ...
+
+    def gelu_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, approximate: bool
+    ) -> None: ...
+
+    def silu_forward(self, out: Array, input: Array) -> None: ...
+
+    def silu_backward_input(self, grad_input: Array, grad_output: Array, input: Array) -> None: ...
+
+    def softplus_forward(self, out: Array, input: Array, beta: float, threshold: float) -> None: ...
+
+    def softplus_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, beta: float, threshold: float
+    ) -> None: ...
+
+
 class Backend(
     Augment,
     Elementwise,
@@ -715,6 +751,7 @@ class Backend(
     Unfold,
     Regions,
     Unpool,
+    Activation,
     Protocol,
 ):
     """Everything that a backend provides."""

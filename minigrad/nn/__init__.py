@@ -1,6 +1,23 @@
 """Layers, containers, initial values and the functional forms, under torch.nn's names."""
 
 from . import functional, init, utils
+from .activation import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Hardtanh,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .layers import BatchNorm1d, BatchNorm2d, Linear
@@ -33,18 +50,17 @@ from .stateless import (
     Flatten,
     Fold,
     Identity,
-    LogSoftmax,
     MaxPool2d,
     MaxUnpool2d,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
     Unfold,
 )
 from .summary import summary
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AvgPool2d",
@@ -63,8 +79,11 @@ __all__ = [
     "Dropout2d",
     "Flatten",
     "Fold",
+    "Hardtanh",
     "Identity",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
@@ -75,6 +94,7 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "ReflectionPad1d",
     "ReflectionPad2d",
     "ReflectionPad3d",
@@ -84,8 +104,10 @@ __all__ = [
     "RoIAlign",
     "RoIPool",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "Unfold",
     "ZeroPad1d",

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from ..ops.activation import (
+    celu,
+    elu,
+    gelu,
+    hardtanh,
+    leaky_relu,
+    logsigmoid,
+    relu6,
+    selu,
+    silu,
+    softplus,
+)
 from ..ops.conv import conv2d, conv_transpose2d
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.loss import cross_entropy, nll_loss
@@ -21,26 +33,36 @@ __all__ = [
     "adaptive_max_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "celu",
     "conv2d",
     "conv_transpose2d",
     "cross_entropy",
     "dropout",
     "dropout2d",
+    "elu",
     "fold",
+    "gelu",
+    "hardtanh",
     "l1_loss",
+    "leaky_relu",
     "linear",
     "log_softmax",
+    "logsigmoid",
     "max_pool2d",
     "max_unpool2d",
     "mse_loss",
     "nll_loss",
     "pad",
     "relu",
+    "relu6",
     "roi_align",
     "roi_pool",
+    "selu",
     "sigmoid",
+    "silu",
     "smooth_l1_loss",
     "softmax",
+    "softplus",
     "tanh",
     "unfold",
 ]

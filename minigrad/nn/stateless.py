@@ -1,4 +1,4 @@
-"""The layers without parameters: activations, dropout, changes of shape, pooling."""
+"""The layers without parameters: dropout, changes of shape, pooling, windows."""
 
 from __future__ import annotations
 
@@ -22,59 +22,6 @@ class Identity(Module):
         return input
 
 
-class ReLU(Module):
-    """max(input, 0). inplace is taken for torch's sake; the input stays as it is either way."""
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
-
-
-class Sigmoid(Module):
-    """1 / (1 + exp(−input))."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.sigmoid(input)
-
-
-class Tanh(Module):
-    """tanh(input)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.tanh(input)
-
-
-class _AlongDim(Module):
-    def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
-        if dim is None:
-            raise ValueError(f"{type(self).__name__}: name the dim to normalise over, as dim=1")
-        self.dim = dim
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
-
-
-class Softmax(_AlongDim):
-    """exp(input) divided by its sum along dim."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.softmax(input, self.dim)
-
-
-class LogSoftmax(_AlongDim):
-    """The logarithm of softmax along dim."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, self.dim)
-
-
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
@@ -89,7 +36,7 @@ class _Dropout(Module):
 
 class Dropout(_Dropout):
     """In training, zero each element with probability p and scale the others by 1/(1 − p).
-    inplace: as ReLU's."""
+    inplace is taken for torch's sake; the input stays as it is either way."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout(input, self.p, self.training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from minigrad.testing import OpSpec
 
 from . import (
+    activation,
     compare,
     conv,
     elementwise,
@@ -37,6 +38,7 @@ SPECS: list[OpSpec] = [
     *loss.SPECS,
     *shape.SPECS,
     *indexing.SPECS,
+    *activation.SPECS,
     *unpool.SPECS,
     *roi.SPECS,
     *unfold.SPECS,

@@ -27,7 +27,7 @@ def roi_cases(draw: st.DrawFn, align: bool) -> Case:
     fine = draw(st.sampled_from((0.0, 0.0, 0.13)))
     corners = [[(draw(steps) / 2 + fine) / scale for _ in range(4)] for _ in range(K)]
     images = [draw(st.integers(0, N - 1)) for _ in range(K)]
-    # torchvision's roi_align multiplies cell (0, 0) by 0 for points outside, and so spreads its NaN.
+    # torchvision multiplies cell (0, 0) by 0 for points outside the map, and so spreads its NaN.
     nan = not align and draw(st.integers(0, 5)) == 0
     x = draw(floats((N, C, H, W), kinds=("normal", "ties"), nan=nan))
     size = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))

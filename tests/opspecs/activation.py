@@ -1,0 +1,89 @@
+"""Activations, at kinks, at both ends of the range, and at NaN and the infinities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minigrad import DTypeError
+from minigrad.ops import activation
+from minigrad.testing import Case, ErrorCase, OpSpec
+from minigrad.testing.strategies import distinct, floats, shapes
+
+SIDES: dict[str, Any] = {"max_dims": 4, "max_side": 5, "min_side": 0}
+# Beyond these the functions are straight lines; the largest ones overflow a careless exponential.
+WIDE = (0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 19.9, 20.1, -20.0, 88.5, -88.5, 1000.0, -1000.0)
+
+
+@st.composite
+def wide(draw: st.DrawFn) -> np.ndarray:
+    """Numbers of every size that a float32 holds, some of them from the list."""
+    x = draw(floats(draw(shapes(**SIDES)), nan=draw(st.booleans()), kinds=("normal", "ties")))
+    x = np.asarray(np.array(x) * draw(st.sampled_from((1.0, 1.0, 5.0, 30.0))))
+    for place in range(x.size):
+        if draw(st.integers(0, 9)) == 0:
+            x.reshape(-1)[place] = np.float32(draw(st.sampled_from(WIDE)))
+    return x
+
+
+def spec(
+    name: str,
+    parameters: dict[str, st.SearchStrategy[Any]] | None = None,
+    errors: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (),
+    ulps: float = 16.0,
+) -> OpSpec:
+    options = st.fixed_dictionaries({}, optional=parameters or {})
+    smooth = shapes(**SIDES).flatmap(distinct)
+    zeros = np.zeros((2, 3))
+    return OpSpec(
+        name=name,
+        function=getattr(activation, name),
+        oracle=lambda torch, x, **kw: getattr(torch.nn.functional, name)(x, **kw),
+        cases=st.builds(lambda x, kw: Case((x,), kw), wide(), options),
+        gradcheck_cases=st.builds(lambda x, kw: Case((x,), kw), smooth, options),
+        float32_ulps=ulps,
+        errors=(
+            ErrorCase((np.zeros(3, np.int64),), {}, DTypeError, f"{name}: ", torch_raises=False),
+            ErrorCase((None,), {}, TypeError, f"{name}: input must be a Tensor, got NoneType"),
+            *(
+                ErrorCase((zeros,), kw, error, f"{name}: {match}", torch_raises=False)
+                for kw, error, match in errors
+            ),
+        ),
+    )
+
+
+def number(*values: float) -> st.SearchStrategy[float]:
+    return st.sampled_from(values)
+
+
+SPECS: list[OpSpec] = [
+    spec(
+        "leaky_relu",
+        {"negative_slope": number(0.01, 0.2, 0, 1, -0.5), "inplace": st.just(False)},
+        (({"negative_slope": "0.1"}, TypeError, "negative_slope must be a number"),),
+    ),
+    spec("elu", {"alpha": number(1.0, 0.5, 2)}, (({"alpha": None}, TypeError, "alpha must be"),)),
+    spec("celu", {"alpha": number(1.0, 0.5, 2.0)}, (({"alpha": 0}, ValueError, "alpha must not"),)),
+    spec("selu"),
+    spec(
+        "gelu",
+        {"approximate": st.sampled_from(("none", "tanh"))},
+        (({"approximate": "erf"}, ValueError, "approximate must be 'none' or 'tanh', got 'erf'"),),
+    ),
+    spec("silu"),
+    spec(
+        "softplus",
+        {"beta": number(1, 0.5, 3.0), "threshold": number(20, 1.0, 5.5)},
+        (({"beta": 0}, ValueError, "beta must not be 0"),),
+    ),
+    spec("logsigmoid"),
+    spec(
+        "hardtanh",
+        {"min_val": number(-1.0, -2, -0.5), "max_val": number(1.0, 0.5, 2)},
+        (({"min_val": 2.0}, ValueError, "min_val must not exceed max_val, got 2.0 and 1.0"),),
+    ),
+    spec("relu6"),
+]
