@@ -20,7 +20,7 @@ from .activation import (
 )
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
-from .layers import BatchNorm1d, BatchNorm2d, Linear
+from .layers import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, Linear
 from .losses import CrossEntropyLoss, MSELoss, NLLLoss
 from .module import Module, Parameter
 from .padding import (
@@ -79,8 +79,10 @@ __all__ = [
     "Dropout2d",
     "Flatten",
     "Fold",
+    "GroupNorm",
     "Hardtanh",
     "Identity",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",

@@ -16,6 +16,7 @@ from ..ops.activation import (
 )
 from ..ops.conv import conv2d, conv_transpose2d
 from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.group_norm import group_norm, layer_norm
 from ..ops.loss import cross_entropy, nll_loss
 from ..ops.matmul import linear
 from ..ops.norm import batch_norm
@@ -42,8 +43,10 @@ __all__ = [
     "elu",
     "fold",
     "gelu",
+    "group_norm",
     "hardtanh",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",

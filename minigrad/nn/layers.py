@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..device import Device, as_device
@@ -11,6 +12,7 @@ from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..ops import _operands
+from ..ops.group_norm import normalized_sizes
 from ..ops.inplace import add_
 from . import functional as F
 from . import init
@@ -50,6 +52,14 @@ def _reset_weight_and_bias(weight: Tensor, bias: Tensor | None) -> None:
         fan_in, _ = init.fans("bias", weight)
         bound = 1 / math.sqrt(fan_in)
         init.uniform_(bias, -bound, bound)
+
+
+def _reset_affine(weight: Tensor | None, bias: Tensor | None) -> None:
+    """The identity: weight 1, bias 0."""
+    if weight is not None:
+        init.ones_(weight)
+    if bias is not None:
+        init.zeros_(bias)
 
 
 class Linear(Module):
@@ -139,10 +149,7 @@ class _BatchNorm(Module):
 
     def reset_parameters(self) -> None:
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        _reset_affine(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         name = type(self).__name__
@@ -192,3 +199,90 @@ class BatchNorm2d(_BatchNorm):
     (N, C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
     """
     _dimensions = (4,)
+
+
+class GroupNorm(Module):
+    """Normalise each group of channels of each sample, then scale and shift the channels.
+
+    (N, C, …) → the same shape. weight, bias: (num_channels,). See `functional.group_norm`.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Device | str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        _positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise ValueError(
+                f"GroupNorm: num_groups={num_groups} must divide num_channels={num_channels}"
+            )
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.affine = affine
+        shape = (num_channels,)
+        self.register_parameter("weight", _parameter(shape, device, dtype) if affine else None)
+        shifted = affine and bias
+        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset_affine(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class LayerNorm(Module):
+    """Normalise the last axes of each sample, then scale and shift.
+
+    (…, *normalized_shape) → the same shape. weight, bias: normalized_shape. See
+    `functional.layer_norm`.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = normalized_sizes("LayerNorm", normalized_shape)
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        shape = self.normalized_shape
+        self.register_parameter(
+            "weight", _parameter(shape, device, dtype) if elementwise_affine else None
+        )
+        shifted = elementwise_affine and bias
+        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        _reset_affine(self.weight, self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )

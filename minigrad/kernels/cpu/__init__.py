@@ -60,6 +60,12 @@ from .elementwise import (
     where_forward,
     winner_backward,
 )
+from .group_norm import (
+    group_norm_backward_affine,
+    group_norm_backward_affine_workspace,
+    group_norm_backward_input,
+    group_norm_forward,
+)
 from .indexing import (
     accumulate_index,
     arange,
@@ -246,6 +252,10 @@ __all__ = [
     "gather_positions",
     "gelu_backward_input",
     "gelu_forward",
+    "group_norm_backward_affine",
+    "group_norm_backward_affine_workspace",
+    "group_norm_backward_input",
+    "group_norm_forward",
     "index_backward_input",
     "index_backward_input_workspace",
     "index_forward",

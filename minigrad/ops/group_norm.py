@@ -1,0 +1,172 @@
+"""Normalisation of each sample by itself: over all its numbers, or over groups of channels.
+
+Sources: Ba et al. 2016, "Layer Normalization"; Wu & He 2018, "Group Normalization".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import float64
+from ..engine import Function, Tensor
+from ..errors import DTypeError, ShapeError
+from ..runtime import memory
+from ._operands import c_order, empty, floating_operands, scratch
+from ._rows import empty_rows, to_rows
+
+
+class GroupNorm(Function):
+    """x̂ = (x − μ)·r per sample and group, out = x̂·w + b: see the kernels for the gradient.
+
+    form: (N, L, C), where axis `axis` of the input becomes C and what lies between the samples and
+    it becomes L; weight and bias have C elements.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        form: tuple[int, int, int],
+        axis: int,
+        groups: int,
+        eps: float,
+    ) -> Tensor:
+        N, _, _ = form
+        mean, invstd = (memory.empty((N, groups), float64) for _ in range(2))
+        out, rows = empty_rows(input.shape, axis, input.dtype, input.device)
+        kernels.get(input.device).group_norm_forward(
+            rows.reshape(form), mean, invstd, to_rows(input, axis).reshape(form),
+            _flat(weight), _flat(bias), eps,
+        )  # fmt: skip
+        ctx.save_for_backward(input, weight)
+        ctx.statistics, ctx.form, ctx.axis = (mean, invstd), form, axis
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight = ctx.saved_tensors
+        form, axis, device = ctx.form, ctx.axis, input.device
+        backend, (mean, invstd) = kernels.get(device), ctx.statistics
+        upstream, rows = (to_rows(t, axis).reshape(form) for t in (grad_output, input))
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_input, out = empty_rows(input.shape, axis, input.dtype, device)
+            backend.group_norm_backward_input(
+                out.reshape(form), upstream, rows, _flat(weight), mean, invstd
+            )
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            grad_weight, grad_bias = (empty((form[2],), input.dtype, device) for _ in range(2))
+            backend.group_norm_backward_affine(
+                grad_weight.data, grad_bias.data, upstream, rows, mean, invstd,
+                scratch(backend.group_norm_backward_affine_workspace(form), float64),
+            )  # fmt: skip
+        return grad_input, grad_weight, grad_bias, None, None, None, None
+
+
+def _flat(parameter: Tensor | None) -> np.ndarray | None:
+    return None if parameter is None else c_order(parameter).reshape(-1)
+
+
+def _checked_eps(operation: str, eps: float) -> float:
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)):
+        raise DTypeError(f"{operation}: eps must be a number, got {eps!r}")
+    if not eps >= 0:
+        raise ValueError(f"{operation}: eps must be at least 0, got {eps!r}")
+    return float(eps)
+
+
+def _check_affine(
+    operation: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Any
+) -> None:
+    floating_operands(operation, input=input, optional={"weight": weight, "bias": bias})
+    for name, parameter in (("weight", weight), ("bias", bias)):
+        if parameter is not None and parameter.shape != shape:
+            raise ShapeError(
+                f"{operation}: {name} must have shape {shape} for an input of shape {input.shape}, "
+                f"got {parameter.shape}"
+            )
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(input − mean) / √(variance + eps) · weight + bias, over each group of channels of a sample.
+
+    input (N, C, …) → the same shape; weight, bias (C,). The C channels form num_groups groups of
+    neighbours. The variance is the biased one. Raises ShapeError, DTypeError or DeviceError before
+    any work; ShapeError also where a group is a single number, as torch does.
+    """
+    floating_operands("group_norm", input=input)
+    if input.ndim < 2:
+        raise ShapeError(f"group_norm: input must be (N, C, …), got shape {input.shape}")
+    N, C, *rest = input.shape
+    if isinstance(num_groups, bool) or not isinstance(num_groups, int):
+        raise DTypeError(f"group_norm: num_groups must be an int, got {num_groups!r}")
+    if num_groups < 1 or C % num_groups:
+        raise ShapeError(
+            f"group_norm: num_groups must be a positive divisor of the {C} channels of an input of "
+            f"shape {input.shape}, got {num_groups}"
+        )
+    _check_affine("group_norm", input, weight, bias, (C,))
+    eps = _checked_eps("group_norm", eps)
+    L = math.prod(rest)
+    if N * C // num_groups * L == 1:
+        raise ShapeError(
+            f"group_norm: a group must hold more than one number, got shape {input.shape} with "
+            f"num_groups={num_groups}"
+        )
+    return GroupNorm.apply(input, weight, bias, (N, L, C), 1, num_groups, eps)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(input − mean) / √(variance + eps) · weight + bias, over the last axes.
+
+    input (…, *normalized_shape) → the same shape; weight, bias: normalized_shape. The variance is
+    the biased one. Raises ShapeError, DTypeError or DeviceError before any work.
+    """
+    floating_operands("layer_norm", input=input)
+    shape = normalized_sizes("layer_norm", normalized_shape)
+    if input.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"layer_norm: normalized_shape {shape} must be the last sizes of the input's shape "
+            f"{input.shape}"
+        )
+    _check_affine("layer_norm", input, weight, bias, shape)
+    eps = _checked_eps("layer_norm", eps)
+    C = math.prod(shape)
+    rows = math.prod(input.shape[: -len(shape)])
+    flat = input.reshape(rows, C)
+    parameters = (None if p is None else p.reshape(C) for p in (weight, bias))
+    return GroupNorm.apply(flat, *parameters, (rows, 1, C), 1, 1, eps).reshape(input.shape)
+
+
+def normalized_sizes(operation: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The sizes, of which there is at least one, as a tuple."""
+    one = hasattr(normalized_shape, "__index__") and not isinstance(normalized_shape, bool)
+    try:
+        sizes: Any = (normalized_shape,) if one else tuple(normalized_shape)  # type: ignore[arg-type]
+        shape = tuple(int(size.__index__()) for size in sizes)
+    except (AttributeError, TypeError):
+        raise DTypeError(
+            f"{operation}: normalized_shape must be an int or several, got {normalized_shape!r}"
+        ) from None
+    if not shape:
+        raise ShapeError(f"{operation}: normalized_shape must have at least one size, got ()")
+    return shape
