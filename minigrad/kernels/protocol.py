@@ -755,6 +755,54 @@ class GroupNorm(Protocol):
     ) -> None: ...  # fmt: skip
 
 
+class Divergence(Protocol):
+    """divergence.py. All arrays flat."""
+
+    def binary_cross_entropy_with_logits_forward(
+        self, out: Array, input: Array, target: Array, pos_weight: Array
+    ) -> None: ...
+
+    def binary_cross_entropy_with_logits_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, target: Array, pos_weight: Array
+    ) -> None: ...
+
+    def binary_cross_entropy_with_logits_backward_target(
+        self, grad_target: Array, grad_output: Array, input: Array, target: Array, pos_weight: Array
+    ) -> None: ...
+
+    def kl_div_forward(self, out: Array, input: Array, target: Array, log_target: bool) -> None: ...
+
+    def kl_div_backward_input(
+        self, grad_input: Array, grad_output: Array, target: Array, log_target: bool
+    ) -> None: ...
+
+    def kl_div_backward_target(
+        self, grad_target: Array, grad_output: Array, input: Array, target: Array, log_target: bool
+    ) -> None: ...
+
+
+class Special(Protocol):
+    """special.py. All arrays flat."""
+
+    def sin_forward(self, out: Array, input: Array) -> None: ...
+
+    def cos_forward(self, out: Array, input: Array) -> None: ...
+
+    def expm1_forward(self, out: Array, input: Array) -> None: ...
+
+    def log1p_forward(self, out: Array, input: Array) -> None: ...
+
+    def erf_forward(self, out: Array, input: Array) -> None: ...
+
+    def floor_forward(self, out: Array, input: Array) -> None: ...
+
+    def ceil_forward(self, out: Array, input: Array) -> None: ...
+
+    def trunc_forward(self, out: Array, input: Array) -> None: ...
+
+    def round_forward(self, out: Array, input: Array) -> None: ...
+
+
 class Backend(
     Augment,
     Elementwise,
@@ -775,6 +823,8 @@ class Backend(
     Unpool,
     Activation,
     GroupNorm,
+    Divergence,
+    Special,
     Protocol,
 ):
     """Everything that a backend provides."""

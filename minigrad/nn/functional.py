@@ -15,13 +15,14 @@ from ..ops.activation import (
     softplus,
 )
 from ..ops.conv import conv2d, conv_transpose2d
+from ..ops.divergence import binary_cross_entropy_with_logits, kl_div
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.group_norm import group_norm, layer_norm
 from ..ops.loss import cross_entropy, nll_loss
 from ..ops.matmul import linear
 from ..ops.norm import batch_norm
 from ..ops.pad import pad
-from ..ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
+from ..ops.pointwise_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from ..ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from ..ops.random import dropout, dropout2d
 from ..ops.roi import roi_align, roi_pool
@@ -34,6 +35,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy_with_logits",
     "celu",
     "conv2d",
     "conv_transpose2d",
@@ -45,6 +47,8 @@ __all__ = [
     "gelu",
     "group_norm",
     "hardtanh",
+    "huber_loss",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",

@@ -26,6 +26,7 @@ from . import (
     shape,
     softmax,
     sort,
+    special,
 )
 from ._promotion import OPERAND_TYPES
 
@@ -99,6 +100,18 @@ def attach() -> None:
         "exp": elementwise.exp,
         "log": elementwise.log,
         "sqrt": elementwise.sqrt,
+        "sin": special.sin,
+        "cos": special.cos,
+        "expm1": special.expm1,
+        "log1p": special.log1p,
+        "erf": special.erf,
+        "floor": special.floor,
+        "ceil": special.ceil,
+        "trunc": special.trunc,
+        "round": special.round,
+        "log2": special.log2,
+        "log10": special.log10,
+        "rsqrt": special.rsqrt,
         "sigmoid": elementwise.sigmoid,
         "tanh": elementwise.tanh,
         "relu": elementwise.relu,

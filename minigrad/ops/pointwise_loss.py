@@ -208,6 +208,27 @@ def smooth_l1_loss(
     return SmoothL1Loss.apply(input, target, reduction, float(beta))
 
 
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """d²/2 where |d| < δ, else δ·(|d| − δ/2), with d = input − target: δ times smooth_l1_loss.
+
+    Arguments and errors are those of `mse_loss`; ValueError for a delta that is not positive.
+    """
+    reduction = reduction_name("huber_loss", reduction, None, None)
+    if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not delta > 0:
+        raise ValueError(f"huber_loss: delta must be a positive number, got {delta!r}")
+    _check_pair("huber_loss", input, target, weight)
+    if weight is None:
+        return SmoothL1Loss.apply(input, target, reduction, float(delta)) * delta
+    losses = SmoothL1Loss.apply(input, target, "none", float(delta)) * delta
+    return _weighted(losses, weight, reduction)
+
+
 def _weighted(losses: Tensor, weight: Tensor, reduction: str) -> Tensor:
     weighted = losses * weight
     if reduction == "none":

@@ -143,7 +143,7 @@ def var(
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = None,
 ) -> Tensor:
     """The variance over dim: Σ (x − mean)² / (R − correction). unbiased=False is correction 0."""
     return Var.apply(*_moment_arguments("var", input, dim, unbiased, keepdim, correction))
@@ -155,7 +155,7 @@ def std(
     unbiased: bool | None = None,
     keepdim: bool = False,
     *,
-    correction: float = 1,
+    correction: float | None = None,
 ) -> Tensor:
     """The standard deviation over dim, the root of `var`. Its derivative at 0 is 0."""
     return Std.apply(*_moment_arguments("std", input, dim, unbiased, keepdim, correction))
@@ -167,13 +167,13 @@ def _moment_arguments(
     dim: Dim | bool,
     unbiased: bool | None,
     keepdim: bool,
-    correction: float,
+    correction: float | None,
 ) -> tuple[Tensor, Axes, bool, float]:
     floating_dtype(operation, input=input.dtype)
     if isinstance(dim, bool):  # torch's var(input, unbiased)
         dim, unbiased = None, dim
-    if unbiased is not None:
-        correction = int(unbiased)
+    if correction is None:
+        correction = 1 if unbiased is None else int(unbiased)
     return input, axes_of(operation, dim, input.ndim), keepdim, correction
 
 

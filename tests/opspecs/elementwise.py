@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
 from minigrad.dtypes import float64
-from minigrad.ops import arithmetic, elementwise
+from minigrad.ops import arithmetic, elementwise, special
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import (
     broadcastable,
@@ -46,6 +46,11 @@ def with_number(
     """A tensor and a Python number, on either side."""
     tensor = shapes(max_dims=3, max_side=5).flatmap(values)
     return st.one_of(case(tensor, numbers), case(numbers, tensor))
+
+
+def halves(shape: tuple[int, ...], **options: Any) -> st.SearchStrategy[np.ndarray]:
+    """Multiples of a half, at which rounding has to choose."""
+    return floats(shape, kinds=("ties",), **options).map(lambda a: np.asarray(np.array(a) * 1.5))
 
 
 def zeros(*shape: int, dtype: Any = float64) -> np.ndarray:
@@ -335,4 +340,31 @@ FUNCTIONS = [
     ),
 ]
 
-SPECS = [*ARITHMETIC, *FUNCTIONS]
+SPECS = [
+    *ARITHMETIC,
+    *FUNCTIONS,
+    *(
+        OpSpec(
+            name=name,
+            function=getattr(special, name),
+            oracle=lambda torch, a, name=name: getattr(torch, name)(a),
+            cases=one(**SPECIAL),
+            gradcheck_cases=one(positive),
+            accepts_integers=True,
+        )
+        for name in ("sin", "cos", "expm1", "log1p", "erf", "log2", "log10", "rsqrt")
+    ),
+    *(
+        OpSpec(
+            name=name,
+            function=getattr(special, name),
+            oracle=lambda torch, a, name=name: getattr(torch, name)(a),
+            cases=one(halves, **SPECIAL),
+            gradcheck=False,
+            exact=True,
+            accepts_integers=True,
+            errors=(ErrorCase((zeros(2, dtype=bool),), {}, DTypeError, name, torch_raises=False),),
+        )
+        for name in ("floor", "ceil", "trunc", "round")
+    ),
+]

@@ -68,9 +68,7 @@ SPECS: list[OpSpec] = [
             ErrorCase((X, 0), {}, ShapeError, r"group_norm: num_groups .*got 0"),
             ErrorCase((X, 2.0), {}, DTypeError, r"group_norm: num_groups must be an int, got 2.0"),
             ErrorCase((zeros(6), 2), {}, ShapeError, r"group_norm: input must be \(N, C, …\)"),
-            ErrorCase(
-                (X, 2, zeros(3)), {}, ShapeError, r"weight must have shape \(6,\)"
-            ),
+            ErrorCase((X, 2, zeros(3)), {}, ShapeError, r"weight must have shape \(6,\)"),
             ErrorCase((X, 2, None, zeros(6, 1)), {}, ShapeError, r"bias must have .*\(6, 1\)"),
             ErrorCase((zeros(1, 2), 2), {}, ShapeError, r"group_norm: .*more than one number"),
             ErrorCase(
@@ -86,9 +84,7 @@ SPECS: list[OpSpec] = [
         ),
         cases=layer_norm_cases(),
         errors=(
-            ErrorCase(
-                (X, (6,)), {}, ShapeError, r"normalized_shape \(6,\).*\(2, 6, 3\)"
-            ),
+            ErrorCase((X, (6,)), {}, ShapeError, r"normalized_shape \(6,\).*\(2, 6, 3\)"),
             ErrorCase((X, (1, 2, 6, 3)), {}, ShapeError, r"layer_norm: .*\(1, 2, 6, 3\)"),
             ErrorCase((X, ()), {}, ShapeError, r"layer_norm: .*at least one size"),
             ErrorCase((X, (6, 3), zeros(3)), {}, ShapeError, r"weight must have shape \(6, 3\)"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError, TargetError
 from minigrad.ops.loss import cross_entropy, nll_loss
-from minigrad.ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
+from minigrad.ops.pointwise_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import Shape, broadcastable, floats, integers, positive, shapes
 
@@ -146,7 +146,14 @@ def difference_cases(draw: st.DrawFn, beta: bool = False, smooth: bool = False) 
     return Case((input, target), kwargs)
 
 
-def _quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+@st.composite
+def huber_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
+    drawn = draw(difference_cases(smooth=smooth))
+    deltas = (0.5,) if smooth else (0.5, 1.0, 2)
+    return Case(drawn.args, {**drawn.kwargs, "delta": draw(st.sampled_from(deltas))})
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     """Without the warning about broadcasting, which the tests of losses check by themselves."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -209,8 +216,8 @@ SPECS = [
     ),
     OpSpec(
         name="mse_loss",
-        function=_quiet(mse_loss),
-        oracle=_quiet(
+        function=quiet(mse_loss),
+        oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.mse_loss(*args, **kwargs)
         ),
         cases=difference_cases(),
@@ -219,8 +226,8 @@ SPECS = [
     ),
     OpSpec(
         name="l1_loss",
-        function=_quiet(l1_loss),
-        oracle=_quiet(
+        function=quiet(l1_loss),
+        oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.l1_loss(*args, **kwargs)
         ),
         cases=difference_cases(),
@@ -229,8 +236,8 @@ SPECS = [
     ),
     OpSpec(
         name="smooth_l1_loss",
-        function=_quiet(smooth_l1_loss),
-        oracle=_quiet(
+        function=quiet(smooth_l1_loss),
+        oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.smooth_l1_loss(*args, **kwargs)
         ),
         cases=difference_cases(beta=True),
@@ -240,6 +247,19 @@ SPECS = [
             ErrorCase(
                 (np.zeros(3), np.zeros(3)), {"beta": -1.0},
                 ValueError, r"^smooth_l1_loss: beta must be at least 0, got -1",
+            ),
+        ),
+    ),
+    OpSpec(
+        name="huber_loss",
+        function=quiet(huber_loss),
+        oracle=quiet(lambda torch, *args, **kw: torch.nn.functional.huber_loss(*args, **kw)),
+        cases=huber_cases(),
+        gradcheck_cases=huber_cases(smooth=True),
+        errors=(
+            ErrorCase(
+                (np.zeros(3), np.zeros(3)), {"delta": 0},
+                ValueError, r"^huber_loss: delta must be a positive number, got 0",
             ),
         ),
     ),
