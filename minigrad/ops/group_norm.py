@@ -77,8 +77,6 @@ def _flat(parameter: Tensor | None) -> np.ndarray | None:
 def _checked_eps(operation: str, eps: float) -> float:
     if isinstance(eps, bool) or not isinstance(eps, (int, float)):
         raise DTypeError(f"{operation}: eps must be a number, got {eps!r}")
-    if not eps >= 0:
-        raise ValueError(f"{operation}: eps must be at least 0, got {eps!r}")
     return float(eps)
 
 
@@ -121,6 +119,8 @@ def group_norm(
     _check_affine("group_norm", input, weight, bias, (C,))
     eps = _checked_eps("group_norm", eps)
     L = math.prod(rest)
+    if C * L == 0:
+        raise ShapeError(f"group_norm: only the batch may be empty, got shape {input.shape}")
     if N * C // num_groups * L == 1:
         raise ShapeError(
             f"group_norm: a group must hold more than one number, got shape {input.shape} with "

@@ -186,6 +186,7 @@ def attach() -> None:
         "unsqueeze": shape.unsqueeze,
         "permute": shape.permute,
         "transpose": shape.transpose,
+        "t": shape.t,
         "T": property(shape.reversed_axes),
         "mT": property(shape.matrix_transpose),
         "expand": shape.expand,

@@ -50,8 +50,13 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return get_item(input, (*(slice(None),) * axis, index))
 
 
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """A view of `length` positions of an axis from `start` on."""
+    if isinstance(start, Tensor) and start.ndim == 0 and start.dtype == int64:
+        start = start.item()
+    for name, value in (("start", start), ("length", length)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise DTypeError(f"narrow: {name} must be an int, got {value!r}")
     axis = axis_of("narrow", dim, input.ndim)
     size = input.shape[axis] if input.ndim else 0
     first = start + size if start < 0 else start

@@ -235,6 +235,13 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return Permute.apply(input, axes)
 
 
+def t(input: Tensor) -> Tensor:
+    """A matrix with its two axes exchanged; a tensor of fewer axes as it is. A view."""
+    if input.ndim > 2:
+        raise ShapeError(f"t: expects at most two dimensions, got shape {input.shape}")
+    return transpose(input, 0, 1) if input.ndim == 2 else view(input, input.shape)
+
+
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Exchange two axes."""
     axes = list(range(input.ndim))

@@ -16,6 +16,10 @@ def _group(C, G, g):
     return range(g * (C // G), (g + 1) * (C // G))
 
 
+def _inverse_root(x):
+    return 1 / math.sqrt(x) if x > 0 else math.inf if x == 0 else math.nan
+
+
 def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
     N, L, C = input.shape
     G = mean.shape[1]
@@ -25,7 +29,7 @@ def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
             count = max(len(places), 1)
             mean[n, g] = math.fsum(input[place] for place in places) / count
             variance = math.fsum((float(input[p]) - mean[n, g]) ** 2 for p in places) / count
-            invstd[n, g] = 1 / math.sqrt(variance + eps) if variance + eps > 0 else math.inf
+            invstd[n, g] = _inverse_root(variance + eps)
             for place in places:
                 c = place[2]
                 normal = (float(input[place]) - mean[n, g]) * invstd[n, g]
