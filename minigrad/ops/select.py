@@ -52,17 +52,18 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
 
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """A view of `length` positions of an axis from `start` on."""
+    begin: Any = start
     if isinstance(start, Tensor) and start.ndim == 0 and start.dtype == int64:
-        start = start.item()
-    for name, value in (("start", start), ("length", length)):
+        begin = start.item()
+    for name, value in (("start", begin), ("length", length)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise DTypeError(f"narrow: {name} must be an int, got {value!r}")
     axis = axis_of("narrow", dim, input.ndim)
     size = input.shape[axis] if input.ndim else 0
-    first = start + size if start < 0 else start
+    first = begin + size if begin < 0 else begin
     if first < 0 or length < 0 or first + length > size:
         raise ShapeError(
-            f"narrow: start {start} and length {length} exceed axis {axis} of size {size} of a "
+            f"narrow: start {begin} and length {length} exceed axis {axis} of size {size} of a "
             f"tensor of shape {input.shape}"
         )
     return get_item(input, (*(slice(None),) * axis, slice(first, first + length)))
