@@ -26,6 +26,8 @@ def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[in
     if len(items) != 2:
         raise ShapeError(f"{operation}: {name} must be an int or a pair of ints, got {value!r}")
     try:
+        if any(isinstance(item, bool) for item in items):
+            raise TypeError
         height, width = (item.__index__() for item in items)
     except (AttributeError, TypeError):  # an array of several has __index__, too
         raise DTypeError(

@@ -758,6 +758,12 @@ class GroupNorm(Protocol):
 class Divergence(Protocol):
     """divergence.py. All arrays flat."""
 
+    def binary_cross_entropy_forward(self, out: Array, input: Array, target: Array) -> None: ...
+
+    def binary_cross_entropy_backward_input(
+        self, grad_input: Array, grad_output: Array, input: Array, target: Array
+    ) -> None: ...
+
     def binary_cross_entropy_with_logits_forward(
         self, out: Array, input: Array, target: Array, pos_weight: Array
     ) -> None: ...

@@ -15,7 +15,11 @@ from ..ops.activation import (
     softplus,
 )
 from ..ops.conv import conv2d, conv_transpose2d
-from ..ops.divergence import binary_cross_entropy_with_logits, kl_div
+from ..ops.divergence import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    kl_div,
+)
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.group_norm import group_norm, layer_norm
 from ..ops.loss import cross_entropy, nll_loss
@@ -35,6 +39,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
     "conv2d",

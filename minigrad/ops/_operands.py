@@ -6,8 +6,11 @@ shapes, and asking for memory.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -24,6 +27,35 @@ CHANNELS_LAST = (0, 2, 3, 1)
 FROM_NHWC = (0, 3, 1, 2)
 
 Order = tuple[int, ...]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
+    """For public functions: `input` must be a Tensor, and what is annotated bool a bool."""
+    parameters = inspect.signature(function).parameters
+    call = cast("Callable[..., R]", function)
+    flags = {name: i - 1 for i, name in enumerate(parameters) if _is_flag(parameters[name])}
+
+    @functools.wraps(function)
+    def checked(input: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{function.__name__}: input must be a Tensor, got {type(input).__name__}; "
+                "minigrad.tensor(...) makes one"
+            )
+        for name, position in flags.items():
+            flag = args[position] if position < len(args) else kwargs.get(name, False)
+            if flag is not True and flag is not False and not isinstance(flag, np.bool_):
+                raise TypeError(f"{function.__name__}: {name} must be a bool, got {flag!r:.80}")
+        return call(input, *args, **kwargs)
+
+    return cast("Callable[P, R]", checked)
+
+
+def _is_flag(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation in (bool, "bool") and parameter.kind is not parameter.KEYWORD_ONLY
 
 
 def floating_operands(

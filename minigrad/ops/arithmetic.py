@@ -10,7 +10,7 @@ from .. import kernels
 from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import broadcast_shape, elementwise
+from ._operands import broadcast_shape, elementwise, takes_tensor
 from ._promotion import Operand, check_fits, operands
 from ._reduction import unbroadcast
 
@@ -190,7 +190,9 @@ def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
 def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
     """input − alpha·other, with broadcasting."""
     left, right = operands("sub", input, other)
-    refuse_bool("sub", left.dtype)
+    for operand in (input, other):
+        if isinstance(operand, (bool, Tensor)):
+            refuse_bool("sub", bool_ if isinstance(operand, bool) else operand.dtype)
     check_alpha("sub", alpha, left.dtype)
     broadcast_shape("sub", left.shape, right.shape)
     return Add.apply(left, right, -alpha)
@@ -247,6 +249,7 @@ def minimum(input: Operand, other: Operand) -> Tensor:
     return Minimum.apply(*operands("minimum", input, other))
 
 
+@takes_tensor
 def neg(input: Tensor) -> Tensor:
     """−input."""
     refuse_bool("neg", input.dtype)
@@ -256,8 +259,10 @@ def neg(input: Tensor) -> Tensor:
     return mul(input, -1)
 
 
+@takes_tensor
 def square(input: Tensor) -> Tensor:
-    """input²."""
+    """input²; of bool as integers."""
+    input, _ = operands("square", input, 1)
     return Mul.apply(input, input)
 
 

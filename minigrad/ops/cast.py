@@ -11,7 +11,7 @@ from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
-from ._operands import empty_array, empty_like, memory_order
+from ._operands import empty_array, empty_like, memory_order, takes_tensor
 
 
 class To(Function):
@@ -54,6 +54,7 @@ class Contiguous(Function):
         return grad_output
 
 
+@takes_tensor
 def to(
     input: Tensor,
     *args: Any,
@@ -113,11 +114,13 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
     return to(input, other)
 
 
+@takes_tensor
 def clone(input: Tensor) -> Tensor:
     """A copy in fresh memory, in the same memory order; gradients flow through it."""
     return Clone.apply(input)
 
 
+@takes_tensor
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if its elements lie in C order, else a copy that does."""
     return input if input.data.flags.c_contiguous else Contiguous.apply(input)

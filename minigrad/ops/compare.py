@@ -10,7 +10,7 @@ from .. import kernels
 from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import elementwise
+from ._operands import elementwise, takes_tensor
 from ._promotion import Operand, operands, scalar
 from ._reduction import unbroadcast
 from .cast import to
@@ -63,11 +63,13 @@ def ge(input: Operand, other: Operand) -> Tensor:
     return out
 
 
+@takes_tensor
 def isnan(input: Tensor) -> Tensor:
     """Whether each element is NaN, the one value unequal to itself."""
     return ne(input, input)
 
 
+@takes_tensor
 def isinf(input: Tensor) -> Tensor:
     """Whether each element is ∞ or −∞; never for integers."""
     if not is_floating(input.dtype):
@@ -75,6 +77,7 @@ def isinf(input: Tensor) -> Tensor:
     return eq(abs(input.detach()), np.inf)
 
 
+@takes_tensor
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither infinite nor NaN; always for integers."""
     if not is_floating(input.dtype):
@@ -109,6 +112,7 @@ def bitwise_xor(input: Operand, other: Operand) -> Tensor:
     return out
 
 
+@takes_tensor
 def bitwise_not(input: Tensor) -> Tensor:
     """~input: every bit inverted, that is, differs from a number whose bits are all 1."""
     ones = {"b": True, "u": 255, "i": -1}
@@ -146,6 +150,7 @@ def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     return bitwise_xor(_truth("logical_xor", input), _truth("logical_xor", other))
 
 
+@takes_tensor
 def logical_not(input: Tensor) -> Tensor:
     """Whether the value is zero."""
     return bitwise_xor(_truth("logical_not", input), True)

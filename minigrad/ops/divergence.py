@@ -1,4 +1,4 @@
-"""Losses that compare distributions: binary cross-entropy of logits, Kullback-Leibler."""
+"""Losses that compare distributions: binary cross-entropy, Kullback-Leibler."""
 
 from __future__ import annotations
 
@@ -7,11 +7,38 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ..errors import ShapeError
-from ._operands import broadcast_shape, elementwise, floating_operands
+from ..errors import GraphError, ShapeError, TargetError
+from ._operands import broadcast_shape, elementwise, floating_operands, takes_tensor
 from ._promotion import scalar
 from ._reduction import unbroadcast
-from .loss import REDUCTIONS, reduction_name
+from .arithmetic import neg, product, sub
+from .elementwise import log
+from .extrema import amax, amin
+from .loss import REDUCTIONS, mean_or_sum, reduction_name
+from .special import log1p
+
+
+class BCE(Function):
+    """l = −t·ln x − (1 − t)·ln(1 − x), no logarithm below −100."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(input, target)
+        out, out_flat, (x, t) = elementwise("binary_cross_entropy", input, target)
+        kernels.get(out.device).binary_cross_entropy_forward(out_flat, x, t)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, target = ctx.saved_tensors
+        grad_input = grad_target = None
+        if ctx.needs_input_grad[0]:
+            grad_input, out, flats = elementwise("binary_cross_entropy", grad_output, input, target)
+            kernels.get(input.device).binary_cross_entropy_backward_input(out, *flats)
+        if ctx.needs_input_grad[1]:
+            # dl/dt = ln(1 − x) − ln x, in torch without the limit of −100
+            grad_target = product(grad_output, sub(log1p(neg(input)), log(input)))
+        return grad_input, grad_target
 
 
 class BCEWithLogits(Function):
@@ -70,10 +97,36 @@ class KLDiv(Function):
         return grad_input, grad_target, None
 
 
-def _reduce(losses: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
-        return losses
-    return losses.mean() if reduction == "mean" else losses.sum()
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """−target · ln input − (1 − target) · ln(1 − input), for probabilities `input`.
+
+    input and target of one shape, from 0 to 1 → a scalar, or that shape for 'none'. A logarithm
+    below −100 counts as −100. weight, of the losses, broadcasts to that shape and receives no
+    gradient. `binary_cross_entropy_with_logits` of what the sigmoid would be taken of is exact
+    where this is not.
+    Raises TargetError for input or target outside [0, 1], ShapeError, DTypeError or DeviceError,
+    before any work. size_average and reduce are deprecated.
+    """
+    operation = "binary_cross_entropy"
+    reduction = reduction_name(operation, reduction, size_average, reduce)
+    _check_binary(operation, input, target, {"weight": weight})
+    for name, tensor in (("input", input), ("target", target)):
+        if tensor.numel() == 0:
+            continue
+        low, high = amin(tensor.detach()).item(), amax(tensor.detach()).item()
+        if not (low >= 0 and high <= 1):  # NaN included
+            raise TargetError(
+                f"{operation}: {name} must be from 0 to 1, got values from {low} to {high}"
+            )
+    losses = BCE.apply(input, target)
+    return mean_or_sum(losses if weight is None else losses * weight, reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -94,13 +147,22 @@ def binary_cross_entropy_with_logits(
     """
     operation = "binary_cross_entropy_with_logits"
     reduction = reduction_name(operation, reduction, size_average, reduce)
-    optional = {"weight": weight, "pos_weight": pos_weight}
-    floating_operands(operation, input=input, target=target, optional=optional)
+    _check_binary(operation, input, target, {"weight": weight, "pos_weight": pos_weight})
+    if pos_weight is None:
+        pos_weight = scalar(operation, 1, input.dtype, input.device)
+    losses = BCEWithLogits.apply(input, target, pos_weight)
+    return mean_or_sum(losses if weight is None else losses * weight, reduction)
+
+
+def _check_binary(
+    operation: str, input: Tensor, target: Tensor, weights: dict[str, Tensor | None]
+) -> None:
+    floating_operands(operation, input=input, target=target, optional=weights)
     if input.shape != target.shape:
         raise ShapeError(
             f"{operation}: target must have input's shape {input.shape}, got {target.shape}"
         )
-    for name, tensor in optional.items():
+    for name, tensor in weights.items():
         if tensor is None:
             continue
         if broadcast_shape(f"{operation}: {name}", input.shape, tensor.shape) != input.shape:
@@ -108,14 +170,11 @@ def binary_cross_entropy_with_logits(
                 f"{operation}: {name} of shape {tensor.shape} must broadcast to input's shape "
                 f"{input.shape}"
             )
-    if pos_weight is None:
-        pos_weight = scalar(operation, 1, input.dtype, input.device)
-    losses = BCEWithLogits.apply(input, target, pos_weight.detach())
-    if weight is not None:
-        losses = losses * weight.detach()
-    return _reduce(losses, reduction)
+        if tensor.requires_grad:
+            raise GraphError(f"{operation}: is not differentiable with respect to {name}")
 
 
+@takes_tensor
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -127,21 +186,19 @@ def kl_div(
     """target · (ln target − input): the divergence of target from the distribution e^input.
 
     input holds logarithms; target too if log_target. reduction: 'batchmean', the divergence itself
-    averaged over the first axis; or 'mean', 'sum', 'none' over all elements. Shapes broadcast.
+    averaged over input's first axis; or 'mean', 'sum', 'none' over all elements. Shapes broadcast.
     Raises ShapeError, DTypeError or DeviceError before any work. size_average and reduce are
     deprecated.
     """
-    batchmean = reduction == "batchmean" and size_average is None and reduce is None
-    if reduction not in (*REDUCTIONS, "batchmean"):
+    if not isinstance(reduction, str) or reduction not in (*REDUCTIONS, "batchmean"):
         raise ValueError(
             f"kl_div: reduction must be 'batchmean' or one of {REDUCTIONS}, got {reduction!r}"
         )
+    batchmean, deprecated = reduction == "batchmean", (size_average, reduce) != (None, None)
     name = reduction_name("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     floating_operands("kl_div", input=input, target=target)
     broadcast_shape("kl_div", input.shape, target.shape)
-    if batchmean and input.ndim == 0:
-        raise ShapeError("kl_div: reduction='batchmean' needs an input with a batch axis, got ()")
-    if name == "mean":
+    if name == "mean" and not deprecated:
         warnings.warn(
             "kl_div: reduction='mean' divides by the number of all elements; 'batchmean' divides "
             "by the batch size, as the definition of the divergence does",
@@ -149,5 +206,5 @@ def kl_div(
             stacklevel=2,
         )
     losses = KLDiv.apply(input, target, bool(log_target))
-    reduced = _reduce(losses, name)
-    return reduced / input.shape[0] if batchmean else reduced
+    reduced = mean_or_sum(losses, name)
+    return reduced / input.shape[0] if batchmean and input.ndim else reduced

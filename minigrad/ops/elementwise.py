@@ -14,7 +14,7 @@ from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import elementwise, floating_operands
+from ._operands import elementwise, floating_operands, takes_tensor
 from ._promotion import as_floating, check_fits, common_dtype
 from .arithmetic import product, quotient, refuse_bool, scaled
 from .cast import to
@@ -160,31 +160,38 @@ class Clamp(Function):
         return grad_input, None, None
 
 
+@takes_tensor
 def abs(input: Tensor) -> Tensor:
     """|input|. The derivative at 0 is 0."""
+    refuse_bool("abs", input.dtype)
     return Abs.apply(input)
 
 
+@takes_tensor
 def exp(input: Tensor) -> Tensor:
     """e^input."""
     return Exp.apply(as_floating(input))
 
 
+@takes_tensor
 def log(input: Tensor) -> Tensor:
     """The natural logarithm: −∞ at 0, NaN below."""
     return Log.apply(as_floating(input))
 
 
+@takes_tensor
 def sqrt(input: Tensor) -> Tensor:
     """The square root: NaN below 0."""
     return Sqrt.apply(as_floating(input))
 
 
+@takes_tensor
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + e^−input), without overflow or loss of digits at either end."""
     return Sigmoid.apply(as_floating(input))
 
 
+@takes_tensor
 def tanh(input: Tensor) -> Tensor:
     """The hyperbolic tangent."""
     return Tanh.apply(as_floating(input))
@@ -196,6 +203,7 @@ def relu(input: Tensor) -> Tensor:
     return ReLU.apply(input)
 
 
+@takes_tensor
 def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
 
@@ -247,6 +255,7 @@ class Sign(Function):
         return scaled(grad_output, 0)
 
 
+@takes_tensor
 def sign(input: Tensor) -> Tensor:
     """1, −1 or 0; 0 for NaN. The gradient is 0 everywhere."""
     return Sign.apply(input)

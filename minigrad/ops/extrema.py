@@ -14,7 +14,7 @@ from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..runtime import memory
-from ._operands import scratch
+from ._operands import scratch, takes_tensor
 from ._reduction import (
     Axes,
     Dim,
@@ -126,16 +126,19 @@ def _nonempty_axes(operation: str, input: Tensor, dim: Dim) -> Axes:
     return axes
 
 
+@takes_tensor
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest over dim; NaN wins. The gradient is shared equally among ties."""
     return Extremum.apply(input, _nonempty_axes("amax", input, dim), keepdim, True, False)
 
 
+@takes_tensor
 def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The least over dim; NaN wins. The gradient is shared equally among ties."""
     return Extremum.apply(input, _nonempty_axes("amin", input, dim), keepdim, False, False)
 
 
+@takes_tensor
 def max(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:
     """The largest of all; or, with dim, (values, indices) along it; with a tensor, maximum.
 
@@ -147,6 +150,7 @@ def max(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -
     return _max_or_min("max", input, dim, keepdim, True)
 
 
+@takes_tensor
 def min(input: Tensor, dim: int | Tensor | None = None, keepdim: bool = False) -> Any:
     """The least of all; or, with dim, (values, indices) along it; with a tensor, minimum.
 
@@ -168,12 +172,14 @@ def _max_or_min(
     return MaxResult(*Select.apply(input, axes, keepdim, largest))
 
 
+@takes_tensor
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The position (int64) of the largest along dim, or in the flattened tensor; the first of
     equals, and the first NaN if there is one."""
     return _position("argmax", input, dim, keepdim, True)
 
 
+@takes_tensor
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The position (int64) of the least along dim, or in the flattened tensor; the first of
     equals, and the first NaN if there is one."""
@@ -190,11 +196,13 @@ def _position(
     return plan.result(indices, input.device, keepdim)
 
 
+@takes_tensor
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether all are not zero; True of nothing."""
     return _any_or_all("all", input, dim, keepdim)
 
 
+@takes_tensor
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Whether any is not zero; False of nothing."""
     return _any_or_all("any", input, dim, keepdim)
@@ -202,6 +210,8 @@ def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 def _any_or_all(operation: str, input: Tensor, dim: Dim, keepdim: bool) -> Tensor:
     """Of truth values, `any` is the largest and `all` the least."""
+    if dim is not None and not isinstance(dim, int) and len(dim) == 0:
+        return to(input.detach(), bool_, copy=True)  # as torch: no axis is named, none is reduced
     axes, truth = axes_of(operation, dim, input.ndim), to(input.detach(), bool_)
     if count_of(input, axes):
         plan, values, _ = _extremum(truth, axes, largest=operation == "any")

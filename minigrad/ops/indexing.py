@@ -20,13 +20,7 @@ from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime import memory
-from ._operands import (
-    check_writable,
-    contiguous,
-    empty_array,
-    memory_order,
-    scratch,
-)
+from ._operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
 from .creation import tensor
 from .inplace import copy_
 from .shape import view_of
@@ -318,6 +312,7 @@ def _is_whole(basic: tuple[Any, ...]) -> bool:
     return all(item is Ellipsis or item == slice(None) for item in basic)
 
 
+@takes_tensor
 def get_item(input: Tensor, index: Any) -> Tensor:
     """`input[index]`: a view for ints, slices, None and Ellipsis; a copy with index arrays."""
     basic, pickers = _parse(input, index)
@@ -325,6 +320,7 @@ def get_item(input: Tensor, index: Any) -> Tensor:
     return Pick.apply(view, plan_picks(view, pickers)) if pickers else view
 
 
+@takes_tensor
 def set_item(input: Tensor, index: Any, value: Any) -> None:
     """`input[index] = value`, in place and outside the graph; of equal positions the last wins.
 

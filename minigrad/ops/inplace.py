@@ -15,7 +15,7 @@ from .. import kernels
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import check_writable, empty_array, flat, memory_order, repeated
+from ._operands import check_writable, empty_array, flat, memory_order, repeated, takes_tensor
 from ._promotion import Operand, fitting, operands, scalar
 from .arithmetic import check_alpha, refuse_bool
 from .elementwise import clamp_bounds
@@ -104,6 +104,7 @@ def _in_place_operand(operation: str, target: Tensor, other: Operand, floating: 
     return right
 
 
+@takes_tensor
 def add_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input ← input + alpha·other. Returns input."""
     right = _in_place_operand("add_", input, other, floating=False)
@@ -112,6 +113,7 @@ def add_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     return _update("add_", input, right, lambda out, a, b: launcher(out, a, b, alpha))
 
 
+@takes_tensor
 def sub_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input ← input − alpha·other. Returns input."""
     right = _in_place_operand("sub_", input, other, floating=False)
@@ -121,18 +123,21 @@ def sub_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     return _update("sub_", input, right, lambda out, a, b: launcher(out, a, b, -alpha))
 
 
+@takes_tensor
 def mul_(input: Tensor, other: Operand) -> Tensor:
     """input ← input·other. Returns input."""
     right = _in_place_operand("mul_", input, other, floating=False)
     return _update("mul_", input, right, kernels.get(input.device).mul_forward)
 
 
+@takes_tensor
 def div_(input: Tensor, other: Operand) -> Tensor:
     """input ← input/other, for floating tensors. Returns input."""
     right = _in_place_operand("div_", input, other, floating=True)
     return _update("div_", input, right, kernels.get(input.device).div_forward)
 
 
+@takes_tensor
 def clamp_(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """input ← input limited to [min, max]. Returns input."""
     _check_change("clamp_", input)
@@ -146,6 +151,7 @@ def clamp_(input: Tensor, min: float | None = None, max: float | None = None) ->
     return _update("clamp_", input, None, lambda out, a: launcher(out, a, low, high))
 
 
+@takes_tensor
 def copy_(input: Tensor, src: Tensor) -> Tensor:
     """input ← src, broadcast and converted to input's dtype. Returns input."""
     if not isinstance(src, Tensor):
@@ -157,6 +163,7 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     return input
 
 
+@takes_tensor
 def fill_(input: Tensor, value: float) -> Tensor:
     """input ← value everywhere. Returns input."""
     if isinstance(value, Tensor):
@@ -177,6 +184,7 @@ def fill_(input: Tensor, value: float) -> Tensor:
     return input
 
 
+@takes_tensor
 def zero_(input: Tensor) -> Tensor:
     """input ← 0 everywhere. Returns input."""
     return fill_(input, 0)

@@ -13,7 +13,7 @@ from ..device import same_device
 from ..dtypes import same_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import empty, empty_array, memory_order
+from ._operands import empty, empty_array, memory_order, takes_tensor
 from ._reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
@@ -120,6 +120,7 @@ class Split(Function):
         return Cat.apply(ctx.axis, *grad_outputs), None, None
 
 
+@takes_tensor
 def split(
     tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0
 ) -> tuple[Tensor, ...]:
@@ -143,6 +144,7 @@ def split(
     return Split.apply(tensor, axis, lengths)
 
 
+@takes_tensor
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along an axis, the last possibly smaller."""
     axis = real_axis("chunk", dim, input)
@@ -168,6 +170,7 @@ class Unbind(Function):
         return Cat.apply(ctx.axis, *kept), None
 
 
+@takes_tensor
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of every position of an axis, without that axis."""
     axis = real_axis("unbind", dim, input)

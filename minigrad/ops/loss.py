@@ -14,7 +14,7 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime import memory
 from ._operands import c_order, empty, floating_operands, scratch
-from ._promotion import check_fits, scalar
+from ._promotion import check_fits, number, scalar
 from ._rows import empty_rows, to_rows
 from .cast import to
 
@@ -25,6 +25,10 @@ def reduction_name(
     operation: str, reduction: str, size_average: bool | None, reduce: bool | None
 ) -> str:
     """'none', 'mean' or 'sum'; the two deprecated flags win, with a warning."""
+    for name, flag in (("size_average", size_average), ("reduce", reduce)):
+        # A reduction given by position lands in size_average, where torch takes it for true.
+        if flag is not None and not isinstance(flag, (bool, int, np.bool_)):
+            raise TypeError(f"{operation}: {name} must be a bool or None, got {flag!r}")
     if size_average is not None or reduce is not None:
         averaged = size_average is None or size_average
         reduced = reduce is None or reduce
@@ -34,7 +38,7 @@ def reduction_name(
             UserWarning,
             stacklevel=3,
         )
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"{operation}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     return reduction
 
@@ -52,6 +56,13 @@ def _reduced(losses: Tensor, divisor: Tensor, reduction: str) -> Tensor:
     workspace = scratch(backend.loss_total_workspace(losses.data.size), float64)
     backend.loss_total(_flat(out), _flat(losses), _flat(divisor), workspace)
     return out
+
+
+def mean_or_sum(losses: Tensor, reduction: str) -> Tensor:
+    """The losses themselves, or their mean or sum, recorded."""
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
@@ -210,9 +221,9 @@ def cross_entropy(
     operation = "cross_entropy"
     reduction = reduction_name(operation, reduction, size_average, reduce)
     _check_target(operation, target)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {label_smoothing}")
-    smoothing = float(label_smoothing)
+    smoothing = number(operation, "label_smoothing", label_smoothing)
+    if not 0.0 <= smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {smoothing}")
     if is_floating(target.dtype):
         _check_probabilities(input, target, weight, ignore_index)
         rows = input.data.size // input.shape[_class_axis(input)]
@@ -255,7 +266,7 @@ def _check_classes(
     """What both kinds of target have in common; returns the number of classes."""
     floating_operands(operation, input=input, optional={"weight": weight})
     same_device(operation, input=input.device, target=target.device)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise DTypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r}")
     check_fits(f"{operation}: ignore_index", ignore_index, int64)
     if input.ndim == 0 or input.shape[_class_axis(input)] == 0:

@@ -11,7 +11,7 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import c_order, check_writable, empty, floating_operands, scratch
+from ._operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from ._rows import empty_rows, to_rows
 
 
@@ -102,6 +102,7 @@ def _parameter(tensor: Tensor | None) -> np.ndarray | None:
     return None if tensor is None else c_order(tensor)
 
 
+@takes_tensor
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,

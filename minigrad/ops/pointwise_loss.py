@@ -28,8 +28,9 @@ from ._operands import (
     memory_order,
     scratch,
 )
+from ._promotion import number
 from ._reduction import unbroadcast
-from .loss import reduction_name
+from .loss import mean_or_sum, reduction_name
 
 
 class _Pair:
@@ -202,10 +203,11 @@ def smooth_l1_loss(
     2015, Fast R-CNN §2.3.
     """
     reduction = reduction_name("smooth_l1_loss", reduction, size_average, reduce)
-    if not beta >= 0:
+    width = number("smooth_l1_loss", "beta", beta)
+    if not width >= 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, got {beta!r}")
     _check_pair("smooth_l1_loss", input, target, None)
-    return SmoothL1Loss.apply(input, target, reduction, float(beta))
+    return SmoothL1Loss.apply(input, target, reduction, width)
 
 
 def huber_loss(
@@ -217,16 +219,20 @@ def huber_loss(
 ) -> Tensor:
     """d²/2 where |d| < δ, else δ·(|d| − δ/2), with d = input − target: δ times smooth_l1_loss.
 
-    Arguments and errors are those of `mse_loss`; ValueError for a delta that is not positive.
+    Arguments and errors are those of `mse_loss`, but 'mean' with a weight divides by the number of
+    elements. ValueError for a delta that is not positive.
     """
     reduction = reduction_name("huber_loss", reduction, None, None)
-    if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not delta > 0:
+    width = number("huber_loss", "delta", delta)
+    if not width > 0:
         raise ValueError(f"huber_loss: delta must be a positive number, got {delta!r}")
     _check_pair("huber_loss", input, target, weight)
-    if weight is None:
-        return SmoothL1Loss.apply(input, target, reduction, float(delta)) * delta
-    losses = SmoothL1Loss.apply(input, target, "none", float(delta)) * delta
-    return _weighted(losses, weight, reduction)
+    first = reduction if weight is None else "none"
+    if math.isinf(width):
+        losses = MSELoss.apply(input, target, first) * 0.5
+    else:
+        losses = SmoothL1Loss.apply(input, target, first, width) * width
+    return losses if weight is None else mean_or_sum(losses * weight, reduction)
 
 
 def _weighted(losses: Tensor, weight: Tensor, reduction: str) -> Tensor:

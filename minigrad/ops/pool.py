@@ -19,7 +19,7 @@ from ..geometry import (
     adaptive_pool2d_dims,
     pool2d_dims,
 )
-from ._operands import empty_array, empty_nhwc, floating_operands, nhwc
+from ._operands import empty_array, empty_nhwc, floating_operands, nhwc, takes_tensor
 from .shape import unbatched
 
 Dims = Pool2dDims | AdaptivePool2dDims
@@ -95,6 +95,7 @@ def max_pool2d(
     *,
     return_indices: bool,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
+@takes_tensor
 def max_pool2d(
     input: Tensor,
     kernel_size: Size2d,
@@ -126,6 +127,7 @@ def _max_pool2d(input: Tensor, dims: Dims, return_indices: bool, restore: Any) -
     return tuple(map(restore, result)) if return_indices else restore(result)
 
 
+@takes_tensor
 def avg_pool2d(
     input: Tensor,
     kernel_size: Size2d,
@@ -152,6 +154,7 @@ def avg_pool2d(
     return restore(AvgPool2d.apply(input, dims))
 
 
+@takes_tensor
 def adaptive_max_pool2d(
     input: Tensor,
     output_size: int | tuple[int | None, int | None],

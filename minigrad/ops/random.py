@@ -14,7 +14,7 @@ from ..device import Generator, default_generator
 from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import elementwise, empty_like, floating_operands, memory_order
+from ._operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
 from ._promotion import check_fits
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
@@ -164,6 +164,7 @@ def _checked(operation: str, input: Tensor, p: float) -> None:
         raise ShapeError(f"{operation}: p must be a probability in [0, 1], got {p!r}")
 
 
+@takes_tensor
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """In training, zero each element with probability p and scale the others by 1/(1 − p).
 
@@ -175,6 +176,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return Dropout.apply(input, p, *_stream(None))
 
 
+@takes_tensor
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:

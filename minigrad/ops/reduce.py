@@ -14,7 +14,7 @@ import numpy as np
 from .. import kernels
 from ..dtypes import as_dtype, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
-from ._operands import scratch
+from ._operands import scratch, takes_tensor
 from ._reduction import (
     Axes,
     Dim,
@@ -117,6 +117,7 @@ def _inverse(count: float) -> float:
     return 1 / count if count else math.inf
 
 
+@takes_tensor
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ over dim; 0 of nothing. Integers and bool are summed as int64.
 
@@ -128,6 +129,7 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
     return Sum.apply(input, axes, keepdim, 1)
 
 
+@takes_tensor
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over dim; NaN of nothing."""
     if dtype is not None:
@@ -137,6 +139,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     return Sum.apply(input, axes, keepdim, _inverse(count_of(input, axes)))
 
 
+@takes_tensor
 def var(
     input: Tensor,
     dim: Dim | bool = None,
@@ -149,6 +152,7 @@ def var(
     return Var.apply(*_moment_arguments("var", input, dim, unbiased, keepdim, correction))
 
 
+@takes_tensor
 def std(
     input: Tensor,
     dim: Dim | bool = None,
@@ -248,6 +252,7 @@ class LogSumExp(Function):
         return product(exp(sub(input, kept)), grad), None, None
 
 
+@takes_tensor
 def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Tensor:
@@ -258,6 +263,7 @@ def prod(
     return Prod.apply(input if dtype is None else to(input, as_dtype(dtype)), axes, keepdim)
 
 
+@takes_tensor
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along dim. Integers and bool are summed as int64."""
     axis = axis_of("cumsum", dim, input.ndim)
@@ -266,6 +272,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     return CumSum.apply(input if dtype is None else to(input, as_dtype(dtype)), axis)
 
 
+@takes_tensor
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """ln Σ e^input over dim, without overflow; −∞ of nothing."""
     floating_dtype("logsumexp", input=input.dtype)

@@ -17,7 +17,7 @@ from ..engine import Function, Tensor
 from ..errors import ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime import memory
-from ._operands import empty_nhwc, floating_operands, nhwc
+from ._operands import empty_nhwc, floating_operands, nhwc, takes_tensor
 
 Boxes = Tensor | Sequence[Tensor]
 
@@ -92,6 +92,7 @@ def roi_pool(
     return RoIPool.apply(input, rows, size, float(spatial_scale))
 
 
+@takes_tensor
 def roi_align(
     input: Tensor,
     boxes: Boxes,

@@ -13,7 +13,7 @@ from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime import memory
-from ._operands import broadcast_shape, c_order, contiguous, empty, scratch
+from ._operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
 from ._promotion import common_dtype
 from ._reduction import axis_of
 from .compare import where
@@ -30,6 +30,7 @@ def _index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
     same_device(operation, input=input.device, index=index.device)
 
 
+@takes_tensor
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (K,) of an axis, in their order."""
     _index_tensor("index_select", input, index)
@@ -44,12 +45,14 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return Pick.apply(input, plan_picks(input, [Picker((axis,), index.data, wrap=False)]))
 
 
+@takes_tensor
 def select(input: Tensor, dim: int, index: int) -> Tensor:
     """A view of one position of an axis, without that axis."""
     axis = axis_of("select", dim, input.ndim)
     return get_item(input, (*(slice(None),) * axis, index))
 
 
+@takes_tensor
 def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     """A view of `length` positions of an axis from `start` on."""
     begin: Any = start
@@ -114,6 +117,7 @@ class Gather(Function):
         return grad_input, None, None
 
 
+@takes_tensor
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i, j, k] = input[index[i, j, k], j, k] for dim 0, and so on for other axes.
 
@@ -134,6 +138,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return Gather.apply(input, axis, index)
 
 
+@takes_tensor
 def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
     """`value` where the bool mask, broadcast to the input, is true; the input elsewhere."""
     if not isinstance(mask, Tensor) or mask.dtype != bool_:
@@ -183,11 +188,13 @@ def _triangle(operation: str, input: Tensor, diagonal: int, lower: bool) -> Tens
     return Triangle.apply(input, diagonal, lower)
 
 
+@takes_tensor
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The last two axes as matrices, with zeros above the given diagonal."""
     return _triangle("tril", input, diagonal, lower=True)
 
 
+@takes_tensor
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The last two axes as matrices, with zeros below the given diagonal."""
     return _triangle("triu", input, diagonal, lower=False)

@@ -15,7 +15,7 @@ import numpy as np
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import Order, empty_array, memory_order
+from ._operands import Order, empty_array, memory_order, takes_tensor
 from ._reduction import axis_of, unbroadcast
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
@@ -127,6 +127,7 @@ def _inferred(operation: str, size: int, shape: tuple[int, ...], source: object)
     return shape
 
 
+@takes_tensor
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The elements in their logical (row-major) order under another shape; one size may be −1.
 
@@ -139,11 +140,13 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return Reshape.apply(input, wanted)
 
 
+@takes_tensor
 def view(input: Tensor, *shape: Any) -> Tensor:
     """As `reshape`. Where torch would refuse because strides do not permit a view, it copies."""
     return reshape(input, *shape)
 
 
+@takes_tensor
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one."""
     first = axis_of("flatten", start_dim, input.ndim)
@@ -157,6 +160,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return Reshape.apply(input, (*input.shape[:first], merged, *input.shape[last + 1 :]))
 
 
+@takes_tensor
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     """Split axis dim into axes of the given sizes, one of which may be −1."""
     axis = real_axis("unflatten", dim, input)
@@ -167,6 +171,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return Reshape.apply(input, (*input.shape[:axis], *split, *input.shape[axis + 1 :]))
 
 
+@takes_tensor
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Drop axes of size 1: all of them, or those that dim names (others stay)."""
     if dim is None:
@@ -178,6 +183,7 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     return Reshape.apply(input, shape)
 
 
+@takes_tensor
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """Insert an axis of size 1 before axis dim; −1 appends one."""
     axis = axis_of("unsqueeze", dim, input.ndim + 1)
@@ -224,6 +230,7 @@ class Permute(Function):
         return view_of(grad_output, grad_output.data.transpose(inverse)), None
 
 
+@takes_tensor
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """Axis k of the result is axis dims[k] of the input: permute(x, (2, 0, 1))."""
     wanted = sizes_of("permute", dims)
@@ -235,6 +242,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return Permute.apply(input, axes)
 
 
+@takes_tensor
 def t(input: Tensor) -> Tensor:
     """A matrix with its two axes exchanged; a tensor of fewer axes as it is. A view."""
     if input.ndim > 2:
@@ -242,6 +250,7 @@ def t(input: Tensor) -> Tensor:
     return transpose(input, 0, 1) if input.ndim == 2 else view(input, input.shape)
 
 
+@takes_tensor
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Exchange two axes."""
     axes = list(range(input.ndim))
@@ -251,11 +260,13 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return Permute.apply(input, tuple(axes))
 
 
+@takes_tensor
 def reversed_axes(input: Tensor) -> Tensor:
     """`x.T`: the axes in reverse order."""
     return Permute.apply(input, tuple(range(input.ndim))[::-1])
 
 
+@takes_tensor
 def matrix_transpose(input: Tensor) -> Tensor:
     """`x.mT`: the last two axes exchanged."""
     if input.ndim < 2:
@@ -280,6 +291,7 @@ class Expand(Function):
         return unbroadcast(grad_output, ctx.shape), None
 
 
+@takes_tensor
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Repeat axes of size 1 without copying, and add axes in front; −1 keeps a size.
 
@@ -307,11 +319,13 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     return Expand.apply(input, tuple(shape))
 
 
+@takes_tensor
 def expand_as(input: Tensor, other: Tensor) -> Tensor:
     """Expanded to the shape of `other`."""
     return expand(input, other.shape)
 
 
+@takes_tensor
 def broadcast_to(input: Tensor, shape: Sequence[int]) -> Tensor:
     """Expanded to `shape`; the same as `expand`."""
     return expand(input, shape)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ._operands import floating_operands, scratch
+from ._operands import floating_operands, scratch, takes_tensor
 from ._reduction import axis_of
 from ._rows import empty_rows, to_rows
 from .cast import to
@@ -79,6 +79,7 @@ def _apply(
     return function.apply(input, axis)
 
 
+@takes_tensor
 def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """exp(input) / Σ exp(input) along dim; any shape, same shape out.
 
@@ -89,6 +90,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     return _apply("softmax", Softmax, input, dim, dtype)
 
 
+@takes_tensor
 def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """input − log Σ exp(input) along dim: log(softmax(input, dim)), without its underflow.
 

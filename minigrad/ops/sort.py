@@ -8,7 +8,7 @@ from .. import kernels
 from ..dtypes import int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import scratch
+from ._operands import scratch, takes_tensor
 from ._reduction import axis_of
 from ._rows import empty_rows, to_rows
 from .select import gather, narrow
@@ -33,16 +33,13 @@ def _positions(operation: str, input: Tensor, dim: int, descending: bool) -> Ten
     return out
 
 
-def _check(operation: str, input: Tensor) -> None:
-    if not isinstance(input, Tensor):
-        raise TypeError(f"{operation}: input must be a Tensor, got {type(input).__name__}")
-
-
+@takes_tensor
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The positions (int64) along dim that would sort it. Equal elements keep their order."""
     return sort(input, dim, descending, stable).indices
 
 
+@takes_tensor
 def sort(
     input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
 ) -> SortResult:
@@ -51,7 +48,6 @@ def sort(
     NaN counts as the largest number. Equal elements keep their order, whatever `stable` says.
     Each value's gradient goes to the element that it came from.
     """
-    _check("sort", input)
     if input.ndim == 0:
         axis_of("sort", dim, 0)
         values, indices = sort(reshape(input, 1), 0)
@@ -60,6 +56,7 @@ def sort(
     return SortResult(gather(input, dim, indices), indices)
 
 
+@takes_tensor
 def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> SortResult:
@@ -68,7 +65,6 @@ def topk(
     NaN counts as the largest number; of equal elements the first are taken. The result is in order
     whatever `sorted` says. Raises ShapeError if the axis has fewer than k elements.
     """
-    _check("topk", input)
     axis = axis_of("topk", dim, input.ndim)
     if isinstance(k, bool) or not hasattr(k, "__index__"):
         raise DTypeError(f"topk: k must be an int, got {k!r}")

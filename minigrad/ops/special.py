@@ -11,7 +11,7 @@ from typing import Any
 from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
-from ._operands import elementwise
+from ._operands import elementwise, takes_tensor
 from ._promotion import as_floating
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone
@@ -58,41 +58,49 @@ _SLOPES = {
 }
 
 
+@takes_tensor
 def sin(input: Tensor) -> Tensor:
     """The sine of an angle in radians."""
     return Special.apply(as_floating(input), "sin")
 
 
+@takes_tensor
 def cos(input: Tensor) -> Tensor:
     """The cosine of an angle in radians."""
     return Special.apply(as_floating(input), "cos")
 
 
+@takes_tensor
 def expm1(input: Tensor) -> Tensor:
     """e^input − 1, exact near 0."""
     return Special.apply(as_floating(input), "expm1")
 
 
+@takes_tensor
 def log1p(input: Tensor) -> Tensor:
     """ln(1 + input), exact near 0: −∞ at −1, NaN below."""
     return Special.apply(as_floating(input), "log1p")
 
 
+@takes_tensor
 def erf(input: Tensor) -> Tensor:
     """The error function 2/√π · ∫₀ˣ e^(−t²) dt."""
     return Special.apply(as_floating(input), "erf")
 
 
+@takes_tensor
 def log2(input: Tensor) -> Tensor:
     """The logarithm to base 2: −∞ at 0, NaN below."""
     return log(input) * (1 / math.log(2))
 
 
+@takes_tensor
 def log10(input: Tensor) -> Tensor:
     """The logarithm to base 10: −∞ at 0, NaN below."""
     return log(input) * (1 / math.log(10))
 
 
+@takes_tensor
 def rsqrt(input: Tensor) -> Tensor:
     """1 / √input: infinite at 0, NaN below."""
     return reciprocal(sqrt(input))
@@ -105,21 +113,25 @@ def _rounded(name: str, input: Tensor) -> Tensor:
     return Special.apply(input, name) if is_floating(input.dtype) else clone(input)
 
 
+@takes_tensor
 def floor(input: Tensor) -> Tensor:
     """The largest integer that is not above. The gradient is 0 everywhere."""
     return _rounded("floor", input)
 
 
+@takes_tensor
 def ceil(input: Tensor) -> Tensor:
     """The least integer that is not below. The gradient is 0 everywhere."""
     return _rounded("ceil", input)
 
 
+@takes_tensor
 def trunc(input: Tensor) -> Tensor:
     """The integer part. The gradient is 0 everywhere."""
     return _rounded("trunc", input)
 
 
+@takes_tensor
 def round(input: Tensor) -> Tensor:
     """The nearest integer, halves to the even one. The gradient is 0 everywhere."""
     return _rounded("round", input)

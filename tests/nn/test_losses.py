@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import minigrad.nn.functional as F
 from minigrad import Tensor, nn
 
 RNG = np.random.default_rng(0)
@@ -16,6 +17,7 @@ CLASSES = np.array([0, 2, 1, 2])
 WEIGHT = np.array([0.5, 1.0, 2.0])
 OTHER = RNG.standard_normal((4, 3))
 SHARE = RNG.random((4, 3))
+PROBABILITY = RNG.random((4, 3))
 LOG = np.log(np.full((4, 3), 1 / 3))
 
 CASES = [
@@ -34,12 +36,16 @@ CASES = [
     ("SmoothL1Loss", (None, None, "mean", 0.5), OTHER),
     ("SmoothL1Loss", (True,), OTHER),
     ("HuberLoss", ("sum", 0.5), OTHER),
+    ("BCELoss", (), SHARE),
+    ("BCELoss", (WEIGHT, None, None, "sum"), SHARE),
+    ("BCELoss", (WEIGHT, True, False), SHARE),
     ("BCEWithLogitsLoss", (), SHARE),
     ("BCEWithLogitsLoss", (WEIGHT, None, None, "sum", WEIGHT), SHARE),
     ("BCEWithLogitsLoss", (None, False), SHARE),
     ("KLDivLoss", (None, None, "batchmean"), SHARE),
     ("KLDivLoss", (None, None, "sum", True), LOG),
     ("KLDivLoss", (False,), SHARE),
+    ("KLDivLoss", (False, None, "batchmean"), SHARE),
 ]
 
 
@@ -56,7 +62,8 @@ def test_loss_matches_torch_with_arguments_by_position(case) -> None:
     theirs = made(torch.nn, torch.tensor, name, arguments)
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    a, b = Tensor(X.copy(), requires_grad=True), torch.tensor(X, requires_grad=True)
+    x = PROBABILITY if name == "BCELoss" else X
+    a, b = Tensor(x.copy(), requires_grad=True), torch.tensor(x, requires_grad=True)
     out, expected = ours(a, Tensor(target)), theirs(b, torch.tensor(target))
     np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
     out.sum().backward()
@@ -64,15 +71,38 @@ def test_loss_matches_torch_with_arguments_by_position(case) -> None:
     np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
+def parameters(function) -> list[tuple[str, object]]:
+    return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+
+
 @pytest.mark.parametrize("name", sorted({name for name, _, _ in CASES}))
 def test_parameters_are_torchs_in_torchs_order(name) -> None:
-    def parameters(library):
-        return [
-            (p.name, p.default)
-            for p in inspect.signature(getattr(library, name)).parameters.values()
-        ]
+    assert parameters(getattr(nn, name)) == parameters(getattr(torch.nn, name))
 
-    assert parameters(nn) == parameters(torch.nn)
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "cross_entropy",
+        "huber_loss",
+        "kl_div",
+        "l1_loss",
+        "mse_loss",
+        "nll_loss",
+        "smooth_l1_loss",
+    ],
+)
+def test_functions_parameters_are_torchs_in_torchs_order(name) -> None:
+    assert parameters(getattr(F, name)) == parameters(getattr(torch.nn.functional, name))
+
+
+def test_weights_follow_the_module_and_its_state_dict() -> None:
+    weight = Tensor(WEIGHT)
+    for module in (nn.BCELoss(weight), nn.BCEWithLogitsLoss(weight), nn.CrossEntropyLoss(weight)):
+        assert list(module.state_dict()) == ["weight"]
+        assert module.to(np.float32).weight.dtype == np.float32
 
 
 def test_the_deprecated_flags_warn() -> None:

@@ -10,12 +10,17 @@ import pytest
 
 from minigrad import DeviceError, GraphError, Tensor
 from minigrad.device import Device
+from minigrad.ops.divergence import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    kl_div,
+)
 from minigrad.ops.loss import cross_entropy, nll_loss
-from minigrad.ops.pointwise_loss import l1_loss, mse_loss, smooth_l1_loss
+from minigrad.ops.pointwise_loss import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from minigrad.ops.softmax import log_softmax, softmax
 
 devices = pytest.mark.parametrize("device", [Device("cpu"), Device("reference")], ids=str)
-differences = pytest.mark.parametrize("loss", [mse_loss, l1_loss, smooth_l1_loss])
+differences = pytest.mark.parametrize("loss", [mse_loss, l1_loss, smooth_l1_loss, huber_loss])
 
 
 def scores(*shape: int, device: Device | str = "cpu") -> Tensor:
@@ -121,6 +126,56 @@ def test_shapes_that_differ_and_broadcast_warn(loss: Callable[..., Tensor]) -> N
 def test_class_weights_that_require_gradients_are_refused(loss: Callable[..., Tensor]) -> None:
     with pytest.raises(GraphError, match=rf"^{loss.__name__}: .*respect to weight"):
         loss(scores(3, 4), Tensor(np.array([0, 3, 1])), scores(4))
+
+
+@pytest.mark.parametrize(
+    ("loss", "argument"),
+    [
+        (binary_cross_entropy, "weight"),
+        (binary_cross_entropy_with_logits, "weight"),
+        (binary_cross_entropy_with_logits, "pos_weight"),
+    ],
+)
+def test_binary_weights_that_require_gradients_are_refused(
+    loss: Callable[..., Tensor], argument: str
+) -> None:
+    half = Tensor(np.full((3, 4), 0.5))
+    with pytest.raises(GraphError, match=rf"^{loss.__name__}: .*respect to {argument}$"):
+        loss(half, half, **{argument: scores(3, 4)})
+
+
+@devices
+def test_logits_of_a_thousand_neither_overflow_nor_lose_the_loss(device: Device) -> None:
+    values, targets = [1000.0, -1000.0, 1000.0, -1000.0], [1.0, 0.0, 0.0, 1.0]
+    input = Tensor(np.array(values, np.float32), device, requires_grad=True)
+    target = Tensor(np.array(targets, np.float32), device)
+    losses = binary_cross_entropy_with_logits(input, target, reduction="none")
+    np.testing.assert_array_equal(losses.data, [0, 0, 1000, 1000])
+    losses.sum().backward()
+    np.testing.assert_array_equal(input.grad.data, [0, 0, 1, -1])
+
+
+def test_kl_div_warns_of_the_mean_unless_the_deprecated_flags_chose_it() -> None:
+    input, target = scores(3, 4), Tensor(np.full((3, 4), 0.25))
+    with pytest.warns(UserWarning, match="kl_div: .*'batchmean' divides"):
+        kl_div(input, target)
+    with pytest.warns(UserWarning, match="size_average and reduce are deprecated") as caught:
+        kl_div(input, target, size_average=True)
+    assert [str(w.message) for w in caught if "batchmean" in str(w.message)] == []
+
+
+@pytest.mark.parametrize("loss", [mse_loss, cross_entropy, kl_div, binary_cross_entropy])
+def test_a_reduction_in_the_place_of_size_average_is_refused(loss: Callable[..., Tensor]) -> None:
+    """torch takes it for true, and averages."""
+    with pytest.raises(TypeError, match=rf"^{loss.__name__}: size_average must be .* got 'sum'"):
+        loss(scores(3, 4), scores(3, 4), size_average="sum")
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, nll_loss])
+def test_ignore_index_may_be_a_numpy_integer(loss: Callable[..., Tensor]) -> None:
+    input, target = scores(3, 4), Tensor(np.array([0, 3, 1]))
+    expected = loss(input, target, ignore_index=3).data
+    np.testing.assert_array_equal(loss(input, target, ignore_index=np.int64(3)).data, expected)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, nll_loss])

@@ -1,4 +1,4 @@
-"""binary_cross_entropy_with_logits and kl_div."""
+"""binary_cross_entropy, of probabilities and of logits, and kl_div."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from minigrad import DTypeError, ShapeError
-from minigrad.ops.divergence import binary_cross_entropy_with_logits, kl_div
+from minigrad import DTypeError, ShapeError, TargetError
+from minigrad.ops.divergence import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    kl_div,
+)
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import floats, positive, shapes
 
@@ -16,6 +20,26 @@ from .loss import quiet
 
 SIDES: dict[str, Any] = {"max_dims": 3, "max_side": 5, "min_side": 0}
 REDUCTIONS = st.sampled_from(("mean", "sum", "none"))
+
+
+@st.composite
+def binary_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
+    """Probabilities, some so near to 0 and 1 that the logarithm's limit matters, or there."""
+    shape = draw(shapes(**SIDES))
+    x = np.asarray(np.array(draw(floats(shape, kinds=("uniform",)))) * 0.9 + 0.05)
+    target = np.asarray(np.array(draw(floats(shape, kinds=("uniform",)))) * 0.9 + 0.05)
+    constant: set[int | str] = {"weight"}
+    if not smooth and draw(st.booleans()):
+        target = np.asarray(np.round(target))
+    if not smooth and x.size and draw(st.booleans()):
+        edges = np.array([0.0, 1.0, 1e-30, 1e-44, 1e-5, 1 - 2.0**-20])
+        x.reshape(-1)[:: draw(st.integers(1, 3))] = edges[draw(st.integers(0, 5))]
+        # Where x is 0 or 1 the slope in the target is infinite.
+        constant |= {1} if ((x == 0) | (x == 1)).any() and draw(st.booleans()) else set()
+    keywords: dict[str, Any] = {"reduction": draw(REDUCTIONS)}
+    if draw(st.booleans()):
+        keywords["weight"] = draw(positive(shape[draw(st.integers(0, len(shape))) :]))
+    return Case((x, target), keywords, frozenset(constant))
 
 
 @st.composite
@@ -43,8 +67,6 @@ def kl_div_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
     x = draw(floats(shape, nan=not smooth and draw(st.booleans())))
     target = draw(floats(shape) if log_target else positive(shape))
     reduction = draw(st.sampled_from(("mean", "sum", "none", "batchmean")))
-    if reduction == "batchmean" and not shape:
-        reduction = "mean"
     return Case((x, target), {"reduction": reduction, "log_target": log_target})
 
 
@@ -61,6 +83,29 @@ def kl_div_zero_cases(draw: st.DrawFn) -> Case:
 BCE = "binary_cross_entropy_with_logits"
 X, T = np.zeros((2, 3)), np.ones((2, 3))
 SPECS: list[OpSpec] = [
+    OpSpec(
+        name="binary_cross_entropy",
+        function=binary_cross_entropy,
+        oracle=lambda torch, *args, **kw: torch.nn.functional.binary_cross_entropy(*args, **kw),
+        cases=binary_cases(),
+        gradcheck_cases=binary_cases(smooth=True),
+        errors=tuple(
+            ErrorCase(args, kw, error, f"^binary_cross_entropy: .*{match}", torch_raises=raises)
+            for args, kw, error, match, raises in (
+                ((X + 1.5, T), {}, TargetError, r"input must be .*from 1.5 to 1.5", True),
+                ((X - 1e-9, T), {}, TargetError, r"input must be .*from -1e-09 to -1e-09", True),
+                ((X * np.nan, T), {}, TargetError, r"input must be .*from nan to nan", True),
+                ((X, T * 2), {}, TargetError, r"target must be .*from 2.0 to 2.0", True),
+                ((X, T * np.inf), {}, TargetError, r"target must be .*from inf to inf", True),
+                ((X, T[0]), {}, ShapeError, r"input's shape \(2, 3\), got \(3,\)", True),
+                ((X, T, T[0, :2]), {}, ShapeError, r"weight: .*\(2, 3\) and \(2,\)", True),
+                ((X, T, np.ones((4, 2, 3))), {}, ShapeError, r"of shape \(4, 2, 3\)", True),
+                ((X, T), {"reduction": None}, ValueError, r"reduction must be .*None", True),
+                ((X, 1.0), {}, TypeError, r"target must be a Tensor, got float", True),
+                ((X, T.astype(np.int64)), {}, DTypeError, r"target int64", True),
+            )
+        ),
+    ),
     OpSpec(
         name=BCE,
         function=binary_cross_entropy_with_logits,

@@ -98,10 +98,33 @@ def _target_errors(name: str) -> tuple[ErrorCase, ...]:
         error(DTypeError, r".*float32.*float64", x, t, np.ones(4, np.float32)),
         error(DTypeError, r".*int64", np.zeros((2, 4), np.int64), t),
         error(ValueError, r"reduction must be one of .* got 'average'", x, t, reduction="average"),
+        error(ValueError, r"reduction must be one of .* got 1", x, t, reduction=1),
+        error(TypeError, r"target must be a Tensor, got list", x, [1, 3]),
+        error(TypeError, r"target must be a Tensor, got int", x, 1),
+        error(TypeError, r"weight must be a Tensor, got list", x, t, [1.0] * 4),
+        error(DTypeError, r".*input float64, weight int64", x, t, np.ones(4, np.int64)),
+        error(DTypeError, r"ignore_index must be an int, got 1.5", x, t, ignore_index=1.5),
+        error(DTypeError, r"ignore_index: .* does not fit", x, t, ignore_index=2**63),
+        error(TargetError, r"target at position \(0,\) is 4611686018427387904",
+              x, np.array([2**62, 0])),
+        error(TargetError, r"target at position \(1,\) is -4611686018427387904",
+              x, np.array([0, -(2**62)])),
     )  # fmt: skip
 
 
 CROSS_ENTROPY_ERRORS = (
+    *(
+        ErrorCase(
+            (np.zeros((2, 4)), np.array([0, 1])), {"label_smoothing": value}, error,
+            f"^cross_entropy: label_smoothing must be {match}", torch_raises=raises,
+        )
+        for value, error, match, raises in (
+            (np.nan, ValueError, r"in \[0, 1\], got nan", False),
+            (-0.1, ValueError, r"in \[0, 1\], got -0.1", False),
+            ("0.1", TypeError, "a number, got '0.1'", True),
+            (None, TypeError, "a number, got None", True),
+        )
+    ),
     ErrorCase(
         (np.zeros((2, 4)), np.array([0, 1])), {"label_smoothing": 1.5},
         ValueError, r"^cross_entropy: label_smoothing must be in \[0, 1\], got 1.5",
@@ -136,7 +159,8 @@ def difference_cases(draw: st.DrawFn, beta: bool = False, smooth: bool = False) 
         difference = np.where(input < target, -1, 1) * np.maximum(abs(input - target), 0.1)
         input = target + np.where(abs(abs(difference) - 0.5) < 0.05, 0.3, difference)
     else:
-        pairs = st.one_of(shapes(max_side=5).map(lambda s: (s, s)), broadcastable(min_side=0))
+        equal = shapes(max_side=5).map(lambda s: (s, s))
+        pairs = st.one_of(equal, equal, broadcastable(min_side=0))
         input, target = (draw(floats(shape)) for shape in draw(pairs))
     kwargs: dict[str, Any] = {"reduction": draw(REDUCTIONS)}
     if beta:
@@ -149,8 +173,16 @@ def difference_cases(draw: st.DrawFn, beta: bool = False, smooth: bool = False) 
 @st.composite
 def huber_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
     drawn = draw(difference_cases(smooth=smooth))
-    deltas = (0.5,) if smooth else (0.5, 1.0, 2)
+    deltas = (0.5,) if smooth else (0.5, 1.0, 2, np.inf)
     return Case(drawn.args, {**drawn.kwargs, "delta": draw(st.sampled_from(deltas))})
+
+
+def weighted(drawn: Case) -> Case:
+    """With a weight, which every loss treats in its own way."""
+    if "weight" in drawn.kwargs or drawn.args[0].shape != drawn.args[1].shape:
+        return drawn
+    weight = np.linspace(0.5, 2, drawn.args[0].size).reshape(drawn.args[0].shape)
+    return Case(drawn.args, {**drawn.kwargs, "weight": weight})
 
 
 def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,6 +209,19 @@ def _difference_errors(name: str) -> tuple[ErrorCase, ...]:
         ErrorCase(
             (np.zeros(3), np.zeros(3, np.float32)), {},
             DTypeError, rf"^{name}: .*input float64, target float32", torch_raises=False,
+        ),
+        ErrorCase(
+            (np.zeros(3), np.zeros(3, np.int64)), {},
+            DTypeError, rf"^{name}: .*input float64, target int64", torch_raises=False,
+        ),
+        ErrorCase(
+            (np.zeros(3), [0.0, 0.0, 0.0]), {},
+            TypeError, rf"^{name}: target must be a Tensor, got list",
+        ),
+        ErrorCase((np.zeros(3), 1.0), {}, TypeError, rf"^{name}: target must be a .* got float"),
+        ErrorCase(
+            (np.zeros(3), np.zeros(3)), {"reduction": ["mean"]},
+            ValueError, rf"^{name}: reduction must be one of .* got \['mean'\]",
         ),
     )  # fmt: skip
 
@@ -248,19 +293,36 @@ SPECS = [
                 (np.zeros(3), np.zeros(3)), {"beta": -1.0},
                 ValueError, r"^smooth_l1_loss: beta must be at least 0, got -1",
             ),
+            *(
+                ErrorCase(
+                    (np.zeros(3), np.zeros(3)), {"beta": beta},
+                    error, f"^smooth_l1_loss: beta {match}", torch_raises=raises,
+                )
+                for beta, error, match, raises in (
+                    (np.nan, ValueError, "must be at least 0, got nan", False),
+                    ("1", TypeError, "must be a number, got '1'", True),
+                    (10**400, ValueError, "does not fit float64", True),
+                )
+            ),
         ),
     ),
     OpSpec(
         name="huber_loss",
         function=quiet(huber_loss),
         oracle=quiet(lambda torch, *args, **kw: torch.nn.functional.huber_loss(*args, **kw)),
-        cases=huber_cases(),
+        cases=st.one_of(huber_cases(), huber_cases().map(weighted)),
         gradcheck_cases=huber_cases(smooth=True),
         errors=(
             ErrorCase(
                 (np.zeros(3), np.zeros(3)), {"delta": 0},
                 ValueError, r"^huber_loss: delta must be a positive number, got 0",
             ),
+            ErrorCase(
+                (np.zeros(3), np.zeros(3)), {"delta": "1"},
+                TypeError, r"^huber_loss: delta must be a number, got '1'",
+            ),
+            *_difference_errors("huber_loss"),
+            _weight_error("huber_loss"),
         ),
     ),
 ]  # fmt: skip

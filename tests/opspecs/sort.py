@@ -45,7 +45,7 @@ def _errors(name: str, *before: Any) -> tuple[ErrorCase, ...]:
             (x, *before), {"dim": 2}, ShapeError, rf"{name}: dim must be in \[-2, 1\].*got 2"
         ),
         ErrorCase((x, *before), {"dim": 0.5}, DTypeError, r"dim must be an int"),
-        ErrorCase((None, *before), {}, TypeError, rf"{name}: input must be a Tensor, got NoneType"),
+        ErrorCase((None, *before), {}, TypeError, r"input must be a Tensor, got NoneType"),
     )
 
 

@@ -9,6 +9,37 @@ from ._exp import exp
 from ._jit import helper, kernel
 from ._operand import at, operand
 
+# Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
+_LEAST = float(np.float32(1e-12))
+
+
+@kernel
+def _binary(out, input, target):
+    # −t·ln x − (1 − t)·ln(1 − x), no logarithm below −100
+    zero, one, low = out.dtype.type(0), out.dtype.type(1), out.dtype.type(-100)
+    for i in prange(out.size):
+        x, t = at(input, i), at(target, i)
+        log_x = np.log(x) if x > zero else low
+        log_rest = np.log1p(-x) if x < one else low
+        out[i] = (t - one) * max(log_rest, low) - t * max(log_x, low)
+
+
+def binary_cross_entropy_forward(out, input, target):
+    _binary(out, operand(input), operand(target))
+
+
+@kernel
+def _binary_backward_input(grad_input, grad_output, input, target):
+    # dl/dx = (1 − t)/(1 − x) − t/x = (x − t)/(x·(1 − x)), whose divisor is kept off 0
+    one, least = grad_input.dtype.type(1), grad_input.dtype.type(_LEAST)
+    for i in prange(grad_input.size):
+        x, t = at(input, i), at(target, i)
+        grad_input[i] = at(grad_output, i) * (x - t) / max((one - x) * x, least)
+
+
+def binary_cross_entropy_backward_input(grad_input, grad_output, input, target):
+    _binary_backward_input(grad_input, operand(grad_output), operand(input), operand(target))
+
 
 @helper
 def _softplus_and_sigmoid(x, zero, one):

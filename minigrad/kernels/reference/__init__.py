@@ -25,6 +25,8 @@ from .conv import (
     conv_transpose2d_forward_workspace,
 )
 from .divergence import (
+    binary_cross_entropy_backward_input,
+    binary_cross_entropy_forward,
     binary_cross_entropy_with_logits_backward_input,
     binary_cross_entropy_with_logits_backward_target,
     binary_cross_entropy_with_logits_forward,
@@ -236,6 +238,8 @@ __all__ = [
     "batch_norm_running",
     "batch_norm_statistics",
     "batch_norm_statistics_workspace",
+    "binary_cross_entropy_backward_input",
+    "binary_cross_entropy_forward",
     "binary_cross_entropy_with_logits_backward_input",
     "binary_cross_entropy_with_logits_backward_target",
     "binary_cross_entropy_with_logits_forward",

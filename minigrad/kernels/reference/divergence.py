@@ -4,7 +4,34 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .activation import _exp, _map, _sigmoid
+
+# Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
+_LEAST = float(np.float32(1e-12))
+
+
+def binary_cross_entropy_forward(out, input, target):
+    """−t · ln x − (1 − t) · ln(1 − x), a logarithm below −100 counting as −100"""
+
+    def limited_log(x):
+        return max(math.log(x), -100) if x > 0 else -100
+
+    def loss(x, t):
+        rest = max(math.log1p(-x), -100) if x < 1 else -100
+        return -t * limited_log(x) - (1 - t) * rest
+
+    _map(out, loss, input, target)
+
+
+def binary_cross_entropy_backward_input(grad_input, grad_output, input, target):
+    """(x − t) / (x · (1 − x)), the divisor at least _LEAST"""
+
+    def slope(g, x, t):
+        return g * (x - t) / max((1 - x) * x, _LEAST)
+
+    _map(grad_input, slope, grad_output, input, target)
 
 
 def _softplus(x):
