@@ -1,0 +1,152 @@
+"""Compile the kernels that networks need, ahead of the first training step.
+
+    python -m minigrad.warmup             # float32
+    python -m minigrad.warmup --float64   # float64 too
+
+Kernels are specialised by element type, not by shape, so tiny inputs compile what large ones use.
+They stay in the cache on disk (MINIGRAD_CACHE_DIR): run this once after an update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad import data, nn, optim
+
+# More than two vectors of channels in any dtype, and less than one: both widths of register tile.
+_MANY, _FEW = 40, 3
+
+Step = Callable[[Any], None]
+
+
+def _train(dtype: Any, *layers: nn.Module, shape: tuple[int, ...] = (2, _FEW, 8, 8)) -> Any:
+    """One forward and backward pass through `layers`; returns the model."""
+    model = nn.Sequential(*layers).to(dtype=dtype)
+    out = model(mg.randn(*shape, dtype=dtype, requires_grad=True))
+    out.backward(mg.ones(*out.shape, dtype=dtype))
+    return model
+
+
+def _convolution(dtype: Any) -> None:
+    _train(dtype, nn.Conv2d(_FEW, _MANY, 3, padding=1), nn.Conv2d(_MANY, 4, 3, stride=2))
+    _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))
+
+
+def _linear(dtype: Any) -> None:
+    _train(dtype, nn.Linear(_FEW, _MANY), nn.Linear(_MANY, 10), shape=(4, _FEW))
+
+
+def _normalisation(dtype: Any) -> None:
+    model = _train(dtype, nn.BatchNorm2d(_FEW), nn.GroupNorm(1, _FEW))
+    model.eval()
+    with mg.no_grad():
+        model(mg.zeros(2, _FEW, 8, 8, dtype=dtype))
+
+
+def _activations(dtype: Any) -> None:
+    layers = (nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(), nn.GELU(), nn.SiLU())
+    _train(dtype, *layers)
+
+
+def _pooling(dtype: Any) -> None:
+    for channels in (_FEW, _MANY):
+        shape = (2, channels, 8, 8)
+        _train(dtype, nn.MaxPool2d(2), nn.AvgPool2d(2), shape=shape)
+        _train(dtype, nn.AdaptiveAvgPool2d(1), nn.Flatten(), shape=shape)
+        _train(dtype, nn.AdaptiveMaxPool2d(1), nn.Dropout(0.5), nn.Flatten(), shape=shape)
+
+
+def _losses(dtype: Any) -> None:
+    logits = mg.randn(4, 10, dtype=dtype, requires_grad=True)
+    F.cross_entropy(logits, mg.zeros(4, dtype=mg.int64)).backward()
+    F.cross_entropy(logits, mg.zeros(4, dtype=mg.int64), label_smoothing=0.1).backward()
+    F.mse_loss(logits, mg.zeros(4, 10, dtype=dtype)).backward()
+    F.softmax(logits, 1).sum().backward()
+    (logits.argmax(1) == mg.zeros(4, dtype=mg.int64)).sum().item()
+
+
+def _optimizers(dtype: Any) -> None:
+    for make in (
+        lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+        lambda p: optim.Adam(p),
+        lambda p: optim.AdamW(p),
+    ):
+        parameter = nn.Parameter(mg.randn(20, dtype=dtype))
+        (parameter * parameter).sum().backward()
+        nn.utils.clip_grad_norm_([parameter], 1.0)
+        make([parameter]).step()
+
+
+def _augmentation(dtype: Any) -> None:
+    images = np.zeros((4, 12, 12, _FEW), np.uint8)
+    normalize = data.Normalize(0.5, 0.25)
+    for transform in (
+        normalize,
+        data.Compose([data.RandomCrop(12, padding=2), data.RandomHorizontalFlip(), normalize]),
+        data.Compose([data.RandomRotation(10), normalize]),
+    ):
+        set_of_images = data.ArrayDataset(images, np.zeros(4, np.int64))
+        for _ in data.DataLoader(set_of_images, batch_size=2, transform=transform):
+            pass
+
+
+# What is compiled, by the name that the progress shows; augmentation always makes float32.
+STEPS: dict[str, Step] = {
+    "convolution": _convolution,
+    "linear": _linear,
+    "normalisation": _normalisation,
+    "activations": _activations,
+    "pooling": _pooling,
+    "losses": _losses,
+    "optimizers": _optimizers,
+    "augmentation": _augmentation,
+}
+
+
+def warmup(dtypes: Sequence[Any] = (mg.float32,)) -> None:
+    """Run every step once in each dtype, with a progress bar (tqdm's, if it is installed)."""
+    work = [(name, dtype) for dtype in dtypes for name in STEPS]
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        for place, (name, dtype) in enumerate(work, start=1):
+            print(f"[{place}/{len(work)}] {name} ({dtype.name})", file=sys.stderr)
+            STEPS[name](dtype)
+        return
+    with tqdm(work, unit="group", leave=False) as bar:
+        for name, dtype in bar:
+            bar.set_description(f"compiling {name} ({dtype.name})")
+            STEPS[name](dtype)
+
+
+def compiled_variants() -> tuple[int, str]:
+    """How many compiled kernels the cache holds, and where it is."""
+    from .kernels.cpu._jit import CACHE_DIR
+
+    return sum(1 for _ in CACHE_DIR.rglob("*.nbc")), str(CACHE_DIR)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m minigrad.warmup",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--float64", action="store_true", help="compile for float64 as well")
+    arguments = parser.parse_args(argv)
+    start = time.perf_counter()
+    warmup((mg.float32, mg.float64) if arguments.float64 else (mg.float32,))
+    count, folder = compiled_variants()
+    print(f"ready after {time.perf_counter() - start:.1f} s: {count} compiled variants in {folder}")
+
+
+if __name__ == "__main__":
+    main()
