@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
+from ..device import Device
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ._operands import (
@@ -54,15 +55,9 @@ class Conv2d(Function):
             workspace = scratch(backend.conv2d_backward_input_workspace(dims), dtype)
             backend.conv2d_backward_input(out, grad_nhwc, _hwio(weight), workspace, dims)
         if ctx.needs_input_grad[1]:
-            grad_weight = Tensor(empty_array(weight.shape, dtype, TO_HWIO), device)
-            workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype)
-            backend.conv2d_backward_weight(
-                grad_weight.data.transpose(TO_HWIO), grad_nhwc, nhwc(input), workspace, dims
-            )
+            grad_weight = _weight_gradient(weight, grad_nhwc, nhwc(input), dims)
         if ctx.needs_input_grad[2]:
-            grad_bias = Tensor(empty_array((dims.C_out,), dtype), device)
-            workspace = scratch(backend.conv2d_backward_bias_workspace(grad_nhwc.shape), dtype)
-            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace)
+            grad_bias = _bias_gradient(grad_nhwc, device)
         return grad_input, grad_weight, grad_bias, None
 
 
@@ -100,16 +95,29 @@ class ConvTranspose2d(Function):
             grad_input, out = empty_nhwc(input.shape, dtype, device)
             backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, dims)
         if ctx.needs_input_grad[1]:
-            grad_weight = Tensor(empty_array(weight.shape, dtype, TO_HWIO), device)
-            workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype)
-            backend.conv2d_backward_weight(
-                grad_weight.data.transpose(TO_HWIO), nhwc(input), grad_nhwc, workspace, dims
-            )
+            grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
         if ctx.needs_input_grad[2]:
-            grad_bias = Tensor(empty_array((dims.C_in,), dtype), device)
-            workspace = scratch(backend.conv2d_backward_bias_workspace(grad_nhwc.shape), dtype)
-            backend.conv2d_backward_bias(grad_bias.data, grad_nhwc, workspace)
+            grad_bias = _bias_gradient(grad_nhwc, device)
         return grad_input, grad_weight, grad_bias, None
+
+
+def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dDims) -> Tensor:
+    """Of the convolution that `dims` describes, from NHWC arrays."""
+    backend = kernels.get(weight.device)
+    grad = Tensor(empty_array(weight.shape, weight.dtype, TO_HWIO), weight.device)
+    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), weight.dtype)
+    out = grad.data.transpose(TO_HWIO)
+    backend.conv2d_backward_weight(out, grad_output, input, workspace, dims)
+    return grad
+
+
+def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
+    """Sums over all pixels of an NHWC array."""
+    backend, dtype = kernels.get(device), grad_output.dtype
+    grad = Tensor(empty_array(grad_output.shape[3:], dtype), device)
+    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), dtype)
+    backend.conv2d_backward_bias(grad.data, grad_output, workspace)
+    return grad
 
 
 def _hwio(weight: Tensor) -> Any:
