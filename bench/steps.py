@@ -5,7 +5,10 @@
 
 Each engine runs in its own process and they take turns. Before any timing, the losses of the first
 steps from the same weights on the same data are compared. Times are medians over all turns; the
-ratio is torch's best eager time (NCHW or channels-last) over minigrad's.
+ratio is torch's best eager time (NCHW or channels-last) over minigrad's. The floor is the time that
+the step's products (forward and both gradients of convolutions and linear layers) would take at the
+rate of a large sgemm in the same run; minigrad's share of it may pass 100 %, because padding needs
+no products.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .worker import SGEMM_SIZE, step_flops
+
 CONFIGURATIONS = [
     ("MNIST fixed", 16),
     ("MNIST fixed", 128),
@@ -27,6 +32,7 @@ CONFIGURATIONS = [
     ("CIFAR B", 64),
 ]
 EAGER = ("torch nchw", "torch channels_last")
+SGEMM = "sgemm"
 CHECKED_STEPS = 3
 # After three Adam steps float32 rounding has spread; a wrong gradient moves the loss far more.
 LOSS_TOLERANCE = 2e-3
@@ -72,6 +78,8 @@ class Row:
     threads: int
     seconds: dict[str, float]
     peak_bytes: dict[str, int]
+    floor: float
+    """Seconds at the rate of sgemm."""
 
     @property
     def best_eager(self) -> str:
@@ -81,13 +89,22 @@ class Row:
     def ratio(self) -> float:
         return self.seconds[self.best_eager] / self.seconds["minigrad"]
 
+    @property
+    def share(self) -> float:
+        """How much of the floor's rate minigrad reaches."""
+        return self.floor / self.seconds["minigrad"]
+
 
 def measure(
     network: str, batch: int, threads: int, engines: list[str], turns: int, budget: float
 ) -> Row:
     """Check the losses, then time the engines in turns of about `budget` seconds each."""
-    workers = [Worker(engine, network, batch, threads) for engine in engines]
-    first = {worker.engine: worker.run(CHECKED_STEPS)["losses"] for worker in workers}
+    workers = [Worker(engine, network, batch, threads) for engine in (*engines, SGEMM)]
+    first = {
+        worker.engine: worker.run(CHECKED_STEPS)["losses"]
+        for worker in workers
+        if worker.engine != SGEMM
+    }
     for engine, losses in first.items():
         for ours, theirs in zip(first["minigrad"], losses, strict=True):
             if abs(ours - theirs) > LOSS_TOLERANCE * max(1.0, abs(theirs)):
@@ -107,7 +124,9 @@ def measure(
     for worker in workers:
         worker.close()
     medians = {worker.engine: statistics.median(worker.seconds) for worker in workers}
-    return Row(network, batch, threads, medians, peaks)
+    rate = 2 * SGEMM_SIZE**3 / medians.pop(SGEMM)
+    del peaks[SGEMM]
+    return Row(network, batch, threads, medians, peaks, step_flops(network, batch) / rate)
 
 
 def machine() -> str:
@@ -133,15 +152,22 @@ def main() -> None:
 
     print(f"Training step in ms (median), {machine()}")
     names = "  ".join(f"{engine:>19}" for engine in engines)
-    print(f"{'network':<12} {'batch':>5} {'threads':>7}  {names}  {'ratio':>6}")
+    print(f"{'network':<12} {'batch':>5} {'threads':>7}  {names}  {'ratio':>6}  {'of floor':>8}")
     rows = []
     for count in threads:
         for network, batch in CONFIGURATIONS:
             row = measure(network, batch, count, engines, turns, budget)
             times = "  ".join(f"{row.seconds[engine] * 1e3:19.2f}" for engine in engines)
-            print(f"{network:<12} {batch:>5} {count:>7}  {times}  {row.ratio:5.2f}×", flush=True)
-            rows.append({**asdict(row), "ratio_to_best_eager": row.ratio})
+            print(
+                f"{network:<12} {batch:>5} {count:>7}  {times}  {row.ratio:5.2f}×  "
+                f"{row.share:7.0%}",
+                flush=True,
+            )
+            rows.append(
+                {**asdict(row), "ratio_to_best_eager": row.ratio, "share_of_floor": row.share}
+            )
     print("ratio: best torch eager / minigrad, above 1 is faster than torch")
+    print("of floor: time of the step's products at the rate of a large sgemm / minigrad")
     if arguments.json:
         report = {"machine": machine(), "python": platform.python_version(), "rows": rows}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -120,11 +120,51 @@ def torch_step(network: str, batch: int, threads: int, mode: str) -> Callable[[]
     return step
 
 
+SGEMM_SIZE = 1024
+
+
+def sgemm_step(network: str, batch: int, threads: int) -> Callable[[], float]:
+    """A large float32 product in torch: the rate that no multiply-add of a step exceeds."""
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right, out = (torch.rand(SGEMM_SIZE, SGEMM_SIZE) for _ in range(3))
+
+    def step() -> float:
+        torch.mm(left, right, out=out)
+        return float(out[0, 0])
+
+    return step
+
+
+def step_flops(network: str, batch: int) -> int:
+    """Floating-point operations of one step's products: forward, input and weight gradients."""
+    from minigrad import nn
+
+    build, (H, W, _) = NETWORKS[network]
+    forward = first = 0
+    for layer in build(nn):
+        if isinstance(layer, nn.Conv2d):
+            kH, kW = layer.kernel_size
+            now = 2 * H * W * layer.in_channels * layer.out_channels * kH * kW
+        elif isinstance(layer, nn.Linear):
+            now = 2 * layer.in_features * layer.out_features
+        else:
+            if isinstance(layer, nn.MaxPool2d):
+                H, W = H // 2, W // 2
+            continue
+        first, forward = first or now, forward + now
+    # The images themselves need no gradient.
+    return batch * (3 * forward - first)
+
+
 def main() -> None:
     settings = json.loads(sys.argv[1])
     engine = settings.pop("engine")
     if engine == "minigrad":
         step = minigrad_step(**settings)
+    elif engine == "sgemm":
+        step = sgemm_step(**settings)
     else:
         step = torch_step(**settings, mode=engine.removeprefix("torch "))
     for line in sys.stdin:

@@ -17,10 +17,15 @@ SIDES: dict[str, Any] = {"max_dims": 4, "max_side": 5, "min_side": 0}
 WIDE = (0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 19.9, 20.1, -20.0, 88.5, -88.5, 1000.0, -1000.0)
 
 
+# Their gradient at NaN depends in torch on where in the array it is.
+NO_NAN = ("elu", "celu", "selu", "hardtanh", "relu6")
+
+
 @st.composite
-def wide(draw: st.DrawFn) -> np.ndarray:
+def wide(draw: st.DrawFn, nan: bool) -> np.ndarray:
     """Numbers of every size that a float32 holds, some of them from the list."""
-    x = draw(floats(draw(shapes(**SIDES)), nan=draw(st.booleans()), kinds=("normal", "ties")))
+    nan = nan and draw(st.booleans())
+    x = draw(floats(draw(shapes(**SIDES)), nan=nan, kinds=("normal", "ties")))
     x = np.asarray(np.array(x) * draw(st.sampled_from((1.0, 1.0, 5.0, 30.0))))
     for place in range(x.size):
         if draw(st.integers(0, 9)) == 0:
@@ -28,11 +33,18 @@ def wide(draw: st.DrawFn) -> np.ndarray:
     return x
 
 
+def exact_gelu(torch: Any, x: Any, approximate: str = "none") -> Any:
+    """torch's own adds 1 to an erf near −1, and so loses the left tail even in float64."""
+    if approximate == "tanh":
+        return torch.nn.functional.gelu(x, approximate=approximate)
+    return x * 0.5 * torch.special.erfc(-x * 0.5**0.5)
+
+
 def spec(
     name: str,
     parameters: dict[str, st.SearchStrategy[Any]] | None = None,
     errors: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (),
-    ulps: float = 16.0,
+    oracle: Any = None,
 ) -> OpSpec:
     options = st.fixed_dictionaries({}, optional=parameters or {})
     smooth = shapes(**SIDES).flatmap(distinct)
@@ -40,10 +52,9 @@ def spec(
     return OpSpec(
         name=name,
         function=getattr(activation, name),
-        oracle=lambda torch, x, **kw: getattr(torch.nn.functional, name)(x, **kw),
-        cases=st.builds(lambda x, kw: Case((x,), kw), wide(), options),
+        oracle=oracle or (lambda torch, x, **kw: getattr(torch.nn.functional, name)(x, **kw)),
+        cases=st.builds(lambda x, kw: Case((x,), kw), wide(name not in NO_NAN), options),
         gradcheck_cases=st.builds(lambda x, kw: Case((x,), kw), smooth, options),
-        float32_ulps=ulps,
         errors=(
             ErrorCase((np.zeros(3, np.int64),), {}, DTypeError, f"{name}: ", torch_raises=False),
             ErrorCase((None,), {}, TypeError, f"{name}: input must be a Tensor, got NoneType"),
@@ -72,6 +83,7 @@ SPECS: list[OpSpec] = [
         "gelu",
         {"approximate": st.sampled_from(("none", "tanh"))},
         (({"approximate": "erf"}, ValueError, "approximate must be 'none' or 'tanh', got 'erf'"),),
+        exact_gelu,
     ),
     spec("silu"),
     spec(
