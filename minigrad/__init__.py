@@ -6,7 +6,7 @@ import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from . import nn, optim
+from . import linalg, nn, optim
 from .device import (
     Device,
     Generator,
@@ -102,6 +102,7 @@ from .ops.extrema import (
     all,
     amax,
     amin,
+    aminmax,
     any,
     argmax,
     argmin,
@@ -129,13 +130,16 @@ from .ops.random import (
     set_rng_state,
 )
 from .ops.reduce import (
+    count_nonzero,
     cumsum,
     logsumexp,
     mean,
     prod,
     std,
+    std_mean,
     sum,
     var,
+    var_mean,
 )
 from .ops.select import (
     gather,
@@ -163,6 +167,8 @@ from .ops.softmax import (
 )
 from .ops.sort import (
     argsort,
+    kthvalue,
+    median,
     sort,
     topk,
 )
@@ -179,6 +185,9 @@ from .ops.special import (
     rsqrt,
     sin,
     trunc,
+)
+from .ops.vector_norm import (
+    norm,
 )
 
 __version__ = "0.1.0"
@@ -228,6 +237,7 @@ __all__ = [
     "all",
     "amax",
     "amin",
+    "aminmax",
     "any",
     "arange",
     "argmax",
@@ -247,6 +257,7 @@ __all__ = [
     "clamp",
     "clone",
     "cos",
+    "count_nonzero",
     "cumsum",
     "data",
     "div",
@@ -280,7 +291,9 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "kthvalue",
     "le",
+    "linalg",
     "linspace",
     "log",
     "log1p",
@@ -300,6 +313,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "median",
     "min",
     "minimum",
     "mul",
@@ -308,6 +322,7 @@ __all__ = [
     "neg",
     "nn",
     "no_grad",
+    "norm",
     "ones",
     "ones_like",
     "optim",
@@ -342,6 +357,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "std_mean",
     "sub",
     "sum",
     "t",
@@ -357,6 +373,7 @@ __all__ = [
     "unflatten",
     "unsqueeze",
     "var",
+    "var_mean",
     "viz",
     "where",
     "zeros",

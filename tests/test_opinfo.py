@@ -29,24 +29,24 @@ OPS = {
 
 # Tables of nn.functional, and of functions or methods of tensors.
 LAYERS = """
-    adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d batch_norm
+    adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d batch_norm binary_cross_entropy
     binary_cross_entropy_with_logits celu conv2d conv_transpose2d cross_entropy elu gelu
-    group_norm hardtanh huber_loss kl_div l1_loss layer_norm leaky_relu
-    linear logsigmoid max_pool2d max_unpool2d max_unpool2d.grad mse_loss nll_loss
-    pad.circular pad.constant pad.reflect pad.replicate pad.replicate_negative relu relu6
-    selu silu smooth_l1_loss softplus unfold
+    group_norm hardtanh huber_loss kl_div l1_loss layer_norm leaky_relu linear logsigmoid
+    max_pool2d max_unpool2d max_unpool2d.grad mse_loss nll_loss pad.circular pad.constant
+    pad.reflect pad.replicate pad.replicate_negative relu relu6 selu silu smooth_l1_loss
+    softplus unfold
 """
 TENSORS = """
-    abs add all amax amin any argmax argmin argsort broadcast_to cat ceil chunk clone cos
-    cumsum div.no_rounding_mode eq erf exp expand expand_as expm1 flatten floor gather ge
-    gt index_select isfinite isinf isnan le log log10 log1p log2 log_softmax
-    log_softmax.with_dtype logical_and logical_not logical_or logical_xor logsumexp lt matmul
-    max.binary max.reduction_no_dim max.reduction_with_dim maximum mean min.binary
-    min.reduction_no_dim min.reduction_with_dim minimum mul narrow ne neg permute pow prod
-    reciprocal reshape round rsqrt select sigmoid sign sin softmax
-    softmax.with_dtype sort split sqrt square squeeze squeeze.multiple stack std std.unbiased
-    sub sum t tanh topk transpose tril triu trunc unbind unflatten unsqueeze var
-    var.unbiased view where
+    abs add all amax amin aminmax any argmax argmin argsort broadcast_to cat ceil chunk clone
+    cos count_nonzero cumsum div.no_rounding_mode eq erf exp expand expand_as expm1 flatten
+    floor gather ge gt index_select isfinite isinf isnan kthvalue le linalg.vector_norm log
+    log10 log1p log2 log_softmax log_softmax.with_dtype logical_and logical_not logical_or
+    logical_xor logsumexp lt matmul max.binary max.reduction_no_dim max.reduction_with_dim
+    maximum mean median min.binary min.reduction_no_dim min.reduction_with_dim minimum mul
+    narrow ne neg norm norm.fro norm.inf permute pow prod reciprocal reshape round rsqrt select
+    sigmoid sign sin softmax softmax.with_dtype sort split sqrt square squeeze squeeze.multiple
+    stack std std.unbiased std_mean std_mean.unbiased sub sum t tanh topk transpose tril triu
+    trunc unbind unflatten unsqueeze var var.unbiased var_mean var_mean.unbiased view where
 """
 CASES = [f"nn.functional.{name}" for name in LAYERS.split()] + TENSORS.split()
 
@@ -73,6 +73,8 @@ def where(self: Tensor, condition: Tensor, other: Tensor) -> Tensor:
 
 
 def function_of(name: str) -> Callable[..., Any]:
+    if name.startswith("linalg."):
+        return getattr(mg.linalg, name.removeprefix("linalg."))
     base = name.removeprefix("nn.functional.").split(".")[0]
     if name.startswith("nn.functional."):
         return getattr(F, base)

@@ -23,17 +23,6 @@ Dim = int | tuple[int, ...] | list[int] | None
 Axes = tuple[int, ...]
 
 
-def check_reduced(operation: str, input: Tensor, keepdim: bool = False) -> None:
-    """Refuse an input that is no tensor and a keepdim that is no bool, such as a second axis."""
-    if not isinstance(input, Tensor):
-        raise TypeError(
-            f"{operation}: input must be a Tensor, got {type(input).__name__}; "
-            "minigrad.tensor(...) makes one"
-        )
-    if not isinstance(keepdim, (bool, np.bool_)):
-        raise TypeError(f"{operation}: keepdim must be a bool, got {keepdim!r}")
-
-
 def axes_of(operation: str, dim: Dim, ndim: int) -> Axes:
     """The axes that `dim` names, all for None, counted from 0 and in ascending order."""
     dims = () if dim is None else tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)

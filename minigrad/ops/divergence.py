@@ -194,7 +194,8 @@ def kl_div(
         raise ValueError(
             f"kl_div: reduction must be 'batchmean' or one of {REDUCTIONS}, got {reduction!r}"
         )
-    batchmean, deprecated = reduction == "batchmean", (size_average, reduce) != (None, None)
+    batchmean = reduction == "batchmean"
+    deprecated = size_average is not None or reduce is not None
     name = reduction_name("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     floating_operands("kl_div", input=input, target=target)
     broadcast_shape("kl_div", input.shape, target.shape)

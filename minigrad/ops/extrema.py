@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..dtypes import bool_, int64
+from ..dtypes import bool_, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..runtime import memory
@@ -36,6 +36,13 @@ class MaxResult(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+class AminmaxResult(NamedTuple):
+    """What aminmax returns."""
+
+    min: Tensor
+    max: Tensor
 
 
 class Select(Function):
@@ -173,6 +180,18 @@ def _max_or_min(
 
 
 @takes_tensor
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
+    """(min, max) over one axis, or of all: `amin` and `amax`."""
+    if dim is not None:
+        axis_of("aminmax", dim, input.ndim)
+    axes = _nonempty_axes("aminmax", input, dim)
+    if not isinstance(keepdim, (bool, np.bool_)):
+        raise TypeError(f"aminmax: keepdim must be a bool, got {keepdim!r:.80}")
+    least = Extremum.apply(input, axes, keepdim, False, False)
+    return AminmaxResult(least, Extremum.apply(input, axes, keepdim, True, False))
+
+
+@takes_tensor
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The position (int64) of the largest along dim, or in the flattened tensor; the first of
     equals, and the first NaN if there is one."""
@@ -198,25 +217,26 @@ def _position(
 
 @takes_tensor
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Whether all are not zero; True of nothing."""
+    """Whether all are not zero; True of nothing. Of uint8 a uint8."""
     return _any_or_all("all", input, dim, keepdim)
 
 
 @takes_tensor
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Whether any is not zero; False of nothing."""
+    """Whether any is not zero; False of nothing. Of uint8 a uint8."""
     return _any_or_all("any", input, dim, keepdim)
 
 
 def _any_or_all(operation: str, input: Tensor, dim: Dim, keepdim: bool) -> Tensor:
-    """Of truth values, `any` is the largest and `all` the least."""
-    if dim is not None and not isinstance(dim, int) and len(dim) == 0:
-        return to(input.detach(), bool_, copy=True)  # as torch: no axis is named, none is reduced
-    axes, truth = axes_of(operation, dim, input.ndim), to(input.detach(), bool_)
+    """Of truth values, `any` is the largest and `all` the least; of uint8 a uint8, as in torch."""
+    truth, dtype = to(input.detach(), bool_), uint8 if input.dtype == uint8 else bool_
+    if isinstance(dim, (tuple, list)) and not dim:
+        return to(truth, dtype, copy=True)  # as torch: no axis is named, none is reduced
+    axes = axes_of(operation, dim, input.ndim)
     if count_of(input, axes):
         plan, values, _ = _extremum(truth, axes, largest=operation == "any")
     else:
         plan = reduction(truth.data, axes)
         values = plan.empty_reduced(bool_)
         kernels.get(input.device).fill(values.reshape(-1), operation == "all")
-    return plan.result(values, input.device, keepdim)
+    return to(plan.result(values, input.device, keepdim), dtype)

@@ -28,6 +28,7 @@ from . import (
     softmax,
     sort,
     special,
+    vector_norm,
 )
 from ._promotion import OPERAND_TYPES
 
@@ -166,8 +167,11 @@ def attach() -> None:
         "mean": reduce.mean,
         "var": reduce.var,
         "std": reduce.std,
+        "count_nonzero": reduce.count_nonzero,
+        "norm": vector_norm.norm,
         "amax": extrema.amax,
         "amin": extrema.amin,
+        "aminmax": extrema.aminmax,
         "max": extrema.max,
         "min": extrema.min,
         "argmax": extrema.argmax,
@@ -181,6 +185,8 @@ def attach() -> None:
         "sort": sort.sort,
         "argsort": sort.argsort,
         "topk": sort.topk,
+        "kthvalue": sort.kthvalue,
+        "median": sort.median,
         "log_softmax": softmax.log_softmax,
         # Shape
         "reshape": shape.reshape,

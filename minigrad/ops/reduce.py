@@ -15,6 +15,7 @@ from .. import kernels
 from ..dtypes import as_dtype, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
 from ._operands import scratch, takes_tensor
+from ._promotion import number
 from ._reduction import (
     Axes,
     Dim,
@@ -29,7 +30,7 @@ from ._reduction import (
 )
 from .arithmetic import add, mul, product, quotient, sub
 from .cast import to
-from .compare import eq, isfinite, where
+from .compare import eq, isfinite, ne, where
 from .elementwise import exp, log, sqrt
 from .extrema import amax
 
@@ -135,8 +136,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = 
     if dtype is not None:
         input = to(input, as_dtype(dtype))
     floating_dtype("mean", input=input.dtype)
-    axes = axes_of("mean", dim, input.ndim)
-    return Sum.apply(input, axes, keepdim, _inverse(count_of(input, axes)))
+    return _mean(input, axes_of("mean", dim, input.ndim), keepdim)
 
 
 @takes_tensor
@@ -165,6 +165,38 @@ def std(
     return Std.apply(*_moment_arguments("std", input, dim, unbiased, keepdim, correction))
 
 
+@takes_tensor
+def var_mean(
+    input: Tensor,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(var, mean) over dim."""
+    arguments = _moment_arguments("var_mean", input, dim, unbiased, keepdim, correction)
+    return Var.apply(*arguments), _mean(*arguments[:3])
+
+
+@takes_tensor
+def std_mean(
+    input: Tensor,
+    dim: Dim | bool = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(std, mean) over dim."""
+    arguments = _moment_arguments("std_mean", input, dim, unbiased, keepdim, correction)
+    return Std.apply(*arguments), _mean(*arguments[:3])
+
+
+def _mean(input: Tensor, axes: Axes, keepdim: bool) -> Tensor:
+    return Sum.apply(input, axes, keepdim, _inverse(count_of(input, axes)))
+
+
 def _moment_arguments(
     operation: str,
     input: Tensor,
@@ -176,9 +208,21 @@ def _moment_arguments(
     floating_dtype(operation, input=input.dtype)
     if isinstance(dim, bool):  # torch's var(input, unbiased)
         dim, unbiased = None, dim
+    if unbiased is not None and not isinstance(unbiased, (bool, np.bool_)):
+        raise TypeError(f"{operation}: unbiased must be a bool or None, got {unbiased!r:.80}")
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
+    correction = number(operation, "correction", correction)
+    if not math.isfinite(correction):
+        raise ValueError(f"{operation}: correction must be finite, got {correction}")
     return input, axes_of(operation, dim, input.ndim), keepdim, correction
+
+
+@takes_tensor
+def count_nonzero(input: Tensor, dim: Dim = None) -> Tensor:
+    """How many are not 0 (int64); NaN is not 0."""
+    axes = axes_of("count_nonzero", dim, input.ndim)
+    return sum_over(ne(input.detach(), 0), axes, keepdim=False)
 
 
 # Products, running sums, log-sum-exp -----------------------------------------------------------

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .. import kernels
-from ..dtypes import int64
-from ..engine import Tensor
+from ..dtypes import int64, is_floating
+from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ._operands import scratch, takes_tensor
+from ._promotion import scalar
 from ._reduction import axis_of
 from ._rows import empty_rows, to_rows
+from .cast import clone
+from .compare import isnan, where
+from .extrema import Extremum, argmax
 from .select import gather, narrow
-from .shape import reshape
+from .shape import flatten, reshape, squeeze
 
 
 class SortResult(NamedTuple):
-    """What sort and topk return."""
+    """What sort, topk, kthvalue and median along an axis return."""
 
     values: Tensor
     indices: Tensor
 
 
-def _positions(operation: str, input: Tensor, dim: int, descending: bool) -> Tensor:
-    """The positions along `dim` in order, of a tensor that has axes."""
-    axis = axis_of(operation, dim, input.ndim)
+def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
+    """The positions along an axis in order, of a tensor that has axes."""
     rows = to_rows(input, axis)
     out, indices = empty_rows(input.shape, axis, int64, input.device)
     backend = kernels.get(input.device)
@@ -33,10 +39,21 @@ def _positions(operation: str, input: Tensor, dim: int, descending: bool) -> Ten
     return out
 
 
+def _check_count(operation: str, k: int, least: int, input: Tensor, axis: int) -> None:
+    if isinstance(k, (bool, np.ndarray, Tensor)) or not hasattr(k, "__index__"):
+        raise DTypeError(f"{operation}: k must be an int, got {k!r:.80}")
+    size = input.shape[axis] if input.ndim else 1
+    if not least <= k <= size:
+        raise ShapeError(
+            f"{operation}: k must be from {least} to the {size} elements along axis {axis} of a "
+            f"tensor of shape {input.shape}, got {k}"
+        )
+
+
 @takes_tensor
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The positions (int64) along dim that would sort it. Equal elements keep their order."""
-    return sort(input, dim, descending, stable).indices
+    return _sort("argsort", input, dim, descending).indices
 
 
 @takes_tensor
@@ -48,12 +65,16 @@ def sort(
     NaN counts as the largest number. Equal elements keep their order, whatever `stable` says.
     Each value's gradient goes to the element that it came from.
     """
+    return _sort("sort", input, dim, descending)
+
+
+def _sort(operation: str, input: Tensor, dim: int, descending: bool) -> SortResult:
+    axis = axis_of(operation, dim, input.ndim)
     if input.ndim == 0:
-        axis_of("sort", dim, 0)
-        values, indices = sort(reshape(input, 1), 0)
+        values, indices = sort(reshape(input, 1))
         return SortResult(reshape(values, ()), reshape(indices, ()))
-    indices = _positions("sort", input, dim, descending)
-    return SortResult(gather(input, dim, indices), indices)
+    indices = _positions(input, axis, descending)
+    return SortResult(gather(input, axis, indices), indices)
 
 
 @takes_tensor
@@ -66,15 +87,74 @@ def topk(
     whatever `sorted` says. Raises ShapeError if the axis has fewer than k elements.
     """
     axis = axis_of("topk", dim, input.ndim)
-    if isinstance(k, bool) or not hasattr(k, "__index__"):
-        raise DTypeError(f"topk: k must be an int, got {k!r}")
-    size = input.shape[axis] if input.ndim else 1
-    if not 0 <= k <= size:
+    _check_count("topk", k, 0, input, axis)
+    if input.ndim == 0:
+        return sort(input)
+    # A copy: the view would keep the positions of all elements in memory.
+    indices = clone(narrow(_positions(input, axis, largest), axis, 0, int(k)))
+    return SortResult(gather(input, axis, indices), indices)
+
+
+@takes_tensor
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
+    """The k-th smallest along dim, counted from 1, and where it came from.
+
+    NaN counts as the largest number; of equal elements the first comes first.
+    """
+    axis = axis_of("kthvalue", dim, input.ndim)
+    _check_count("kthvalue", k, 1, input, axis)
+    if input.ndim == 0:
+        return sort(input)
+    return _taken(input, axis, narrow(_positions(input, axis, False), axis, int(k) - 1, 1), keepdim)
+
+
+def _taken(input: Tensor, axis: int, index: Tensor, keepdim: bool) -> SortResult:
+    """Values and indices of one position along an axis, kept in `index`."""
+    values, indices = gather(input, axis, index), clone(index)
+    if keepdim:
+        return SortResult(values, indices)
+    return SortResult(squeeze(values, axis), squeeze(indices, axis))
+
+
+class Median(Function):
+    """The middle of all elements: the gradient is shared equally among all that equal it."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor) -> Tensor:
+        out = median(flatten(input), 0).values
+        axes = tuple(range(input.ndim))
+        ctx.save_for_backward(input, reshape(out, *(1 for _ in axes)))
+        ctx.axes, ctx.keepdim, ctx.share_nan = axes, False, True
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return Extremum.backward(ctx, grad_output)[:1]
+
+
+@takes_tensor
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The middle of all elements, the lower one of two; or, with dim, (values, indices) along it.
+
+    NaN where there is one. The gradient of the full median is shared equally among all elements
+    that equal it, that of median along dim goes to the element at `indices`. The median of no
+    elements is NaN; ShapeError for integers, and along an empty axis.
+    """
+    if dim is None and input.data.size == 0 and is_floating(input.dtype):
+        return scalar("median", math.nan, input.dtype, input.device)
+    if dim is None and input.data.size:
+        return Median.apply(input)
+    axis = axis_of("median", 0 if dim is None else dim, input.ndim)
+    size = input.data.size if dim is None else input.shape[axis] if input.ndim else 1
+    if size == 0:
         raise ShapeError(
-            f"topk: k must be from 0 to the {size} elements along axis {axis} of a tensor of shape "
-            f"{input.shape}, got {k}"
+            f"median: the reduced axis {axis} of a tensor of shape {input.shape} must not be empty"
         )
     if input.ndim == 0:
         return sort(input)
-    indices = narrow(_positions("topk", input, dim, largest), axis, 0, k)
-    return SortResult(gather(input, dim, indices), indices)
+    order = _positions(input, axis, False)
+    middle = narrow(order, axis, (size - 1) // 2, 1)
+    # The first NaN, if there is one, is where argmax finds the maximum.
+    largest = argmax(input.detach(), axis, keepdim=True)
+    index = where(isnan(gather(input.detach(), axis, largest)), largest, middle)
+    return _taken(input, axis, index, keepdim)

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
-from minigrad.ops import extrema, reduce
+from minigrad.ops import extrema, reduce, vector_norm
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import case, distinct, floats, positive, shapes
 
@@ -70,6 +70,12 @@ def refuses_dims(name: str) -> tuple[ErrorCase, ...]:
     return (
         ErrorCase((zeros(2, 3), 2), {}, ShapeError, rf"{name}: dim must be in \[-2, 1\].*got 2"),
         ErrorCase((zeros(2, 3), (0, -2)), {}, ShapeError, f"{name}: dim names an axis twice"),
+        ErrorCase((zeros(2, 3), 2**62), {}, ShapeError, rf"{name}: dim must be in .*got {2**62}"),
+        ErrorCase((zeros(2, 3), "0"), {}, DTypeError, rf"{name}: dim must be an int.*got '0'"),
+        ErrorCase((zeros(2, 3), (0, 1.5)), {}, DTypeError, rf"{name}: dim must be an int.*1.5"),
+        ErrorCase(
+            (zeros(2, 3), np.array([0, 1])), {}, DTypeError, rf"{name}: dim must be an int.*tensor"
+        ),
     )
 
 
@@ -255,7 +261,151 @@ def of_many(spec: OpSpec) -> OpSpec:
     )
 
 
+def pair(name: str, function: Callable[..., Any]) -> OpSpec:
+    return OpSpec(
+        name=name,
+        function=function,
+        oracle=lambda torch, *args, **kw: getattr(torch, name)(*args, **kw),
+        cases=moments(),
+        gradcheck_cases=moments(min_side=2),
+        errors=(
+            *refuses_dims(name),
+            refuses_integers(name),
+            ErrorCase(
+                (zeros(3),), {"correction": "1"}, TypeError,
+                f"{name}: correction must be a number, got '1'",
+            ),
+            ErrorCase(
+                (zeros(3), 0, "yes"), {}, TypeError,
+                f"{name}: unbiased must be a bool or None, got 'yes'",
+            ),
+        ),
+    )  # fmt: skip
+
+
+# Orders: at and between those that have formulas of their own.
+ORDERS = st.sampled_from((1, 2, 2.0, 3, 1.5, 0.5, -1, -2.5, np.inf, -np.inf))
+INFINITE = st.sampled_from((np.inf, -np.inf))
+
+
+def norms(
+    values: Callable[..., Any] = floats, orders: Any = ORDERS, **options: Any
+) -> st.SearchStrategy[Case]:
+    """Zeros and ties, where the gradient is torch's choice."""
+    return shapes(max_dims=4, max_side=5, min_side=1).flatmap(
+        lambda shape: case(
+            values(shape, **options), orders, axes(len(shape)), keepdim=st.booleans()
+        )
+    )
+
+
+NORM_ERRORS = (
+    (zeros(2, 3), {"dim": 2}, ShapeError, r"dim must be in \[-2, 1\].*got 2", True),
+    (zeros(2, dtype=np.int64), {}, DTypeError, "int64", True),
+    (zeros(0, 3), {"ORDER": np.inf}, ShapeError, r"for order inf .*\(0, 3\) must not be", True),
+    (zeros(3, 0), {"ORDER": -1, "dim": 1}, ShapeError, r"for order -1 .*\(3, 0\) must not", True),
+    (zeros(3), {"ORDER": np.nan}, ValueError, "the order must not be NaN", False),
+    (zeros(3), {"ORDER": 10**400}, ValueError, "the order does not fit float64", True),
+    (zeros(3), {"keepdim": "yes"}, TypeError, "keepdim must be a bool, got 'yes'", True),
+    (zeros(3), {"ORDER": [2]}, TypeError, r"the order must be a number, got \[2\]", True),
+    (zeros(3), {"dtype": "float32"}, DTypeError, "float64 does not convert to float32", True),
+    (zeros(3), {"dtype": "int64"}, DTypeError, "float64 does not convert to int64", True),
+)
+
+
+def norm_errors(name: str, order: str) -> tuple[ErrorCase, ...]:
+    return tuple(
+        ErrorCase(
+            (input,),
+            {order if key == "ORDER" else key: value for key, value in keywords.items()},
+            error, f"^{name}: .*{match}", torch_raises=raises,
+        )
+        for input, keywords, error, match, raises in NORM_ERRORS
+    )  # fmt: skip
+
+
+NORMS = [
+    OpSpec(
+        name="norm",
+        function=vector_norm.norm,
+        oracle=lambda torch, *args, **kw: torch.norm(*args, **kw),
+        # NaN takes the whole gradient of an infinite order.
+        cases=st.one_of(norms(nan=True), norms(orders=INFINITE, nan=True)),
+        gradcheck_cases=norms(distinct),
+        errors=(
+            *norm_errors("norm", "p"),
+            ErrorCase(
+                (zeros(3), "nuc"), {}, ValueError, "norm: p must be a number or 'fro', .*nuc"
+            ),
+        ),
+    ),
+    OpSpec(
+        name="norm('fro')",
+        function=vector_norm.norm,
+        oracle=lambda torch, *args, **kw: torch.norm(*args, **kw),
+        cases=shapes().flatmap(lambda shape: case(floats(shape))),
+        gradcheck_cases=shapes(min_side=1).flatmap(lambda shape: case(distinct(shape))),
+    ),
+    OpSpec(
+        name="vector_norm",
+        function=vector_norm.vector_norm,
+        oracle=lambda torch, *args, **kw: torch.linalg.vector_norm(*args, **kw),
+        cases=norms(kinds=("ties",), inf=True),
+        gradcheck_cases=norms(distinct),
+        errors=norm_errors("vector_norm", "ord"),
+    ),
+    OpSpec(
+        name="vector_norm of order 0",
+        function=lambda x, dim: vector_norm.vector_norm(x, 0, dim),
+        oracle=lambda torch, x, dim: torch.linalg.vector_norm(x, 0, dim),
+        cases=shapes().flatmap(
+            lambda shape: case(floats(shape, kinds=("ties",), nan=True), dim=axes(len(shape)))
+        ),
+        differentiable=False,
+        exact=True,
+    ),
+    OpSpec(
+        name="vector_norm of many",
+        function=lambda x, dim: vector_norm.vector_norm(x, 2, dim),
+        oracle=lambda torch, x, dim: torch.linalg.vector_norm(x, 2, dim),
+        cases=long(),
+        float32_ulps=1.0,
+        gradcheck=False,
+    ),
+]
+
 EXTREMA = [
+    OpSpec(
+        name="aminmax",
+        function=extrema.aminmax,
+        oracle=lambda torch, *args, **kw: torch.aminmax(*args, **kw),
+        cases=shapes(max_dims=4, max_side=6, min_side=1).flatmap(
+            lambda shape: case(
+                floats(shape, kinds=("ties", "normal"), **SPECIAL),
+                dim=st.integers(-max(len(shape), 1), max(len(shape), 1) - 1) | st.none(),
+                keepdim=st.just(False),
+            )
+        ),
+        gradcheck=False,
+        errors=(
+            ErrorCase((zeros(3, 0),), {"dim": 1}, ShapeError, r"aminmax: .*\(3, 0\) must not be"),
+            ErrorCase((zeros(3),), {"dim": (0,)}, DTypeError, "aminmax: dim must be an int"),
+            ErrorCase((zeros(3),), {"keepdim": 2}, TypeError, "aminmax: keepdim must be a bool"),
+        ),
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="count_nonzero",
+        function=reduce.count_nonzero,
+        oracle=lambda torch, *args, **kw: torch.count_nonzero(*args, **kw),
+        cases=shapes(max_dims=4, max_side=6).flatmap(
+            lambda shape: case(floats(shape, kinds=("ties",), nan=True), dim=axes(len(shape)))
+        ),
+        errors=refuses_dims("count_nonzero"),
+        differentiable=False,
+        exact=True,
+        accepts_integers=True,
+    ),
     extremum("amax", extrema.amax),
     extremum("amin", extrema.amin),
     selection("max", extrema.max),
@@ -268,4 +418,6 @@ EXTREMA = [
     truth("all", extrema.all),
 ]
 
-SPECS = [*SUMS, *EXTREMA]
+PAIRS = [pair("var_mean", reduce.var_mean), pair("std_mean", reduce.std_mean)]
+
+SPECS = [*SUMS, *PAIRS, *NORMS, *EXTREMA]
