@@ -64,6 +64,11 @@ def test_mixed_dtypes_raise_dtype_error(spec: OpSpec) -> None:
     checks.run(checks.MIXED_DTYPES, spec)
 
 
+@every_op
+def test_mixed_devices_raise_device_error(spec: OpSpec) -> None:
+    checks.run(checks.MIXED_DEVICES, spec)
+
+
 @pytest.mark.parametrize(
     ("spec", "error_case"),
     [pytest.param(s, e, id=f"{s.name}-{i}") for s in SPECS for i, e in enumerate(s.errors)],

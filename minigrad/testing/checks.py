@@ -7,7 +7,7 @@ from `examples`. A failure carries a program that repeats the call in torch and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ..device import Device
 from ..dtypes import float32, float64
 from ..engine import Tensor, gradcheck, no_grad
-from ..errors import DTypeError
+from ..errors import DeviceError, DTypeError
 from . import oracle
 from .oracle import (
     Errors,
@@ -285,13 +285,29 @@ def _raises_dtype_error(spec: OpSpec, case: Case, what: str) -> None:
             fail(f"{what} must raise DTypeError on {device}, nothing was raised")
 
 
+def _mixed_devices(spec: OpSpec, case: Case) -> None:
+    """Each tensor in turn on another device than the others."""
+    names = list(arrays_of(case))
+    for other in names if len(names) > 1 else ():
+        args, kwargs, _ = _own_dtypes(case, DEVICES[0], {other: DEVICES[1]})
+        try:
+            spec.function(*args, **kwargs)
+        except DeviceError as error:
+            if not re.search("|".join(DEVICES), str(error)):
+                fail(f"the DeviceError must name the devices, got {str(error)!r}")
+        else:
+            fail(f"{other} on another device must raise DeviceError, nothing was raised")
+
+
 def _own_dtypes(
-    case: Case | ErrorCase, device: str
+    case: Case | ErrorCase, device: str, elsewhere: Mapping[str, str] | None = None
 ) -> tuple[list[Any], dict[str, Any], dict[str, Tensor]]:
+    """The arguments as tensors of their own dtypes, all on one device but those named."""
     tensors: dict[str, Tensor] = {}
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
-        return tensors.setdefault(label(path), Tensor(np.array(array, subok=False), Device(device)))
+        where = Device((elsewhere or {}).get(label(path), device))
+        return tensors.setdefault(label(path), Tensor(np.array(array, subok=False), where))
 
     args, kwargs = map_arrays(Case(case.args, case.kwargs), make)
     return args, kwargs, tensors
@@ -380,6 +396,13 @@ MIXED_DTYPES = Check(
     share=0.35,
 )
 
+MIXED_DEVICES = Check(
+    "mixed devices raise DeviceError",
+    _mixed_devices,
+    applies=lambda spec: not spec.accepts_mixed_devices,
+    share=0.2,
+)
+
 CHECKS: Sequence[Check] = (
     PARITY_FLOAT32,
     PARITY_FLOAT64,
@@ -391,4 +414,5 @@ CHECKS: Sequence[Check] = (
     THREADS,
     INTEGERS,
     MIXED_DTYPES,
+    MIXED_DEVICES,
 )

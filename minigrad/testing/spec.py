@@ -68,6 +68,8 @@ class OpSpec:
     accepts_integers: integer tensors work where the cases have floating ones, with torch's values;
         otherwise they must raise DTypeError.
     accepts_mixed_dtypes: float32 and float64 may be mixed; otherwise that must raise DTypeError.
+    accepts_mixed_devices: tensors may lie on different devices; otherwise that must raise
+        DeviceError.
     """
 
     name: str
@@ -85,3 +87,4 @@ class OpSpec:
     mutates: frozenset[int | str] = frozenset()
     accepts_integers: bool = False
     accepts_mixed_dtypes: bool = False
+    accepts_mixed_devices: bool = False

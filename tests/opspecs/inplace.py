@@ -45,6 +45,7 @@ def update(
     errors: tuple[ErrorCase, ...] = (),
     accepts_integers: bool = False,
     accepts_mixed_dtypes: bool = False,
+    accepts_mixed_devices: bool = False,
 ) -> OpSpec:
     return OpSpec(
         name=name,
@@ -57,6 +58,7 @@ def update(
         mutates=frozenset({0}),
         accepts_integers=accepts_integers,
         accepts_mixed_dtypes=accepts_mixed_dtypes,
+        accepts_mixed_devices=accepts_mixed_devices,
     )
 
 
@@ -79,7 +81,8 @@ IN_PLACE = [
            accepts_integers=True),
     update("div_", inplace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_"))),
     update("copy_", inplace.copy_, updates(0).filter(lambda c: isinstance(c.args[1], np.ndarray)),
-           (refuses_growth("copy_"),), accepts_integers=True, accepts_mixed_dtypes=True),
+           (refuses_growth("copy_"),), accepts_integers=True, accepts_mixed_dtypes=True,
+           accepts_mixed_devices=True),
     update("fill_", inplace.fill_, shapes(**SIDES).flatmap(lambda s: case(floats(s), NUMBERS)),
            (ErrorCase((zeros(2), "0"), {}, TypeError, "fill_: value .*str"),),
            accepts_integers=True),
