@@ -120,15 +120,18 @@ def operands(c: Comparison, arrays: list[np.ndarray], make: Callable[..., Any]) 
     return tensors
 
 
-def median_time(call: Callable[[], Any], repetitions: int) -> float:
-    """Seconds of one call, after one that is not counted."""
-    call()
+def median_time(
+    function: Callable[..., Any], tensors: list[Any], upstream: Any, repetitions: int
+) -> float:
+    """Seconds of forward and backward, with gradients cleared as before a training step."""
     seconds = []
-    for _ in range(repetitions):
+    for _ in range(repetitions + 1):
+        for tensor in tensors:
+            tensor.grad = None
         start = time.perf_counter()
-        call()
+        function(*tensors).backward(upstream)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return statistics.median(seconds[1:])  # the first one warms up
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,8 @@ def compare(c: Comparison, generator: np.random.Generator, repetitions: int) -> 
     )
     return Row(
         c.name, c.parameters, float(forward), float(gradients),
-        median_time(lambda: c.minigrad(*mine).backward(upstream_mine), repetitions),
-        median_time(lambda: c.torch(*theirs).backward(upstream_torch), repetitions),
+        median_time(c.minigrad, mine, upstream_mine, repetitions),
+        median_time(c.torch, theirs, upstream_torch, repetitions),
     )  # fmt: skip
 
 
