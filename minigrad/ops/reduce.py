@@ -102,7 +102,9 @@ def _variance(
 ) -> tuple[Tensor, Tensor, float]:
     """The variance, the mean with its axes kept, and 1 / (R − correction)."""
     mean = sum_over(input, axes, True, _inverse(count_of(input, axes)))
-    factor = _inverse(builtins.max(count_of(input, axes) - correction, 0))
+    count = count_of(input, axes)
+    # Of nothing NaN, whatever the correction.
+    factor = _inverse(builtins.max(count - correction, 0) if count else 0)
     plan, device = reduction(input.data, axes), input.device
     backend = kernels.get(device)
     out = plan.empty_reduced(input.dtype)

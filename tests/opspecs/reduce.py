@@ -93,7 +93,7 @@ def moments(min_side: int = 0) -> st.SearchStrategy[Case]:
     return shapes(min_dims=min(min_side, 1), max_dims=4, max_side=6, min_side=min_side).flatmap(
         lambda shape: case(
             floats(shape, kinds=("normal",)), dim=axes(len(shape)), keepdim=st.booleans(),
-            correction=st.sampled_from((0, 1)),
+            correction=st.sampled_from((0, 1, -1)),
         )
     )  # fmt: skip
 
