@@ -2,18 +2,26 @@
 
 Fresh memory is slow: the system clears every page when it is first touched, which costs more than
 most elementwise kernels. A training step asks for the same sizes again and again, so a freed
-block is kept and handed out again for the next array of its size class.
+block is kept and handed out again for a later array of its size or of a little less.
 
 The block of an array is returned when nothing refers to its memory any more. That must hold for
 views too, and NumPy makes a view of a view refer to the first *owner*, not to the array in
 between. So the owner is a small object made for this one allocation, from which NumPy takes the
 address by the array interface, and which returns the block when it is deleted.
+
+Any thread may allocate, and an owner may be deleted at any point of any thread, even amid an
+allocation. So deleting takes no lock: it puts the block into a queue, which is atomic, and the
+next allocation, which holds the lock, sorts the queue's blocks in.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,33 +29,50 @@ import numpy as np
 _ALIGNMENT = 64
 _LARGEST = 2**62  # bytes; NumPy refuses more with a message that names no size
 _SMALL = 1024  # bytes; below this, NumPy's own small-block cache is as good
+_CLASSES = 8  # sizes of blocks per power of two
+# Blocks are kept for reuse while all blocks together are within this multiple of the most bytes
+# that were ever alive at one time. Batches of one shape need about half of it; with images of many
+# sizes it decides how often a step takes fresh memory.
+_KEPT = 3
 
 
-@dataclass
+@dataclass(slots=True)
 class MemoryStats:
-    """Bytes in live arrays, the largest that has been, and bytes kept for reuse."""
+    """What the memory of tensors and workspaces comes to. Arrays under 1 KiB are not counted.
 
-    live: int = 0
-    peak: int = 0
-    cached: int = 0
+    allocated: bytes of the arrays alive. max_allocated: the most since reset_peak_memory_stats.
+    reserved: bytes held from the system: blocks in use and blocks kept for reuse.
+    fresh, reused: how many arrays so far got memory from the system, or a kept block. A training
+    loop over one shape takes no fresh memory after its first steps.
+    """
 
-
-stats = MemoryStats()
+    allocated: int = 0
+    max_allocated: int = 0
+    reserved: int = 0
+    fresh: int = 0
+    reused: int = 0
 
 
 class _Block:
-    """A piece of aligned memory and its address."""
+    """A piece of aligned memory and its address. lent: bytes of the array that has it."""
 
-    __slots__ = ("address", "memory", "size")
+    __slots__ = ("address", "age", "lent", "memory", "size")
 
     def __init__(self, size: int) -> None:
         self.memory = np.empty(size + _ALIGNMENT, np.uint8)
         self.size = size
         self.address = self.memory.ctypes.data
         self.address += -self.address % _ALIGNMENT
+        self.lent = self.age = 0
 
 
-_free: dict[int, list[_Block]] = {}
+# Reentrant: a signal handler, or the finalizer of a user's object, may allocate amid an
+# allocation. No step under the lock relies on what a step before it has seen.
+_lock = threading.RLock()
+_stats = MemoryStats()
+_most = 0  # bytes: as max_allocated, but never reset
+_free: dict[int, list[_Block]] = {}  # by size; the one freed last is the last
+_returned: deque[_Block] = deque()
 
 
 class _Owner:
@@ -64,43 +89,120 @@ class _Owner:
             "typestr": dtype.str,
         }
 
-    def __del__(self, stats: MemoryStats = stats, free: dict[int, list[_Block]] = _free) -> None:
-        # The module's names are bound as defaults: they outlive the module at exit.
-        size = self.block.size
-        stats.live -= size
-        stats.cached += size
-        free.setdefault(size, []).append(self.block)
-
-
-def _size_class(nbytes: int) -> int:
-    """Round up to eight steps per power of two: at most an eighth of a block is wasted."""
-    step = max(_ALIGNMENT, 1 << max(nbytes.bit_length() - 4, 0))
-    return -(-nbytes // step) * step
+    def __del__(self, give_back: Callable[[_Block], None] = _returned.append) -> None:
+        give_back(self.block)  # a default argument outlives the module's names at exit
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised C-ordered array, 64-byte aligned, from reused memory where there is some."""
+    global _most
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _SMALL:
         return np.empty(shape, dtype)
     if nbytes > _LARGEST:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype.name} has {nbytes} bytes")
-    size = _size_class(nbytes)
-    try:
-        block = _free[size].pop()
-        stats.cached -= size
-    except (KeyError, IndexError):
-        block = _Block(size)
-    stats.live += size
-    stats.peak = max(stats.peak, stats.live)
+    with _lock:
+        if _returned:
+            _sort_in()
+        block = _kept(nbytes) or _fresh(nbytes)
+        block.lent = nbytes
+        _stats.allocated += nbytes
+        if _stats.allocated > _stats.max_allocated:
+            _stats.max_allocated = _stats.allocated
+            _most = max(_most, _stats.allocated)
     return np.asarray(_Owner(block, shape, dtype))
+
+
+@lru_cache(4096)
+def _size_class(nbytes: int) -> int:
+    """Round up to eight steps per power of two: at most an eighth of a block is wasted."""
+    step = max(_ALIGNMENT, 1 << max(nbytes.bit_length() - _CLASSES.bit_length(), 0))
+    return -(-nbytes // step) * step
+
+
+def _sort_in() -> None:
+    """Move the blocks that were given back to where they are found again."""
+    while _returned:
+        try:
+            block = _returned.popleft()
+        except IndexError:  # a signal handler's allocation was faster
+            return
+        _stats.allocated -= block.lent
+        block.age = _stats.fresh
+        _free.setdefault(block.size, []).append(block)
+
+
+def _kept(nbytes: int) -> _Block | None:
+    """The smallest kept block that is large enough, if it is less than about twice as large.
+
+    Arrays of changing sizes, as a data set of images of many sizes makes them, then share blocks.
+    """
+    size = _size_class(nbytes)
+    for _ in range(_CLASSES):
+        try:
+            block = _free[size].pop()
+        except (KeyError, IndexError):
+            size = _size_class(size + 1)
+        else:
+            _stats.reused += 1
+            return block
+    return None
+
+
+def _fresh(nbytes: int) -> _Block:
+    """A block from the system, in exchange for those that lie unused longest."""
+    size = _size_class(nbytes)
+    _release(_KEPT * max(_most, _stats.allocated + size) - size)
+    try:
+        block = _Block(size)
+    except MemoryError:
+        _release(0)
+        block = _Block(size)
+    _stats.reserved += size
+    _stats.fresh += 1
+    return block
+
+
+def _release(limit: int) -> None:
+    """Give the kept blocks that lie unused longest back until `limit` bytes are reserved."""
+    while _stats.reserved > limit:
+        lists = [blocks for blocks in _free.values() if blocks]
+        if not lists:
+            return
+        _stats.reserved -= min(lists, key=lambda blocks: blocks[0].age).pop(0).size
+
+
+def memory_stats() -> MemoryStats:
+    """All figures at this moment."""
+    with _lock:
+        _sort_in()
+        return replace(_stats)
+
+
+def memory_allocated() -> int:
+    """Bytes of the arrays alive."""
+    return memory_stats().allocated
+
+
+def max_memory_allocated() -> int:
+    """The most bytes alive at one time, since the start or `reset_peak_memory_stats`."""
+    return memory_stats().max_allocated
+
+
+def memory_reserved() -> int:
+    """Bytes held from the system: blocks in use and blocks kept for reuse."""
+    return memory_stats().reserved
+
+
+def reset_peak_memory_stats() -> None:
+    """`max_memory_allocated` starts again from what is alive now."""
+    with _lock:
+        _sort_in()
+        _stats.max_allocated = _stats.allocated
 
 
 def empty_cache() -> None:
     """Give the blocks kept for reuse back to the system."""
-    _free.clear()
-    stats.cached = 0
-
-
-def reset_peak() -> None:
-    stats.peak = stats.live
+    with _lock:
+        _sort_in()
+        _release(0)
