@@ -15,13 +15,42 @@ Gradients are overwritten, never accumulated into.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims, UnfoldDims
 
 Array = np.ndarray
+
+
+class SGDOptions(NamedTuple):
+    """Of one parameter's step."""
+
+    lr: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    maximize: bool
+    first: bool
+    """The momentum buffer is uninitialised and becomes the gradient."""
+
+
+class AdamOptions(NamedTuple):
+    """Of one parameter's step."""
+
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    bias_correction1: float
+    bias_correction2: float
+    decoupled: bool
+    """Weight decay shrinks the parameter (AdamW); else it adds to the gradient."""
+    maximize: bool
 
 
 class Elementwise(Protocol):
@@ -177,15 +206,26 @@ class Matmul(Protocol):
 
     def matmul_backward_bias(
         self, grad_bias: Array, grad_output: Array, scratch: Array, dims: MatmulDims
-    ) -> None: ...
+    ) -> None:
+        """scratch is float64."""
 
 
 class Conv(Protocol):
     """conv.py. Input, output and their gradients NHWC."""
 
+    def conv2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
+
     def conv2d_forward(
-        self, out: Array, input: Array, weight: Array, bias: Array | None, dims: Conv2dDims
-    ) -> None: ...
+        self,
+        out: Array,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
+        scratch: Array | None,
+        dims: Conv2dDims,
+        relu: bool,
+    ) -> None:
+        """With `relu`, out = max(convolution + bias, 0)."""
 
     def conv2d_backward_input_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -203,7 +243,13 @@ class Conv(Protocol):
         """shape: grad_output's."""
 
     def conv2d_backward_bias(self, grad_bias: Array, grad_output: Array, scratch: Array) -> None:
-        """Sums over all pixels."""
+        """Sums over all pixels. scratch is float64."""
+
+    def conv2d_backward_relu(
+        self, grad_input: Array, grad_bias: Array, grad_output: Array, out: Array, scratch: Array
+    ) -> None:
+        """Through relu and the bias before it: grad_input is grad_output where out, relu's result,
+        is not 0, else 0; grad_bias its sums over all pixels. scratch as conv2d_backward_bias."""
 
     def conv_transpose2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -226,37 +272,23 @@ class Update(Protocol):
 
     def sgd_update(
         self,
-        param: Array,
-        momentum_buffer: Array | None,
-        grad: Array,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-        maximize: bool,
-        first: bool,
+        params: Sequence[Array],
+        momentum_buffers: Sequence[Array | None],
+        grads: Sequence[Array],
+        options: Sequence[SGDOptions],
     ) -> None:
-        """first: momentum_buffer is uninitialised and becomes the gradient."""
+        """The parameters one after the other, all of one dtype."""
 
     def adam_update(
         self,
-        param: Array,
-        exp_avg: Array,
-        exp_avg_sq: Array,
-        max_exp_avg_sq: Array | None,
-        grad: Array,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        bias_correction1: float,
-        bias_correction2: float,
-        decoupled: bool,
-        maximize: bool,
+        params: Sequence[Array],
+        exp_avgs: Sequence[Array],
+        exp_avg_sqs: Sequence[Array],
+        max_exp_avg_sqs: Sequence[Array | None],
+        grads: Sequence[Array],
+        options: Sequence[AdamOptions],
     ) -> None:
-        """decoupled: weight decay shrinks the parameter (AdamW), else it adds to the gradient."""
+        """The parameters one after the other, all of one dtype."""
 
     def power_sum_workspace(self, size: int) -> int: ...
 
@@ -424,13 +456,15 @@ class Norm(Protocol):
         invstd: Array,
         running_mean: Array | None,
         running_var: Array | None,
+        batches: Array | None,
         input: Array,
         momentum: float,
         eps: float,
         scratch: Array,
     ) -> None:
         """Mean and 1/√(biased variance + eps) of each channel; the running statistics move towards
-        the mean and the unbiased variance by `momentum`. scratch is float64."""
+        the mean and the unbiased variance by `momentum`, and `batches` () counts one more. scratch
+        is float64."""
 
     def batch_norm_running(
         self, mean: Array, invstd: Array, running_mean: Array, running_var: Array, eps: float
@@ -481,6 +515,24 @@ class Norm(Protocol):
         scratch: Array,
     ) -> None:
         """Without `training`, grad_weight and grad_bias are not read."""
+
+    def batch_norm_backward_relu_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_backward_relu(
+        self,
+        grad_input: Array,
+        grad_sums: Array,
+        grad_output: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        grad_weight: Array,
+        grad_bias: Array,
+        scratch: Array,
+    ) -> None:
+        """batch_norm_backward_input in training, for an input that relu made, and through that
+        relu; grad_sums (C,) are the sums of grad_input over the rows. scratch is float64."""
 
 
 class Loss(Protocol):

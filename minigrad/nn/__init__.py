@@ -20,6 +20,7 @@ from .activation import (
 )
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
+from .fusion import is_fusion_enabled, no_fusion, set_fusion_enabled
 from .layers import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, Linear
 from .losses import (
     BCELoss,
@@ -133,6 +134,9 @@ __all__ = [
     "ZeroPad3d",
     "functional",
     "init",
+    "is_fusion_enabled",
+    "no_fusion",
+    "set_fusion_enabled",
     "summary",
     "utils",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from . import fusion
 from .module import Module
 
 
@@ -25,6 +26,8 @@ def _position(container: Module, index: Any) -> str:
 class Sequential(Module):
     """Calls its modules one after the other.
 
+    Some chains of them run as one operation, with the same result: see nn/fusion.py.
+
     Sequential(a, b, c), or Sequential(OrderedDict([("conv", a), ("relu", b)])) with names.
     """
 
@@ -38,8 +41,8 @@ class Sequential(Module):
                 self.add_module(str(index), module)
 
     def forward(self, input: Any) -> Any:
-        for module in self._modules.values():
-            input = module(input)
+        for step in fusion.steps(tuple(self._modules.values())):
+            input = step(input)
         return input
 
     def append(self, module: Module) -> Sequential:

@@ -13,7 +13,7 @@ from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..ops import _operands
 from ..ops.group_norm import normalized_sizes
-from ..ops.inplace import add_
+from ..ops.norm import Running, running_batch_norm
 from . import functional as F
 from . import init
 from .module import Module, Parameter
@@ -152,33 +152,43 @@ class _BatchNorm(Module):
         _reset_affine(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}"
+            )
+        self.check_shape(input.shape)
+        return running_batch_norm(input, *self.arguments())
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
         name = type(self).__name__
-        if input.ndim not in self._dimensions:
+        if len(shape) not in self._dimensions:
             raise ShapeError(
                 f"{name}: input must have {' or '.join(map(str, self._dimensions))} dimensions, "
-                f"got shape {input.shape}"
+                f"got shape {shape}"
             )
-        if input.shape[1] != self.num_features:
+        if shape[1] != self.num_features:
             raise ShapeError(
-                f"{name}: expects {self.num_features} channels, got input of shape {input.shape}"
+                f"{name}: expects {self.num_features} channels, got input of shape {shape}"
             )
+
+    def arguments(self) -> tuple[Any, ...]:
+        """(weight, bias, running, training, momentum, eps) of `ops.norm.running_batch_norm`."""
         tracking = self.training and self.running_mean is not None
         momentum = self.momentum
-        if tracking and momentum is None:
-            momentum = 1.0 / (self.num_batches_tracked.item() + 1)
-        out = F.batch_norm(
-            input,
-            self.running_mean,
-            self.running_var,
+        if momentum is None:
+            momentum = 1.0 / (self.num_batches_tracked.item() + 1) if tracking else 0.0
+        return (
             self.weight,
             self.bias,
+            Running(
+                self.running_mean,
+                self.running_var,
+                self.num_batches_tracked if tracking else None,
+            ),
             self.training or self.running_mean is None,
-            0.0 if momentum is None else momentum,
+            momentum,
             self.eps,
         )
-        if tracking:
-            add_(self.num_batches_tracked, 1)
-        return out
 
     def extra_repr(self) -> str:
         return (

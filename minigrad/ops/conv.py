@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import kernels
 from ..device import Device
+from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ._operands import (
@@ -28,6 +31,59 @@ TO_HWIO = (2, 3, 1, 0)
 FROM_HWIO = (3, 2, 0, 1)
 
 
+def convolve(
+    input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims, relu: bool = False
+) -> tuple[Tensor, np.ndarray]:
+    """The convolution, with `relu` not below 0, and its NHWC array."""
+    backend = kernels.get(input.device)
+    shape = dims.N, dims.C_out, dims.H_out, dims.W_out
+    out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
+    workspace = scratch(backend.conv2d_forward_workspace(dims), input.dtype)
+    backend.conv2d_forward(
+        out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
+        workspace, dims, relu,
+    )  # fmt: skip
+    return out, out_nhwc
+
+
+def convolution_gradients(
+    needed: tuple[bool, ...],
+    input: Tensor,
+    weight: Tensor,
+    grad_output: np.ndarray,
+    dims: Conv2dDims,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of input and weight, from the NHWC gradient of the convolution."""
+    backend = kernels.get(input.device)
+    grad_input = grad_weight = None
+    if needed[0]:
+        grad_input, out = empty_nhwc(input.shape, input.dtype, input.device)
+        workspace = scratch(backend.conv2d_backward_input_workspace(dims), input.dtype)
+        backend.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
+    if needed[1]:
+        grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
+    return grad_input, grad_weight
+
+
+def conv2d_arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size2d,
+    padding: Size2d | str,
+    dilation: Size2d,
+    groups: int,
+) -> tuple[Tensor, Conv2dDims, Any]:
+    """The batched input, the checked sizes, and how to undo the batching."""
+    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
+    input, restore = unbatched("conv2d", input)
+    dims = conv2d_dims(
+        input.shape, weight.shape, None if bias is None else bias.shape,
+        stride, padding, dilation, groups,
+    )  # fmt: skip
+    return input, dims, restore
+
+
 class Conv2d(Function):
     @staticmethod
     def forward(
@@ -35,30 +91,15 @@ class Conv2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
-        out, out_nhwc = empty_nhwc(
-            (dims.N, dims.C_out, dims.H_out, dims.W_out), input.dtype, input.device
-        )
-        kernels.get(input.device).conv2d_forward(
-            out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias), dims
-        )
-        return out
+        return convolve(input, weight, bias, dims)[0]
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        dims, dtype, device = ctx.dims, input.dtype, input.device
-        backend = kernels.get(device)
         grad_nhwc = nhwc(grad_output)
-        grad_input = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_input, out = empty_nhwc(input.shape, dtype, device)
-            workspace = scratch(backend.conv2d_backward_input_workspace(dims), dtype)
-            backend.conv2d_backward_input(out, grad_nhwc, _hwio(weight), workspace, dims)
-        if ctx.needs_input_grad[1]:
-            grad_weight = _weight_gradient(weight, grad_nhwc, nhwc(input), dims)
-        if ctx.needs_input_grad[2]:
-            grad_bias = _bias_gradient(grad_nhwc, device)
-        return grad_input, grad_weight, grad_bias, None
+        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad_nhwc, ctx.dims)
+        bias = _bias_gradient(grad_nhwc, input.device) if ctx.needs_input_grad[2] else None
+        return *grads, bias, None
 
 
 class ConvTranspose2d(Function):
@@ -93,7 +134,8 @@ class ConvTranspose2d(Function):
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
-            backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, dims)
+            workspace = scratch(backend.conv2d_forward_workspace(dims), dtype)
+            backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, workspace, dims, False)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
         if ctx.needs_input_grad[2]:
@@ -115,7 +157,7 @@ def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     """Sums over all pixels of an NHWC array."""
     backend, dtype = kernels.get(device), grad_output.dtype
     grad = Tensor(empty_array(grad_output.shape[3:], dtype), device)
-    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), dtype)
+    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64)
     backend.conv2d_backward_bias(grad.data, grad_output, workspace)
     return grad
 
@@ -141,12 +183,7 @@ def conv2d(
     padding may be 'valid' (0) or 'same' (H_out = H; needs stride 1).
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
-    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
-    input, restore = unbatched("conv2d", input)
-    dims = conv2d_dims(
-        input.shape, weight.shape, None if bias is None else bias.shape,
-        stride, padding, dilation, groups,
-    )  # fmt: skip
+    input, dims, restore = conv2d_arguments(input, weight, bias, stride, padding, dilation, groups)
     return restore(Conv2d.apply(input, weight, bias, dims))
 
 

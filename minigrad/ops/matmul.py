@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import kernels
+from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
@@ -95,7 +96,7 @@ class Linear(Function):
             )
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
-            workspace = scratch(backend.matmul_backward_bias_workspace(dims), dtype)
+            workspace = scratch(backend.matmul_backward_bias_workspace(dims), float64)
             backend.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
         return grad_input, grad_weight, grad_bias, None
 

@@ -3,16 +3,86 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import kernels
+from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError
 from ._operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from ._rows import empty_rows, to_rows
+from .inplace import add_
+
+
+class Running(NamedTuple):
+    """What training moves, or None where there is none: mean, variance (C,) and how often ()."""
+
+    mean: Tensor | None
+    var: Tensor | None
+    batches: Tensor | None = None
+
+
+def normalize(
+    out: np.ndarray,
+    input: np.ndarray,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running,
+    training: bool,
+    momentum: float,
+    eps: float,
+    device: Device,
+) -> tuple[Tensor, Tensor]:
+    """Fill out (rows, C) from input; the mean (2, C) and invstd (C,) for the gradients."""
+    backend, dtype = kernels.get(device), input.dtype
+    rows, C = input.shape
+    mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
+    if not input.size:
+        if running.batches is not None:
+            add_(running.batches, 1)
+        return mean, invstd
+    running_mean, running_var, batches = (None if t is None else t.data for t in running)
+    if training:
+        workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64)
+        backend.batch_norm_statistics(
+            mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps,
+            workspace,
+        )  # fmt: skip
+        for tensor in running:
+            if tensor is not None:
+                tensor.mark_changed()
+    else:
+        assert running_mean is not None
+        assert running_var is not None
+        backend.batch_norm_running(mean.data, invstd.data, running_mean, running_var, eps)
+    workspace = scratch(backend.batch_norm_forward_workspace(rows, C), dtype)
+    backend.batch_norm_forward(
+        out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
+    )
+    return mean, invstd
+
+
+def affine_gradients(
+    grad_output: np.ndarray, input: np.ndarray, mean: Tensor, invstd: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of weight and bias (C,), from (rows, C) arrays."""
+    device, dtype = mean.device, input.dtype
+    backend = kernels.get(device)
+    rows, C = input.shape
+    grad_weight, grad_bias = empty((C,), dtype, device), empty((C,), dtype, device)
+    if input.size:
+        workspace = scratch(backend.batch_norm_backward_affine_workspace(rows, C), float64)
+        backend.batch_norm_backward_affine(
+            grad_weight.data, grad_bias.data, grad_output, input,
+            mean.data, invstd.data, workspace,
+        )  # fmt: skip
+    else:
+        backend.fill(grad_weight.data, 0)
+        backend.fill(grad_bias.data, 0)
+    return grad_weight, grad_bias
 
 
 class BatchNorm(Function):
@@ -22,39 +92,16 @@ class BatchNorm(Function):
         input: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
+        running: Running,
         training: bool,
         momentum: float,
         eps: float,
     ) -> Tensor:
-        dtype, device = input.dtype, input.device
-        backend = kernels.get(device)
-        out, out_rows = empty_rows(input.shape, 1, dtype, device)
-        rows, C = out_rows.shape
-        mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
-        if out_rows.size:
-            input_rows = to_rows(input, 1)
-            if training:
-                workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64)
-                backend.batch_norm_statistics(
-                    mean.data, invstd.data, _array(running_mean), _array(running_var),
-                    input_rows, momentum, eps, workspace,
-                )  # fmt: skip
-            else:
-                assert running_mean is not None
-                assert running_var is not None
-                backend.batch_norm_running(
-                    mean.data, invstd.data, running_mean.data, running_var.data, eps
-                )
-            workspace = scratch(backend.batch_norm_forward_workspace(rows, C), dtype)
-            backend.batch_norm_forward(
-                out_rows, input_rows, mean.data, invstd.data,
-                _parameter(weight), _parameter(bias), workspace,
-            )  # fmt: skip
-            if training and running_mean is not None and running_var is not None:
-                running_mean.mark_changed()
-                running_var.mark_changed()
+        out, out_rows = empty_rows(input.shape, 1, input.dtype, input.device)
+        mean, invstd = normalize(
+            out_rows, to_rows(input, 1), weight, bias, running, training, momentum, eps,
+            input.device,
+        )  # fmt: skip
         ctx.save_for_backward(input, weight, mean, invstd)
         ctx.training = training
         return out
@@ -66,39 +113,28 @@ class BatchNorm(Function):
         backend = kernels.get(device)
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_rows, input_rows = to_rows(grad_output, 1), to_rows(input, 1)
-        rows, C = input_rows.shape
-        grad_input: Tensor | None = None
-        grad_weight, grad_bias = empty((C,), dtype, device), empty((C,), dtype, device)
-        if not input_rows.size:
-            backend.fill(grad_weight.data, 0)
-            backend.fill(grad_bias.data, 0)
-        elif needs_weight or needs_bias or ctx.training:
-            workspace = scratch(backend.batch_norm_backward_affine_workspace(rows, C), float64)
-            backend.batch_norm_backward_affine(
-                grad_weight.data, grad_bias.data, grad_rows, input_rows,
-                mean.data, invstd.data, workspace,
-            )  # fmt: skip
+        grad_input = grad_weight = grad_bias = None
+        if needs_weight or needs_bias or ctx.training:
+            grad_weight, grad_bias = affine_gradients(grad_rows, input_rows, mean, invstd)
         if needs_input:
             grad_input, out = empty_rows(input.shape, 1, dtype, device)
             if out.size:
-                workspace = scratch(backend.batch_norm_backward_input_workspace(rows, C), dtype)
+                workspace = scratch(backend.batch_norm_backward_input_workspace(*out.shape), dtype)
                 backend.batch_norm_backward_input(
-                    out, grad_rows, input_rows, mean.data, invstd.data, _parameter(weight),
-                    grad_weight.data, grad_bias.data, ctx.training, workspace,
+                    out, grad_rows, input_rows, mean.data, invstd.data, parameter(weight),
+                    None if grad_weight is None else grad_weight.data,
+                    None if grad_bias is None else grad_bias.data,
+                    ctx.training, workspace,
                 )  # fmt: skip
         return (
             grad_input,
             grad_weight if needs_weight else None,
             grad_bias if needs_bias else None,
-            *(None,) * 5,
+            *(None,) * 4,
         )
 
 
-def _array(tensor: Tensor | None) -> np.ndarray | None:
-    return None if tensor is None else tensor.data
-
-
-def _parameter(tensor: Tensor | None) -> np.ndarray | None:
+def parameter(tensor: Tensor | None) -> np.ndarray | None:
     return None if tensor is None else c_order(tensor)
 
 
@@ -123,26 +159,55 @@ def batch_norm(
     Raises ShapeError, DTypeError or DeviceError before any work; ShapeError also for training with
     one value per channel, ValueError for evaluation without running statistics and for a bad eps.
     """
+    running = Running(running_mean, running_var)
+    return running_batch_norm(input, weight, bias, running, training, momentum, eps)
+
+
+def running_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """batch_norm that also counts the batches."""
+    check_batch_norm(input, input.shape, weight, bias, running, training, momentum, eps)
+    return BatchNorm.apply(input, weight, bias, running, bool(training), momentum, eps)
+
+
+def check_batch_norm(
+    input: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> None:
+    """shape: of what is normalised; dtype and device are those of `input`."""
     optional = {
-        "running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias
+        "running_mean": running.mean, "running_var": running.var, "weight": weight, "bias": bias
     }  # fmt: skip
     floating_operands("batch_norm", input=input, optional=optional)
-    C = _checked_channels(input, training)
+    C = _checked_channels(shape, training)
     for name, tensor in optional.items():
         if tensor is None:
             continue
         if tensor.shape != (C,):
             raise ShapeError(
-                f"batch_norm: {name} must have shape ({C},) for input of shape {input.shape}, "
+                f"batch_norm: {name} must have shape ({C},) for input of shape {shape}, "
                 f"got {tensor.shape}"
             )
         if name.startswith("running") and tensor.requires_grad:
             raise GraphError(f"batch_norm: {name} must not require gradients")
         if name.startswith("running") and training:
             check_writable(f"batch_norm: {name}", tensor)
-    if (running_mean is None) != (running_var is None):
+    if (running.mean is None) != (running.var is None):
         raise ValueError("batch_norm: running_mean and running_var must be given both or neither")
-    if not training and running_mean is None:
+    if not training and running.mean is None:
         raise ValueError("batch_norm: evaluation needs running_mean and running_var, got None")
     for option, value in (("momentum", momentum), ("eps", eps)):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -150,13 +215,9 @@ def batch_norm(
     if not eps >= 0 or (training and eps == 0):  # NaN is neither
         rule = "positive in training" if training else "at least 0"
         raise ValueError(f"batch_norm: eps must be {rule}, got {eps!r}")
-    return BatchNorm.apply(
-        input, weight, bias, running_mean, running_var, bool(training), momentum, eps
-    )
 
 
-def _checked_channels(input: Tensor, training: bool) -> int:
-    shape = input.shape
+def _checked_channels(shape: tuple[int, ...], training: bool) -> int:
     if len(shape) < 2:
         raise ShapeError(f"batch_norm: input must be (N, C) or (N, C, …), got shape {shape}")
     if training and math.prod(shape) // max(shape[1], 1) == 1:

@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import kernels
+from ..device import Device
 from ..dtypes import int64, uint8
 from ..engine import Function, Tensor
 from ..geometry import (
@@ -35,26 +36,42 @@ def _position_dtype(dims: Dims) -> np.dtype:
     return uint8 if taps <= 2**8 else np.dtype(np.int32) if taps <= 2**31 else int64
 
 
+def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[Tensor, np.ndarray]:
+    """The maxima over windows of an NHWC array, and which tap of its window each is.
+
+    The taps are all that backward needs: a byte each, for windows of up to 256.
+    """
+    out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, device)
+    taps = empty_array(out_nhwc.shape, _position_dtype(dims))
+    kernels.get(device).max_pool2d_forward(out_nhwc, taps, input, dims)
+    return out, taps
+
+
+def spread_to_maxima(
+    grad_output: np.ndarray, taps: np.ndarray, dims: Dims, dtype: np.dtype, device: Device
+) -> Tensor:
+    """The gradient of the input: each maximum's gradient where the maximum came from."""
+    grad_input, grad_nhwc = empty_nhwc((dims.N, dims.C, dims.H, dims.W), dtype, device)
+    kernels.get(device).max_pool2d_backward_input(grad_nhwc, grad_output, taps, dims)
+    return grad_input
+
+
 class MaxPool2d(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, dims: Dims, return_indices: bool) -> Any:
         ctx.dims, ctx.dtype = dims, input.dtype
-        backend = kernels.get(input.device)
-        out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
-        # All that backward needs: which tap won, in a byte for windows of up to 256 taps.
-        ctx.window = empty_array(out_nhwc.shape, _position_dtype(dims))
-        backend.max_pool2d_forward(out_nhwc, ctx.window, nhwc(input), dims)
+        out, ctx.window = pool_maxima(nhwc(input), dims, input.device)
         if not return_indices:
             return out
         indices, indices_nhwc = empty_nhwc(_out_shape(dims), int64, input.device)
-        backend.max_pool2d_indices(indices_nhwc, ctx.window, dims)
+        kernels.get(input.device).max_pool2d_indices(indices_nhwc, ctx.window, dims)
         return out, indices
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        d, device = ctx.dims, grad_output.device
-        grad_input, grad_nhwc = empty_nhwc((d.N, d.C, d.H, d.W), ctx.dtype, device)
-        kernels.get(device).max_pool2d_backward_input(grad_nhwc, nhwc(grad_output), ctx.window, d)
+        grad_input = spread_to_maxima(
+            nhwc(grad_output), ctx.window, ctx.dims, ctx.dtype, grad_output.device
+        )
         return grad_input, None, None
 
 

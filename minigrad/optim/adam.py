@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..engine import Tensor
-from .optimizer import Flats, Optimizer, Params, check_range
+from ..kernels.protocol import AdamOptions
+from .optimizer import Job, Optimizer, Params, check_range, gradient_of
 
 
 class Adam(Optimizer):
@@ -57,29 +57,33 @@ class Adam(Optimizer):
         check_range(name, "betas[0]", betas[0], 0, 1)
         check_range(name, "betas[1]", betas[1], 0, 1)
 
-    def _update(
-        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
-    ) -> None:
-        flats = Flats(param, grad)
-        if not state:
-            state["step"] = 0
-            state["exp_avg"] = flats.new_state(0.0)
-            state["exp_avg_sq"] = flats.new_state(0.0)
-        if group["amsgrad"] and "max_exp_avg_sq" not in state:
-            state["max_exp_avg_sq"] = flats.new_state(0.0)
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        kernels.get(param.device).adam_update(
-            flats.param,
-            flats.state(state["exp_avg"]),
-            flats.state(state["exp_avg_sq"]),
-            flats.state(state["max_exp_avg_sq"]) if group["amsgrad"] else None,
-            flats.grad,
-            group["lr"], beta1, beta2, group["eps"], group["weight_decay"],
-            1 - beta1 ** state["step"], 1 - beta2 ** state["step"],
-            self._decoupled, group["maximize"],
-        )  # fmt: skip
-        flats.finish()
+    def _update(self, jobs: list[Job]) -> None:
+        params, averages, squares, maxima, grads, options = [], [], [], [], [], []
+        for param, group, state, flats in jobs:
+            step = state["step"] = state.get("step", 0) + 1
+            beta1, beta2 = group["betas"]
+            grads.append(flats.start(gradient_of(param)))
+            params.append(flats.param)
+            averages.append(flats.state(state, "exp_avg"))
+            squares.append(flats.state(state, "exp_avg_sq"))
+            maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)
+            options.append(
+                AdamOptions(
+                    float(group["lr"]),
+                    beta1,
+                    beta2,
+                    group["eps"],
+                    group["weight_decay"],
+                    1 - beta1**step,
+                    1 - beta2**step,
+                    self._decoupled,
+                    group["maximize"],
+                )
+            )
+        backend = kernels.get(jobs[0].param.device)
+        backend.adam_update(params, averages, squares, maxima, grads, options)
+        for job in jobs:
+            job.flats.finish()
 
 
 class AdamW(Adam):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ class Optimizer:
     param_groups: the groups, as such dicts; change group["lr"] and the like at any time.
     state: what the optimiser keeps for each parameter, {parameter: {name: Tensor or number}}.
 
-    A subclass defines `_check_group(group)`, which raises for bad options, and `_update(param,
-    grad, group, state)`, which does one parameter's step.
+    A subclass defines `_check_group(group)`, which raises for bad options, and `_update(jobs)`,
+    which does the step of all parameters of one dtype on one device.
     """
 
     # Names of the per-parameter tensors that a subclass keeps; all have the parameter's shape.
@@ -48,6 +48,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self._flats: dict[Tensor, Flats] = {}
         for group in groups:
             self.add_param_group(group)
 
@@ -104,10 +105,21 @@ class Optimizer:
         for param, _ in pending:
             _check_grad(type(self).__name__, param)
             self._check_state(param)
+        jobs: dict[Any, list[Job]] = {}
         for param, group in pending:
-            self._update(param, param.grad, group, self.state[param])
+            job = Job(param, group, self.state[param], self._flat_arrays(param))
+            jobs.setdefault((param.device, param.dtype), []).append(job)
+        for batch in jobs.values():
+            self._update(batch)
+        for param, _ in pending:
             param.mark_changed()
         return loss
+
+    def _flat_arrays(self, param: Tensor) -> Flats:
+        flats = self._flats.get(param)
+        if flats is None or flats.source is not param.data:
+            flats = self._flats[param] = Flats(param)
+        return flats
 
     def _check_state(self, param: Tensor) -> None:
         """Kernels walk parameter and state together: no step once the parameter was resized."""
@@ -122,10 +134,8 @@ class Optimizer:
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options outside their range."""
 
-    def _update(
-        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
-    ) -> None:
-        raise TypeError(f"{type(self).__name__} must define _update(param, grad, group, state)")
+    def _update(self, jobs: list[Job]) -> None:
+        raise TypeError(f"{type(self).__name__} must define _update(jobs)")
 
     # Saving -----------------------------------------------------------------------------------
 
@@ -230,6 +240,12 @@ def clear_grad(param: Tensor, set_to_none: bool) -> None:
     param.grad = zeros
 
 
+def gradient_of(param: Tensor) -> Tensor:
+    """The gradient, of a parameter that has one."""
+    assert param.grad is not None
+    return param.grad
+
+
 def _check_grad(name: str, param: Tensor) -> None:
     grad = param.grad
     if not isinstance(grad, Tensor):
@@ -265,38 +281,59 @@ def _like_param(value: Tensor, param: Tensor) -> Tensor:
 
 
 class Flats:
-    """The flat arrays, in the parameter's memory order, that one update kernel works on.
+    """The flat arrays of one parameter, in its memory order, that update kernels work on.
 
-    Nearly always these are views. A parameter whose memory has gaps (a slice of another tensor) is
-    copied out, and `finish` copies it back.
+    Nearly always these are views, found once and kept. A parameter whose memory has gaps (a slice
+    of another tensor) is copied out at every step, and `finish` copies it back.
     """
 
-    def __init__(self, param: Tensor, grad: Tensor) -> None:
-        self._param = param
-        order = _operands.memory_order(param.data)
-        self._gaps = order is None
+    def __init__(self, param: Tensor) -> None:
+        self.source = param.data
+        self._device = param.device
+        self._gaps = _operands.memory_order(param.data) is None
         self._order = _order(param)
-        self.param = _operands.flat(param.data, self._order, param.device)
-        self.grad = _operands.flat(grad.data, self._order, param.device)
+        self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.param = _operands.flat(self.source, self._order, self._device)
 
-    def state(self, tensor: Tensor) -> np.ndarray:
-        """The array of a state tensor, which is laid out anew if the parameter was."""
-        param = self._param
-        if tensor.dtype != param.dtype or not tensor.data.transpose(self._order).flags.c_contiguous:
-            data = _operands.empty_array(param.shape, param.dtype, self._order)
-            kernels.get(param.device).copy_strided(data, tensor.data)
-            tensor.data = data
-        return _flat(tensor.data, self._order)
+    def start(self, grad: Tensor) -> np.ndarray:
+        """The gradient; `param` holds the parameter's values from now on."""
+        if self._gaps:
+            self.param = _operands.flat(self.source, self._order, self._device)
+        return _operands.flat(grad.data, self._order, self._device)
 
-    def new_state(self, fill: float | None) -> Tensor:
-        """A state tensor of the parameter's shape; None leaves it uninitialised."""
-        param = self._param
-        tensor = Tensor(_operands.empty_array(param.shape, param.dtype, self._order), param.device)
-        if fill is not None:
-            kernels.get(param.device).fill(_flat(tensor.data, self._order), fill)
-        return tensor
+    def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
+        """A state tensor's array: made if there is none, laid out anew if the parameter was.
+
+        fill: what a new one holds; None leaves it uninitialised.
+        """
+        tensor = state.get(name)
+        if tensor is None:
+            data = _operands.empty_array(self.source.shape, self.source.dtype, self._order)
+            tensor = state[name] = Tensor(data, self._device)
+            if fill is not None:
+                kernels.get(self._device).fill(_flat(data, self._order), fill)
+        stored, view = self._views.get(name, (None, None))
+        if stored is not tensor.data or view is None:
+            stored = tensor.data
+            in_order = stored.transpose(self._order).flags.c_contiguous
+            if stored.dtype != self.source.dtype or not in_order:
+                data = _operands.empty_array(self.source.shape, self.source.dtype, self._order)
+                kernels.get(self._device).copy_strided(data, stored)
+                tensor.data = stored = data
+            view = _flat(stored, self._order)
+            self._views[name] = stored, view
+        return view
 
     def finish(self) -> None:
         if self._gaps:
-            stored = self._param.data.transpose(self._order)
-            kernels.get(self._param.device).copy_strided(stored, self.param.reshape(stored.shape))
+            stored = self.source.transpose(self._order)
+            kernels.get(self._device).copy_strided(stored, self.param.reshape(stored.shape))
+
+
+class Job(NamedTuple):
+    """One parameter's part of a step."""
+
+    param: Tensor
+    group: dict[str, Any]
+    state: dict[str, Any]
+    flats: Flats

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from .. import kernels
-from ..engine import Tensor
-from .optimizer import Flats, Optimizer, Params, check_range
+from ..kernels.protocol import SGDOptions
+from .optimizer import Job, Optimizer, Params, check_range, gradient_of
 
 
 class SGD(Optimizer):
@@ -54,19 +54,27 @@ class SGD(Optimizer):
                 f"{group['momentum']} and dampening {group['dampening']}"
             )
 
-    def _update(
-        self, param: Tensor, grad: Tensor, group: dict[str, Any], state: dict[str, Any]
-    ) -> None:
-        flats = Flats(param, grad)
-        buffer = None
-        first = False
-        if group["momentum"] != 0:
-            first = state.get("momentum_buffer") is None
-            if first:
-                state["momentum_buffer"] = flats.new_state(None)
-            buffer = flats.state(state["momentum_buffer"])
-        kernels.get(param.device).sgd_update(
-            flats.param, buffer, flats.grad, group["lr"], group["momentum"], group["dampening"],
-            group["weight_decay"], group["nesterov"], group["maximize"], first,
-        )  # fmt: skip
-        flats.finish()
+    def _update(self, jobs: list[Job]) -> None:
+        params, buffers, grads, options = [], [], [], []
+        for param, group, state, flats in jobs:
+            grads.append(flats.start(gradient_of(param)))
+            params.append(flats.param)
+            buffer = None
+            first = group["momentum"] != 0 and state.get("momentum_buffer") is None
+            if group["momentum"] != 0:
+                buffer = flats.state(state, "momentum_buffer", fill=None)
+            buffers.append(buffer)
+            options.append(
+                SGDOptions(
+                    float(group["lr"]),
+                    group["momentum"],
+                    group["dampening"],
+                    group["weight_decay"],
+                    group["nesterov"],
+                    group["maximize"],
+                    first,
+                )
+            )
+        kernels.get(jobs[0].param.device).sgd_update(params, buffers, grads, options)
+        for job in jobs:
+            job.flats.finish()

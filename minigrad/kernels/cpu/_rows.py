@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._exp import exp
-from ._jit import helper
+from ._jit import helper, serial_kernel
 
 # Elements that a task works on at a time: they stay in the first-level cache.
 _BLOCK = 4096
@@ -20,6 +20,63 @@ def row_tasks(rows, C):
     """(tasks, rows in a block). Each task gets whole rows, at least a block of them if it can."""
     block = max(1, _BLOCK // max(1, C))
     return min(_MAX_TASKS, (rows + block - 1) // block), block
+
+
+_LINE = 256
+
+
+def line_width(C: int) -> int:
+    """Elements of a line: whole rows, about _LINE elements or one row.
+
+    Few channels would leave most of a vector register empty, so kernels that work channel by
+    channel walk through the array in lines of several rows. Element j of a line belongs to channel
+    j % C. Only the last line may be shorter.
+    """
+    return C * max(1, _LINE // max(1, C))
+
+
+@helper
+def line_range(chunk, chunks, size, width):
+    """First and one past the last element of a chunk: whole lines, but for the end."""
+    lines = (size + width - 1) // width
+    return chunk * lines // chunks * width, min(size, (chunk + 1) * lines // chunks * width)
+
+
+@helper
+def fold_line(line, C):
+    """Add up what belongs to the same channel, into the first C places."""
+    for j in range(C, line.size):
+        line[j % C] += line[j]
+
+
+@helper
+def relu_gradient(sums, grad_input, grad_output, out):
+    """grad_input = grad_output where out = max(x, 0) is not 0, and sums += grad_input."""
+    zero = out.dtype.type(0)
+    for j in range(out.size):
+        g = zero if out[j] <= zero else grad_output[j]
+        grad_input[j] = g
+        sums[j] += np.float64(g)
+
+
+@helper
+def relu_gradient_in_place(sums, grad, out):
+    """relu_gradient with one array for both gradients: LLVM vectorises only what cannot overlap."""
+    zero = out.dtype.type(0)
+    for j in range(out.size):
+        g = zero if out[j] <= zero else grad[j]
+        grad[j] = g
+        sums[j] += np.float64(g)
+
+
+@serial_kernel
+def combine_sums(out, partial):
+    """out[c] = Σ_chunk partial[chunk, c], in the order of the chunks."""
+    for c in range(out.size):
+        total = 0.0
+        for chunk in range(partial.shape[0]):
+            total += partial[chunk, c]
+        out[c] = total
 
 
 def chunk_count(elements: int) -> int:

@@ -12,6 +12,7 @@ channels inside the array.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -39,7 +40,7 @@ def _i32(value):
     return ir.Constant(_int32t, value)
 
 
-def _i64(value):
+def i64(value):
     return ir.Constant(_int64, value)
 
 
@@ -48,10 +49,13 @@ def lanes(bits: int) -> int:
     return VECTOR_BITS // bits
 
 
-class _Tile:
-    """The pieces that both tiles share: typed pointers, masks, loads, stores, loops."""
+class Tile:
+    """The pieces that all tiles share: typed pointers, masks, loads, stores, loops.
 
-    def __init__(self, context, builder, array_type, valid_columns, vectors):
+    `valid_columns` columns of a tile `vectors` vectors wide are live.
+    """
+
+    def __init__(self, context, builder, array_type, valid_columns=None, vectors=0):
         self.context, self.builder, self.vectors = context, builder, vectors
         self.element = context.get_value_type(array_type.dtype)
         self.bytes = array_type.dtype.bitwidth // 8
@@ -66,9 +70,10 @@ class _Tile:
 
     def _mask(self, valid_columns, v):
         """Lane l of vector v is live when v·lanes + l < valid_columns."""
-        index = ir.VectorType(_int64, self.lanes)
+        index = ir.VectorType(_int32t, self.lanes)
         lane = ir.Constant(index, [v * self.lanes + i for i in range(self.lanes)])
-        return self.builder.icmp_signed("<", lane, self.splat(valid_columns, index))
+        count = self.builder.trunc(valid_columns, _int32t)
+        return self.builder.icmp_signed("<", lane, self.splat(count, index))
 
     def splat(self, value, vector=None):
         vector = vector or self.vector
@@ -84,7 +89,7 @@ class _Tile:
         return self.builder.gep(pointer, [offset])
 
     def _as_vectors(self, pointer, v):
-        pointer = self.builder.gep(pointer, [_i64(v * self.lanes)])
+        pointer = self.builder.gep(pointer, [i64(v * self.lanes)])
         return self.builder.bitcast(pointer, self.vector.as_pointer())
 
     def load(self, pointer, v):
@@ -124,6 +129,17 @@ class _Tile:
     def loop(self, count):
         return cgutils.for_range(self.builder, count, intp=_int64)
 
+    @contextmanager
+    def over_channels(self, channels):
+        """A loop over vectors of channels, of which mask 0 covers the current one."""
+        vectors = self.builder.udiv(
+            self.builder.add(channels, i64(self.lanes - 1)), i64(self.lanes)
+        )
+        with self.loop(vectors) as v:
+            first = self.builder.mul(v.index, i64(self.lanes))
+            self.masks = [self._mask(self.builder.sub(channels, first), 0)]
+            yield first
+
     def fma_row(self, accumulators, scalar, columns):
         """accumulators[v] += scalar · columns[v] for every v."""
         broadcast = self.splat(scalar)
@@ -143,13 +159,13 @@ def convolve_tile(
     out, out_offset, out_stride,  # pixel p is at out_offset + p·out_stride
     source, source_offset, source_stride,  # its first tap at source_offset + p·source_stride
     weight, weight_offset, weight_stride,  # reduction index k at weight_offset + k·weight_stride
-    bias, bias_offset, use_bias,
+    bias, bias_offset, use_bias, relu,
     counts,  # (taps in a column, taps in a row, contiguous elements)
     source_steps,  # source elements from one tap to the next, per axis
     weight_steps,  # weight elements from one tap to the next, per axis
     valid_pixels, valid_columns,
 ):  # fmt: skip
-    """out[p, c] = bias[c] + Σ_tap Σ_k source[p, tap, k] · weight[tap, k, c].
+    """out[p, c] = bias[c] + Σ_tap Σ_k source[p, tap, k] · weight[tap, k, c]; `relu`: at least 0.
 
     Pixels past `valid_pixels` repeat the last valid one: same address, same value.
     """
@@ -159,20 +175,21 @@ def convolve_tile(
     pair, triple = types.UniTuple(_INDEX, 2), types.UniTuple(_INDEX, 3)
     signature = types.void(
         pixels, vectors, out, _INDEX, _INDEX, source, _INDEX, _INDEX, weight, _INDEX, _INDEX,
-        bias, _INDEX, types.boolean, triple, pair, pair, _INDEX, _INDEX,
+        bias, _INDEX, types.boolean, types.boolean, triple, pair, pair, _INDEX, _INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
         (_, _, out_, out_at, out_ps, src, src_at, src_ps, w, w_at, w_ks,
-         b, b_at, b_use, counts_, src_steps, w_steps, n_pixels, n_columns) = arguments  # fmt: skip
-        tile = _Tile(context, builder, out, n_columns, V)
+         b, b_at, b_use, relu_, counts_, src_steps, w_steps,
+         n_pixels, n_columns) = arguments  # fmt: skip
+        tile = Tile(context, builder, out, n_columns, V)
         n0, n1, n2 = cgutils.unpack_tuple(builder, counts_)
         src0, src1 = cgutils.unpack_tuple(builder, src_steps)
         w0, w1 = cgutils.unpack_tuple(builder, w_steps)
 
-        last = builder.sub(n_pixels, _i64(1))
+        last = builder.sub(n_pixels, i64(1))
         pixel = [
-            builder.select(builder.icmp_signed("<", last, _i64(p)), last, _i64(p)) for p in range(P)
+            builder.select(builder.icmp_signed("<", last, i64(p)), last, i64(p)) for p in range(P)
         ]
         src_pixel = [builder.mul(p, src_ps) for p in pixel]
 
@@ -200,10 +217,18 @@ def convolve_tile(
                     tile.fma_row(accumulators[p], scalar, columns)
 
         out_base = tile.pointer(out, out_, out_at)
+        least = tile.splat(
+            builder.select(
+                relu_, ir.Constant(tile.element, 0.0), ir.Constant(tile.element, float("-inf"))
+            )
+        )
         for p in range(P):
             row = tile.step(out_base, builder.mul(pixel[p], out_ps))
             for v in range(V):
-                tile.store(builder.load(accumulators[p][v]), row, v)
+                value = builder.load(accumulators[p][v])
+                # NaN is not less than anything, and stays.
+                low = builder.fcmp_ordered("<", value, least)
+                tile.store(builder.select(low, least, value), row, v)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -237,14 +262,14 @@ def correlate_tile(
     def codegen(context, builder, signature, arguments):
         (_, _, out_, out_at, out_rs, a, a_at, offsets, first, b, b_at,
          counts_, a_steps_, b_steps_, n_rows, n_columns) = arguments  # fmt: skip
-        tile = _Tile(context, builder, out, n_columns, V)
+        tile = Tile(context, builder, out, n_columns, V)
         counts3 = cgutils.unpack_tuple(builder, counts_)
         a_steps = cgutils.unpack_tuple(builder, a_steps_)
         b_steps = cgutils.unpack_tuple(builder, b_steps_)
 
-        last = builder.sub(n_rows, _i64(1))
+        last = builder.sub(n_rows, i64(1))
         row = [
-            builder.select(builder.icmp_signed("<", last, _i64(r)), last, _i64(r)) for r in range(R)
+            builder.select(builder.icmp_signed("<", last, i64(r)), last, i64(r)) for r in range(R)
         ]
         offset_table = tile.pointer(row_offsets, offsets, first)
         a_row = [builder.load(builder.gep(offset_table, [r])) for r in row]
@@ -288,7 +313,7 @@ def correlate_tile(
 
 def _dot(builder, *terms):
     """Σ index · stride over (index, stride) pairs."""
-    total = _i64(0)
+    total = i64(0)
     for index, stride in terms:
         total = builder.add(total, builder.mul(index, stride))
     return total

@@ -28,7 +28,15 @@ import numpy as np
 from numba import prange
 
 from ...geometry import Conv2dDims
-from ._jit import kernel
+from ._jit import helper, kernel
+from ._rows import (
+    chunk_count,
+    combine_sums,
+    fold_line,
+    line_range,
+    line_width,
+    relu_gradient,
+)
 from ._simd import PIXELS, VECTOR_BYTES, convolve_tile, correlate_tile
 
 
@@ -117,7 +125,7 @@ def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def convolve(target, source, weight, bias, use_bias, groups,
+    def convolve(target, source, weight, bias, use_bias, relu, groups,
                  rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
         # 2·N·H·W·C·taps·K flop. Parallel over (block of images, target row): each task owns its
         # rows of the target, so every sum has one fixed order.
@@ -159,7 +167,7 @@ def _make_convolve(vectors: int):
                                 PIXELS, vectors,
                                 target, target_at + step * j_step * C, target_stride,
                                 source, source_at + step * shift * C_src, source_stride,
-                                weight, weight_at, C, bias, c0, use_bias,
+                                weight, weight_at, C, bias, c0, use_bias, relu,
                                 counts, source_steps, weight_steps,
                                 min(PIXELS, pixels - step) if images == 1 else images, channels,
                             )  # fmt: skip
@@ -265,9 +273,13 @@ def _sum_chunks(out, partial):
         out[i] = total
 
 
-def conv2d_forward(out, input, weight, bias, dims):
+def conv2d_forward_workspace(dims) -> int:
+    return 0
+
+
+def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     rows, cols = _axes(dims, _forward_axis)
-    _run_convolve(out, input, weight, bias, dims.groups, rows, cols)
+    _run_convolve(out, input, weight, bias, relu, dims.groups, rows, cols)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:
@@ -281,7 +293,7 @@ def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     adjoint = scratch.reshape(dims.kH, dims.kW, dims.C_out // dims.groups, dims.groups * K)
     _repack_adjoint(adjoint, weight, dims.groups)
     rows, cols = _axes(dims, _adjoint_axis)
-    _run_convolve(out, input, adjoint, bias, dims.groups, rows, cols)
+    _run_convolve(out, input, adjoint, bias, False, dims.groups, rows, cols)
 
 
 conv2d_backward_input_workspace = conv_transpose2d_forward_workspace
@@ -291,12 +303,12 @@ def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
     conv_transpose2d_forward(grad_input, grad_output, weight, None, scratch, dims)
 
 
-def _run_convolve(target, source, weight, bias, groups, rows, cols):
+def _run_convolve(target, source, weight, bias, relu, groups, rows, cols):
     if target.size == 0:
         return
     _convolve[_wide(target.shape[3] // groups, target)](
         target, source, weight, weight.reshape(-1) if bias is None else bias, bias is not None,
-        groups, rows.positions, (rows.tap_step, rows.source_step),
+        relu, groups, rows.positions, (rows.tap_step, rows.source_step),
         cols.positions, cols.runs, (cols.tap_step, cols.source_step),
     )  # fmt: skip
 
@@ -390,35 +402,58 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
         _sum_chunks(grad_weight.reshape(-1), partial.reshape(plan.chunks, -1))
 
 
+@helper
+def _add_line(sums, line):
+    for j in range(line.size):
+        sums[j] += np.float64(line[j])
+
+
 @kernel
-def _column_sums(partial, array):
-    # partial[chunk, 0] sums the chunk's rows in blocks of 128, each first summed in
-    # partial[chunk, 1]: two short float sums instead of one long one.
-    chunks, rows = partial.shape[0], array.shape[0]
+def _column_sums(partial, grad_output, C):
+    # One flop an element, one pass. Parallel over chunks of lines (see _rows.py); each task owns
+    # partial[chunk], whose first C places become the sums of the channels.
+    chunks, width = partial.shape
     for chunk in prange(chunks):
-        total, block = partial[chunk, 0], partial[chunk, 1]
-        total[:] = 0
-        end = (chunk + 1) * rows // chunks
-        for start in range(chunk * rows // chunks, end, 128):
-            block[:] = 0
-            for row in range(start, min(start + 128, end)):
-                for c in range(array.shape[1]):
-                    block[c] += array[row, c]
-            for c in range(array.shape[1]):
-                total[c] += block[c]
-
-
-def _bias_chunks(shape) -> int:
-    N, H_out, W_out, _ = shape
-    return max(1, min(16, N * H_out * W_out // 1024))
+        sums = partial[chunk]
+        sums[:] = 0
+        start, end = line_range(chunk, chunks, grad_output.size, width)
+        for at in range(start, end, width):
+            _add_line(sums, grad_output[at : min(at + width, end)])
+        fold_line(sums, C)
 
 
 def conv2d_backward_bias_workspace(shape) -> int:
-    return _bias_chunks(shape) * 2 * shape[3]
+    N, H_out, W_out, C_out = shape
+    return chunk_count(N * H_out * W_out * C_out) * line_width(C_out)
 
 
 def conv2d_backward_bias(grad_bias, grad_output, scratch):
     # db[c] = Σ_{n, oh, ow} grad[n, oh, ow, c]
-    chunks, C_out = _bias_chunks(grad_output.shape), grad_output.shape[3]
-    _column_sums(scratch.reshape(chunks, 2, C_out), grad_output.reshape(-1, C_out))
-    _sum_chunks(grad_bias, scratch.reshape(chunks, 2 * C_out))
+    C_out = grad_bias.size
+    partial = scratch.reshape(-1, line_width(C_out))
+    _column_sums(partial, grad_output.reshape(-1), C_out)
+    combine_sums(grad_bias, partial)
+
+
+@kernel
+def _relu_column_sums(partial, grad_input, grad_output, out, C):
+    # As _column_sums, with relu's gradient on the way.
+    chunks, width = partial.shape
+    for chunk in prange(chunks):
+        sums = partial[chunk]
+        sums[:] = 0
+        start, end = line_range(chunk, chunks, out.size, width)
+        for at in range(start, end, width):
+            place = slice(at, min(at + width, end))
+            relu_gradient(sums, grad_input[place], grad_output[place], out[place])
+        fold_line(sums, C)
+
+
+def conv2d_backward_relu(grad_input, grad_bias, grad_output, out, scratch):
+    # y = max(z + b, 0): dz = grad where y > 0, else 0; db[c] = Σ dz
+    C_out = grad_bias.size
+    partial = scratch.reshape(-1, line_width(C_out))
+    _relu_column_sums(
+        partial, grad_input.reshape(-1), grad_output.reshape(-1), out.reshape(-1), C_out
+    )
+    combine_sums(grad_bias, partial)

@@ -30,7 +30,7 @@ def _weight(array):
 def matmul_forward(out, left, right, bias, dims):
     for b in range(dims.B):
         conv.conv2d_forward(
-            _pixels(out[b]), _pixels(left[b]), _weight(right[b]), bias, _as_conv(dims)
+            _pixels(out[b]), _pixels(left[b]), _weight(right[b]), bias, None, _as_conv(dims), False
         )
 
 

@@ -1,8 +1,7 @@
 """Batch normalisation of (rows, C) arrays: statistics per channel, then one pass over the rows.
 
-**Lines.** Few channels would leave most of a vector register empty, so the kernels walk through the
-array in lines of several rows, `width` = a multiple of C elements long, with tables of that width:
-element j of a line belongs to channel j % C. Only the last line may be shorter.
+**Lines.** The kernels walk through the array in lines of several rows (see _rows.py), with tables
+of the width of a line.
 
 **Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
 larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
@@ -22,40 +21,31 @@ import numpy as np
 from numba import prange
 
 from ._jit import helper, kernel, serial_kernel
-from ._rows import chunk_count
-
-_LINE = 256
-
-
-def _width(C: int) -> int:
-    """Elements of a line: whole rows, about _LINE elements or one row."""
-    return C * max(1, _LINE // max(1, C))
-
-
-_line_width = helper(_width)
-
+from ._rows import (
+    chunk_count,
+    combine_sums,
+    fold_line,
+    line_range,
+    line_width,
+    relu_gradient_in_place,
+)
 
 # Statistics ---------------------------------------------------------------------------------
 
 
 def batch_norm_statistics_workspace(rows: int, C: int) -> int:
-    return chunk_count(rows * C) * 3 * _width(C)
+    return chunk_count(rows * C) * 3 * line_width(C)
 
 
-def batch_norm_statistics(mean, invstd, running_mean, running_var, input, momentum, eps, scratch):
+def batch_norm_statistics(
+    mean, invstd, running_mean, running_var, batches, input, momentum, eps, scratch
+):
     rows, C = input.shape
-    partial = scratch.reshape(-1, 3, _width(C))
+    partial = scratch.reshape(-1, 3, line_width(C))
     _partial_moments(partial, input.reshape(-1), C)
     _combine_moments(
-        mean, invstd, running_mean, running_var, partial, rows, float(momentum), float(eps)
+        mean, invstd, running_mean, running_var, batches, partial, rows, float(momentum), float(eps)
     )
-
-
-@helper
-def _line_range(chunk, chunks, size, width):
-    """First and one past the last element of a chunk: whole lines, but for the end."""
-    lines = (size + width - 1) // width
-    return chunk * lines // chunks * width, min(size, (chunk + 1) * lines // chunks * width)
 
 
 @helper
@@ -74,28 +64,31 @@ def _partial_moments(partial, input, C):
     chunks, _, width = partial.shape
     for chunk in prange(chunks):
         shift, sums, squares = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
-        start, end = _line_range(chunk, chunks, input.size, width)
+        start, end = line_range(chunk, chunks, input.size, width)
         sums[:] = 0
         squares[:] = 0
         for j in range(min(width, end - start)):
             shift[j] = input[start + j % C]
         for at in range(start, end, width):
             _add_moments(sums, squares, input[at : min(at + width, end)], shift)
-        for j in range(C, width):
-            sums[j % C] += sums[j]
-            squares[j % C] += squares[j]
+        fold_line(sums, C)
+        fold_line(squares, C)
 
 
 @serial_kernel
-def _combine_moments(mean, invstd, running_mean, running_var, partial, rows, momentum, eps):
+def _combine_moments(
+    mean, invstd, running_mean, running_var, batches, partial, rows, momentum, eps
+):
     # Chan, Golub & LeVeque 1979: with counts n, m, means a, b and sums of squares S, T about them,
     # both together have the mean a + (b − a)·m/(n+m) and S + T + (b − a)²·n·m/(n+m).
     chunks, _, width = partial.shape
     C = invstd.size
+    if batches is not None:
+        batches[()] += 1
     for c in range(C):
         count, mu, squares = 0, 0.0, 0.0
         for chunk in range(chunks):
-            start, end = _line_range(chunk, chunks, rows * C, width)
+            start, end = line_range(chunk, chunks, rows * C, width)
             m = (end - start) // C
             if m > 0:
                 d = partial[chunk, 1, c] / m
@@ -129,7 +122,7 @@ def _running_statistics(mean, invstd, running_mean, running_var, eps):
 
 
 def batch_norm_forward_workspace(rows: int, C: int) -> int:
-    return 4 * _width(C)
+    return 4 * line_width(C)
 
 
 @helper
@@ -141,11 +134,10 @@ def _normalise(y, x, centre, rest, scale, offset):
 @kernel
 def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
     # Four flop an element, one pass over memory. Parallel over lines; each task owns its lines.
-    C = invstd.size
-    width = _line_width(C)
+    width = scratch.size // 4
     table = scratch.reshape(4, width)
     for j in range(width):
-        c = j % C
+        c = j % invstd.size
         table[0, j] = mean[0, c]
         table[1, j] = mean[1, c]
         table[2, j] = invstd[c] if weight is None else invstd[c] * weight[c]
@@ -162,12 +154,12 @@ def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
 
 
 def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
-    return chunk_count(rows * C) * 3 * _width(C)
+    return chunk_count(rows * C) * 3 * line_width(C)
 
 
 def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
     # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
-    partial = scratch.reshape(-1, 3, _width(input.shape[1]))
+    partial = scratch.reshape(-1, 3, line_width(input.shape[1]))
     _partial_products(partial, grad_output.reshape(-1), input.reshape(-1), mean)
     _combine_products(grad_weight, grad_bias, partial, invstd)
 
@@ -192,13 +184,12 @@ def _partial_products(partial, grad_output, input, mean):
         products[:] = 0
         for j in range(width):
             centre[j] = np.float64(mean[0, j % C]) + np.float64(mean[1, j % C])
-        start, end = _line_range(chunk, chunks, input.size, width)
+        start, end = line_range(chunk, chunks, input.size, width)
         for at in range(start, end, width):
             place = slice(at, min(at + width, end))
             _add_products(grads, products, grad_output[place], input[place], centre)
-        for j in range(C, width):
-            grads[j % C] += grads[j]
-            products[j % C] += products[j]
+        fold_line(grads, C)
+        fold_line(products, C)
 
 
 @serial_kernel
@@ -213,7 +204,7 @@ def _combine_products(grad_weight, grad_bias, partial, invstd):
 
 
 def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
-    return 5 * _width(C)
+    return 5 * line_width(C)
 
 
 def batch_norm_backward_input(
@@ -233,51 +224,92 @@ def _input_gradient(grad_input, grad_output, input, centre, rest, mean_grad, slo
         grad_input[j] = (grad_output[j] - mean_grad[j] - x * slope[j]) * scale[j]
 
 
-@kernel
-def _backward_training(
-    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
-):
+@helper
+def _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows):
     # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
     #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
     # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine.
-    # Six flop an element, one pass. Parallel over lines; each task owns its lines.
-    C = invstd.size
-    width = _line_width(C)
-    rows = input.size // C
-    table = scratch.reshape(5, width)
-    for j in range(width):
-        c = j % C
+    for j in range(table.shape[1]):
+        c = j % invstd.size
         table[0, j] = mean[0, c]
         table[1, j] = mean[1, c]
         table[2, j] = np.float64(grad_bias[c]) / rows
         table[3, j] = np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
         table[4, j] = invstd[c] if weight is None else invstd[c] * weight[c]
-    centre, rest, mean_grad, slope, scale = table[0], table[1], table[2], table[3], table[4]
+
+
+@kernel
+def _backward_training(
+    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+):
+    # Six flop an element, one pass. Parallel over lines; each task owns its lines.
+    width = scratch.size // 5
+    table = scratch.reshape(5, width)
+    rows = input.size // invstd.size
+    _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows)
     lines = (input.size + width - 1) // width
     for line in prange(lines):
         place = slice(line * width, min((line + 1) * width, input.size))
         _input_gradient(
-            grad_input[place],
-            grad_output[place],
-            input[place],
-            centre,
-            rest,
-            mean_grad,
-            slope,
-            scale,
-        )
+            grad_input[place], grad_output[place], input[place],
+            table[0], table[1], table[2], table[3], table[4],
+        )  # fmt: skip
 
 
 @kernel
 def _backward_evaluation(grad_input, grad_output, input, invstd, weight, scratch):
     # gx = g·invstd·w: the running statistics do not depend on x.
-    C = invstd.size
-    width = _line_width(C)
+    width = scratch.size // 5
     scale = scratch[:width]
     for j in range(width):
-        scale[j] = invstd[j % C] if weight is None else invstd[j % C] * weight[j % C]
+        c = j % invstd.size
+        scale[j] = invstd[c] if weight is None else invstd[c] * weight[c]
     lines = (input.size + width - 1) // width
     for line in prange(lines):
         at = line * width
         for j in range(min(width, input.size - at)):
             grad_input[at + j] = grad_output[at + j] * scale[j]
+
+
+# Backward to relu's input ------------------------------------------------------------------
+
+
+def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
+    return (chunk_count(rows * C) + 5) * line_width(C)
+
+
+def batch_norm_backward_relu(
+    grad_input, grad_sums, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+):
+    width = line_width(input.shape[1])
+    table = scratch[: 5 * width].view(input.dtype)[: 5 * width]
+    partial = scratch[5 * width :].reshape(-1, width)
+    _backward_training_relu(
+        partial, grad_input.reshape(-1), grad_output.reshape(-1), input.reshape(-1),
+        mean, invstd, weight, grad_weight, grad_bias, table,
+    )  # fmt: skip
+    combine_sums(grad_sums, partial)
+
+
+@kernel
+def _backward_training_relu(
+    partial, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, table
+):
+    # As _backward_training; then a line goes through relu while it is in the cache, and is added to
+    # the sums. Parallel over chunks of lines; each task owns its lines and partial[chunk].
+    chunks, width = partial.shape
+    C = invstd.size
+    tables = table.reshape(5, width)
+    _gradient_table(tables, mean, invstd, weight, grad_weight, grad_bias, input.size // C)
+    for chunk in prange(chunks):
+        sums = partial[chunk]
+        sums[:] = 0
+        start, end = line_range(chunk, chunks, input.size, width)
+        for at in range(start, end, width):
+            place = slice(at, min(at + width, end))
+            _input_gradient(
+                grad_input[place], grad_output[place], input[place],
+                tables[0], tables[1], tables[2], tables[3], tables[4],
+            )  # fmt: skip
+            relu_gradient_in_place(sums, grad_input[place], input[place])
+        fold_line(sums, C)

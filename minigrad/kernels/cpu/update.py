@@ -1,22 +1,64 @@
-"""Optimiser steps and gradient clipping: one pass over a parameter and its state.
+"""Optimiser steps and gradient clipping: one pass over the parameters and their state.
 
-Every kernel is memory work. An array is cut into pieces of fixed length; each piece is one task,
-worked on by a vectorised loop and owned by one thread, so results do not depend on the threads.
-Small arrays run on the calling thread: starting the others would cost more than the work.
+Every kernel is memory work. All parameters of a step go through one kernel, which gets a table of
+addresses and one of numbers, a row for each parameter. The arrays are cut into pieces of fixed
+length; each piece is one task, worked on by a vectorised loop and owned by one thread, so results
+do not depend on the threads.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numba import prange
 
 from ._jit import helper, kernel, serial_kernel
+from ._table import address, array_at
 
 _PIECE = 8192
 # A float32 element of Adam moves 28 bytes: 32768 of them take about as long as starting threads.
 _PARALLEL_FROM = 32768
+
+
+@lru_cache(maxsize=256)
+def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
+    """(row, start, stop) of every piece, (P, 3)."""
+    pieces = [
+        (row, start, min(start + _PIECE, size))
+        for row, size in enumerate(sizes)
+        for start in range(0, size, _PIECE)
+    ]
+    return np.array(pieces, np.int64).reshape(-1, 3)
+
+
+def _table(*columns) -> np.ndarray:
+    """The addresses, a row for each parameter; 0 for None."""
+    rows = [[0 if a is None else address(a) for a in row] for row in zip(*columns, strict=True)]
+    return np.array(rows, np.int64)
+
+
+@serial_kernel
+def _distinct(addresses, sizes, itemsize):
+    """Whether no two parameters share memory."""
+    for i in range(addresses.size):
+        for j in range(i):
+            first, second = (i, j) if addresses[i] <= addresses[j] else (j, i)
+            if addresses[first] + sizes[first] * itemsize > addresses[second]:
+                return False
+    return True
+
+
+def _run(serial, parallel, table, numbers, params):
+    """In parallel, unless there is little work or parameters must go one after the other."""
+    sizes = tuple([param.size for param in params])
+    like, pieces = params[0], _pieces(sizes)
+    several = sum(sizes) >= _PARALLEL_FROM
+    if several and _distinct(table[:, 0], np.array(sizes, np.int64), like.itemsize):
+        parallel(table, numbers, pieces, like)
+    else:
+        serial(table, numbers, pieces, like)
 
 
 # SGD ----------------------------------------------------------------------------------------
@@ -30,31 +72,18 @@ def _sgd_piece(param, grad, lr, weight_decay, sign):
         param[i] -= lr * (sign * grad[i] + weight_decay * param[i])
 
 
-@serial_kernel
-def _sgd_serial(param, grad, lr, weight_decay, sign):
-    _sgd_piece(param, grad, lr, weight_decay, sign)
-
-
-# 4 flop and 12 bytes an element in float32. Parallel over pieces, each thread owns its pieces.
-@kernel
-def _sgd_parallel(param, grad, lr, weight_decay, sign):
-    for piece in prange(-(-param.size // _PIECE)):
-        lo, hi = piece * _PIECE, min((piece + 1) * _PIECE, param.size)
-        _sgd_piece(param[lo:hi], grad[lo:hi], lr, weight_decay, sign)
-
-
 @helper
-def _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, momentum, nesterov, sign):
-    # b ← keep·b + take·g; at the first step keep = 0 and take = 1, and b is zero.
+def _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, nesterov, sign):
+    # b ← keep·b + take·g, and p ← p − lr·b, or with Nesterov's momentum p ← p − lr·(g + nesterov·b)
     T = param.dtype.type
     lr, keep, take, weight_decay, sign = T(lr), T(keep), T(take), T(weight_decay), T(sign)
-    momentum = T(momentum)
-    if nesterov:
+    nesterov = T(nesterov)
+    if nesterov != 0:
         for i in range(param.size):
             g = sign * grad[i] + weight_decay * param[i]
             b = keep * buffer[i] + take * g
             buffer[i] = b
-            param[i] -= lr * (g + momentum * b)
+            param[i] -= lr * (g + nesterov * b)
     else:
         for i in range(param.size):
             b = keep * buffer[i] + take * (sign * grad[i] + weight_decay * param[i])
@@ -62,122 +91,131 @@ def _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, momentum,
             param[i] -= lr * b
 
 
-@serial_kernel
-def _momentum_serial(param, buffer, grad, lr, keep, take, weight_decay, momentum, nesterov, sign):
-    _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, momentum, nesterov, sign)
-
-
-# 8 flop and 20 bytes an element in float32. Parallel over pieces, each thread owns its pieces.
-@kernel
-def _momentum_parallel(param, buffer, grad, lr, keep, take, weight_decay, momentum, nesterov, sign):
-    for piece in prange(-(-param.size // _PIECE)):
-        lo, hi = piece * _PIECE, min((piece + 1) * _PIECE, param.size)
-        _momentum_piece(
-            param[lo:hi], buffer[lo:hi], grad[lo:hi],
-            lr, keep, take, weight_decay, momentum, nesterov, sign,
-        )  # fmt: skip
-
-
-def sgd_update(
-    param, momentum_buffer, grad,
-    lr, momentum, dampening, weight_decay, nesterov, maximize, first,
-):  # fmt: skip
-    parallel = param.size >= _PARALLEL_FROM
-    lr, weight_decay, sign = float(lr), float(weight_decay), -1.0 if maximize else 1.0
-    if momentum_buffer is None:
-        run = _sgd_parallel if parallel else _sgd_serial
-        run(param, grad, lr, weight_decay, sign)
-        return
-    if first:
-        # The buffer holds nothing yet, and 0·NaN would be NaN.
-        momentum_buffer[...] = 0
-        keep, take = 0.0, 1.0
+@helper
+def _sgd_row(table, numbers, piece, like):
+    # Per element 4 flop and 12 bytes in float32; with momentum 8 flop and 20 bytes.
+    row, start, stop = piece
+    lr, keep, take, weight_decay, nesterov, sign = numbers[row]
+    param = array_at(table[row, 0], start, stop, like)
+    grad = array_at(table[row, 2], start, stop, like)
+    if table[row, 1] == 0:
+        _sgd_piece(param, grad, lr, weight_decay, sign)
     else:
-        keep, take = float(momentum), 1.0 - dampening
-    run = _momentum_parallel if parallel else _momentum_serial
-    run(
-        param, momentum_buffer, grad,
-        lr, keep, take, weight_decay, float(momentum), bool(nesterov), sign,
-    )  # fmt: skip
+        buffer = array_at(table[row, 1], start, stop, like)
+        _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, nesterov, sign)
+
+
+@serial_kernel
+def _sgd_serial(table, numbers, pieces, like):
+    for piece in range(len(pieces)):
+        _sgd_row(table, numbers, pieces[piece], like)
+
+
+@kernel
+def _sgd_parallel(table, numbers, pieces, like):
+    for piece in prange(len(pieces)):
+        _sgd_row(table, numbers, pieces[piece], like)
+
+
+def sgd_update(params, momentum_buffers, grads, options):
+    numbers = []
+    for buffer, o in zip(momentum_buffers, options, strict=True):
+        # At the first step the buffer holds nothing yet, and 0·NaN would be NaN.
+        keep, take = (0.0, 1.0) if o.first else (o.momentum, 1.0 - o.dampening)
+        if o.first and buffer is not None:
+            buffer[...] = 0
+        nesterov = o.momentum if o.nesterov else 0.0
+        numbers.append((o.lr, keep, take, o.weight_decay, nesterov, -1.0 if o.maximize else 1.0))
+    table = _table(params, momentum_buffers, grads)
+    _run(_sgd_serial, _sgd_parallel, table, np.array(numbers, np.float64), params)
 
 
 # Adam ---------------------------------------------------------------------------------------
 
 
 @helper
-def _adam_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign):
-    # lr/c1 · m / (√v/√c2 + ε) = scale · m / (√v + ε·√c2), with scale = lr·√c2/c1: one division.
-    # The caller passes ε·√c2 as eps. Decay is 'keep' of the parameter (AdamW) or 'decay' into the
-    # gradient (Adam); the other one is neutral.
+def _adam_piece(param, m, v, grad, scale, beta1, beta2, eps, keep, decay, sign):
     T = param.dtype.type
     one_less_beta1, one_less_beta2 = T(1.0 - beta1), T(1.0 - beta2)
     scale, beta1, beta2, eps = T(scale), T(beta1), T(beta2), T(eps)
     keep, decay, sign = T(keep), T(decay), T(sign)
-    if largest is None:
-        for i in range(param.size):
-            g = sign * grad[i] + decay * param[i]
-            m_new = beta1 * m[i] + one_less_beta1 * g
-            v_new = beta2 * v[i] + one_less_beta2 * (g * g)
-            m[i] = m_new
-            v[i] = v_new
-            param[i] = keep * param[i] - scale * m_new / (math.sqrt(v_new) + eps)
+    for i in range(param.size):
+        g = sign * grad[i] + decay * param[i]
+        m_new = beta1 * m[i] + one_less_beta1 * g
+        v_new = beta2 * v[i] + one_less_beta2 * (g * g)
+        m[i] = m_new
+        v[i] = v_new
+        param[i] = keep * param[i] - scale * m_new / (math.sqrt(v_new) + eps)
+
+
+@helper
+def _amsgrad_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign):
+    T = param.dtype.type
+    one_less_beta1, one_less_beta2 = T(1.0 - beta1), T(1.0 - beta2)
+    scale, beta1, beta2, eps = T(scale), T(beta1), T(beta2), T(eps)
+    keep, decay, sign = T(keep), T(decay), T(sign)
+    for i in range(param.size):
+        g = sign * grad[i] + decay * param[i]
+        m_new = beta1 * m[i] + one_less_beta1 * g
+        v_new = beta2 * v[i] + one_less_beta2 * (g * g)
+        m[i] = m_new
+        v[i] = v_new
+        old = largest[i]
+        # NaN wins on either side.
+        top = old if v_new <= old or old != old else v_new
+        largest[i] = top
+        param[i] = keep * param[i] - scale * m_new / (math.sqrt(top) + eps)
+
+
+@helper
+def _adam_row(table, numbers, piece, like):
+    # Per element about 14 flop, a square root, a division and 28 bytes in float32.
+    row, start, stop = piece
+    scale, beta1, beta2, eps, keep, decay, sign = numbers[row]
+    param = array_at(table[row, 0], start, stop, like)
+    m = array_at(table[row, 1], start, stop, like)
+    v = array_at(table[row, 2], start, stop, like)
+    grad = array_at(table[row, 4], start, stop, like)
+    if table[row, 3] == 0:
+        _adam_piece(param, m, v, grad, scale, beta1, beta2, eps, keep, decay, sign)
     else:
-        for i in range(param.size):
-            g = sign * grad[i] + decay * param[i]
-            m_new = beta1 * m[i] + one_less_beta1 * g
-            v_new = beta2 * v[i] + one_less_beta2 * (g * g)
-            m[i] = m_new
-            v[i] = v_new
-            old = largest[i]
-            # NaN wins on either side.
-            top = old if v_new <= old or old != old else v_new
-            largest[i] = top
-            param[i] = keep * param[i] - scale * m_new / (math.sqrt(top) + eps)
+        largest = array_at(table[row, 3], start, stop, like)
+        _amsgrad_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign)
 
 
 @serial_kernel
-def _adam_serial(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign):
-    _adam_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign)
-
-
-# About 14 flop, a square root, a division and 28 bytes an element in float32. Parallel over
-# pieces, each thread owns its pieces.
-@kernel
-def _adam_parallel(param, m, v, grad, scale, beta1, beta2, eps, keep, decay, sign):
-    for piece in prange(-(-param.size // _PIECE)):
-        lo, hi = piece * _PIECE, min((piece + 1) * _PIECE, param.size)
-        _adam_piece(
-            param[lo:hi], m[lo:hi], v[lo:hi], None, grad[lo:hi],
-            scale, beta1, beta2, eps, keep, decay, sign,
-        )  # fmt: skip
+def _adam_serial(table, numbers, pieces, like):
+    for piece in range(len(pieces)):
+        _adam_row(table, numbers, pieces[piece], like)
 
 
 @kernel
-def _amsgrad_parallel(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign):
-    for piece in prange(-(-param.size // _PIECE)):
-        lo, hi = piece * _PIECE, min((piece + 1) * _PIECE, param.size)
-        _adam_piece(
-            param[lo:hi], m[lo:hi], v[lo:hi], largest[lo:hi], grad[lo:hi],
-            scale, beta1, beta2, eps, keep, decay, sign,
-        )  # fmt: skip
+def _adam_parallel(table, numbers, pieces, like):
+    for piece in prange(len(pieces)):
+        _adam_row(table, numbers, pieces[piece], like)
 
 
-def adam_update(
-    param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad,
-    lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, decoupled, maximize,
-):  # fmt: skip
-    root = math.sqrt(bias_correction2)
-    keep, decay = (1.0 - lr * weight_decay, 0.0) if decoupled else (1.0, float(weight_decay))
-    scalars = (
-        lr * root / bias_correction1, float(beta1), float(beta2), eps * root,
-        keep, decay, -1.0 if maximize else 1.0,
-    )  # fmt: skip
-    if param.size < _PARALLEL_FROM:
-        _adam_serial(param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, *scalars)
-    elif max_exp_avg_sq is None:
-        _adam_parallel(param, exp_avg, exp_avg_sq, grad, *scalars)
-    else:
-        _amsgrad_parallel(param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, *scalars)
+def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
+    numbers = []
+    for o in options:
+        # lr/c1 · m / (√v/√c2 + ε) = scale · m / (√v + ε·√c2), scale = lr·√c2/c1: one division.
+        # Decay is 'keep' of the parameter (AdamW) or 'decay' into the gradient (Adam); the other
+        # one is neutral.
+        root = math.sqrt(o.bias_correction2)
+        keep, decay = (1.0 - o.lr * o.weight_decay, 0.0) if o.decoupled else (1.0, o.weight_decay)
+        numbers.append(
+            (
+                o.lr * root / o.bias_correction1,
+                o.beta1,
+                o.beta2,
+                o.eps * root,
+                keep,
+                decay,
+                -1.0 if o.maximize else 1.0,
+            )
+        )
+    table = _table(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
+    _run(_adam_serial, _adam_parallel, table, np.array(numbers, np.float64), params)
 
 
 # Clipping -----------------------------------------------------------------------------------

@@ -28,11 +28,21 @@ def _products(dims):
                                     yield n, oh, ow, co, kh, kw, ci, h, w, c
 
 
-def conv2d_forward(out, input, weight, bias, dims):
-    """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co]"""
+def conv2d_forward_workspace(dims):
+    return 0
+
+
+def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
+    """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], and with `relu`
+    the larger of that and 0; NaN stays NaN."""
     out[...] = 0 if bias is None else bias
     for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
         out[n, oh, ow, co] += input[n, h, w, c] * weight[kh, kw, ci, co]
+    if relu:
+        flat = out.reshape(-1)
+        for i in range(flat.size):
+            if flat[i] < 0:
+                flat[i] = 0
 
 
 def conv2d_backward_input_workspace(dims):
@@ -70,6 +80,18 @@ def conv2d_backward_bias(grad_bias, grad_output, scratch):
             for ow in range(W_out):
                 for co in range(C_out):
                     grad_bias[co] += grad_output[n, oh, ow, co]
+
+
+def conv2d_backward_relu(grad_input, grad_bias, grad_output, out, scratch):
+    """∂ max(z, 0) / ∂z = 1 where the maximum is not 0, else 0; ∂z / ∂bias[co] = 1"""
+    N, H_out, W_out, C_out = out.shape
+    for n in range(N):
+        for oh in range(H_out):
+            for ow in range(W_out):
+                for co in range(C_out):
+                    passes = not out[n, oh, ow, co] <= 0
+                    grad_input[n, oh, ow, co] = grad_output[n, oh, ow, co] if passes else 0
+    conv2d_backward_bias(grad_bias, grad_input, scratch)
 
 
 def conv_transpose2d_forward_workspace(dims):

@@ -29,7 +29,9 @@ def batch_norm_statistics_workspace(rows, C):
     return 0
 
 
-def batch_norm_statistics(mean, invstd, running_mean, running_var, input, momentum, eps, scratch):
+def batch_norm_statistics(
+    mean, invstd, running_mean, running_var, batches, input, momentum, eps, scratch
+):
     """μ = Σ x / rows, σ² = Σ (x − μ)² / rows
 
     running ← (1 − momentum)·running + momentum·(μ, Σ (x − μ)² / (rows − 1))
@@ -45,6 +47,8 @@ def batch_norm_statistics(mean, invstd, running_mean, running_var, input, moment
             unbiased = squares / (rows - 1)
             running_mean[c] = (1 - momentum) * float(running_mean[c]) + momentum * mu
             running_var[c] = (1 - momentum) * float(running_var[c]) + momentum * unbiased
+    if batches is not None:
+        batches[()] += 1
 
 
 def batch_norm_running(mean, invstd, running_mean, running_var, eps):
@@ -106,3 +110,27 @@ def batch_norm_backward_input(
                 normal = _centred(input, mean, r, c) * float(invstd[c])
                 total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / rows
             grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)
+
+
+def batch_norm_backward_relu_workspace(rows, C):
+    return 0
+
+
+def batch_norm_backward_relu(
+    grad_input, grad_sums, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+):
+    """batch_norm_backward_input; then ∂ max(z, 0) / ∂z = 1 where input = max(z, 0) is not 0, else 0
+
+    grad_sums[c] = Σ_r grad_input[r, c]
+    """
+    batch_norm_backward_input(
+        grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, True, scratch
+    )
+    rows, C = input.shape
+    for c in range(C):
+        total = 0.0
+        for r in range(rows):
+            if input[r, c] <= 0:
+                grad_input[r, c] = 0
+            total += float(grad_input[r, c])
+        grad_sums[c] = total

@@ -13,28 +13,32 @@ import numpy as np
 _ieee = np.errstate(all="ignore")
 
 
+def sgd_update(params, momentum_buffers, grads, options):
+    for arrays in zip(params, momentum_buffers, grads, options, strict=True):
+        _sgd(*arrays)
+
+
 @_ieee
-def sgd_update(
-    param, momentum_buffer, grad,
-    lr, momentum, dampening, weight_decay, nesterov, maximize, first,
-):  # fmt: skip
+def _sgd(param, momentum_buffer, grad, o):
     """g = ±grad + weight_decay·param;  b ← momentum·b + (1 − dampening)·g, at first b ← g;
     param ← param − lr·(g + momentum·b if nesterov, else b). Without momentum b is g."""
     for i in range(param.size):
-        g = -grad[i] if maximize else grad[i]
-        g = g + weight_decay * param[i]
+        g = -grad[i] if o.maximize else grad[i]
+        g = g + o.weight_decay * param[i]
         if momentum_buffer is not None:
-            b = g if first else momentum * momentum_buffer[i] + (1 - dampening) * g
+            b = g if o.first else o.momentum * momentum_buffer[i] + (1 - o.dampening) * g
             momentum_buffer[i] = b
-            g = g + momentum * b if nesterov else b
-        param[i] = param[i] - lr * g
+            g = g + o.momentum * b if o.nesterov else b
+        param[i] = param[i] - o.lr * g
+
+
+def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
+    for arrays in zip(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options, strict=True):
+        _adam(*arrays)
 
 
 @_ieee
-def adam_update(
-    param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad,
-    lr, beta1, beta2, eps, weight_decay, bias_correction1, bias_correction2, decoupled, maximize,
-):  # fmt: skip
+def _adam(param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, o):
     """m ← β₁·m + (1 − β₁)·g;  v ← β₂·v + (1 − β₂)·g²;  with c₁ = 1 − β₁ᵗ, c₂ = 1 − β₂ᵗ:
     param ← param − (lr / c₁)·m / (√v / √c₂ + ε).
 
@@ -42,13 +46,13 @@ def adam_update(
     With max_exp_avg_sq (AMSGrad), its running maximum of v takes v's place.
     """
     for i in range(param.size):
-        g = -grad[i] if maximize else grad[i]
-        if decoupled:
-            param[i] = param[i] * (1 - lr * weight_decay)
+        g = -grad[i] if o.maximize else grad[i]
+        if o.decoupled:
+            param[i] = param[i] * (1 - o.lr * o.weight_decay)
         else:
-            g = g + weight_decay * param[i]
-        exp_avg[i] = beta1 * exp_avg[i] + (1 - beta1) * g
-        exp_avg_sq[i] = beta2 * exp_avg_sq[i] + (1 - beta2) * (g * g)
+            g = g + o.weight_decay * param[i]
+        exp_avg[i] = o.beta1 * exp_avg[i] + (1 - o.beta1) * g
+        exp_avg_sq[i] = o.beta2 * exp_avg_sq[i] + (1 - o.beta2) * (g * g)
         v = exp_avg_sq[i]
         if max_exp_avg_sq is not None:
             # NaN wins, as in torch.maximum.
@@ -56,12 +60,12 @@ def adam_update(
                 max_exp_avg_sq[i] = v
             v = max_exp_avg_sq[i]
         root = v**0.5 if v >= 0 else v  # √NaN is NaN; v is never negative
-        denominator = root / bias_correction2**0.5 + eps
+        denominator = root / o.bias_correction2**0.5 + o.eps
         if denominator == 0:  # eps = 0: what division by zero gives
             step = exp_avg[i] * math.inf
         else:
             step = exp_avg[i] / denominator
-        param[i] = param[i] - (lr / bias_correction1) * step
+        param[i] = param[i] - (o.lr / o.bias_correction1) * step
 
 
 def power_sum_workspace(size):
