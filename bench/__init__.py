@@ -1,1 +1,1 @@
-"""Benchmarks against torch: `python -m bench.steps`."""
+"""Benchmarks against torch: `python -m bench.kernels` and `python -m bench.steps`."""

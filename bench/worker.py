@@ -1,180 +1,110 @@
-"""One engine in one process: trains a network and tells how long each step took.
+"""A process that runs one engine's part of a benchmark when it is told to.
 
 minigrad and torch bring an OpenMP runtime each, and two of them in one process spin on each
-other's cores. So every engine has its own process, and the parent lets one work at a time.
-Requests and answers are lines of JSON on standard input and output.
+other's cores. So every engine has its own process, and the parent (`bench.measure.Worker`) lets one
+work at a time. Requests and answers are lines of JSON on standard input and output:
+
+    {"engines": ["torch nchw"], "threads": 2}            the command line's argument
+    {"label": "…relu…", "save": FILE}                    an operation of `bench.cases`
+    {"network": "CIFAR B", "batch": 64, "save": FILE}    a training step
+    {"floor": "sgemm"}                                   what the machine can do; may come with both
+        → {"saved": {name: how many arrays}}             results of the first calls, for checking
+    {"budget": 0.1}                                      time everything that is prepared
+        → {"seconds": {name: [...]}, "peak_bytes": ...}
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from examples import networks
+from . import cases
+from .engines import Engine, load, to_numpy
+from .floors import floor
+from .operation import Run
+from .training import training_step
 
-NETWORKS: dict[str, tuple[Callable[[Any], Any], tuple[int, int, int]]] = {
-    "MNIST fixed": (networks.mnist_fixed, (28, 28, 1)),
-    "CIFAR A": (networks.cifar, (32, 32, 3)),
-    "CIFAR B": (lambda nn: networks.cifar(nn, batch_norm=True), (32, 32, 3)),
-}
-LEARNING_RATE = 1e-3
-BATCHES = 4  # cycled through, so that no step sees the data of the one before
-
-
-def batches(shape: tuple[int, int, int], size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The same (N, H, W, C) images and labels in every process."""
-    rng = np.random.default_rng(0)
-    return [
-        (
-            rng.standard_normal((size, *shape)).astype(np.float32),
-            rng.integers(0, 10, size),
-        )
-        for _ in range(BATCHES)
-    ]
+CHECKED_STEPS = 3
+FEWEST_CALLS = 3
 
 
-def weights(named_shapes: list[tuple[str, tuple[int, ...]]]) -> dict[str, np.ndarray]:
-    """The same starting weights in every process, of the size of torch's initialisation."""
-    rng = np.random.default_rng(1)
-    values = {}
-    for name, shape in named_shapes:
-        if len(shape) > 1:
-            bound = 1 / np.sqrt(np.prod(shape[1:]))
-            values[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
-        elif name.endswith("weight"):
-            values[name] = np.ones(shape, np.float32)
-        else:
-            values[name] = np.zeros(shape, np.float32)
-    return values
+def prepare(request: dict[str, Any], engines: list[Engine]) -> tuple[dict[str, Run], int]:
+    """What is to be timed, by name, and how many calls are to be checked."""
+    for engine in engines:
+        engine.forget()
+    if "network" in request:
+        network, batch = request["network"], request["batch"]
+        return {e.name: training_step(e, network, batch) for e in engines}, CHECKED_STEPS
+    if "label" in request:
+        case, step = cases.find(request["label"])
+        runs: dict[str, Run] = {}
+        for engine in engines:
+            runs |= case.runs(engine, step)
+        return runs, case.checks
+    return {}, 0
 
 
-def minigrad_step(network: str, batch: int, threads: int) -> Callable[[], float]:
-    """A function that trains one step and returns the loss."""
-    import minigrad as mg
-    import minigrad.nn.functional as F
-
-    mg.set_num_threads(threads)
-    build, shape = NETWORKS[network]
-    model = build(mg.nn)
-    start = weights([(name, p.shape) for name, p in model.named_parameters()])
-    with mg.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(mg.tensor(start[name]))
-    optimizer = mg.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    data = [
-        (mg.from_numpy(images.transpose(0, 3, 1, 2)), mg.from_numpy(labels))
-        for images, labels in batches(shape, batch)
-    ]
-    turn = iter(range(10**9))
-
-    def step() -> float:
-        images, labels = data[next(turn) % BATCHES]
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+def save(path: str, runs: dict[str, Run], checks: int) -> dict[str, int]:
+    """Write the results of the first calls; returns how many arrays each run gave."""
+    arrays: dict[str, np.ndarray] = {}
+    counts = {}
+    for name, run in runs.items():
+        results = [to_numpy(each) for _ in range(checks) for each in run()]
+        arrays |= {f"{name} {index}": array for index, array in enumerate(results)}
+        counts[name] = len(results)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return counts
 
 
-def torch_step(network: str, batch: int, threads: int, mode: str) -> Callable[[], float]:
-    """The same in torch: mode 'nchw' or 'channels_last', eager, or 'compile'."""
-    import torch
-    import torch.nn.functional as F
-
-    torch.set_num_threads(threads)
-    build, shape = NETWORKS[network]
-    model = build(torch.nn)
-    layout = torch.channels_last if mode == "channels_last" else torch.contiguous_format
-    start = weights([(name, tuple(p.shape)) for name, p in model.named_parameters()])
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(start[name]))
-    model = model.to(memory_format=layout)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    data = [
-        (
-            torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=layout),
-            torch.from_numpy(labels),
-        )
-        for images, labels in batches(shape, batch)
-    ]
-    forward = torch.compile(model) if mode == "compile" else model
-    turn = iter(range(10**9))
-
-    def step() -> float:
-        images, labels = data[next(turn) % BATCHES]
-        optimizer.zero_grad()
-        loss = F.cross_entropy(forward(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+def time_calls(run: Run, budget: float) -> list[float]:
+    """Seconds of each call. The first tenth is not counted: another process had the caches."""
+    start = time.perf_counter()
+    while True:
+        run()
+        if time.perf_counter() - start >= 0.1 * budget:
+            break
+    seconds: list[float] = []
+    while len(seconds) < FEWEST_CALLS or time.perf_counter() - start < budget:
+        before = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - before)
+    return seconds
 
 
-SGEMM_SIZE = 1024
-
-
-def sgemm_step(network: str, batch: int, threads: int) -> Callable[[], float]:
-    """A large float32 product in torch: the rate that no multiply-add of a step exceeds."""
-    import torch
-
-    torch.set_num_threads(threads)
-    left, right, out = (torch.rand(SGEMM_SIZE, SGEMM_SIZE) for _ in range(3))
-
-    def step() -> float:
-        torch.mm(left, right, out=out)
-        return float(out[0, 0])
-
-    return step
-
-
-def step_flops(network: str, batch: int) -> int:
-    """Floating-point operations of one step's products: forward, input and weight gradients."""
-    from minigrad import nn
-
-    build, (H, W, _) = NETWORKS[network]
-    forward = first = 0
-    for layer in build(nn):
-        if isinstance(layer, nn.Conv2d):
-            kH, kW = layer.kernel_size
-            now = 2 * H * W * layer.in_channels * layer.out_channels * kH * kW
-        elif isinstance(layer, nn.Linear):
-            now = 2 * layer.in_features * layer.out_features
-        else:
-            if isinstance(layer, nn.MaxPool2d):
-                H, W = H // 2, W // 2
-            continue
-        first, forward = first or now, forward + now
-    # The images themselves need no gradient.
-    return batch * (3 * forward - first)
+def peak_bytes() -> int:
+    """The largest resident set so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> None:
+    # Whatever an engine prints goes to standard error, away from the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
     settings = json.loads(sys.argv[1])
-    engine = settings.pop("engine")
-    if engine == "minigrad":
-        step = minigrad_step(**settings)
-    elif engine == "sgemm":
-        step = sgemm_step(**settings)
-    else:
-        step = torch_step(**settings, mode=engine.removeprefix("torch "))
+    threads = settings["threads"]
+    engines = [load(name, threads) for name in settings["engines"]]
+    runs: dict[str, Run] = {}
     for line in sys.stdin:
-        times, losses = [], []
-        for _ in range(json.loads(line)["steps"]):
-            start = time.perf_counter()
-            losses.append(step())
-            times.append(time.perf_counter() - start)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": times, "losses": losses, "peak_bytes": peak}), flush=True)
+        request = json.loads(line)
+        answer: dict[str, Any]
+        if "budget" in request:
+            seconds = {name: time_calls(run, request["budget"]) for name, run in runs.items()}
+            answer = {"seconds": seconds, "peak_bytes": peak_bytes()}
+        else:
+            runs.clear()  # first: what they hold is free for the next
+            prepared, checks = prepare(request, engines)
+            answer = {"saved": save(request["save"], prepared, checks) if checks else {}}
+            runs |= prepared
+            if name := request.get("floor"):
+                runs[name] = floor(name, threads)
+        answers.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":

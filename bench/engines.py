@@ -1,0 +1,143 @@
+"""minigrad and torch behind the few names in which they differ.
+
+Their operations have the same names and signatures, so a benchmark is written once and takes the
+engine as an argument. Each engine gets the memory layout that its own layers would give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+MINIGRAD = "minigrad"
+EAGER = ("torch nchw", "torch channels_last")
+COMPILED = ("torch compile", "torch compile channels_last")
+
+
+class Engine:
+    """What a benchmark needs of an engine."""
+
+    name: str
+    lib: Any
+    """The package: no_grad, from_numpy, sum, …"""
+    nn: Any
+    F: Any
+    optim: Any
+    regions: Any
+    """Where roi_pool and roi_align are."""
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether this engine differs from another only in the layout of four-dimensional data."""
+        return self.name.endswith("channels_last")
+
+    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
+        """A copy, in the memory order in which the engine keeps activations or weights.
+
+        It lies in the engine's own memory, aligned as that is.
+        """
+        raise NotImplementedError
+
+    def gradients(self, out: Any, inputs: Sequence[Any], grad_output: Any = None) -> list[Any]:
+        """Gradients of `out` with respect to leaves. The graph stays, if grad_output is given."""
+        raise NotImplementedError
+
+    def placed(self, model: Any) -> Any:
+        """The model with its parameters in this engine's memory order."""
+        return model
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled if that is what this engine is about."""
+        return function
+
+    def forget(self) -> None:
+        """Drop what was compiled for earlier benchmarks."""
+
+
+class Minigrad(Engine):
+    """Activations channels-last, convolution weights (kH, kW, C_in, C_out), as its layers do."""
+
+    name = MINIGRAD
+
+    def __init__(self) -> None:
+        import minigrad
+        import minigrad.nn.functional
+
+        self.lib = minigrad
+        self.nn, self.optim = minigrad.nn, minigrad.optim
+        self.F = self.regions = minigrad.nn.functional
+
+    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
+        if array.ndim == 4:
+            order = (2, 3, 1, 0) if weight else (0, 2, 3, 1)
+            array = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
+        return self.lib.from_numpy(array).clone()
+
+    def gradients(self, out: Any, inputs: Sequence[Any], grad_output: Any = None) -> list[Any]:
+        for each in inputs:
+            each.grad = None
+        out.backward(grad_output, retain_graph=grad_output is not None)
+        return [each.grad for each in inputs]
+
+
+class Torch(Engine):
+    """One of torch's two layouts, eager or compiled."""
+
+    def __init__(self, name: str) -> None:
+        import torch
+
+        self.name = name
+        self.lib = torch
+        self.nn, self.F, self.optim = torch.nn, torch.nn.functional, torch.optim
+        self.layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        if name in COMPILED:
+            import torch._functorch.config
+
+            # Otherwise a compiled backward pass runs once only; we keep the graph and repeat it.
+            torch._functorch.config.donated_buffer = False
+
+    @property
+    def regions(self) -> Any:
+        import torchvision
+
+        return torchvision.ops
+
+    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
+        tensor = self.lib.from_numpy(array).clone()
+        return tensor.contiguous(memory_format=self.layout) if array.ndim == 4 else tensor
+
+    def gradients(self, out: Any, inputs: Sequence[Any], grad_output: Any = None) -> list[Any]:
+        return list(
+            self.lib.autograd.grad(
+                out, list(inputs), grad_output, retain_graph=grad_output is not None
+            )
+        )
+
+    def placed(self, model: Any) -> Any:
+        return model.to(memory_format=self.layout)
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self.lib.compile(function, dynamic=False) if self.name in COMPILED else function
+
+    def forget(self) -> None:
+        if self.name in COMPILED:
+            # torch falls back to eager after a handful of versions of one function.
+            self.lib.compiler.reset()
+
+
+def load(name: str, threads: int) -> Engine:
+    """The engine of this name, working with so many threads."""
+    engine: Engine = Minigrad() if name == MINIGRAD else Torch(name)
+    engine.lib.set_num_threads(threads)
+    if engine.lib.get_num_threads() != threads:
+        raise SystemExit(
+            f"{name} cannot use {threads} threads here, only {engine.lib.get_num_threads()}"
+        )
+    return engine
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """A copy of a tensor of either engine, or of a number."""
+    return np.array(value.detach().numpy() if hasattr(value, "detach") else value)
