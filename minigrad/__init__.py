@@ -6,7 +6,7 @@ import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from . import linalg, nn, optim
+from . import linalg, nn, optim, runtime
 from .device import (
     Device,
     Generator,
@@ -340,6 +340,7 @@ __all__ = [
     "reshape",
     "round",
     "rsqrt",
+    "runtime",
     "select",
     "serialization",
     "set_default_device",

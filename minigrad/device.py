@@ -80,11 +80,19 @@ def same_device(operation: str, **devices: Device | None) -> Device:
 
 
 def default_num_threads() -> int:
-    """MINIGRAD_NUM_THREADS, or else the number of cores that this process may use."""
+    """MINIGRAD_NUM_THREADS, or else OMP_NUM_THREADS, or else the cores this process may use.
+
+    OMP_NUM_THREADS is what schedulers of clusters and pools of processes set so that the processes
+    of one machine do not take each other's cores; NumPy's BLAS and torch obey it too.
+    """
     if text := os.environ.get("MINIGRAD_NUM_THREADS"):
-        if not text.isdigit() or int(text) < 1:
+        if not text.isdecimal() or int(text) < 1:
             raise DeviceError(f"MINIGRAD_NUM_THREADS must be a positive integer, got {text!r}")
         return int(text)
+    # OpenMP allows a list, one number a level of nesting.
+    outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if outermost.isdecimal() and int(outermost) >= 1:
+        return int(outermost)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

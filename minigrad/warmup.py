@@ -3,8 +3,9 @@
     python -m minigrad.warmup             # float32
     python -m minigrad.warmup --float64   # float64 too
 
-Kernels are specialised by element type, not by shape, so tiny inputs compile what large ones use.
-They stay in the cache on disk (MINIGRAD_CACHE_DIR): run this once after an update.
+Kernels are specialised by element type, not by shape; some have a second form for many elements. So
+tiny inputs, and a few that are not tiny, compile what training uses. The kernels stay in the cache
+on disk (MINIGRAD_CACHE_DIR): run this once after an update.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from minigrad import data, nn, optim
 
 # More than two vectors of channels in any dtype, and less than one: both widths of register tile.
 _MANY, _FEW = 40, 3
+# Elements from which every kernel that has a parallel form uses it.
+_PARALLEL = 1 << 17
 
 Step = Callable[[Any], None]
 
@@ -38,6 +41,16 @@ def _train(dtype: Any, *layers: nn.Module, shape: tuple[int, ...] = (2, _FEW, 8,
 def _convolution(dtype: Any) -> None:
     _train(dtype, nn.Conv2d(_FEW, _MANY, 3, padding=1), nn.Conv2d(_MANY, 4, 3, stride=2))
     _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))
+
+
+def _chains(dtype: Any) -> None:
+    """Layers in the order in which networks have them, for the kernels that do several at once."""
+    width = _FEW
+    for norm, pool in ((False, False), (False, True), (True, False), (True, True)):
+        chain = [nn.Conv2d(width, _MANY, 3, padding=1), nn.ReLU()]
+        chain += [nn.BatchNorm2d(_MANY)] * norm + [nn.MaxPool2d(2)] * pool
+        _train(dtype, *chain, shape=(2, width, 8, 8)).eval()(mg.zeros(2, width, 8, 8, dtype=dtype))
+        width = _MANY
 
 
 def _linear(dtype: Any) -> None:
@@ -79,28 +92,28 @@ def _optimizers(dtype: Any) -> None:
         lambda p: optim.Adam(p),
         lambda p: optim.AdamW(p),
     ):
-        parameter = nn.Parameter(mg.randn(20, dtype=dtype))
-        (parameter * parameter).sum().backward()
-        nn.utils.clip_grad_norm_([parameter], 1.0)
-        make([parameter]).step()
+        parameters = [nn.Parameter(mg.zeros(n, dtype=dtype)) for n in (20, _PARALLEL)]
+        for parameter in parameters:
+            (parameter * parameter).sum().backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        make(parameters).step()
 
 
 def _augmentation(dtype: Any) -> None:
-    images = np.zeros((4, 12, 12, _FEW), np.uint8)
     normalize = data.Normalize(0.5, 0.25)
-    for transform in (
-        normalize,
-        data.Compose([data.RandomCrop(12, padding=2), data.RandomHorizontalFlip(), normalize]),
-        data.Compose([data.RandomRotation(10), normalize]),
-    ):
-        set_of_images = data.ArrayDataset(images, np.zeros(4, np.int64))
-        for _ in data.DataLoader(set_of_images, batch_size=2, transform=transform):
-            pass
+    crop = data.Compose([data.RandomCrop(12, padding=2), data.RandomHorizontalFlip(), normalize])
+    for transform in (normalize, crop, data.RandomRotation(10)):
+        for count in (2, _PARALLEL // (12 * 12)):
+            images = np.zeros((count, 12, 12, _FEW), np.uint8)
+            set_of_images = data.ArrayDataset(images, np.zeros(count, np.int64))
+            for _ in data.DataLoader(set_of_images, batch_size=count, transform=transform):
+                pass
 
 
 # What is compiled, by the name that the progress shows; augmentation always makes float32.
 STEPS: dict[str, Step] = {
     "convolution": _convolution,
+    "chains of layers": _chains,
     "linear": _linear,
     "normalisation": _normalisation,
     "activations": _activations,
@@ -114,6 +127,8 @@ STEPS: dict[str, Step] = {
 def warmup(dtypes: Sequence[Any] = (mg.float32,)) -> None:
     """Run every step once in each dtype, with a progress bar (tqdm's, if it is installed)."""
     work = [(name, dtype) for dtype in dtypes for name in STEPS]
+    from .kernels.cpu._jit import compilations
+
     try:
         from tqdm import tqdm
     except ImportError:
@@ -121,7 +136,7 @@ def warmup(dtypes: Sequence[Any] = (mg.float32,)) -> None:
             print(f"[{place}/{len(work)}] {name} ({dtype.name})", file=sys.stderr)
             STEPS[name](dtype)
         return
-    with tqdm(work, unit="group", leave=False) as bar:
+    with tqdm(work, unit="group", leave=False) as bar, compilations.shown_by(bar.set_postfix_str):
         for name, dtype in bar:
             bar.set_description(f"compiling {name} ({dtype.name})")
             STEPS[name](dtype)

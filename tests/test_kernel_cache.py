@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import json
 import os
 import pkgutil
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+TESTS = Path(__file__).parent
 
 STEP = """
 import json
@@ -54,18 +62,80 @@ print(json.dumps({"compiled": compiled, "misses": misses, "hits": hits,
                   "sum": float(y.data.sum()), "grad": float(w.grad.data.sum())}))
 """
 
+# Runs every record of the table, the kernels that the table does not reach, and tells what it used.
+EVERYTHING = """
+import json
+from hypothesis import settings
+settings.register_profile("same in every process", derandomize=True, deadline=None, database=None)
+settings.load_profile("same in every process")
 
-def run(cache: Path) -> dict[str, Any]:
-    environment = {**os.environ, "MINIGRAD_CACHE_DIR": str(cache)}
+import numpy as np
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad import nn, warmup
+from minigrad.testing import checks
+from opspecs import SPECS
+from test_kernel_cache import kernels
+
+for spec in SPECS:
+    checks.run(checks.UNMUTATED, spec, 5)
+for name in ("chains of layers", "normalisation", "losses", "optimizers", "augmentation"):
+    warmup.STEPS[name](mg.float32)
+for dtype in (mg.float32, mg.float64):
+    mg.rand(4, dtype=dtype), mg.randn(4, dtype=dtype), mg.linspace(0, 1, 4, dtype=dtype)
+mg.randint(0, 9, (4,)), mg.randperm(4), mg.arange(4), mg.tensor([2, 3]) ** 2
+x = mg.randn(4, 4, requires_grad=True)
+(F.gelu(F.dropout(x), approximate="tanh") + x[x > 0].sum()).sum().backward()
+nn.utils.clip_grad_value_([x], 0.1)
+for size in (4, 1 << 17):
+    weight = nn.Parameter(mg.zeros(size))
+    weight.sum().backward()
+    mg.optim.SGD([weight], 0.1).step()
+    mg.optim.Adam([weight], amsgrad=True).step()
+
+from minigrad.kernels.cpu._jit import compilations
+
+print(json.dumps({
+    "compiled": compilations.count,
+    "used": sum(len(k.overloads) for _, k in kernels()),
+    "unused": [name for name, k in kernels() if not k.overloads],
+}))
+"""
+
+
+def run(script: str, **environment: str) -> dict[str, Any]:
     result = subprocess.run(
-        [sys.executable, "-c", STEP], env=environment, capture_output=True, text=True
-    )
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": "0", **environment},
+        capture_output=True, text=True, cwd=TESTS,
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    return {"stderr": result.stderr, **json.loads(result.stdout.splitlines()[-1])}
+
+
+def jitted() -> Iterator[tuple[str, Any]]:
+    """All jitted functions of the CPU backend, kernels and helpers."""
+    from numba.core.dispatcher import Dispatcher
+
+    from minigrad.kernels import cpu
+
+    for info in pkgutil.iter_modules(cpu.__path__):
+        module = importlib.import_module(f"{cpu.__name__}.{info.name}")
+        for name, member in vars(module).items():
+            if isinstance(member, Dispatcher) and member.py_func.__module__ == module.__name__:
+                yield f"{info.name}.{name}", member
+
+
+def kernels() -> list[tuple[str, Any]]:
+    """Those that are cached: what Python code calls."""
+    from numba.core.caching import NullCache
+
+    return [(name, f) for name, f in jitted() if not isinstance(f._cache, NullCache)]
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    first, second = run(tmp_path), run(tmp_path)
+    root = str(tmp_path)
+    first, second = run(STEP, MINIGRAD_CACHE_DIR=root), run(STEP, MINIGRAD_CACHE_DIR=root)
     assert first["compiled"]  # else the listener is deaf
     assert first["misses"]
     assert second["compiled"] == []
@@ -74,23 +144,84 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     assert (second["sum"], second["grad"]) == (first["sum"], first["grad"])
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("cpu-")
+    # What takes so long is said in one line, and where it is kept.
+    assert re.fullmatch(rf"minigrad: compiling \S+ \(.*{folder}\n", first["stderr"])
+    assert second["stderr"] == ""
+
+
+def test_a_second_process_compiles_no_kernel_of_any_operation() -> None:
+    """In the cache that all tests share, so that the first process compiles nothing in vain."""
+    first, second = run(EVERYTHING), run(EVERYTHING)
+    assert second["compiled"] == 0
+    assert second["used"] == first["used"]
+    assert len(second["unused"]) <= len(kernels()) // 10, second["unused"]
 
 
 def test_kernels_close_over_plain_ints_only() -> None:
     """A closure that holds a function makes Numba's cache miss in every process."""
-    from numba.core.dispatcher import Dispatcher
+    assert len(kernels()) > 100
+    closures = {
+        name: [cell.cell_contents for cell in f.py_func.__closure__ or ()] for name, f in jitted()
+    }
+    assert not {name: c for name, c in closures.items() if any(type(v) is not int for v in c)}
 
+
+def test_what_kernels_take_from_other_files_is_part_of_the_cache_key() -> None:
+    """Numba's key covers the kernel's own file, ours the files below. A helper or a constant from
+    elsewhere could change without a new compilation."""
     from minigrad.kernels import cpu
 
-    kernels = {}
-    for info in pkgutil.iter_modules(cpu.__path__):
-        module = importlib.import_module(f"{cpu.__name__}.{info.name}")
-        for name, member in vars(module).items():
-            if isinstance(member, Dispatcher):
-                kernels[f"{info.name}.{name}"] = member.py_func.__closure__ or ()
-    assert len(kernels) > 10
-    closures = {
-        name: [cell.cell_contents for cell in closure if type(cell.cell_contents) is not int]
-        for name, closure in kernels.items()
-    }
-    assert not {name: held for name, held in closures.items() if held}
+    folder = Path(cpu.__path__[0])
+    covered = {"geometry", *(path.stem for path in folder.glob("_[!_]*.py"))}
+    found = []
+    for name, function in jitted():
+        source = function.py_func
+        own = ast.parse(Path(inspect.getfile(source)).read_text())
+        origin = {
+            alias.asname or alias.name: node.module
+            for node in ast.walk(own)
+            if isinstance(node, ast.ImportFrom) and node.level
+            for alias in node.names
+        }
+        body = ast.parse(textwrap.dedent(inspect.getsource(source)))
+        for node in ast.walk(body):
+            module = origin.get(node.id) if isinstance(node, ast.Name) else None
+            if module is not None and module.split(".")[-1] not in covered:
+                found.append(f"{name} uses {node.id} of {module}")
+    assert not found
+
+
+def test_the_cache_folder_is_named_by_what_the_shared_files_contain(tmp_path: Path) -> None:
+    """A copy of the sources gives the same name, a change in a shared file another."""
+    from minigrad.kernels.cpu import _jit
+
+    package = tmp_path / "minigrad"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(_jit.__file__).parents[2], package, ignore=ignore)
+    script = """
+import json
+from minigrad.kernels.cpu import _jit
+print(json.dumps({"name": _jit.CACHE_DIR.name}))
+"""
+    here = {"PYTHONPATH": str(tmp_path), "MINIGRAD_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(script, **here)["name"] == _jit.CACHE_DIR.name
+    with (package / "kernels" / "cpu" / "_exp.py").open("a") as file:
+        file.write("# changed\n")
+    assert run(script, **here)["name"] != _jit.CACHE_DIR.name
+
+
+def test_where_no_cache_can_be_written_kernels_are_compiled_all_the_same(tmp_path: Path) -> None:
+    """And what this one process kept is removed when it ends."""
+    blocked = tmp_path / "a file"
+    blocked.touch()
+    script = """
+import json
+import minigrad as mg
+total = float(mg.ones(3).sum().item())
+from minigrad.kernels.cpu import _jit
+print(json.dumps({"total": total, "folder": str(_jit.CACHE_DIR)}))
+"""
+    told = run(script, MINIGRAD_CACHE_DIR=str(blocked), TMPDIR=str(tmp_path))
+    assert told["total"] == 3
+    assert Path(told["folder"]).parent == tmp_path
+    assert list(tmp_path.iterdir()) == [blocked]

@@ -2,7 +2,7 @@
 
 Fresh memory is slow: the system clears every page when it is first touched, which costs more than
 most elementwise kernels. A training step asks for the same sizes again and again, so a freed
-block is kept and handed out again for a later array of its size or of a little less.
+block is kept and handed out again for a later array of its size class.
 
 The block of an array is returned when nothing refers to its memory any more. That must hold for
 views too, and NumPy makes a view of a view refer to the first *owner*, not to the array in
@@ -101,10 +101,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     if nbytes > _LARGEST:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype.name} has {nbytes} bytes")
+    size = _size_class(nbytes)
     with _lock:
         if _returned:
             _sort_in()
-        block = _kept(nbytes) or _fresh(nbytes)
+        block = _kept(size) or _fresh(size)
         block.lent = nbytes
         _stats.allocated += nbytes
         if _stats.allocated > _stats.max_allocated:
@@ -132,27 +133,31 @@ def _sort_in() -> None:
         _free.setdefault(block.size, []).append(block)
 
 
-def _kept(nbytes: int) -> _Block | None:
-    """The smallest kept block that is large enough, if it is less than about twice as large.
+def _kept(size: int) -> _Block | None:
+    """The block of this size that was freed last: it may still be in the processor's cache."""
+    try:
+        block = _free[size].pop()
+    except (KeyError, IndexError):
+        return None
+    _stats.reused += 1
+    return block
 
-    Arrays of changing sizes, as a data set of images of many sizes makes them, then share blocks.
+
+def _fresh(size: int) -> _Block:
+    """A block from the system, unless enough are kept already.
+
+    Arrays of changing sizes, as a data set of images of many sizes makes them, then share blocks:
+    the next larger one serves, up to about twice the size. Failing that, those that lie unused
+    longest are given back.
     """
-    size = _size_class(nbytes)
-    for _ in range(_CLASSES):
-        try:
-            block = _free[size].pop()
-        except (KeyError, IndexError):
-            size = _size_class(size + 1)
-        else:
-            _stats.reused += 1
-            return block
-    return None
-
-
-def _fresh(nbytes: int) -> _Block:
-    """A block from the system, in exchange for those that lie unused longest."""
-    size = _size_class(nbytes)
-    _release(_KEPT * max(_most, _stats.allocated + size) - size)
+    limit = _KEPT * max(_most, _stats.allocated + size) - size
+    if _stats.reserved > limit:
+        larger = size
+        for _ in range(_CLASSES):
+            larger = _size_class(larger + 1)
+            if block := _kept(larger):
+                return block
+        _release(limit)
     try:
         block = _Block(size)
     except MemoryError:
@@ -163,7 +168,7 @@ def _fresh(nbytes: int) -> _Block:
     return block
 
 
-def _release(limit: int) -> None:
+def _release(limit: float) -> None:
     """Give the kept blocks that lie unused longest back until `limit` bytes are reserved."""
     while _stats.reserved > limit:
         lists = [blocks for blocks in _free.values() if blocks]

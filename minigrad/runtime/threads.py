@@ -1,4 +1,9 @@
-"""How many threads the CPU kernels use."""
+"""How many threads the CPU kernels use.
+
+At the start that is `device.default_num_threads()`: MINIGRAD_NUM_THREADS, else OMP_NUM_THREADS,
+else the number of cores that the process may use. Results do not depend on it, bit for bit. No
+training step calls BLAS, so there is no second pool of threads to share the cores with.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,19 @@ _MAXIMUM: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
 def set_num_threads(count: int) -> None:
-    """Use `count` threads in parallel kernels, at most the number of cores."""
+    """Use `count` threads in parallel kernels, at most the number of cores.
+
+    Numba keeps this number for each Python thread: it holds for kernels that the calling thread
+    runs. Another thread that the program starts begins with all cores (NUMBA_NUM_THREADS), and sets
+    its own number. The loader's thread runs serial kernels only.
+    """
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"set_num_threads: count must be a positive int, got {count!r}")
     numba.set_num_threads(min(count, _MAXIMUM))
 
 
 def get_num_threads() -> int:
+    """How many threads parallel kernels use that the calling thread runs."""
     return numba.get_num_threads()
 
 

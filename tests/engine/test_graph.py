@@ -263,35 +263,35 @@ def no_collector():
 
 
 def test_a_graph_is_freed_without_the_garbage_collector(no_collector):
-    start = memory.stats.live
+    start = memory.memory_allocated()
     x = Tensor(memory.empty((1000,), np.dtype(np.float32)), requires_grad=True)
     x.data[...] = 1
-    before = memory.stats.live
+    before = memory.memory_allocated()
     y = x.relu() * x
     z = (y + y).relu()
     nodes = [weakref.ref(t.node) for t in (y, z)]
     tensors = [weakref.ref(t) for t in (y, z)]
     del y, z
     assert all(ref() is None for ref in nodes + tensors)
-    assert memory.stats.live == before
+    assert memory.memory_allocated() == before
     del x
-    assert memory.stats.live == start
+    assert memory.memory_allocated() == start
 
 
 def test_backward_frees_what_was_saved(no_collector):
     x = Tensor(memory.empty((1000,), np.dtype(np.float32)), requires_grad=True)
     x.data[...] = 1
     gradient = Tensor(np.ones(1000, np.float32))
-    before = memory.stats.live
+    before = memory.memory_allocated()
     y = (x.relu() * x).relu()
     node = weakref.ref(y.node)
     y.backward(gradient)
     assert y.node.context._saved is None
     del y
     assert node() is None
-    assert memory.stats.live - before == memory._size_class(x.grad.data.nbytes)
+    assert memory.memory_allocated() - before == x.grad.data.nbytes
     x.grad = None
-    assert memory.stats.live == before
+    assert memory.memory_allocated() == before
 
 
 def test_the_gradient_of_each_node_is_freed_as_the_walk_goes(no_collector):
@@ -302,10 +302,10 @@ def test_the_gradient_of_each_node_is_freed_as_the_walk_goes(no_collector):
     for _ in range(50):
         y = y.relu()
     gradient = Tensor(np.ones(10_000, np.float32))
-    memory.reset_peak()
-    before = memory.stats.live
+    memory.reset_peak_memory_stats()
+    before = memory.memory_allocated()
     y.backward(gradient)
-    assert memory.stats.peak - before <= 4 * x.data.nbytes
+    assert memory.max_memory_allocated() - before <= 4 * x.data.nbytes
 
 
 class Step(minigrad.Function):

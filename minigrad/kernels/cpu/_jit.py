@@ -1,8 +1,9 @@
-"""How every CPU kernel is compiled: one set of flags, one cache on disk.
+"""How every CPU kernel is compiled: one set of flags, one cache on disk, one progress line.
 
-Numba recompiles a cached kernel when the file that defines it changes, but not when a helper in
-another file does. So helpers that several files use live in the modules of this folder whose names
-begin with an underscore, and the cache lies in a folder named by a digest of those.
+Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
+constant in another file does. So what several files' kernels use lives in the modules of this
+folder whose names begin with an underscore, or in geometry.py, and the cache lies in a folder named
+by a digest of those.
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -10,14 +11,20 @@ Numba's cache miss in every new process, so helpers and intrinsics are module gl
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+
+from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS takes effect
+from ...runtime.compilation import report_compilations
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -26,7 +33,8 @@ FASTMATH = {"contract", "reassoc"}
 
 def _source_digest() -> str:
     package = Path(__file__).resolve().parents[2]
-    sources = [package / "geometry.py", *sorted(Path(__file__).parent.glob("_*.py"))]
+    shared = sorted(Path(__file__).parent.glob("_[!_]*.py"))
+    sources = [package / "geometry.py", *shared]
     width = os.environ.get("MINIGRAD_VECTOR_BITS", "")
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {width}".encode())
     for source in sources:
@@ -44,14 +52,22 @@ def _cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigrad"
 
 
-CACHE_DIR = _cache_root() / f"cpu-{_source_digest()}"
+def _cache_folder() -> Path:
+    try:
+        folder = _cache_root() / f"cpu-{_source_digest()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
+        pass
+    # Nowhere to keep kernels: this process compiles what it uses, as every other one will.
+    folder = Path(tempfile.mkdtemp(prefix="minigrad-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
-if not CACHE_DIR.exists() and sys.stderr.isatty():
-    print(
-        f"minigrad: the first use compiles each kernel once, up to a minute in all; they are kept "
-        f"in {CACHE_DIR}",
-        file=sys.stderr,
-    )
+
+CACHE_DIR = _cache_folder()
+compilations = report_compilations(__package__, CACHE_DIR)
 
 
 def _jit(function: Callable[..., Any], fastmath: Any = FASTMATH, **options: Any) -> Any:
