@@ -20,6 +20,8 @@ _LARGEST = 2**31 - 1
 
 def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[int, int]:
     """(height, width) of a size given as one int or as two; each at least `minimum`."""
+    if type(value) is int and minimum <= value <= _LARGEST:
+        return value, value
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(items) == 1:
         items = items * 2

@@ -57,10 +57,11 @@ def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
 
 
 def _check_gradient(what: str, gradient: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if gradient.shape != shape:
-        raise ShapeError(f"{what} must have shape {shape}, got {gradient.shape}")
-    if gradient.dtype != dtype:
-        raise DTypeError(f"{what} must have dtype {dtype.name}, got {gradient.dtype.name}")
+    data = gradient.data
+    if data.shape != shape:
+        raise ShapeError(f"{what} must have shape {shape}, got {data.shape}")
+    if data.dtype != dtype:
+        raise DTypeError(f"{what} must have dtype {dtype.name}, got {data.dtype.name}")
 
 
 def _filled(shape: tuple[int, ...], dtype: np.dtype, device: Any, value: float) -> Tensor:
@@ -83,7 +84,7 @@ def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
         grad_inputs = _call_backward(node, grad_outputs)
         # Memory that a gradient may share with another tensor; a leaf gets its own copy then.
         shared = {_owner(g) for g in grad_outputs}
-        shared.update(_owner(t) for t in node.context.saved_tensors if t is not None)
+        shared.update([_owner(saved[0]) for saved in node.context._saved or () if saved])
         if not retain_graph:
             node.context.release()
         for target, grad in zip(node.inputs, grad_inputs, strict=True):
@@ -166,7 +167,9 @@ def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
 
 def _overlaps(array: np.ndarray) -> bool:
     """Whether several elements share one place, as after a broadcast."""
-    return any(s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True))
+    return 0 in array.strides and any(
+        s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)
+    )
 
 
 # Hooks --------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ class Context:
         """Keep tensors (inputs, outputs or temporaries) for backward; None is kept as None."""
         # Saved without their place in the graph: a node that held its own output would be a
         # reference cycle, and its memory would wait for the garbage collector.
-        self._saved = tuple(None if t is None else (t.detach(), t._version.value) for t in tensors)
+        self._saved = tuple(
+            [None if t is None else (t.detach(), t._version.value) for t in tensors]
+        )
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
@@ -61,7 +63,7 @@ class Context:
                     f"backward was changed in place since (version {saved[0]._version.value}, "
                     f"saved at {saved[1]})"
                 )
-        return tuple(None if saved is None else saved[0] for saved in self._saved)
+        return tuple([None if saved is None else saved[0] for saved in self._saved])
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
@@ -95,8 +97,10 @@ class Node:
         self.context = context
         self.sequence = next(_sequence)
         self.inputs = tuple(
-            None if not needed else arg if arg.node is None else (arg.node, arg.output_index)
-            for arg, needed in zip(args, context.needs_input_grad, strict=True)
+            [
+                None if not needed else arg if arg.node is None else (arg.node, arg.output_index)
+                for arg, needed in zip(args, context.needs_input_grad, strict=True)
+            ]
         )
         self.outputs: list[tuple[tuple[int, ...], np.dtype]] = []
         self.device: Device | None = None
@@ -109,6 +113,15 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+def _refuse_arrays(name: str, args: tuple[Any, ...]) -> None:
+    for arg in args:
+        if isinstance(arg, np.ndarray):
+            raise TypeError(
+                f"{name}: expects a Tensor, got {type(arg).__name__}; "
+                "minigrad.from_numpy(...) makes one of it"
+            )
 
 
 class Function:
@@ -130,17 +143,19 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run forward and, if an argument requires a gradient, record the call."""
-        if not any(isinstance(arg, Tensor) for arg in args):
-            for arg in args:
-                if isinstance(arg, np.ndarray):
-                    raise TypeError(
-                        f"{cls.__name__}: expects a Tensor, got {type(arg).__name__}; "
-                        "minigrad.from_numpy(...) makes one of it"
-                    )
+        # Every operation passes here: plain loops, no calls that can be avoided.
         recording = grad_mode.is_grad_enabled()
-        needs = tuple(recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args)
+        tensors = [isinstance(arg, Tensor) for arg in args]
+        needs = tuple(
+            [
+                recording and tensor and arg._requires_grad
+                for arg, tensor in zip(args, tensors, strict=True)
+            ]
+        )
+        if True not in tensors:
+            _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)
-        with grad_mode.no_grad():
+        with grad_mode.NOT_RECORDED:
             result = cls.forward(context, *args)
         outputs = result if isinstance(result, tuple) else (result,)
         for output in outputs:
@@ -148,18 +163,20 @@ class Function:
                 raise TypeError(
                     f"{cls.__name__}.forward must return Tensors, got {type(output).__name__}"
                 )
-        if not any(needs):
+        if True not in needs:
             return result
         node = Node(cls, context, args)
         recorded = []
         for index, output in enumerate(outputs):
-            differentiable = is_floating(output.dtype) and not any(
-                output is t for t in context._non_differentiable
-            )
-            if any(output is arg for arg in args):
-                # An input handed through becomes a tensor of its own in the graph.
-                output = output.detach()
-            node.outputs.append((output.shape, output.dtype))
+            differentiable = is_floating(output.data.dtype)
+            for tensor in context._non_differentiable:
+                differentiable = differentiable and tensor is not output
+            for arg in args:
+                if arg is output:
+                    # An input handed through becomes a tensor of its own in the graph.
+                    output = output.detach()
+                    break
+            node.outputs.append((output.data.shape, output.data.dtype))
             node.device = output.device
             if differentiable:
                 output.node, output.output_index = node, index

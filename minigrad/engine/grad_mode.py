@@ -11,6 +11,9 @@ from typing import Any
 class _Mode(threading.local):
     enabled = True
 
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # what the `with` blocks around this place go back to
+
 
 _mode = _Mode()
 
@@ -48,20 +51,18 @@ class _Switch:
     """A context manager and decorator that sets recording to `_enabled`; may be nested."""
 
     _enabled: bool
-    _previous: list[bool]
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
-        self._previous = []
         # `@no_grad` without parentheses decorates at once.
         return self if function is None else self(function)
 
     def __enter__(self) -> None:
-        self._previous.append(_mode.enabled)
+        _mode.before.append(_mode.enabled)
         _mode.enabled = self._enabled
 
     def __exit__(self, *_: object) -> None:
-        _mode.enabled = self._previous.pop()
+        _mode.enabled = _mode.before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -82,3 +83,7 @@ class enable_grad(_Switch):
     """Operations inside are recorded, also within a `no_grad` block."""
 
     _enabled = True
+
+
+# For the engine's own use, around every forward pass.
+NOT_RECORDED = no_grad()

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from ..engine import Tensor
-from ..geometry import pool2d_dims
-from ..ops.conv import conv2d_arguments
+from ..geometry import conv2d_dims, pool2d_dims
+from ..ops._operands import floating_operands
 from ..ops.fused import ConvReLU, ConvReLUBatchNorm
 from ..ops.norm import check_batch_norm
 from .activation import ReLU
@@ -25,6 +26,9 @@ from .module import Module
 from .stateless import MaxPool2d
 
 _enabled = True
+
+# A layer's options are checked already, so that equal ones mean the same.
+_conv2d_dims = lru_cache(maxsize=1024)(conv2d_dims)
 
 
 def is_fusion_enabled() -> bool:
@@ -94,16 +98,19 @@ class _Chain:
         if not isinstance(input, Tensor) or input.ndim != 4:
             out = self.relu(conv(input))
             return out if last is None else last(out)
-        input, dims, _ = conv2d_arguments(
-            input, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
+        weight, bias = conv.weight, conv.bias
+        floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
+        dims = _conv2d_dims(
+            input.shape, weight.shape, None if bias is None else bias.shape,
+            conv.stride, conv.padding, conv.dilation, conv.groups,
+        )  # fmt: skip
         shape = dims.N, dims.C_out, dims.H_out, dims.W_out
         if isinstance(last, BatchNorm2d):
             last.check_shape(shape)
             scale, shift, running, training, momentum, eps = last.arguments()
             check_batch_norm(input, shape, scale, shift, running, training, momentum, eps)
             return ConvReLUBatchNorm.apply(
-                input, conv.weight, conv.bias, scale, shift, dims, running, momentum, eps
+                input, weight, bias, scale, shift, dims, running, momentum, eps
             )
         pool = None
         if isinstance(last, MaxPool2d):
@@ -111,4 +118,4 @@ class _Chain:
                 "max_pool2d", shape, last.kernel_size, last.stride, last.padding, last.dilation,
                 last.ceil_mode,
             )  # fmt: skip
-        return ConvReLU.apply(input, conv.weight, conv.bias, dims, pool)
+        return ConvReLU.apply(input, weight, bias, dims, pool)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from .. import kernels
 from ..device import Device, same_device
-from ..dtypes import floating_dtype
+from ..dtypes import floating_dtype, is_floating
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..runtime import memory
@@ -63,7 +63,11 @@ def floating_operands(
 ) -> np.dtype:
     """Check that the named operands are tensors of one floating dtype on one device, of which
     the optional ones may be None; returns the dtype."""
-    given = required | {k: v for k, v in (optional or {}).items() if v is not None}
+    given = required
+    if optional:
+        given = required | {k: v for k, v in optional.items() if v is not None}
+    if (dtype := _common_dtype(given.values())) is not None:
+        return dtype
     for name, operand in given.items():
         if not isinstance(operand, Tensor):
             raise TypeError(
@@ -72,6 +76,19 @@ def floating_operands(
             )
     same_device(operation, **{name: operand.device for name, operand in given.items()})
     return floating_dtype(operation, **{name: operand.dtype for name, operand in given.items()})
+
+
+def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
+    """The floating dtype of tensors that fit together; None where there is something to say."""
+    dtype = device = None
+    for operand in operands:
+        if not isinstance(operand, Tensor):
+            return None
+        if dtype is None:
+            dtype, device = operand.data.dtype, operand.device
+        elif operand.data.dtype != dtype or operand.device is not device:
+            return None
+    return dtype if dtype is not None and is_floating(dtype) else None
 
 
 def check_writable(operation: str, tensor: Tensor) -> None:

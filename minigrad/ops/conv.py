@@ -183,7 +183,12 @@ def conv2d(
     padding may be 'valid' (0) or 'same' (H_out = H; needs stride 1).
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
-    input, dims, restore = conv2d_arguments(input, weight, bias, stride, padding, dilation, groups)
+    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
+    input, restore = unbatched("conv2d", input)
+    dims = conv2d_dims(
+        input.shape, weight.shape, None if bias is None else bias.shape,
+        stride, padding, dilation, groups,
+    )  # fmt: skip
     return restore(Conv2d.apply(input, weight, bias, dims))
 
 

@@ -59,31 +59,29 @@ class Adam(Optimizer):
 
     def _update(self, jobs: list[Job]) -> None:
         params, averages, squares, maxima, grads, options = [], [], [], [], [], []
+        shared: dict[tuple[int, int], AdamOptions] = {}
         for param, group, state, flats in jobs:
             step = state["step"] = state.get("step", 0) + 1
-            beta1, beta2 = group["betas"]
             grads.append(flats.start(gradient_of(param)))
             params.append(flats.param)
             averages.append(flats.state(state, "exp_avg"))
             squares.append(flats.state(state, "exp_avg_sq"))
             maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)
-            options.append(
-                AdamOptions(
-                    float(group["lr"]),
-                    beta1,
-                    beta2,
-                    group["eps"],
-                    group["weight_decay"],
-                    1 - beta1**step,
-                    1 - beta2**step,
-                    self._decoupled,
-                    group["maximize"],
-                )
-            )
+            key = id(group), step
+            if key not in shared:
+                shared[key] = self._options(group, step)
+            options.append(shared[key])
         backend = kernels.get(jobs[0].param.device)
         backend.adam_update(params, averages, squares, maxima, grads, options)
         for job in jobs:
             job.flats.finish()
+
+    def _options(self, group: dict[str, Any], step: int) -> AdamOptions:
+        beta1, beta2 = group["betas"]
+        return AdamOptions(
+            float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"],
+            1 - beta1**step, 1 - beta2**step, self._decoupled, group["maximize"],
+        )  # fmt: skip
 
 
 class AdamW(Adam):

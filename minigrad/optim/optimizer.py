@@ -108,7 +108,7 @@ class Optimizer:
         jobs: dict[Any, list[Job]] = {}
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs.setdefault((param.device, param.dtype), []).append(job)
+            jobs.setdefault((param.device, param.data.dtype), []).append(job)
         for batch in jobs.values():
             self._update(batch)
         for param, _ in pending:
@@ -125,7 +125,7 @@ class Optimizer:
         """Kernels walk parameter and state together: no step once the parameter was resized."""
         state = self.state.get(param, {})
         for key in self._state_tensors:
-            if key in state and state[key].shape != param.shape:
+            if key in state and state[key].data.shape != param.data.shape:
                 raise ShapeError(
                     f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
@@ -248,6 +248,14 @@ def gradient_of(param: Tensor) -> Tensor:
 
 def _check_grad(name: str, param: Tensor) -> None:
     grad = param.grad
+    if (
+        isinstance(grad, Tensor)
+        and grad.data.shape == param.data.shape
+        and grad.data.dtype == param.data.dtype
+        and grad.device is param.device
+        and param.data.flags.writeable
+    ):
+        return
     if not isinstance(grad, Tensor):
         raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
     _operands.check_writable(f"{name}: parameter", param)

@@ -56,25 +56,23 @@ class SGD(Optimizer):
 
     def _update(self, jobs: list[Job]) -> None:
         params, buffers, grads, options = [], [], [], []
+        shared: dict[tuple[int, bool], SGDOptions] = {}
         for param, group, state, flats in jobs:
             grads.append(flats.start(gradient_of(param)))
             params.append(flats.param)
             buffer = None
-            first = group["momentum"] != 0 and state.get("momentum_buffer") is None
+            first = False
             if group["momentum"] != 0:
+                first = state.get("momentum_buffer") is None
                 buffer = flats.state(state, "momentum_buffer", fill=None)
             buffers.append(buffer)
-            options.append(
-                SGDOptions(
-                    float(group["lr"]),
-                    group["momentum"],
-                    group["dampening"],
-                    group["weight_decay"],
-                    group["nesterov"],
-                    group["maximize"],
-                    first,
-                )
-            )
+            key = id(group), first
+            if key not in shared:
+                shared[key] = SGDOptions(
+                    float(group["lr"]), group["momentum"], group["dampening"],
+                    group["weight_decay"], group["nesterov"], group["maximize"], first,
+                )  # fmt: skip
+            options.append(shared[key])
         kernels.get(jobs[0].param.device).sgd_update(params, buffers, grads, options)
         for job in jobs:
             job.flats.finish()

@@ -140,6 +140,15 @@ class Tile:
             self.masks = [self._mask(self.builder.sub(channels, first), 0)]
             yield first
 
+    def least(self, relu):
+        """What results may not fall below: 0, or −∞ without relu."""
+        zero, lowest = (ir.Constant(self.element, value) for value in (0.0, float("-inf")))
+        return self.splat(self.builder.select(relu, zero, lowest))
+
+    def at_least(self, least, value):
+        # NaN is not less than anything, and stays.
+        return self.builder.select(self.builder.fcmp_ordered("<", value, least), least, value)
+
     def fma_row(self, accumulators, scalar, columns):
         """accumulators[v] += scalar · columns[v] for every v."""
         broadcast = self.splat(scalar)
@@ -217,18 +226,12 @@ def convolve_tile(
                     tile.fma_row(accumulators[p], scalar, columns)
 
         out_base = tile.pointer(out, out_, out_at)
-        least = tile.splat(
-            builder.select(
-                relu_, ir.Constant(tile.element, 0.0), ir.Constant(tile.element, float("-inf"))
-            )
-        )
+        least = tile.least(relu_)
         for p in range(P):
             row = tile.step(out_base, builder.mul(pixel[p], out_ps))
             for v in range(V):
                 value = builder.load(accumulators[p][v])
-                # NaN is not less than anything, and stays.
-                low = builder.fcmp_ordered("<", value, least)
-                tile.store(builder.select(low, least, value), row, v)
+                tile.store(tile.at_least(least, value), row, v)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -6,14 +6,32 @@ parameter. The caller keeps the arrays alive and their dtypes equal.
 
 from __future__ import annotations
 
+import weakref
+
 from numba import carray, types
 from numba.extending import intrinsic
 
 from ._jit import helper
 
+# NumPy takes a microsecond to tell an address. What a table holds step after step is asked once:
+# by the array's identity, as long as the array lives.
+_known: dict[int, tuple[weakref.ref, int]] = {}
+
 
 def address(array) -> int:
     return array.__array_interface__["data"][0]
+
+
+def kept_address(array) -> int:
+    """The address of an array that will be asked for again; 0 for None."""
+    if array is None:
+        return 0
+    key = id(array)
+    known = _known.get(key)
+    if known is None or known[0]() is not array:
+        known = weakref.ref(array, lambda _: _known.pop(key, None)), address(array)
+        _known[key] = known
+    return known[1]
 
 
 @intrinsic

@@ -16,6 +16,8 @@ position (i, j) in PIXELS different images, so they all share the same taps and 
 cases; a batch smaller than that takes neighbouring columns with the same taps instead.
 
 **The weight gradient** is a correlation: dW[a, b, k, c] = Σ_{n, i, j} source · grad, see below.
+
+3×3 convolutions of stride 1 with enough channels take fewer products in winograd.py.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 from numba import prange
 
 from ...geometry import Conv2dDims
+from . import winograd
 from ._jit import helper, kernel
 from ._rows import (
     chunk_count,
@@ -273,25 +276,51 @@ def _sum_chunks(out, partial):
         out[i] = total
 
 
+def _suits_winograd(dims: Conv2dDims, H: int, W: int) -> bool:
+    """Whether Winograd's algorithm makes a result of height H and width W."""
+    d = dims
+    taps = d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w
+    return winograd.suits(d.N, H, W, d.C_in, d.C_out, taps, d.groups)
+
+
+@lru_cache(maxsize=4096)
 def conv2d_forward_workspace(dims) -> int:
+    if _suits_winograd(dims, dims.H_out, dims.W_out):
+        return winograd.convolve_workspace(dims.C_in, dims.C_out)
     return 0
 
 
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
+    if conv2d_forward_workspace(dims):
+        winograd.convolve(out, input, weight, bias, relu, (dims.top, dims.left), scratch)
+        return
     rows, cols = _axes(dims, _forward_axis)
     _run_convolve(out, input, weight, bias, relu, dims.groups, rows, cols)
 
 
-def conv_transpose2d_forward_workspace(dims) -> int:
+def _adjoint_elements(dims) -> int:
     return dims.kH * dims.kW * (dims.C_in // dims.groups) * dims.C_out
+
+
+@lru_cache(maxsize=4096)
+def conv_transpose2d_forward_workspace(dims) -> int:
+    size = _adjoint_elements(dims)
+    if _suits_winograd(dims, dims.H, dims.W):
+        size += winograd.convolve_workspace(dims.C_out, dims.C_in)
+    return size
 
 
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     # Y = X ⋆ W reads X[oh·s − p + kh·d] for tap kh, so in the adjoint X[ih] collects Y[oh]·W[kh]
     # over all (oh, kh) with oh·s + kh·d = ih + p: the adjoint axes, with (co, ci) swapped in W.
-    K = dims.C_in // dims.groups
-    adjoint = scratch.reshape(dims.kH, dims.kW, dims.C_out // dims.groups, dims.groups * K)
+    K, size = dims.C_in // dims.groups, _adjoint_elements(dims)
+    adjoint = scratch[:size].reshape(dims.kH, dims.kW, dims.C_out // dims.groups, dims.groups * K)
     _repack_adjoint(adjoint, weight, dims.groups)
+    if scratch.size > size:
+        # Stride 1: ih + p = oh + kh, and the reversed taps u = 2 − kh read from ih − (2 − p) on.
+        before = 2 - dims.top, 2 - dims.left
+        winograd.convolve(out, input, adjoint, bias, False, before, scratch[size:])
+        return
     rows, cols = _axes(dims, _adjoint_axis)
     _run_convolve(out, input, adjoint, bias, False, dims.groups, rows, cols)
 
@@ -374,10 +403,14 @@ def _valid(size: int, out: int, stride: int, origin: int) -> tuple[int, int]:
     return low, max(low, min(out, (size - 1 - origin) // stride + 1))
 
 
+@lru_cache(maxsize=4096)
 def conv2d_backward_weight_workspace(dims) -> int:
     plan = _weight_plan(dims)
-    partial = plan.chunks * dims.kH * dims.kW * (dims.C_in // dims.groups) * dims.C_out
-    return partial + dims.N * plan.frame[0] * plan.frame[1] * dims.C_in
+    size = plan.chunks * _adjoint_elements(dims)
+    size += dims.N * plan.frame[0] * plan.frame[1] * dims.C_in
+    if _suits_winograd(dims, dims.H_out, dims.W_out):
+        return max(size, winograd.correlate_workspace(dims))
+    return size
 
 
 def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
@@ -386,6 +419,9 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     if dims.N == 0 or grad_weight.size == 0:
         grad_weight[...] = 0
         return
+    suits = _suits_winograd(dims, dims.H_out, dims.W_out)
+    if suits and winograd.correlate(grad_weight, input, grad_output, dims, scratch):
+        return  # all finite
     plan = _weight_plan(dims)
     partial_size = plan.chunks * grad_weight.size
     shape = (plan.chunks, len(plan.taps), len(plan.row_offsets), dims.C_out)

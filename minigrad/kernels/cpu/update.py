@@ -15,7 +15,7 @@ import numpy as np
 from numba import prange
 
 from ._jit import helper, kernel, serial_kernel
-from ._table import address, array_at
+from ._table import address, array_at, kept_address
 
 _PIECE = 8192
 # A float32 element of Adam moves 28 bytes: 32768 of them take about as long as starting threads.
@@ -33,10 +33,20 @@ def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
     return np.array(pieces, np.int64).reshape(-1, 3)
 
 
-def _table(*columns) -> np.ndarray:
-    """The addresses, a row for each parameter; 0 for None."""
-    rows = [[0 if a is None else address(a) for a in row] for row in zip(*columns, strict=True)]
-    return np.array(rows, np.int64)
+def _table(grads, options, *columns) -> np.ndarray:
+    """A row for each parameter: the addresses of the columns (0 for None) and of the gradient, and
+    which of the distinct options are its own."""
+    cells: list[int] = []
+    places: dict[int, int] = {}
+    for grad, option, *arrays in zip(grads, options, *columns, strict=True):
+        cells += map(kept_address, arrays)
+        cells.append(address(grad))
+        cells.append(places.setdefault(id(option), len(places)))
+    return np.array(cells, np.int64).reshape(len(grads), -1)
+
+
+def _distinct_options(options):
+    return {id(option): option for option in options}.values()
 
 
 @serial_kernel
@@ -95,7 +105,7 @@ def _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, nesterov,
 def _sgd_row(table, numbers, piece, like):
     # Per element 4 flop and 12 bytes in float32; with momentum 8 flop and 20 bytes.
     row, start, stop = piece
-    lr, keep, take, weight_decay, nesterov, sign = numbers[row]
+    lr, keep, take, weight_decay, nesterov, sign = numbers[table[row, 3]]
     param = array_at(table[row, 0], start, stop, like)
     grad = array_at(table[row, 2], start, stop, like)
     if table[row, 1] == 0:
@@ -119,14 +129,15 @@ def _sgd_parallel(table, numbers, pieces, like):
 
 def sgd_update(params, momentum_buffers, grads, options):
     numbers = []
-    for buffer, o in zip(momentum_buffers, options, strict=True):
+    for o in _distinct_options(options):
         # At the first step the buffer holds nothing yet, and 0·NaN would be NaN.
         keep, take = (0.0, 1.0) if o.first else (o.momentum, 1.0 - o.dampening)
-        if o.first and buffer is not None:
-            buffer[...] = 0
         nesterov = o.momentum if o.nesterov else 0.0
         numbers.append((o.lr, keep, take, o.weight_decay, nesterov, -1.0 if o.maximize else 1.0))
-    table = _table(params, momentum_buffers, grads)
+    for buffer, o in zip(momentum_buffers, options, strict=True):
+        if o.first:
+            buffer[...] = 0
+    table = _table(grads, options, params, momentum_buffers)
     _run(_sgd_serial, _sgd_parallel, table, np.array(numbers, np.float64), params)
 
 
@@ -171,7 +182,7 @@ def _amsgrad_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, d
 def _adam_row(table, numbers, piece, like):
     # Per element about 14 flop, a square root, a division and 28 bytes in float32.
     row, start, stop = piece
-    scale, beta1, beta2, eps, keep, decay, sign = numbers[row]
+    scale, beta1, beta2, eps, keep, decay, sign = numbers[table[row, 5]]
     param = array_at(table[row, 0], start, stop, like)
     m = array_at(table[row, 1], start, stop, like)
     v = array_at(table[row, 2], start, stop, like)
@@ -197,24 +208,16 @@ def _adam_parallel(table, numbers, pieces, like):
 
 def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
     numbers = []
-    for o in options:
+    for o in _distinct_options(options):
         # lr/c1 · m / (√v/√c2 + ε) = scale · m / (√v + ε·√c2), scale = lr·√c2/c1: one division.
         # Decay is 'keep' of the parameter (AdamW) or 'decay' into the gradient (Adam); the other
         # one is neutral.
         root = math.sqrt(o.bias_correction2)
         keep, decay = (1.0 - o.lr * o.weight_decay, 0.0) if o.decoupled else (1.0, o.weight_decay)
-        numbers.append(
-            (
-                o.lr * root / o.bias_correction1,
-                o.beta1,
-                o.beta2,
-                o.eps * root,
-                keep,
-                decay,
-                -1.0 if o.maximize else 1.0,
-            )
-        )
-    table = _table(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
+        scale = o.lr * root / o.bias_correction1
+        sign = -1.0 if o.maximize else 1.0
+        numbers.append((scale, o.beta1, o.beta2, o.eps * root, keep, decay, sign))
+    table = _table(grads, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
     _run(_adam_serial, _adam_parallel, table, np.array(numbers, np.float64), params)
 
 

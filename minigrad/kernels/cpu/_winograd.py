@@ -1,0 +1,204 @@
+"""Winograd's transforms of 3×3 convolution, written as LLVM vector code.
+
+F(2×2, 3×3) computes the 2×2 outputs of one 4×4 input tile d with 16 products instead of 36:
+    Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A
+where g is the 3×3 kernel. Summed over input channels, each of the 16 products ξ is a matrix
+product. The gradient of g is the transpose of the same formula: dg = Gᵀ[(A dY Aᵀ) ⊙ (Bᵀ d B)]G.
+
+Every transform is a one-dimensional one, applied to the columns and then to the rows, of vectors of
+channels. `spread_tile` goes from the pixels of an image to the 16 products, `gather_tile` from the
+16 products back to pixels. Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural
+Networks".
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._simd import Tile, i64
+
+PRODUCTS = 16
+
+# Which transform: literals for the intrinsics.
+INPUT, GRADIENT, WEIGHT = 0, 1, 2  # of spread_tile
+OUTPUT, WEIGHT_GRADIENT = 0, 1  # of gather_tile
+
+
+class _Arithmetic:
+    """One-dimensional transforms of lists of vectors."""
+
+    def __init__(self, builder, vector):
+        self.add, self.sub, self.mul = builder.fadd, builder.fsub, builder.fmul
+        self.half = ir.Constant(vector, [0.5] * vector.count)
+        self.zero = ir.Constant(vector, [0.0] * vector.count)
+
+    def input(self, d):  # Bᵀd
+        return [
+            self.sub(d[0], d[2]), self.add(d[1], d[2]), self.sub(d[2], d[1]), self.sub(d[1], d[3])
+        ]  # fmt: skip
+
+    def weight(self, g):  # G·g
+        outer, middle = self.add(g[0], g[2]), g[1]
+        return [
+            g[0],
+            self.mul(self.half, self.add(outer, middle)),
+            self.mul(self.half, self.sub(outer, middle)),
+            g[2],
+        ]
+
+    def output(self, m):  # Aᵀm
+        return [
+            self.add(m[0], self.add(m[1], m[2])), self.sub(self.sub(m[1], m[2]), m[3])
+        ]  # fmt: skip
+
+    def gradient(self, y):  # A·y
+        return [y[0], self.add(y[0], y[1]), self.sub(y[0], y[1]), self.sub(self.zero, y[1])]
+
+    def weight_gradient(self, u):  # Gᵀu
+        plus, minus = self.add(u[1], u[2]), self.sub(u[1], u[2])
+        return [
+            self.add(u[0], self.mul(self.half, plus)),
+            self.mul(self.half, minus),
+            self.add(self.mul(self.half, plus), u[3]),
+        ]
+
+
+def _both_ways(transform, grid):
+    """The transform of the columns, then of the rows."""
+    columns = [transform(column) for column in zip(*grid, strict=True)]
+    return [transform(row) for row in zip(*columns, strict=True)]
+
+
+_INDEX = types.int64
+
+
+def _pixel_pointers(tile, builder, base, side, strides, first, size, outside):
+    """Pointers to the side × side pixels from `first`; `outside` for those not in the image."""
+    inside = []
+    for axis in range(2):
+        positions = [builder.add(first[axis], i64(i)) for i in range(side)]
+        # One unsigned comparison: a negative position is a large one.
+        inside.append([builder.icmp_unsigned("<", p, size[axis]) for p in positions])
+    return [
+        [
+            builder.select(
+                builder.and_(inside[0][r], inside[1][s]),
+                tile.step(
+                    base,
+                    builder.add(builder.mul(strides[0], i64(r)), builder.mul(strides[1], i64(s))),
+                ),
+                outside,
+            )
+            for s in range(side)
+        ]
+        for r in range(side)
+    ]
+
+
+@intrinsic(prefer_literal=True)
+def spread_tile(
+    typing_context,
+    kind,  # literal: INPUT, GRADIENT or WEIGHT
+    products, products_offset, products_step,  # product ξ goes to products_offset + ξ·products_step
+    image, image_offset, strides,  # of the tile's first pixel; elements per row and column
+    first, size,  # (row, column) of the first pixel, size of the image
+    zeros,  # what pixels outside the image are: `channels` zeros
+    channels,
+):  # fmt: skip
+    """products[ξ] = the transform of the 4×4, 2×2 or 3×3 pixels from `first`, by channel."""
+    if not isinstance(kind, types.IntegerLiteral):
+        return None
+    side = {INPUT: 4, GRADIENT: 2, WEIGHT: 3}[kind.literal_value]
+    name = {INPUT: "input", GRADIENT: "gradient", WEIGHT: "weight"}[kind.literal_value]
+    pair = types.UniTuple(_INDEX, 2)
+    signature = types.void(
+        kind, products, _INDEX, _INDEX, image, _INDEX, pair, pair, pair, zeros, _INDEX
+    )
+
+    def codegen(context, builder, signature, arguments):
+        (_, to, to_at, to_step, image_, image_at, strides_, first_, size_,
+         zeros_, channels_) = arguments  # fmt: skip
+        strides, first, size = (cgutils.unpack_tuple(builder, t) for t in (strides_, first_, size_))
+        tile = Tile(context, builder, image)
+        pixels = _pixel_pointers(
+            tile, builder, tile.pointer(image, image_, image_at), side, strides, first, size,
+            tile.pointer(zeros, zeros_, i64(0)),
+        )  # fmt: skip
+        to_base = tile.pointer(products, to, to_at)
+        with tile.over_channels(channels_) as c:
+            grid = [[tile.load(tile.step(p, c), 0) for p in row] for row in pixels]
+            transform = getattr(_Arithmetic(builder, tile.vector), name)
+            spread = [vector for row in _both_ways(transform, grid) for vector in row]
+            for xi, vector in enumerate(spread):
+                at = builder.add(builder.mul(to_step, i64(xi)), c)
+                tile.store(vector, tile.step(to_base, at), 0)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def gather_tile(
+    typing_context,
+    kind,  # literal: OUTPUT or WEIGHT_GRADIENT
+    products, products_offset, products_step,  # product ξ is at products_offset + ξ·products_step
+    image, image_offset, strides,  # of the tile's first pixel; elements per row and column
+    first, size,  # (row, column) of the first pixel, size of the image
+    outside,  # where pixels outside the image go: `channels` elements that nobody reads
+    bias, bias_offset, use_bias, relu,
+    channels,
+):  # fmt: skip
+    """The 2×2 or 3×3 pixels from `first` = the transform of products[ξ], plus bias; at least 0 with
+    `relu`.
+
+    Returns whether all of them are finite, before relu.
+    """
+    if not isinstance(kind, types.IntegerLiteral):
+        return None
+    side = {OUTPUT: 2, WEIGHT_GRADIENT: 3}[kind.literal_value]
+    name = {OUTPUT: "output", WEIGHT_GRADIENT: "weight_gradient"}[kind.literal_value]
+    pair = types.UniTuple(_INDEX, 2)
+    signature = types.boolean(
+        kind, products, _INDEX, _INDEX, image, _INDEX, pair, pair, pair, outside,
+        bias, _INDEX, types.boolean, types.boolean, _INDEX,
+    )  # fmt: skip
+
+    def codegen(context, builder, signature, arguments):
+        (_, from_, from_at, from_step, image_, image_at, strides_, first_, size_, outside_,
+         bias_, bias_at, bias_use, relu_, channels_) = arguments  # fmt: skip
+        strides, first, size = (cgutils.unpack_tuple(builder, t) for t in (strides_, first_, size_))
+        tile = Tile(context, builder, image)
+        pixels = _pixel_pointers(
+            tile, builder, tile.pointer(image, image_, image_at), side, strides, first, size,
+            tile.pointer(outside, outside_, i64(0)),
+        )  # fmt: skip
+        from_base = tile.pointer(products, from_, from_at)
+        bias_base = tile.pointer(bias, bias_, bias_at)
+        # 0·x is 0 where x is finite, NaN elsewhere.
+        spoiled = cgutils.alloca_once(builder, tile.vector)
+        builder.store(tile.zero(), spoiled)
+        start = cgutils.alloca_once(builder, tile.vector)
+        builder.store(tile.zero(), start)
+        least = tile.least(relu_)
+        with tile.over_channels(channels_) as c:
+            with builder.if_then(bias_use):
+                builder.store(tile.load(tile.step(bias_base, c), 0), start)
+            steps = [builder.add(builder.mul(from_step, i64(xi)), c) for xi in range(PRODUCTS)]
+            vectors = [tile.load(tile.step(from_base, at), 0) for at in steps]
+            grid = [vectors[row * 4 : row * 4 + 4] for row in range(4)]
+            transform = getattr(_Arithmetic(builder, tile.vector), name)
+            for row, values in zip(pixels, _both_ways(transform, grid), strict=True):
+                for pointer, value in zip(row, values, strict=True):
+                    value = builder.fadd(value, builder.load(start))
+                    tile.store(tile.at_least(least, value), tile.step(pointer, c), 0)
+                    builder.store(
+                        builder.call(tile.fma, [value, tile.zero(), builder.load(spoiled)]), spoiled
+                    )
+        nan = builder.load(spoiled)
+        lanes = builder.bitcast(builder.fcmp_unordered("uno", nan, nan), ir.IntType(tile.lanes))
+        return builder.icmp_unsigned("==", lanes, ir.Constant(ir.IntType(tile.lanes), 0))
+
+    return signature, codegen

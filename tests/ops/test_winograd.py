@@ -1,0 +1,170 @@
+"""3×3 convolutions large enough for Winograd's algorithm, against torch's float64 results.
+
+The cases of tests/opspecs are too small for it. float64 proves the formula and the edges; in
+float32 the transforms may cost a few times the rounding error of torch's own convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad.geometry import conv2d_dims
+from minigrad.kernels.cpu import conv, winograd
+
+LABELS = ("result", "input", "weight", "bias")
+# How much larger than torch's the error in float32 may be.
+FACTOR = 6.0
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    C_in, C_out = draw(st.sampled_from(((16, 32), (32, 16), (33, 17), (48, 40), (17, 64))))
+    H, W = draw(st.sampled_from(((8, 8), (4, 6), (10, 4), (9, 10), (16, 5))))
+    padding = draw(st.sampled_from((1, (1, 1), 0, (0, 1), 2, (2, 0))))
+    return {
+        "shape": (128 * 4 // (H * W) + 25, C_in, H, W),
+        "C_out": C_out,
+        "padding": padding,
+        "bias": draw(st.booleans()),
+        "seed": draw(st.integers(0, 2**31)),
+    }
+
+
+def arrays(case: dict[str, Any]) -> list[np.ndarray | None]:
+    rng = np.random.default_rng(case["seed"])
+    C_in, C_out = case["shape"][1], case["C_out"]
+    draw = rng.standard_normal
+    x, w, b = draw(case["shape"]), draw((C_out, C_in, 3, 3)), draw(C_out)
+    return [a if a is None else a.astype(np.float32) for a in (x, w, b if case["bias"] else None)]
+
+
+def results(library: Any, function: Any, make: Any, given: list[Any], padding: Any) -> list[Any]:
+    """The result and all gradients, for one upstream gradient."""
+    x, w, b = (None if a is None else make(a) for a in given)
+    out = function(x, w, b, padding=padding)
+    drawn = np.random.default_rng(1).standard_normal(tuple(out.shape)).astype(given[0].dtype)
+    out.backward(library.tensor(drawn))
+    grads = [None if t is None else t.grad for t in (x, w, b)]
+    return [None if t is None else np.array(t.detach().numpy()) for t in (out, *grads)]
+
+
+def ours(given: list[Any], padding: Any, function: Any = F.conv2d) -> list[Any]:
+    return results(mg, function, lambda a: mg.tensor(a, requires_grad=True), given, padding)
+
+
+def torchs(given: list[Any], padding: Any, name: str = "conv2d") -> list[Any]:
+    function = getattr(torch.nn.functional, name)
+    return results(torch, function, lambda a: torch.tensor(a, requires_grad=True), given, padding)
+
+
+def doubled(given: list[Any]) -> list[Any]:
+    return [None if a is None else a.astype(np.float64) for a in given]
+
+
+def uses_winograd(case: dict[str, Any]) -> bool:
+    weight = case["C_out"], case["shape"][1], 3, 3
+    dims = conv2d_dims(case["shape"], weight, None, 1, case["padding"], 1, 1)
+    return conv.conv2d_forward_workspace(dims) > 0
+
+
+@settings(max_examples=12)
+@given(cases())
+def test_float64_equals_torch(case: dict[str, Any]) -> None:
+    given = doubled(arrays(case))
+    for name, mine, theirs in zip(
+        LABELS, ours(given, case["padding"]), torchs(given, case["padding"]), strict=True
+    ):
+        if theirs is not None:
+            np.testing.assert_allclose(mine, theirs, 1e-11, 1e-11 * abs(theirs).max(), err_msg=name)
+
+
+@settings(max_examples=12)
+@given(cases())
+def test_float32_is_nearly_as_exact_as_torch(case: dict[str, Any]) -> None:
+    given = arrays(case)
+    exact = torchs(doubled(given), case["padding"])
+    for name, truth, mine, theirs in zip(
+        LABELS, exact, ours(given, case["padding"]), torchs(given, case["padding"]), strict=True
+    ):
+        if truth is not None:
+            scale = abs(truth).max()
+            allowed = FACTOR * max(abs(theirs - truth).max(), scale * np.finfo(np.float32).eps)
+            assert abs(mine - truth).max() <= allowed, name
+
+
+def test_the_cases_take_the_algorithm() -> None:
+    taken = []
+
+    @settings(max_examples=40, database=None)
+    @given(cases())
+    def collect(case: dict[str, Any]) -> None:
+        taken.append(uses_winograd(case))
+
+    collect()
+    assert sum(taken) > len(taken) / 2
+    assert not all(taken)  # and some do not, at the border of the rule
+
+
+def test_transposed_convolution_equals_torch() -> None:
+    rng = np.random.default_rng(0)
+    for padding in (0, 1, 2):
+        given = [rng.standard_normal(s) for s in ((20, 32, 8, 8), (32, 24, 3, 3), (24,))]
+        pairs = zip(
+            ours(given, padding, F.conv_transpose2d), torchs(given, padding, "conv_transpose2d"),
+            strict=True,
+        )  # fmt: skip
+        for mine, theirs in pairs:
+            np.testing.assert_allclose(mine, theirs, 1e-11, 1e-11 * abs(theirs).max())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_infinities_and_nan_stay_in_the_windows_that_hold_them(value: float) -> None:
+    """As in torch: inf in a window gives ±inf, not NaN, and nothing beside the window changes."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 32, 8, 8)).astype(np.float32)
+    w = rng.standard_normal((32, 32, 3, 3)).astype(np.float32)
+    # One pixel at a corner, one in the middle, one channel of one image each.
+    x[3, 5, 0, 0] = x[7, 1, 4, 3] = value
+    mine, theirs = ours([x, w, None], 1), torchs([x, w, None], 1)
+    # The upstream gradient is finite, so the input's gradient is, too.
+    for name, a, b in zip(LABELS, mine, theirs, strict=True):
+        if b is None:
+            continue
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b), err_msg=name)
+        np.testing.assert_array_equal(np.isinf(a), np.isinf(b), err_msg=name)
+        ordinary = np.isfinite(b)
+        np.testing.assert_allclose(
+            a[ordinary], b[ordinary], 1e-3, 1e-4 if abs(value) != 3e38 else 1e33, err_msg=name
+        )
+
+
+def test_chains_with_relu_take_it_too() -> None:
+    mg.manual_seed(0)
+    model = mg.nn.Sequential(mg.nn.Conv2d(32, 32, 3, padding=1), mg.nn.ReLU())
+    x = mg.randn(8, 32, 8, 8)
+    joined = model(x)
+    with mg.nn.no_fusion():
+        np.testing.assert_array_equal(joined.detach().numpy(), model(x).detach().numpy())
+    x.data[2, 3, 4, 4] = -np.inf
+    joined = model(x)
+    with mg.nn.no_fusion():
+        np.testing.assert_array_equal(joined.detach().numpy(), model(x).detach().numpy())
+
+
+def test_the_rule_wants_whole_tiles_and_enough_of_them() -> None:
+    taps = (3, 3, 1, 1, 1, 1)
+    assert winograd.suits(64, 8, 8, 64, 64, taps, 1)
+    assert not winograd.suits(64, 8, 8, 64, 64, (3, 3, 2, 2, 1, 1), 1)
+    assert not winograd.suits(64, 8, 8, 64, 64, (5, 5, 1, 1, 1, 1), 1)
+    assert not winograd.suits(64, 8, 8, 64, 64, taps, 2)
+    assert not winograd.suits(64, 7, 7, 64, 64, taps, 1)
+    assert not winograd.suits(1, 8, 8, 64, 64, taps, 1)
+    assert not winograd.suits(64, 8, 8, 8, 64, taps, 1)
