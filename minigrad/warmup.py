@@ -40,6 +40,10 @@ def _train(dtype: Any, *layers: nn.Module, shape: tuple[int, ...] = (2, _FEW, 8,
 
 def _convolution(dtype: Any) -> None:
     _train(dtype, nn.Conv2d(_FEW, _MANY, 3, padding=1), nn.Conv2d(_MANY, 4, 3, stride=2))
+    # Pixels for several partial sums; then channels and tiles for Winograd's algorithm.
+    _train(dtype, nn.Conv2d(_FEW, 4, 3, padding=1), shape=(8, _FEW, 16, 16))
+    winograd = (nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1))
+    _train(dtype, *winograd, shape=(8, 16, 8, 8))
     _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))
 
 
@@ -96,6 +100,8 @@ def _optimizers(dtype: Any) -> None:
         for parameter in parameters:
             (parameter * parameter).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
+        # Small steps run on the calling thread, large ones on all of them.
+        make(parameters[:1]).step()
         make(parameters).step()
 
 

@@ -52,14 +52,15 @@ def test_steps_after_the_second_take_no_fresh_memory(prefetch: int) -> None:
 
 def test_the_peak_of_a_step_is_what_backward_needs() -> None:
     """At most what all layers' outputs come to: nothing is kept twice."""
-    images, labels = mg.zeros(8, 3, 32, 32), mg.zeros(8, dtype=mg.int64)
+    images, labels = mg.zeros(32, 3, 32, 32), mg.zeros(32, dtype=mg.int64)
     step = training_step()
     step(images, labels)
-    outputs = 4 * 8 * 32 * 32 * 16  # bytes of one activation of the first stage
+    outputs = 4 * 32 * 32 * 32 * 16  # bytes of one activation of the first stage
     start = runtime.memory_allocated()
     runtime.reset_peak_memory_stats()
     step(images, labels)
     # Two convolutions a stage, each with its ReLU and batch norm; stages halve the bytes: the
     # last one is as large as the one before is after pooling.
     kept = 4 * outputs + 4 * outputs / 2 + 4 * outputs / 4 + 4 * outputs / 8
-    assert runtime.max_memory_allocated() - start <= kept
+    # A chain of layers holds the gradient that it was given until its last gradient is done.
+    assert runtime.max_memory_allocated() - start <= kept + outputs

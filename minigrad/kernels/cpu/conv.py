@@ -253,17 +253,30 @@ def _repack_adjoint(repacked, weight, groups):
                     ]
 
 
+@helper
+def _framed_line(padded, line, before):
+    """padded = zeros, with line[j] at before + j; what lies past either end is cut off."""
+    first = min(max(0, before), padded.size)
+    last = max(first, min(padded.size, before + line.size))
+    padded[:first] = 0
+    inner, source = padded[first:last], line[first - before : last - before]
+    for j in range(inner.size):
+        inner[j] = source[j]
+    padded[last:] = 0
+
+
 @kernel
 def _pad(padded, input, top, left):
-    """Copy each image into a frame of zeros; what lies past the frame is cut off."""
+    """Copy each image into a frame of zeros. Parallel over the rows of all frames."""
     N, H_pad, W_pad, C = padded.shape
     H, W = input.shape[1:3]
-    for n in prange(N):
-        padded[n] = 0
-        for h in range(max(0, -top), min(H, H_pad - top)):
-            for w in range(max(0, -left), min(W, W_pad - left)):
-                for c in range(C):
-                    padded[n, h + top, w + left, c] = input[n, h, w, c]
+    lines, frames = input.reshape(N, H, W * C), padded.reshape(N, H_pad, W_pad * C)
+    for task in prange(N * H_pad):
+        n, h = task // H_pad, task % H_pad - top
+        if 0 <= h < H:
+            _framed_line(frames[n, h + top], lines[n, h], left * C)
+        else:
+            frames[n, h + top] = 0
 
 
 @kernel
