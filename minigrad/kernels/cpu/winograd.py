@@ -249,26 +249,27 @@ def _split(scratch, size, K, C):
 
 
 @lru_cache(maxsize=4096)
-def _cut(tiles: int, C: int) -> tuple[int, int]:
+def _cut(tiles: int, K: int, C: int) -> tuple[int, int]:
     """(chunks of tiles, parts of the channels): fixed by the shape alone, so that the bits are.
 
-    Each chunk has a partial sum of its own, which has to be added up; each part spreads the whole
-    input again.
+    Each chunk has a partial sum of its own, which has to be added up: few, where they are large.
+    Each part spreads the whole input again.
     """
-    chunks = max(1, min(16, tiles // 512))
-    return chunks, max(1, min(-(-8 // chunks), C // 32))
+    least = 4 if K * C <= 4096 else 2
+    chunks = max(least, min(16, tiles // 512))
+    return chunks, 2 if chunks < 4 and C >= 64 else 1
 
 
 def correlate_workspace(dims: Conv2dDims) -> int:
     K, C = dims.C_in, dims.C_out
-    chunks, _ = _cut(_tiles(dims.N, dims.H_out, dims.W_out), C)
+    chunks, _ = _cut(_tiles(dims.N, dims.H_out, dims.W_out), K, C)
     return chunks * PRODUCTS * K * C + max(K, C) + _THREADS * _block_elements(K, C)
 
 
 def correlate(grad_weight, source, grad_output, dims, scratch) -> bool:
     """grad_weight of the convolution `dims`; returns whether all of it is finite."""
     K, C = dims.C_in, dims.C_out
-    chunks, parts = _cut(_tiles(dims.N, dims.H_out, dims.W_out), C)
+    chunks, parts = _cut(_tiles(dims.N, dims.H_out, dims.W_out), K, C)
     partial, zeros, workspaces = _split(scratch, chunks * PRODUCTS * K * C, K, C)
     partial = partial.reshape(chunks, PRODUCTS, K, C)
     _correlate[VECTOR_BYTES // grad_weight.itemsize < C](
