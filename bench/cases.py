@@ -30,7 +30,7 @@ from .operation import (
     step,
     weight,
 )
-from .training import CONFIGURATIONS, layers, parameter_shapes
+from .training import QUICK, layers, parameter_shapes
 
 NETWORK_CONVOLUTIONS = "convolutions of the networks"
 ODD_CONVOLUTIONS = "convolutions of odd shapes"
@@ -99,10 +99,10 @@ def conv_transpose(
 
 
 def network_convolutions() -> Iterator[Operation]:
-    """Every distinct convolution of the configurations that `bench.steps` trains."""
+    """Every distinct convolution of the quick configurations of `bench.steps`."""
     quick = {((64, 16, 32, 32), 16), ((64, 128, 4, 4), 128), ((128, 32, 7, 7), 64)}
     seen = set()
-    for network, batch in CONFIGURATIONS:
+    for network, batch in QUICK:
         for layer in layers(network):
             if layer.kind == "Conv2d":
                 C_in, C_out, K = layer.arguments

@@ -24,7 +24,7 @@ from . import floors
 from .engines import COMPILED, EAGER, MINIGRAD
 from .measure import Worker, check, cores, machine, take_turns
 from .report import Bar, compiled_variants, write_chart, write_json
-from .training import CONFIGURATIONS, step_flops
+from .training import CONFIGURATIONS, QUICK, step_flops
 
 SGEMM = "sgemm"
 # After three Adam steps float32 rounding has spread; a wrong gradient moves the loss far more.
@@ -96,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer turns, 2 threads only")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer networks, 2 threads only"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default: 1 2)")
     parser.add_argument("--json", type=Path, help="write the results to this file")
@@ -115,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     rows = []
     for count in threads:
-        for network, batch in CONFIGURATIONS:
+        for network, batch in QUICK if arguments.quick else CONFIGURATIONS:
             row = measure(network, batch, count, engines, turns, budget)
             times = "  ".join(
                 f"{row.seconds[engine] * 1e3:{max(19, len(engine))}.2f}" for engine in engines

@@ -15,15 +15,22 @@ from .engines import Engine
 
 NETWORKS: dict[str, tuple[Callable[[Any], Any], tuple[int, int, int]]] = {
     "MNIST fixed": (networks.mnist_fixed, (28, 28, 1)),
+    "MNIST variable": (networks.mnist_variable, (48, 48, 1)),
     "CIFAR A": (networks.cifar, (32, 32, 3)),
     "CIFAR B": (lambda nn: networks.cifar(nn, batch_norm=True), (32, 32, 3)),
 }
 CONFIGURATIONS = [
     ("MNIST fixed", 16),
     ("MNIST fixed", 128),
+    ("MNIST variable", 16),
+    ("MNIST variable", 128),
     ("CIFAR A", 64),
+    ("CIFAR A", 128),
     ("CIFAR B", 64),
+    ("CIFAR B", 128),
 ]
+# Under --quick, and where the convolutions that `bench.kernels` measures come from.
+QUICK = [("MNIST fixed", 16), ("MNIST fixed", 128), ("CIFAR A", 64), ("CIFAR B", 64)]
 LEARNING_RATE = 1e-3
 BATCHES = 4  # cycled through, so that no step sees the data of the one before
 

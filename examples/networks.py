@@ -12,12 +12,33 @@ from typing import Any
 import minigrad.nn
 
 
+def _stages(nn: Any, *widths: int) -> list[Any]:
+    """conv 3×3 → ReLU → max pool from each width to the next."""
+    layers: list[Any] = []
+    for width, filters in pairwise(widths):
+        layers += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    return layers
+
+
 def mnist_fixed(nn: Any = minigrad.nn, channels: int = 1, classes: int = 10) -> Any:
     """[conv 3×3 → ReLU → max pool] × 3 and a linear layer, for 28×28 images: 29,066 parameters."""
-    stages: list[Any] = []
-    for width, filters in zip((channels, 16, 32), (16, 32, 64), strict=True):
-        stages += [nn.Conv2d(width, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    stages = _stages(nn, channels, 16, 32, 64)
     return nn.Sequential(*stages, nn.Flatten(), nn.Linear(64 * 3 * 3, classes))
+
+
+def mnist_variable(
+    nn: Any = minigrad.nn, channels: int = 1, classes: int = 10, width: int = 81, pool: str = "max"
+) -> Any:
+    """The same stages, then one number a channel: the maximum or the mean over all positions, so
+    that images may have any size from 8×8 on. 29,029 parameters with one input channel.
+
+    width: channels of the last stage; 81 come closest to the parameters of `mnist_fixed`.
+    """
+    if pool not in ("max", "mean"):
+        raise ValueError(f"mnist_variable: pool must be 'max' or 'mean', got {pool!r}")
+    globally = nn.AdaptiveMaxPool2d(1) if pool == "max" else nn.AdaptiveAvgPool2d(1)
+    stages = _stages(nn, channels, 16, 32, width)
+    return nn.Sequential(*stages, globally, nn.Flatten(), nn.Linear(width, classes))
 
 
 def cifar(nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10) -> Any:

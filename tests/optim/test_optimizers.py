@@ -295,3 +295,46 @@ def test_nan_gradient_spreads_and_infinite_gradient_is_not_hidden():
         assert np.isnan(param.data[0])
         assert not np.isfinite(param.data[1])
         assert np.isfinite(param.data[2])
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_parameters_that_share_memory_are_updated_one_after_the_other(name):
+    """The kernel over all parameters works in parallel only where they lie apart."""
+    rng = np.random.default_rng(2)
+    start, grads = rng.standard_normal(70_000), rng.standard_normal((2, 70_000))
+
+    def run(library, make):
+        values = make(start.copy())
+        whole, part = values.requires_grad_(), values.detach()[100:50_100].requires_grad_()
+        classes = {"minigrad": CLASSES[name], "torch": getattr(torch.optim, name)}
+        options = {} if library == "minigrad" else {"foreach": False}
+        optimizer = classes[library]([whole, part], lr=0.1, **options)
+        for grad in grads:
+            whole.grad, part.grad = make(grad), make(grad[:50_000].copy())
+            optimizer.step()
+        return np.array(whole.detach().numpy())
+
+    ours, theirs = run("minigrad", Tensor), run("torch", torch.from_numpy)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def test_parameters_of_both_dtypes_and_groups_that_come_later_take_part():
+    rng = np.random.default_rng(3)
+    first, second, third = (rng.standard_normal(n) for n in (40_000, 7, 5))
+
+    def run(make, optimizer_class):
+        a, b, c = make(first), make(second.astype(np.float32)), make(third)
+        optimizer = optimizer_class([a, b], lr=0.1)
+        for step in range(4):
+            if step == 2:
+                optimizer.add_param_group({"params": [c], "lr": 0.01})
+            for param in (a, b, c):
+                param.grad = param.detach() * (step + 1)
+            optimizer.step()
+        return [np.array(t.detach().numpy()) for t in (a, b, c)]
+
+    ours = run(leaf, Adam)
+    theirs = run(lambda v: torch.tensor(v, requires_grad=True), torch.optim.Adam)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dtype == other.dtype
+        np.testing.assert_allclose(mine, other, rtol=1e-5 if mine.dtype == np.float32 else 1e-12)

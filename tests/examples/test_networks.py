@@ -1,0 +1,46 @@
+"""The networks that examples and benchmarks share have the reports' parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+import minigrad as mg
+from examples import networks
+from minigrad import nn
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.data.size for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        (networks.mnist_fixed(), 29_066),
+        (networks.mnist_variable(), 29_029),
+        (networks.mnist_variable(channels=3), 29_317),
+        (networks.cifar(), 294_810),
+        (networks.cifar(batch_norm=True), 295_770),
+    ],
+    ids=["fixed", "variable", "variable on RGB", "A", "B"],
+)
+def test_parameter_counts(model: nn.Module, count: int) -> None:
+    assert parameters(model) == count
+
+
+def test_81_channels_come_closest_to_the_fixed_network() -> None:
+    fixed = parameters(networks.mnist_fixed())
+    distance = {N: abs(parameters(networks.mnist_variable(width=N)) - fixed) for N in (80, 81, 82)}
+    assert min(distance, key=distance.__getitem__) == 81
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_the_variable_network_takes_images_of_any_size(pool: str) -> None:
+    model = networks.mnist_variable(pool=pool)
+    for size in (8, 28, 32, 48, 65):
+        assert model(mg.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+def test_an_unknown_pool_is_named() -> None:
+    with pytest.raises(ValueError, match="pool must be 'max' or 'mean', got 'min'"):
+        networks.mnist_variable(pool="min")
