@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 from numba import prange
 
-from ._jit import helper, kernel
+from ._jit import helper, kernel, serial_kernel
 from ._rows import chunk_count, row_sum
 
 
@@ -173,9 +173,13 @@ def _add_four_products(weight_sums, bias_sums, grads, rows, affines):
         bias_sums[j] += np.float64((g0[j] + g1[j]) + (g2[j] + g3[j]))
 
 
+# Each chunk has sums for all channels, which are written and read again.
+_MAX_CHUNKS = 16
+
+
 def group_norm_backward_affine_workspace(shape) -> int:
     N, L, C = shape
-    return chunk_count(N * L * C) * 2 * C
+    return min(_MAX_CHUNKS, chunk_count(N * L * C)) * 2 * C
 
 
 def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
@@ -218,12 +222,17 @@ def _affine_sums(partial, grad_output, input, mean, invstd):
                 )
 
 
-@kernel
+@helper
+def _add(sums, row):
+    for j in range(len(sums)):
+        sums[j] += row[j]
+
+
+@serial_kernel
 def _combine(grad_weight, grad_bias, partial):
     """Sums of the chunks, in their order."""
-    for c in prange(grad_weight.size):
-        weight = bias = 0.0
-        for chunk in range(partial.shape[0]):
-            weight += partial[chunk, 0, c]
-            bias += partial[chunk, 1, c]
-        grad_weight[c], grad_bias[c] = weight, bias
+    sums = partial[0].reshape(-1)
+    for chunk in range(1, partial.shape[0]):
+        _add(sums, partial[chunk].reshape(-1))
+    grad_weight[:] = partial[0, 0]
+    grad_bias[:] = partial[0, 1]

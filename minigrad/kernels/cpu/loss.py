@@ -364,7 +364,10 @@ def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, diviso
 
 
 def loss_total(out, losses, divisor, scratch):
-    _sum_losses(scratch, losses)
+    if scratch.size == 1:  # too few to be worth waking the threads
+        scratch = losses
+    else:
+        _sum_losses(scratch, losses)
     _finish_total(out, scratch, float(divisor[0]))
 
 
@@ -379,7 +382,4 @@ def _sum_losses(partial, losses):
 
 @serial_kernel
 def _finish_total(out, partial, divisor):
-    total = 0.0
-    for chunk in range(partial.size):
-        total += partial[chunk]
-    out[0] = total / divisor
+    out[0] = row_sum(partial) / divisor
