@@ -20,7 +20,9 @@ Shape = tuple[int, ...]
 
 def to_rows(tensor: Tensor, axis: int) -> np.ndarray:
     """The C-ordered (rows, C) array whose columns run along `axis`, counted from the front."""
-    moved = tensor.data.transpose(*(a for a in range(tensor.ndim) if a != axis), axis)
+    moved = tensor.data
+    if axis != moved.ndim - 1:
+        moved = moved.transpose(*(a for a in range(moved.ndim) if a != axis), axis)
     shape = math.prod(moved.shape[:-1]), moved.shape[-1]
     return contiguous(moved, tensor.device).reshape(shape)
 
@@ -31,5 +33,5 @@ def empty_rows(
     """An uninitialised tensor whose `axis` lies innermost in memory, and its (rows, C) array."""
     rest = shape[:axis] + shape[axis + 1 :]
     array = memory.empty((*rest, shape[axis]), dtype)
-    tensor = Tensor(np.moveaxis(array, -1, axis), device)
-    return tensor, array.reshape(math.prod(rest), shape[axis])
+    view = array if axis == len(rest) else np.moveaxis(array, -1, axis)
+    return Tensor(view, device), array.reshape(math.prod(rest), shape[axis])

@@ -24,7 +24,7 @@ class GroupNorm(Function):
     """x̂ = (x − μ)·r per sample and group, out = x̂·w + b: see the kernels for the gradient.
 
     form: (N, L, C), where axis `axis` of the input becomes C and what lies between the samples and
-    it becomes L; weight and bias have C elements.
+    it becomes L; with None, the input has these axes in its order. weight and bias have C elements.
     """
 
     @staticmethod
@@ -34,19 +34,20 @@ class GroupNorm(Function):
         weight: Tensor | None,
         bias: Tensor | None,
         form: tuple[int, int, int],
-        axis: int,
+        axis: int | None,
         groups: int,
         eps: float,
     ) -> Tensor:
         N, _, _ = form
         mean, invstd = (memory.empty((N, groups), float64) for _ in range(2))
-        out, rows = empty_rows(input.shape, axis, input.dtype, input.device)
+        out, rows = _empty(input, form, axis)
         kernels.get(input.device).group_norm_forward(
-            rows.reshape(form), mean, invstd, to_rows(input, axis).reshape(form),
+            rows, mean, invstd, _array(input, form, axis),
             _flat(weight), _flat(bias), eps,
         )  # fmt: skip
         ctx.save_for_backward(input, weight)
         ctx.statistics, ctx.form, ctx.axis = (mean, invstd), form, axis
+        ctx.affine = next((p.shape for p in (weight, bias) if p is not None), form[2:])
         return out
 
     @staticmethod
@@ -54,20 +55,33 @@ class GroupNorm(Function):
         input, weight = ctx.saved_tensors
         form, axis, device = ctx.form, ctx.axis, input.device
         backend, (mean, invstd) = kernels.get(device), ctx.statistics
-        upstream, rows = (to_rows(t, axis).reshape(form) for t in (grad_output, input))
+        upstream, rows = (_array(t, form, axis) for t in (grad_output, input))
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_input, out = empty_rows(input.shape, axis, input.dtype, device)
-            backend.group_norm_backward_input(
-                out.reshape(form), upstream, rows, _flat(weight), mean, invstd
-            )
+            grad_input, out = _empty(input, form, axis)
+            backend.group_norm_backward_input(out, upstream, rows, _flat(weight), mean, invstd)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            grad_weight, grad_bias = (empty((form[2],), input.dtype, device) for _ in range(2))
+            grad_weight, grad_bias = (empty(ctx.affine, input.dtype, device) for _ in range(2))
             backend.group_norm_backward_affine(
-                grad_weight.data, grad_bias.data, upstream, rows, mean, invstd,
+                grad_weight.data.reshape(-1), grad_bias.data.reshape(-1),
+                upstream, rows, mean, invstd,
                 scratch(backend.group_norm_backward_affine_workspace(form), float64),
             )  # fmt: skip
         return grad_input, grad_weight, grad_bias, None, None, None, None
+
+
+def _array(tensor: Tensor, form: tuple[int, int, int], axis: int | None) -> np.ndarray:
+    rows = c_order(tensor) if axis is None else to_rows(tensor, axis)
+    return rows.reshape(form)
+
+
+def _empty(like: Tensor, form: tuple[int, int, int], axis: int | None) -> tuple[Tensor, np.ndarray]:
+    """An uninitialised tensor like the input, and its array of the form (N, L, C)."""
+    if axis is None:
+        out = empty(like.shape, like.dtype, like.device)
+        return out, out.data.reshape(form)
+    out, rows = empty_rows(like.shape, axis, like.dtype, like.device)
+    return out, rows.reshape(form)
 
 
 def _flat(parameter: Tensor | None) -> np.ndarray | None:
@@ -150,11 +164,8 @@ def layer_norm(
         )
     _check_affine("layer_norm", input, weight, bias, shape)
     eps = _checked_eps("layer_norm", eps)
-    C = math.prod(shape)
-    rows = math.prod(input.shape[: -len(shape)])
-    flat = input.reshape(rows, C)
-    parameters = (None if p is None else p.reshape(C) for p in (weight, bias))
-    return GroupNorm.apply(flat, *parameters, (rows, 1, C), 1, 1, eps).reshape(input.shape)
+    form = math.prod(input.shape[: -len(shape)]), 1, math.prod(shape)
+    return GroupNorm.apply(input, weight, bias, form, None, 1, eps)
 
 
 def normalized_sizes(operation: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:

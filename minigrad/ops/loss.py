@@ -16,7 +16,6 @@ from ..runtime import memory
 from ._operands import c_order, empty, floating_operands, scratch
 from ._promotion import check_fits, number, scalar
 from ._rows import empty_rows, to_rows
-from .cast import to
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -324,9 +323,10 @@ def _class_targets(
             f"{target.shape}"
         )
     # A private copy: the kernels index by what was checked, whatever becomes of the caller's array.
-    target = to(target, int64, copy=True)
     backend = kernels.get(input.device)
-    indices = _flat(target)
+    private = empty(target.shape, int64, target.device)
+    backend.copy_strided(private.data, target.data)
+    target, indices = private, private.data.reshape(-1)
     first_bad = memory.empty((1,), int64)
     total_weight = empty((1,), input.dtype, input.device)
     workspace = scratch(backend.class_targets_workspace(indices.size), float64)

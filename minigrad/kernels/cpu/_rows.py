@@ -9,6 +9,7 @@ import numpy as np
 
 from ._exp import exp
 from ._jit import helper, serial_kernel
+from ._vector import exceeds, load, select, store
 
 # Elements that a task works on at a time: they stay in the first-level cache.
 _BLOCK = 4096
@@ -85,24 +86,34 @@ def chunk_count(elements: int) -> int:
 
 
 @helper
+def _larger(left, right):
+    return select(exceeds(left, right), left, right)
+
+
+@helper
 def row_max(row, spare):
-    """The largest element. A long row is folded in half again and again, which vectorises."""
+    """The largest element. A long row keeps 64 candidates in vectors, four of 16.
+
+    A NaN may be passed over or returned. `spare` may be overwritten, so far as the row reaches.
+    """
     C = row.size
     if C < 64:
         maximum = row[0]
         for j in range(1, C):
             maximum = row[j] if row[j] > maximum else maximum
         return maximum
-    half = (C + 1) // 2
-    for j in range(C - half):
-        spare[j] = row[j] if row[j] > row[half + j] else row[half + j]
-    if C % 2:
-        spare[half - 1] = row[half - 1]
-    while half > 1:
-        C, half = half, (half + 1) // 2
-        for j in range(C - half):
-            spare[j] = spare[j] if spare[j] > spare[half + j] else spare[half + j]
-    return spare[0]
+    a, b = load(16, row, 0), load(16, row, 16)
+    c, d = load(16, row, 32), load(16, row, 48)
+    for j in range(64, C - 63, 64):
+        a, b = _larger(load(16, row, j), a), _larger(load(16, row, j + 16), b)
+        c, d = _larger(load(16, row, j + 32), c), _larger(load(16, row, j + 48), d)
+    store(spare, 0, _larger(_larger(a, b), _larger(c, d)))
+    maximum = spare[0]
+    for j in range(1, 16):
+        maximum = spare[j] if spare[j] > maximum else maximum
+    for j in range(C - C % 64, C):
+        maximum = row[j] if row[j] > maximum else maximum
+    return maximum
 
 
 @helper
@@ -115,12 +126,29 @@ def row_sum(row):
 
 
 @helper
+def scale_row(row, factor):
+    for j in range(row.size):
+        row[j] *= factor
+
+
+@helper
+def _exp_of_difference(out, row, maximum):
+    for j in range(row.size):
+        out[j] = exp(row[j] - maximum)
+
+
+@helper
 def exp_rows(out, maxima, input, first, last):
     """maxima[r] = max input[r], out[r] = exp(input[r] − maxima[r]) for rows first ≤ r < last.
 
     A row with NaN, with +∞, or of −∞ alone becomes NaN where it meets ∞ − ∞, as in torch.
     """
     C = input.shape[1]
+    if C >= 64:
+        for r in range(first, last):
+            maxima[r] = row_max(input[r], out[r])
+            _exp_of_difference(out[r], input[r], maxima[r])
+        return
     for r in range(first, last):
         maximum = row_max(input[r], out[r])
         maxima[r] = maximum

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import prange
 
-from ._exp import exp
-from ._jit import helper, kernel
+from ._erf import erfc_and_gauss
+from ._exp import exp, expm1, tanh
+from ._jit import inlined, kernel
+from ._log import log1p
 from ._operand import at, operand
 
 
@@ -46,7 +47,7 @@ def _elu(out, input, negative, scale, input_scale):
     zero = out.dtype.type(0)
     for i in prange(out.size):
         x = input[i]
-        out[i] = negative * math.expm1(input_scale * x) if x <= zero else scale * x
+        out[i] = negative * expm1(input_scale * x) if x <= zero else scale * x
 
 
 def elu_forward(out, input, alpha, scale, input_scale):
@@ -83,7 +84,8 @@ def _gelu(out, input):
     dtype = out.dtype.type
     for i in prange(out.size):
         x = input[i]
-        out[i] = x * dtype(0.5) * math.erfc(-x * dtype(_SQRT_HALF))
+        tail, _ = erfc_and_gauss(-x * dtype(_SQRT_HALF))
+        out[i] = x * dtype(0.5) * tail
 
 
 @kernel
@@ -91,7 +93,7 @@ def _gelu_tanh(out, input):
     dtype = out.dtype.type
     for i in prange(out.size):
         x = input[i]
-        t = math.tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
+        t = tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
         out[i] = dtype(0.5) * x * (dtype(1) + t)
 
 
@@ -105,9 +107,9 @@ def _gelu_backward(grad_input, grad_output, input):
     dtype = grad_input.dtype.type
     for i in prange(grad_input.size):
         x = input[i]
-        distribution = dtype(0.5) * math.erfc(-x * dtype(_SQRT_HALF))
-        density = dtype(_DENSITY) * exp(dtype(-0.5) * x * x)
-        grad_input[i] = at(grad_output, i) * (distribution + x * density)
+        tail, gauss = erfc_and_gauss(-x * dtype(_SQRT_HALF))
+        slope = dtype(0.5) * tail + x * (dtype(_DENSITY) * gauss)
+        grad_input[i] = at(grad_output, i) * slope
 
 
 @kernel
@@ -116,7 +118,7 @@ def _gelu_tanh_backward(grad_input, grad_output, input):
     dtype = grad_input.dtype.type
     for i in prange(grad_input.size):
         x = input[i]
-        t = math.tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
+        t = tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
         inner = dtype(_TANH_SCALE) * (dtype(1) + dtype(3 * _TANH_CUBE) * x * x)
         slope = dtype(0.5) * (dtype(1) + t) + dtype(0.5) * x * (dtype(1) - t * t) * inner
         grad_input[i] = at(grad_output, i) * slope
@@ -127,7 +129,7 @@ def gelu_backward_input(grad_input, grad_output, input, approximate):
     backward(grad_input, operand(grad_output), input)
 
 
-@helper
+@inlined
 def _sigmoid(x, one):
     """1/(1 + e^−x) with an exponent that is never positive, as in elementwise.sigmoid_forward."""
     e = exp(-abs(x))
@@ -164,7 +166,7 @@ def _softplus(out, input, beta, threshold):
         z = beta * x
         # NaN fails the first test and stays NaN in the second.
         positive = zero if z < zero else z
-        out[i] = x if z > threshold else (positive + np.log1p(exp(-abs(z)))) / beta
+        out[i] = x if z > threshold else (positive + log1p(exp(-abs(z)))) / beta
 
 
 def softplus_forward(out, input, beta, threshold):

@@ -6,7 +6,8 @@ import numpy as np
 from numba import prange
 
 from ._exp import exp
-from ._jit import helper, kernel
+from ._jit import inlined, kernel
+from ._log import log, log1p
 from ._operand import at, operand
 
 # Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
@@ -19,8 +20,8 @@ def _binary(out, input, target):
     zero, one, low = out.dtype.type(0), out.dtype.type(1), out.dtype.type(-100)
     for i in prange(out.size):
         x, t = at(input, i), at(target, i)
-        log_x = np.log(x) if x > zero else low
-        log_rest = np.log1p(-x) if x < one else low
+        log_x = log(x) if x > zero else low
+        log_rest = log1p(-x) if x < one else low
         out[i] = (t - one) * max(log_rest, low) - t * max(log_x, low)
 
 
@@ -41,13 +42,13 @@ def binary_cross_entropy_backward_input(grad_input, grad_output, input, target):
     _binary_backward_input(grad_input, operand(grad_output), operand(input), operand(target))
 
 
-@helper
+@inlined
 def _softplus_and_sigmoid(x, zero, one):
     """ln(1 + e^−x) and 1/(1 + e^−x), with an exponent that is never positive."""
     e = exp(-abs(x))
     # NaN fails the test and stays in the first branch.
     positive = -x if not x >= zero else zero
-    return positive + np.log1p(e), (e if x < zero else one) / (one + e)
+    return positive + log1p(e), (e if x < zero else one) / (one + e)
 
 
 @kernel
@@ -107,7 +108,7 @@ def _kl_div(out, input, target, log_target):
         if log_target:
             out[i] = exp(t) * (t - x)
         else:
-            out[i] = (zero if t == zero else t * np.log(t)) - t * x
+            out[i] = (zero if t == zero else t * log(t)) - t * x
 
 
 def kl_div_forward(out, input, target, log_target):
@@ -136,7 +137,7 @@ def _kl_div_backward_target(grad_target, grad_output, input, target, log_target)
         if log_target:
             grad_target[i] = g * exp(t) * (t - x + dtype(1))
         else:
-            grad_target[i] = dtype(np.nan) if t == dtype(0) else g * (np.log(t) + dtype(1) - x)
+            grad_target[i] = dtype(np.nan) if t == dtype(0) else g * (log(t) + dtype(1) - x)
 
 
 def kl_div_backward_target(grad_target, grad_output, input, target, log_target):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ._exp import exp
+from ._exp import exp, tanh
 from ._jit import helper, kernel
+from ._log import log
 from ._operand import at, operand
 from .transpose import copy_transposed
 
@@ -146,7 +147,7 @@ def _pow_backward_right(grad_right, grad_output, left, right):
         if a == zero and b >= zero:
             grad_right[i] = zero
         else:
-            grad_right[i] = at(grad_output, i) * (a**b * np.log(a))
+            grad_right[i] = at(grad_output, i) * (a**b * log(a))
 
 
 def pow_backward_right(grad_right, grad_output, left, right):
@@ -229,7 +230,7 @@ def exp_forward(out, input):
 @kernel
 def log_forward(out, input):
     for i in prange(out.size):
-        out[i] = np.log(input[i])
+        out[i] = log(input[i])
 
 
 @kernel
@@ -264,7 +265,7 @@ def sigmoid_backward_input(grad_input, grad_output, out):
 @kernel
 def tanh_forward(out, input):
     for i in prange(out.size):
-        out[i] = np.tanh(input[i])
+        out[i] = tanh(input[i])
 
 
 @kernel

@@ -12,8 +12,9 @@ import numpy as np
 from numba import prange
 
 from ._exp import exp
-from ._jit import helper, kernel, serial_kernel
-from ._rows import chunk_count, exp_rows, row_sum, row_tasks
+from ._jit import helper, inlined, kernel, serial_kernel
+from ._operand import at
+from ._rows import chunk_count, exp_rows, row_sum, row_tasks, scale_row
 
 # Class indices ------------------------------------------------------------------------------
 
@@ -72,9 +73,7 @@ def cross_entropy_forward(losses, probabilities, input, target, weight, ignore_i
             exp_rows(probabilities, losses, input, first, last)
             for r in range(first, last):
                 total = row_sum(probabilities[r])
-                scale = dtype(1 / total)
-                for c in range(C):
-                    probabilities[r, c] *= scale
+                scale_row(probabilities[r], dtype(1 / total))
                 t = target[r]
                 if t == ignore_index:
                     losses[r] = 0
@@ -91,6 +90,12 @@ def cross_entropy_forward(losses, probabilities, input, target, weight, ignore_i
                         uniform += term if weight is None else term * np.float64(weight[c])
                     loss = (1 - smoothing) * loss + smoothing / C * uniform
                 losses[r] = loss
+
+
+@helper
+def _scaled_row(out, row, factor):
+    for c in range(row.size):
+        out[c] = row[c] * factor
 
 
 @kernel
@@ -118,8 +123,7 @@ def cross_entropy_backward_input(
                 hard *= np.float64(weight[t])
             if smoothing == 0:
                 factor = dtype(hard)
-                for c in range(C):
-                    grad_input[r, c] = probabilities[r, c] * factor
+                _scaled_row(grad_input[r], probabilities[r], factor)
                 grad_input[r, t] = (probabilities[r, t] - dtype(1)) * factor
             else:
                 soft = smoothing / C * g
@@ -240,7 +244,7 @@ def nll_loss_backward_input(grad_input, grad_output, divisor, target, weight, ig
 _SQUARED, _ABSOLUTE, _SMOOTH = 0, 1, 2
 
 
-@helper
+@inlined
 def _loss(kind, d, beta, half):
     """f(d) of one difference: d², |d|, or d²/2β near 0 and |d| − β/2 beyond β; half = β/2."""
     if kind == _SQUARED:
@@ -250,7 +254,7 @@ def _loss(kind, d, beta, half):
     return abs(d) - half
 
 
-@helper
+@inlined
 def _slope(kind, d, beta):
     """f′(d). At 0 the absolute value has the slope 0; NaN has the slope NaN."""
     if kind == _SQUARED:
@@ -258,6 +262,14 @@ def _slope(kind, d, beta):
     if kind == _SMOOTH and abs(d) < beta:
         return d / beta
     return np.sign(d)
+
+
+@inlined
+def _loss_sum(kind, input, target, beta, half):
+    total = 0.0
+    for i in range(input.size):
+        total += np.float64(_loss(kind, input[i] - target[i], beta, half))
+    return total
 
 
 def _make_difference_loss(kind: int):
@@ -275,18 +287,16 @@ def _make_difference_loss(kind: int):
         chunks = partial.size
         b, half = input.dtype.type(beta), input.dtype.type(beta / 2)
         for chunk in prange(chunks):
-            s = 0.0
-            for i in range(chunk * input.size // chunks, (chunk + 1) * input.size // chunks):
-                s += np.float64(_loss(kind, input[i] - target[i], b, half))
-            partial[chunk] = s
+            first, last = chunk * input.size // chunks, (chunk + 1) * input.size // chunks
+            partial[chunk] = _loss_sum(kind, input[first:last], target[first:last], b, half)
 
     @kernel
     def backward(grad_input, grad_output, input, target, divisor, beta):
-        step = 0 if grad_output.size == 1 else 1
+        # grad_output: an array, or the gradient of the total.
         dtype = grad_input.dtype.type
         b, d = dtype(beta), dtype(divisor)
         for i in prange(grad_input.size):
-            grad_input[i] = _slope(kind, input[i] - target[i], b) * (grad_output[i * step] / d)
+            grad_input[i] = _slope(kind, input[i] - target[i], b) * (at(grad_output, i) / d)
 
     return forward, total, backward
 
@@ -294,6 +304,11 @@ def _make_difference_loss(kind: int):
 _squared_error, _squared_error_sum, _squared_error_backward = _make_difference_loss(_SQUARED)
 _absolute_error, _absolute_error_sum, _absolute_error_backward = _make_difference_loss(_ABSOLUTE)
 _smooth_error, _smooth_error_sum, _smooth_error_backward = _make_difference_loss(_SMOOTH)
+
+
+def _upstream(grad_output, input):
+    """The gradient of each loss, or that of their total as a number."""
+    return grad_output if grad_output.size == input.size > 1 else grad_output[0]
 
 
 def loss_total_workspace(size: int) -> int:
@@ -311,7 +326,8 @@ def mse_loss_total(out, input, target, divisor, scratch):
 
 def mse_loss_backward_input(grad_input, grad_output, input, target, divisor):
     # f = (x − y)²: ∂f/∂x = 2·(x − y)
-    _squared_error_backward(grad_input, grad_output, input, target, divisor, 0.0)
+    upstream = _upstream(grad_output, input)
+    _squared_error_backward(grad_input, upstream, input, target, divisor, 0.0)
 
 
 def l1_loss_forward(out, input, target):
@@ -325,7 +341,8 @@ def l1_loss_total(out, input, target, divisor, scratch):
 
 def l1_loss_backward_input(grad_input, grad_output, input, target, divisor):
     # f = |x − y|: ∂f/∂x = sign(x − y)
-    _absolute_error_backward(grad_input, grad_output, input, target, divisor, 0.0)
+    upstream = _upstream(grad_output, input)
+    _absolute_error_backward(grad_input, upstream, input, target, divisor, 0.0)
 
 
 def smooth_l1_loss_forward(out, input, target, beta):
@@ -339,14 +356,18 @@ def smooth_l1_loss_total(out, input, target, divisor, beta, scratch):
 
 def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, divisor, beta):
     # f = d²/2β for |d| < β, else |d| − β/2, d = x − y: ∂f/∂x = d/β, else sign(d)
-    _smooth_error_backward(grad_input, grad_output, input, target, divisor, beta)
+    upstream = _upstream(grad_output, input)
+    _smooth_error_backward(grad_input, upstream, input, target, divisor, beta)
 
 
 # Totals -------------------------------------------------------------------------------------
 
 
 def loss_total(out, losses, divisor, scratch):
-    _sum_losses(scratch, losses)
+    if scratch.size == 1:  # too few to be worth waking the threads
+        scratch = losses
+    else:
+        _sum_losses(scratch, losses)
     _finish_total(out, scratch, float(divisor[0]))
 
 
@@ -354,15 +375,11 @@ def loss_total(out, losses, divisor, scratch):
 def _sum_losses(partial, losses):
     chunks = partial.size
     for chunk in prange(chunks):
-        total = 0.0
-        for i in range(chunk * losses.size // chunks, (chunk + 1) * losses.size // chunks):
-            total += np.float64(losses[i])
-        partial[chunk] = total
+        partial[chunk] = row_sum(
+            losses[chunk * losses.size // chunks : (chunk + 1) * losses.size // chunks]
+        )
 
 
 @serial_kernel
 def _finish_total(out, partial, divisor):
-    total = 0.0
-    for chunk in range(partial.size):
-        total += partial[chunk]
-    out[0] = total / divisor
+    out[0] = row_sum(partial) / divisor

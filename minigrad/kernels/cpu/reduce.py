@@ -30,6 +30,40 @@ def _chunks(shape) -> int:
 # Sums -----------------------------------------------------------------------------------------
 
 
+# Slices are passed to helpers: LLVM vectorises no loop over input[o, r, i].
+
+
+@helper
+def _sum_of(row, total):
+    """total + Σ x, in the type of `total`."""
+    for i in range(row.size):
+        total += row[i]
+    return total
+
+
+@helper
+def _squares_of(row, center):
+    """Σ (x − center)² in float64."""
+    total = 0.0
+    for i in range(row.size):
+        d = np.float64(row[i]) - center
+        total += d * d
+    return total
+
+
+@helper
+def _add_row(sums, row):
+    for i in range(row.size):
+        sums[i] += row[i]
+
+
+@helper
+def _add_squares(sums, row, center):
+    for i in range(row.size):
+        d = np.float64(row[i]) - np.float64(center[i])
+        sums[i] += d * d
+
+
 def _make_sums(squared: int):
     """Partial sums of the elements or, if squared, of their squared distances from `center`."""
 
@@ -49,22 +83,22 @@ def _make_sums(squared: int):
             total[start:stop] = 0
             last = (chunk + 1) * R // chunks
             if inner == 1:
-                c = number(center[o, 0]) if squared else number(0)
+                row = input[o].reshape(-1)
                 for first in range(chunk * R // chunks, last, 1024):
-                    row_sum = number(0)
-                    for r in range(first, min(first + 1024, last)):
-                        x = number(input[o, r, 0]) - c
-                        row_sum += x * x if squared else x
-                    total[0] += row_sum
+                    part = row[first : min(first + 1024, last)]
+                    if squared:
+                        total[0] += _squares_of(part, np.float64(center[o, 0]))
+                    else:
+                        total[0] += _sum_of(part, number(0))
             else:
                 for first in range(chunk * R // chunks, last, 128):
                     block[start:stop] = 0
                     for r in range(first, min(first + 128, last)):
-                        for i in range(start, stop):
-                            x = number(input[o, r, i])
-                            if squared:
-                                x -= number(center[o, i])
-                            block[i] += x * x if squared else x
+                        row = input[o, r, start:stop]
+                        if squared:
+                            _add_squares(block[start:stop], row, center[o, start:stop])
+                        else:
+                            _add_row(block[start:stop], row)
                     for i in range(start, stop):
                         total[i] += block[i]
 

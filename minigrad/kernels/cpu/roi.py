@@ -80,23 +80,30 @@ def _roi_pool_forward(out, argmax, input, boxes, spatial_scale):
                     _take_larger(best, place, input[n, h, w], np.int32(h * W + w))
 
 
+@helper
+def _add_at(image, grads, places, stride):
+    """image[place·stride + c] += grads[c] for the channels c that have a place."""
+    for c in range(len(grads)):
+        if places[c] >= 0:
+            image[np.uint64(places[c]) * stride + np.uint64(c)] += grads[c]
+
+
 @kernel
 def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
-    N, _, W, C = grad_input.shape
+    N, _, _, C = grad_input.shape
     K, H_out, W_out, _ = grad_output.shape
+    bins = H_out * W_out
+    grads, places = grad_output.reshape(K * bins, C), argmax.reshape(K * bins, C)
     blocks = (C + _BLOCK - 1) // _BLOCK
     for task in prange(N * blocks):
         n, first = task // blocks, task % blocks * _BLOCK
         last = min(first + _BLOCK, C)
         grad_input[n, :, :, first:last] = 0
+        image = grad_input[n].reshape(-1)[first:]
         for k in range(K):
             if int(boxes[k, 0]) == n:
-                for ph in range(H_out):
-                    for pw in range(W_out):
-                        for c in range(first, last):
-                            place = argmax[k, ph, pw, c]
-                            if place >= 0:
-                                grad_input[n, place // W, place % W, c] += grad_output[k, ph, pw, c]
+                for bin in range(k * bins, (k + 1) * bins):
+                    _add_at(image, grads[bin, first:last], places[bin, first:last], np.uint64(C))
 
 
 # Bilinear mean ------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import numpy as np
 from numba import prange
 
 from ._exp import exp
-from ._jit import kernel
-from ._rows import exp_rows, row_sum, row_tasks
+from ._jit import helper, kernel
+from ._rows import exp_rows, row_sum, row_tasks, scale_row
 
 
 def softmax_forward_workspace(rows: int, C: int) -> int:
@@ -30,9 +30,21 @@ def softmax_forward(out, input, scratch):
             last = min(first + block, end)
             exp_rows(out, scratch, input, first, last)
             for r in range(first, last):
-                scale = out.dtype.type(1 / row_sum(out[r]))
-                for c in range(C):
-                    out[r, c] *= scale
+                scale_row(out[r], out.dtype.type(1 / row_sum(out[r])))
+
+
+@helper
+def _dot(left, right):
+    total = 0.0
+    for c in range(left.size):
+        total += np.float64(left[c]) * np.float64(right[c])
+    return total
+
+
+@helper
+def _deviation(grad_input, out, grad_output, mean):
+    for c in range(out.size):
+        grad_input[c] = out[c] * (grad_output[c] - mean)
 
 
 @kernel
@@ -43,16 +55,25 @@ def softmax_backward_input(grad_input, grad_output, out):
     tasks, _ = row_tasks(rows, C)
     for task in prange(tasks):
         for r in range(task * rows // tasks, (task + 1) * rows // tasks):
-            total = 0.0
-            for c in range(C):
-                total += np.float64(grad_output[r, c]) * np.float64(out[r, c])
-            mean = out.dtype.type(total)
-            for c in range(C):
-                grad_input[r, c] = out[r, c] * (grad_output[r, c] - mean)
+            mean = out.dtype.type(_dot(grad_output[r], out[r]))
+            _deviation(grad_input[r], out[r], grad_output[r], mean)
 
 
 def log_softmax_forward_workspace(rows: int, C: int) -> int:
     return rows
+
+
+@helper
+def _subtract_both(out, row, maximum, log_total):
+    for c in range(row.size):
+        out[c] = (row[c] - maximum) - log_total
+
+
+@helper
+def _subtract_share(probabilities, grad_output, total):
+    """In place, from the probabilities to the gradient."""
+    for c in range(grad_output.size):
+        probabilities[c] = grad_output[c] - probabilities[c] * total
 
 
 @kernel
@@ -68,8 +89,7 @@ def log_softmax_forward(out, input, scratch):
             for r in range(first, last):
                 # (x − max) is subtracted first: it is exact where x is near the maximum.
                 log_total = out.dtype.type(log(row_sum(out[r])))
-                for c in range(C):
-                    out[r, c] = (input[r, c] - scratch[r]) - log_total
+                _subtract_both(out[r], input[r], scratch[r], log_total)
 
 
 @kernel
@@ -87,5 +107,4 @@ def log_softmax_backward_input(grad_input, grad_output, out):
                 probabilities[i] = exp(log_probabilities[i])
             for r in range(first, last):
                 total = out.dtype.type(row_sum(grad_output[r]))
-                for c in range(C):
-                    grad_input[r, c] = grad_output[r, c] - grad_input[r, c] * total
+                _subtract_share(grad_input[r], grad_output[r], total)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
+from ._erf import erf
+from ._exp import expm1
 from ._jit import kernel
+from ._log import log1p
 
 
 @kernel
@@ -25,19 +26,19 @@ def cos_forward(out, input):
 @kernel
 def expm1_forward(out, input):
     for i in prange(out.size):
-        out[i] = np.expm1(input[i])
+        out[i] = expm1(input[i])
 
 
 @kernel
 def log1p_forward(out, input):
     for i in prange(out.size):
-        out[i] = np.log1p(input[i])
+        out[i] = log1p(input[i])
 
 
 @kernel
 def erf_forward(out, input):
     for i in prange(out.size):
-        out[i] = math.erf(input[i])
+        out[i] = erf(input[i])
 
 
 @kernel
