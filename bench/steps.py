@@ -96,9 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer networks, 2 threads only"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer networks, 2 threads only")
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default: 1 2)")
     parser.add_argument("--json", type=Path, help="write the results to this file")
