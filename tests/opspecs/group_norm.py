@@ -27,7 +27,8 @@ def options(draw: st.DrawFn, shape: tuple[int, ...]) -> dict[str, Any]:
         if draw(st.booleans()):
             chosen[name] = draw(floats(shape))
     if draw(st.booleans()):
-        chosen["eps"] = draw(st.sampled_from((1e-5, 1e-3, 1, -0.5)))
+        # Negative, it makes NaN of small variances; no variance of small integers is 0.37123.
+        chosen["eps"] = draw(st.sampled_from((1e-5, 1e-3, 1, -0.37123)))
     return chosen
 
 

@@ -267,6 +267,8 @@ SPECS = [
         ),
         cases=difference_cases(),
         gradcheck_cases=difference_cases(smooth=True),
+        # The weight's gradient is (d² − the mean of all d²)/Σw: 0 for a single element.
+        gradient_scale=1.0,
         errors=(*_difference_errors("mse_loss"), _weight_error("mse_loss")),
     ),
     OpSpec(
