@@ -130,14 +130,14 @@ class Tile:
         return cgutils.for_range(self.builder, count, intp=_int64)
 
     @contextmanager
-    def over_channels(self, channels):
-        """A loop over vectors of channels, of which mask 0 covers the current one."""
-        vectors = self.builder.udiv(
-            self.builder.add(channels, i64(self.lanes - 1)), i64(self.lanes)
-        )
-        with self.loop(vectors) as v:
-            first = self.builder.mul(v.index, i64(self.lanes))
-            self.masks = [self._mask(self.builder.sub(channels, first), 0)]
+    def over_channels(self, channels, vectors=1):
+        """A loop over channels, `vectors` vectors at a time, which the masks cover."""
+        width = i64(vectors * self.lanes)
+        steps = self.builder.udiv(self.builder.add(channels, i64(vectors * self.lanes - 1)), width)
+        with self.loop(steps) as step:
+            first = self.builder.mul(step.index, width)
+            rest = self.builder.sub(channels, first)
+            self.masks = [self._mask(rest, v) for v in range(vectors)]
             yield first
 
     def least(self, relu):

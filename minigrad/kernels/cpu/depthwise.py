@@ -21,13 +21,13 @@ import numpy as np
 from numba import prange
 
 from ...geometry import Conv2dDims
-from ._depthwise import TAPS, window_gradient_tile, window_tile
+from ._depthwise import PIXEL_VECTORS, PIXELS, TAP_VECTORS, TAPS, window_gradient_tile, window_tile
 from ._jit import kernel
-from ._simd import PIXELS, VECTOR_BYTES
+from ._simd import VECTOR_BYTES
 
 # Elements of the gradient that a tile of the weight gradient walks over: with what it reads of the
 # source, they fit the first-level cache.
-_BLOCK = 4096
+_BLOCK = 8192
 _MAX_TILES = 1 << 14
 # Columns of the table of tiles, before TAPS taps and TAPS source offsets.
 _HEAD = 6
@@ -58,13 +58,13 @@ def convolve(target, source, weight, bias, use_bias, relu,
             weight_at = (row_tap * kW + tap) * C
             if length == 1:  # a column at the border
                 window_tile(
-                    1, target, target_at, 0, source, source_at, 0, weight, weight_at,
+                    1, PIXEL_VECTORS, target, target_at, 0, source, source_at, 0, weight, weight_at,
                     bias, use_bias, relu, (row_taps, taps), source_steps, weight_steps, 1, C,
                 )  # fmt: skip
                 continue
             for step in range(0, length, PIXELS):
                 window_tile(
-                    PIXELS, target, target_at + step * j_step * C, j_step * C,
+                    PIXELS, PIXEL_VECTORS, target, target_at + step * j_step * C, j_step * C,
                     source, source_at + step * shift * C, shift * C, weight, weight_at,
                     bias, use_bias, relu, (row_taps, taps), source_steps, weight_steps,
                     min(PIXELS, length - step), C,
@@ -84,12 +84,12 @@ class WeightPlan(NamedTuple):
 def weight_plan(dims: Conv2dDims, rows, cols) -> WeightPlan | None:
     """rows, cols: the forward axes (conv.py). None if there are too many tiles to keep a table."""
     d = dims
-    block_rows = max(1, _BLOCK // max(1, d.W_out * d.C_in))
     tiles: list[list[int]] = []
     for i0, row_length, _, row_shift in rows.runs.tolist():
         row_tap, row_taps, row_source = rows.positions[i0].tolist()
         for j, length, _, _ in cols.runs.tolist():
             tap, taps, col_source = cols.positions[j].tolist()
+            block_rows = max(1, _BLOCK // (length * d.C_in))
             window = [(a, b) for a in range(row_taps) for b in range(taps)]
             for first in range(0, len(window), TAPS):
                 part = window[first : first + TAPS]
@@ -105,9 +105,9 @@ def weight_plan(dims: Conv2dDims, rows, cols) -> WeightPlan | None:
     # Row blocks in order, so that what they share is still in the cache.
     tiles.sort(key=lambda tile: tile[0])
     chunks = max(1, min(16, d.N, d.N * d.H_out * d.W_out // 1024))
-    vectors = -(-d.C_in // (VECTOR_BYTES // 4))
+    widths = -(-d.C_in // (TAP_VECTORS * VECTOR_BYTES // 4))
     table = np.array(tiles, dtype=np.int64).reshape(-1, _HEAD + 2 * TAPS)
-    return WeightPlan(table, chunks, min(vectors, -(-16 // chunks)))
+    return WeightPlan(table, chunks, min(widths, -(-16 // chunks)))
 
 
 @kernel
@@ -118,22 +118,22 @@ def correlate(partial, source, grad_output, tiles, strides, parts):
     chunks, taps, C = partial.shape
     N, H, W = source.shape[:3]
     H_out, W_out = grad_output.shape[1:3]
-    lanes = VECTOR_BYTES // partial.itemsize
-    vectors = (C + lanes - 1) // lanes
-    table, width = tiles.reshape(-1), tiles.shape[1]
+    width = TAP_VECTORS * (VECTOR_BYTES // partial.itemsize)
+    widths = (C + width - 1) // width
+    table, entries = tiles.reshape(-1), tiles.shape[1]
     for task in prange(chunks * parts):
         chunk, part = task // parts, task % parts
-        c = vectors * part // parts * lanes
-        channels = min(vectors * (part + 1) // parts * lanes, C) - c
+        c = widths * part // parts * width
+        channels = min(widths * (part + 1) // parts * width, C) - c
         partial[chunk, :, c : c + channels] = 0
         for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
             for t in range(len(tiles)):
                 i, rows, j, cols = tiles[t, 0], tiles[t, 1], tiles[t, 2], tiles[t, 3]
                 pixel, live = tiles[t, 4], tiles[t, 5]
                 window_gradient_tile(
-                    TAPS, partial, chunk * taps * C + c,
+                    TAPS, TAP_VECTORS, partial, chunk * taps * C + c,
                     source, (n * H * W + pixel) * C + c, (strides[0] * W * C, strides[1] * C),
                     grad_output, ((n * H_out + i) * W_out + j) * C + c, (W_out * C, C),
-                    (rows, cols), table, t * width + _HEAD, t * width + _HEAD + TAPS, C,
+                    (rows, cols), table, t * entries + _HEAD, t * entries + _HEAD + TAPS, C,
                     live, channels,
                 )  # fmt: skip
