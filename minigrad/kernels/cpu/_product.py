@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._simd import Tile, i64, lanes
@@ -24,11 +23,11 @@ def product_tile(
     out, out_offset, out_stride,  # row r is at out_offset + r·out_stride
     bias, bias_offset, use_bias,
     more,  # out holds the sum of earlier terms, bias included
-    left, left_offset, left_steps,  # from a row to the next, from a term to the next
-    right, right_offset, right_step,  # from a term to the next
+    left, left_offset, left_stride,  # row r at left_offset + r·left_stride, term after term
+    panel, panel_offset,  # of right: `vectors` whole vectors a term
     terms, valid_rows, valid_columns,
 ):  # fmt: skip
-    """out[r, c] = Σ_i left[r, i] · right[i, c], plus bias[c] or, with `more`, what out[r, c] was.
+    """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
 
     Rows past `valid_rows` repeat the last valid one: same address, same value.
     """
@@ -36,17 +35,15 @@ def product_tile(
     if not all(literals):
         return None
     R, V = rows.literal_value, vectors.literal_value
-    pair = types.UniTuple(_INDEX, 2)
     signature = types.void(
         rows, vectors, out, _INDEX, _INDEX, bias, _INDEX, types.boolean, types.boolean,
-        left, _INDEX, pair, right, _INDEX, _INDEX, _INDEX, _INDEX, _INDEX,
+        left, _INDEX, _INDEX, panel, _INDEX, _INDEX, _INDEX, _INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
-        (_, _, out_, out_at, out_rs, b, b_at, b_use, more_, a, a_at, a_steps, f, f_at, f_step,
+        (_, _, out_, out_at, out_rs, b, b_at, b_use, more_, a, a_at, a_rs, f, f_at,
          n_terms, n_rows, n_columns) = arguments  # fmt: skip
         tile = Tile(context, builder, out, n_columns, V)
-        a_row, a_term = cgutils.unpack_tuple(builder, a_steps)
         last = builder.sub(n_rows, i64(1))
         row = [
             builder.select(builder.icmp_signed("<", last, i64(r)), last, i64(r)) for r in range(R)
@@ -67,14 +64,13 @@ def product_tile(
                 for v in range(V):
                     builder.store(tile.load(out_rows[r], v), accumulators[r][v])
 
-        a_base, f_base = tile.pointer(left, a, a_at), tile.pointer(right, f, f_at)
-        a_rows = [tile.step(a_base, builder.mul(r, a_row)) for r in row]
+        a_base, f_base = tile.pointer(left, a, a_at), tile.pointer(panel, f, f_at)
+        a_rows = [tile.step(a_base, builder.mul(r, a_rs)) for r in row]
         with tile.loop(n_terms) as i:
-            factor = tile.step(f_base, builder.mul(i.index, f_step))
-            a_i = builder.mul(i.index, a_term)
-            columns = [tile.load(factor, v) for v in range(V)]
+            factor = tile.step(f_base, builder.mul(i.index, i64(V * tile.lanes)))
+            columns = [tile.load(factor, v, whole=True) for v in range(V)]
             for r in range(R):
-                tile.fma_row(accumulators[r], builder.load(tile.step(a_rows[r], a_i)), columns)
+                tile.fma_row(accumulators[r], builder.load(tile.step(a_rows[r], i.index)), columns)
 
         for r in range(R):
             for v in range(V):

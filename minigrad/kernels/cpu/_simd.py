@@ -92,7 +92,13 @@ class Tile:
         pointer = self.builder.gep(pointer, [i64(v * self.lanes)])
         return self.builder.bitcast(pointer, self.vector.as_pointer())
 
-    def load(self, pointer, v):
+    def load(self, pointer, v, whole=False):
+        """Vector v from a pointer; `whole`: without its mask, if all of it is memory of ours.
+
+        A masked load takes one of the two ports that multiply, which an inner loop feels.
+        """
+        if whole:
+            return self.builder.load(self._as_vectors(pointer, v), align=self.bytes)
         function = self._declare("load", self.vector, [_int32t, self.masks[0].type, self.vector])
         return self.builder.call(
             function,

@@ -7,8 +7,7 @@ the chunk of `right` is packed into panels one tile wide, which stay in the seco
 all rows pass over them; of a strip of rows of `left` the chunk stays in the first-level cache while
 it meets all panels of the block.
 
-`right` is read as it is where packing would not pay: for few rows, or if it is hardly wider than
-a tile. `left` is packed where its terms are far apart, as they are for the gradient of `right`.
+`left` is read as it is, but packed where its terms are far apart: for the gradient of `right`.
 """
 
 from __future__ import annotations
@@ -26,35 +25,33 @@ from ._product import copy_columns, product_tile, square_side, transpose_square
 from ._simd import PIXELS, VECTOR_BYTES
 from ._table import array_at
 
-_COLUMNS, _TERMS = 128, 512  # of a block of right
-_STRIP = 2 * PIXELS  # rows of left: two tiles, and a whole line of memory where rows are packed
+_COLUMNS, _TERMS = 128, 1024  # of a block of right
+_STRIP = 8 * PIXELS  # rows of left
+# Between the rows of a packed strip: keeps the rows of a tile out of the same cache set.
+_GAP = 16
 _THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
 class _Plan(NamedTuple):
     """How a product is cut: fixed by the shape alone, so that its bits are too."""
 
-    pack_right: bool
     pack_left: bool
     row_parts: int
-    panels: int  # elements that a thread needs for the packed block of right
-    strip: int  # and for the packed rows of left
+    panels: int  # elements that a thread needs for a packed block of right
+    strip: int  # and for a packed strip of left
 
 
 @lru_cache(maxsize=4096)
 def _plan(B: int, rows: int, columns: int, terms: int, transposed: str) -> _Plan:
     """transposed: "", "left" or "right", which of them lies with its axes exchanged."""
-    pack_right = transposed == "right" or (rows > _STRIP and columns > 64)
     blocks = max(1, B * -(-columns // _COLUMNS))
-    # Every part packs its block again.
-    most = rows // 128 if pack_right else -(-rows // _STRIP)
     chunk = min(terms, _TERMS)
     return _Plan(
-        pack_right,
         transposed == "left",
-        max(1, min(-(-16 // blocks), most)),
-        chunk * min(_COLUMNS, -(-columns // 32) * 32) if pack_right else 0,
-        chunk * _STRIP if transposed == "left" else 0,
+        # Every part packs its block again, which its rows must make up for.
+        max(1, min(-(-8 // blocks), rows // 32)),
+        chunk * min(_COLUMNS, -(-columns // 32) * 32),
+        (chunk + _GAP) * _STRIP if transposed == "left" else 0,
     )
 
 
@@ -81,14 +78,14 @@ def _make_multiply(vectors: int):
 
     @kernel
     def multiply(out, left_matrix, right_matrix, bias, use_bias, terms, left_steps, right_steps,
-                 pack_left, pack_right, row_parts, panel_size, workspaces):  # fmt: skip
+                 pack_left, row_parts, panel_size, workspaces):  # fmt: skip
         # 2·B·rows·columns·terms flop. Parallel over (b, block of columns, part of the rows), whose
         # results a task owns. *_steps: elements from a row, or column, to the next, and from a
         # term to the next.
         B, rows, columns = out.shape
         width = vectors * (VECTOR_BYTES // out.itemsize)
         blocks = (columns + _COLUMNS - 1) // _COLUMNS
-        strips = (rows + _STRIP - 1) // _STRIP
+        tiles = (rows + PIXELS - 1) // PIXELS
         flat = out.reshape(-1)
         # By address, and so of one type with the workspace.
         left = array_at(left_matrix.ctypes.data, 0, left_matrix.size, out)
@@ -98,44 +95,40 @@ def _make_multiply(vectors: int):
             b, block = place // blocks, place % blocks
             panels = workspaces[get_thread_id(), :panel_size]
             packed_rows = workspaces[get_thread_id(), panel_size:]
-            r_first = part * strips // row_parts * _STRIP
-            r_last = min((part + 1) * strips // row_parts * _STRIP, rows)
+            r_first = part * tiles // row_parts * PIXELS
+            r_last = min((part + 1) * tiles // row_parts * PIXELS, rows)
             c_first, c_last = block * _COLUMNS, min((block + 1) * _COLUMNS, columns)
             for i in range(0, max(1, terms), _TERMS):
                 count = min(_TERMS, terms - i)
                 right_at = b * terms * columns + i * right_steps[1]
-                if pack_right:
-                    for c in range(c_first, c_last, width):
-                        panel, valid = (c - c_first) * count, min(width, c_last - c)
-                        column_at = right_at + c * right_steps[0]
-                        if right_steps[0] == 1:
-                            copy_columns(
-                                most, panels, panel, width,
-                                right, column_at, right_steps[1], count, valid,
-                            )  # fmt: skip
-                        else:
-                            _pack_transposed(
-                                panels, panel, width, right, column_at, right_steps[0], count, valid
-                            )
+                for c in range(c_first, c_last, width):
+                    panel, valid = (c - c_first) * count, min(width, c_last - c)
+                    column_at = right_at + c * right_steps[0]
+                    if right_steps[0] == 1:
+                        copy_columns(
+                            most, panels, panel, width,
+                            right, column_at, right_steps[1], count, valid,
+                        )  # fmt: skip
+                    else:
+                        _pack_transposed(
+                            panels, panel, width, right, column_at, right_steps[0], count, valid
+                        )
                 for r0 in range(r_first, r_last, _STRIP):
-                    strip, strip_steps = left, left_steps
+                    strip, strip_stride = left, left_steps[0]
                     strip_at = b * rows * terms + r0 * left_steps[0] + i * left_steps[1]
                     if pack_left:
-                        copy_columns(
-                            _STRIP, packed_rows, 0, _STRIP, left, strip_at, left_steps[1], count,
-                            min(_STRIP, rows - r0),
+                        _pack_transposed(
+                            packed_rows, 0, count + _GAP, left, strip_at, left_steps[1],
+                            min(_STRIP, r_last - r0), count,
                         )  # fmt: skip
-                        strip, strip_steps, strip_at = packed_rows, (1, _STRIP), 0
+                        strip, strip_stride, strip_at = packed_rows, count + _GAP, 0
                     for c in range(c_first, c_last, width):
-                        factor, factor_at, factor_step = right, right_at + c, right_steps[1]
-                        if pack_right:
-                            factor, factor_at, factor_step = panels, (c - c_first) * count, width
                         for r in range(r0, min(r0 + _STRIP, r_last), PIXELS):
                             product_tile(
                                 PIXELS, vectors, flat, (b * rows + r) * columns + c, columns,
                                 bias, c, use_bias, i > 0,
-                                strip, strip_at + (r - r0) * strip_steps[0], strip_steps,
-                                factor, factor_at, factor_step,
+                                strip, strip_at + (r - r0) * strip_stride, strip_stride,
+                                panels, (c - c_first) * count,
                                 count, min(PIXELS, rows - r), min(width, c_last - c),
                             )  # fmt: skip
 
@@ -156,7 +149,7 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
         out, left, right, out.reshape(-1) if bias is None else bias, bias is not None, terms,
         (1, rows) if transposed == "left" else (terms, 1),
         (terms, 1) if transposed == "right" else (1, columns),
-        plan.pack_left, plan.pack_right, plan.row_parts, plan.panels,
+        plan.pack_left, plan.row_parts, plan.panels,
         scratch.reshape(_THREADS, -1),
     )  # fmt: skip
 
