@@ -186,8 +186,16 @@ class Reduce(Protocol):
 class Matmul(Protocol):
     """matmul.py. left (B, M, K), right (B, K, N), output (B, M, N), bias (N,), all C-ordered."""
 
+    def matmul_forward_workspace(self, dims: MatmulDims) -> int: ...
+
     def matmul_forward(
-        self, out: Array, left: Array, right: Array, bias: Array | None, dims: MatmulDims
+        self,
+        out: Array,
+        left: Array,
+        right: Array,
+        bias: Array | None,
+        scratch: Array,
+        dims: MatmulDims,
     ) -> None: ...
 
     def matmul_backward_left_workspace(self, dims: MatmulDims) -> int: ...

@@ -36,7 +36,8 @@ class MatMul(Function):
         ctx.dims = dims
         out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
         backend = kernels.get(left.device)
-        backend.matmul_forward(out.data, c_order(left), c_order(right), None, dims)
+        workspace = scratch(backend.matmul_forward_workspace(dims), left.dtype)
+        backend.matmul_forward(out.data, c_order(left), c_order(right), None, workspace, dims)
         return out
 
     @staticmethod
@@ -68,9 +69,11 @@ class Linear(Function):
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
         out = empty((dims.M, dims.N), input.dtype, input.device)
-        kernels.get(input.device).matmul_forward(
+        backend = kernels.get(input.device)
+        workspace = scratch(backend.matmul_forward_workspace(dims), input.dtype)
+        backend.matmul_forward(
             out.data[None], c_order(input)[None], _stored(weight)[None],
-            None if bias is None else c_order(bias), dims,
+            None if bias is None else c_order(bias), workspace, dims,
         )  # fmt: skip
         return out
 

@@ -92,7 +92,13 @@ class Tile:
         pointer = self.builder.gep(pointer, [i64(v * self.lanes)])
         return self.builder.bitcast(pointer, self.vector.as_pointer())
 
-    def load(self, pointer, v):
+    def load(self, pointer, v, whole=False):
+        """Vector v from a pointer; `whole`: without its mask, if all of it is memory of ours.
+
+        A masked load takes one of the two ports that multiply, which an inner loop feels.
+        """
+        if whole:
+            return self.builder.load(self._as_vectors(pointer, v), align=self.bytes)
         function = self._declare("load", self.vector, [_int32t, self.masks[0].type, self.vector])
         return self.builder.call(
             function,
@@ -130,14 +136,14 @@ class Tile:
         return cgutils.for_range(self.builder, count, intp=_int64)
 
     @contextmanager
-    def over_channels(self, channels):
-        """A loop over vectors of channels, of which mask 0 covers the current one."""
-        vectors = self.builder.udiv(
-            self.builder.add(channels, i64(self.lanes - 1)), i64(self.lanes)
-        )
-        with self.loop(vectors) as v:
-            first = self.builder.mul(v.index, i64(self.lanes))
-            self.masks = [self._mask(self.builder.sub(channels, first), 0)]
+    def over_channels(self, channels, vectors=1):
+        """A loop over channels, `vectors` vectors at a time, which the masks cover."""
+        width = i64(vectors * self.lanes)
+        steps = self.builder.udiv(self.builder.add(channels, i64(vectors * self.lanes - 1)), width)
+        with self.loop(steps) as step:
+            first = self.builder.mul(step.index, width)
+            rest = self.builder.sub(channels, first)
+            self.masks = [self._mask(rest, v) for v in range(vectors)]
             yield first
 
     def least(self, relu):

@@ -17,7 +17,8 @@ cases; a batch smaller than that takes neighbouring columns with the same taps i
 
 **The weight gradient** is a correlation: dW[a, b, k, c] = Σ_{n, i, j} source · grad, see below.
 
-3×3 convolutions of stride 1 with enough channels take fewer products in winograd.py.
+3×3 convolutions of stride 1 with enough channels take fewer products in winograd.py; one filter for
+each channel, in groups of one, is depthwise.py.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 from numba import prange
 
 from ...geometry import Conv2dDims
-from . import winograd
+from . import depthwise, winograd
 from ._jit import helper, kernel
 from ._rows import (
     chunk_count,
@@ -308,7 +309,7 @@ def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
         winograd.convolve(out, input, weight, bias, relu, (dims.top, dims.left), scratch)
         return
     rows, cols = _axes(dims, _forward_axis)
-    _run_convolve(out, input, weight, bias, relu, dims.groups, rows, cols)
+    _run_convolve(out, input, weight, bias, relu, dims, rows, cols)
 
 
 def _adjoint_elements(dims) -> int:
@@ -335,7 +336,7 @@ def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
         winograd.convolve(out, input, adjoint, bias, False, before, scratch[size:])
         return
     rows, cols = _axes(dims, _adjoint_axis)
-    _run_convolve(out, input, adjoint, bias, False, dims.groups, rows, cols)
+    _run_convolve(out, input, adjoint, bias, False, dims, rows, cols)
 
 
 conv2d_backward_input_workspace = conv_transpose2d_forward_workspace
@@ -345,8 +346,16 @@ def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
     conv_transpose2d_forward(grad_input, grad_output, weight, None, scratch, dims)
 
 
-def _run_convolve(target, source, weight, bias, relu, groups, rows, cols):
+def _run_convolve(target, source, weight, bias, relu, dims, rows, cols):
     if target.size == 0:
+        return
+    groups = dims.groups
+    if depthwise.suits(dims):
+        depthwise.convolve(
+            target, source, weight, weight.reshape(-1) if bias is None else bias, bias is not None,
+            relu, rows.positions, (rows.tap_step, rows.source_step),
+            cols.positions, cols.runs, (cols.tap_step, cols.source_step),
+        )  # fmt: skip
         return
     _convolve[_wide(target.shape[3] // groups, target)](
         target, source, weight, weight.reshape(-1) if bias is None else bias, bias is not None,
@@ -416,8 +425,17 @@ def _valid(size: int, out: int, stride: int, origin: int) -> tuple[int, int]:
     return low, max(low, min(out, (size - 1 - origin) // stride + 1))
 
 
+@lru_cache(maxsize=512)
+def _depthwise_plan(dims: Conv2dDims) -> depthwise.WeightPlan | None:
+    if not depthwise.suits(dims):
+        return None
+    return depthwise.weight_plan(dims, *_axes(dims, _forward_axis))
+
+
 @lru_cache(maxsize=4096)
 def conv2d_backward_weight_workspace(dims) -> int:
+    if by_channel := _depthwise_plan(dims):
+        return by_channel.chunks * _adjoint_elements(dims)
     plan = _weight_plan(dims)
     size = plan.chunks * _adjoint_elements(dims)
     size += dims.N * plan.frame[0] * plan.frame[1] * dims.C_in
@@ -435,6 +453,14 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     suits = _suits_winograd(dims, dims.H_out, dims.W_out)
     if suits and winograd.correlate(grad_weight, input, grad_output, dims, scratch):
         return  # all finite
+    if by_channel := _depthwise_plan(dims):
+        partial = scratch.reshape(by_channel.chunks, -1, dims.C_out)
+        depthwise.correlate(
+            partial, input, grad_output, by_channel.tiles, (dims.stride_h, dims.stride_w),
+            by_channel.parts,
+        )  # fmt: skip
+        _sum_chunks(grad_weight.reshape(-1), partial.reshape(by_channel.chunks, -1))
+        return
     plan = _weight_plan(dims)
     partial_size = plan.chunks * grad_weight.size
     shape = (plan.chunks, len(plan.taps), len(plan.row_offsets), dims.C_out)

@@ -1,18 +1,189 @@
-"""Matrix products: a product is a 1×1 convolution of M images of one pixel with K channels.
+"""Matrix products by register tiles, without a BLAS, whose threads would fight with ours.
 
-So the register-tiled kernels of conv.py serve, and no BLAS, whose threads would fight with ours.
+All three products of a layer are one kernel, with other steps through its operands:
+    out[b, r, c] = bias[c] + Σ_i left[b, r, i] · right[b, i, c]
+A task makes a block of the columns for a part of the rows. It goes through the terms i in chunks:
+the chunk of `right` is packed into panels one tile wide, which stay in the second-level cache while
+all rows pass over them; of a strip of rows of `left` the chunk stays in the first-level cache while
+it meets all panels of the block.
+
+`left` is read as it is, but packed where its terms are far apart: for the gradient of `right`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+from numba import get_thread_id, prange
 
 from ...geometry import Conv2dDims, MatmulDims
 from . import conv
+from ._jit import helper, kernel
+from ._product import copy_columns, product_tile, square_side, transpose_square
+from ._simd import PIXELS, VECTOR_BYTES
+from ._table import array_at
+
+_COLUMNS, _TERMS = 128, 1024  # of a block of right
+_STRIP = 8 * PIXELS  # rows of left
+# Between the rows of a packed strip: keeps the rows of a tile out of the same cache set.
+_GAP = 16
+_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
+
+
+class _Plan(NamedTuple):
+    """How a product is cut: fixed by the shape alone, so that its bits are too."""
+
+    pack_left: bool
+    row_parts: int
+    panels: int  # elements that a thread needs for a packed block of right
+    strip: int  # and for a packed strip of left
+
+
+@lru_cache(maxsize=4096)
+def _plan(B: int, rows: int, columns: int, terms: int, transposed: str) -> _Plan:
+    """transposed: "", "left" or "right", which of them lies with its axes exchanged."""
+    blocks = max(1, B * -(-columns // _COLUMNS))
+    chunk = min(terms, _TERMS)
+    return _Plan(
+        transposed == "left",
+        # Every part packs its block again, which its rows must make up for.
+        max(1, min(-(-8 // blocks), rows // 32)),
+        chunk * min(_COLUMNS, -(-columns // 32) * 32),
+        (chunk + _GAP) * _STRIP if transposed == "left" else 0,
+    )
+
+
+@helper
+def _pack_transposed(panel, at, width, source, source_at, source_stride, terms, columns):
+    """panel[at + i·width + c] = source[source_at + c·source_stride + i]"""
+    side = square_side(panel)
+    for c in range(0, columns, side):
+        for i in range(0, terms, side):
+            if c + side <= columns and i + side <= terms:
+                transpose_square(
+                    panel, at + i * width + c, width,
+                    source, source_at + c * source_stride + i, source_stride,
+                )  # fmt: skip
+                continue
+            for c1 in range(c, min(c + side, columns)):
+                for i1 in range(i, min(i + side, terms)):
+                    panel[at + i1 * width + c1] = source[source_at + c1 * source_stride + i1]
+
+
+def _make_multiply(vectors: int):
+    """The kernel whose register tile is `vectors` vectors of columns wide."""
+    most = vectors * (VECTOR_BYTES // 4)
+
+    @kernel
+    def multiply(out, left_matrix, right_matrix, bias, use_bias, terms, left_steps, right_steps,
+                 pack_left, row_parts, panel_size, workspaces):  # fmt: skip
+        # 2·B·rows·columns·terms flop. Parallel over (b, block of columns, part of the rows), whose
+        # results a task owns. *_steps: elements from a row, or column, to the next, and from a
+        # term to the next.
+        B, rows, columns = out.shape
+        width = vectors * (VECTOR_BYTES // out.itemsize)
+        blocks = (columns + _COLUMNS - 1) // _COLUMNS
+        tiles = (rows + PIXELS - 1) // PIXELS
+        flat = out.reshape(-1)
+        # By address, and so of one type with the workspace.
+        left = array_at(left_matrix.ctypes.data, 0, left_matrix.size, out)
+        right = array_at(right_matrix.ctypes.data, 0, right_matrix.size, out)
+        for task in prange(B * blocks * row_parts):
+            place, part = task // row_parts, task % row_parts
+            b, block = place // blocks, place % blocks
+            panels = workspaces[get_thread_id(), :panel_size]
+            packed_rows = workspaces[get_thread_id(), panel_size:]
+            r_first = part * tiles // row_parts * PIXELS
+            r_last = min((part + 1) * tiles // row_parts * PIXELS, rows)
+            c_first, c_last = block * _COLUMNS, min((block + 1) * _COLUMNS, columns)
+            for i in range(0, max(1, terms), _TERMS):
+                count = min(_TERMS, terms - i)
+                right_at = b * terms * columns + i * right_steps[1]
+                for c in range(c_first, c_last, width):
+                    panel, valid = (c - c_first) * count, min(width, c_last - c)
+                    column_at = right_at + c * right_steps[0]
+                    if right_steps[0] == 1:
+                        copy_columns(
+                            most, panels, panel, width,
+                            right, column_at, right_steps[1], count, valid,
+                        )  # fmt: skip
+                    else:
+                        _pack_transposed(
+                            panels, panel, width, right, column_at, right_steps[0], count, valid
+                        )
+                for r0 in range(r_first, r_last, _STRIP):
+                    strip, strip_stride = left, left_steps[0]
+                    strip_at = b * rows * terms + r0 * left_steps[0] + i * left_steps[1]
+                    if pack_left:
+                        _pack_transposed(
+                            packed_rows, 0, count + _GAP, left, strip_at, left_steps[1],
+                            min(_STRIP, r_last - r0), count,
+                        )  # fmt: skip
+                        strip, strip_stride, strip_at = packed_rows, count + _GAP, 0
+                    for c in range(c_first, c_last, width):
+                        for r in range(r0, min(r0 + _STRIP, r_last), PIXELS):
+                            product_tile(
+                                PIXELS, vectors, flat, (b * rows + r) * columns + c, columns,
+                                bias, c, use_bias, i > 0,
+                                strip, strip_at + (r - r0) * strip_stride, strip_stride,
+                                panels, (c - c_first) * count,
+                                count, min(PIXELS, rows - r), min(width, c_last - c),
+                            )  # fmt: skip
+
+    return multiply
+
+
+# One vector wide for few columns, two for more.
+_multiply = (_make_multiply(1), _make_multiply(2))
+
+
+def _product(out, left, right, bias, scratch, terms, transposed=""):
+    """out = left · right + bias, one of them `transposed`."""
+    B, rows, columns = out.shape
+    if out.size == 0:
+        return
+    plan = _plan(B, rows, columns, terms, transposed)
+    _multiply[VECTOR_BYTES // out.itemsize < columns](
+        out, left, right, out.reshape(-1) if bias is None else bias, bias is not None, terms,
+        (1, rows) if transposed == "left" else (terms, 1),
+        (terms, 1) if transposed == "right" else (1, columns),
+        plan.pack_left, plan.row_parts, plan.panels,
+        scratch.reshape(_THREADS, -1),
+    )  # fmt: skip
+
+
+def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = "") -> int:
+    plan = _plan(B, rows, columns, terms, transposed)
+    return _THREADS * (plan.panels + plan.strip)
+
+
+def matmul_forward_workspace(dims) -> int:
+    return _workspace(dims.B, dims.M, dims.N, dims.K)
+
+
+def matmul_forward(out, left, right, bias, scratch, dims):
+    _product(out, left, right, bias, scratch, dims.K)
+
+
+def matmul_backward_left_workspace(dims) -> int:
+    return _workspace(dims.B, dims.M, dims.K, dims.N, "right")
+
+
+def matmul_backward_left(grad_left, grad_output, right, scratch, dims):
+    # Y = L·R gives dL = dY·Rᵀ.
+    _product(grad_left, grad_output, right, None, scratch, dims.N, "right")
+
+
+def _few_results(dims: MatmulDims) -> bool:
+    """Whether the gradient of `right` is so small that its terms, too, must be shared out."""
+    return dims.M >= 2048 and dims.K * dims.N <= 16 * PIXELS * _COLUMNS
 
 
 @lru_cache(maxsize=4096)
 def _as_conv(dims: MatmulDims) -> Conv2dDims:
+    """A 1×1 convolution of M images of one pixel with K channels."""
     sizes = {"N": dims.M, "C_in": dims.K, "C_out": dims.N, "top": 0, "left": 0}
     return Conv2dDims(**{field: sizes.get(field, 1) for field in Conv2dDims._fields})
 
@@ -22,40 +193,20 @@ def _pixels(array):
     return array.reshape(array.shape[0], 1, 1, array.shape[1])
 
 
-def _weight(array):
-    """(K, N) as the weight of a 1×1 convolution."""
-    return array.reshape(1, 1, *array.shape)
-
-
-def matmul_forward(out, left, right, bias, dims):
-    for b in range(dims.B):
-        conv.conv2d_forward(
-            _pixels(out[b]), _pixels(left[b]), _weight(right[b]), bias, None, _as_conv(dims), False
-        )
-
-
-def matmul_backward_left_workspace(dims) -> int:
-    return conv.conv2d_backward_input_workspace(_as_conv(dims))
-
-
-def matmul_backward_left(grad_left, grad_output, right, scratch, dims):
-    # Y = L·R gives dL = dY·Rᵀ: the input gradient of the convolution.
-    for b in range(dims.B):
-        conv.conv2d_backward_input(
-            _pixels(grad_left[b]), _pixels(grad_output[b]), _weight(right[b]), scratch,
-            _as_conv(dims),
-        )  # fmt: skip
-
-
 def matmul_backward_right_workspace(dims) -> int:
-    return conv.conv2d_backward_weight_workspace(_as_conv(dims))
+    if _few_results(dims):
+        return conv.conv2d_backward_weight_workspace(_as_conv(dims))
+    return _workspace(dims.B, dims.K, dims.N, dims.M, "left")
 
 
 def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
-    # dR = Lᵀ·dY: the weight gradient of the convolution.
+    # Y = L·R gives dR = Lᵀ·dY, for few results as the weight gradient of the convolution.
+    if not _few_results(dims):
+        _product(grad_right, left, grad_output, None, scratch, dims.M, "left")
+        return
     for b in range(dims.B):
         conv.conv2d_backward_weight(
-            _weight(grad_right[b]), _pixels(grad_output[b]), _pixels(left[b]), scratch,
+            grad_right[b][None, None], _pixels(grad_output[b]), _pixels(left[b]), scratch,
             _as_conv(dims),
         )  # fmt: skip
 

@@ -120,6 +120,7 @@ from .matmul import (
     matmul_backward_right,
     matmul_backward_right_workspace,
     matmul_forward,
+    matmul_forward_workspace,
 )
 from .norm import (
     batch_norm_backward_affine,
@@ -324,6 +325,7 @@ __all__ = [
     "matmul_backward_right",
     "matmul_backward_right_workspace",
     "matmul_forward",
+    "matmul_forward_workspace",
     "max_pool2d_backward_input",
     "max_pool2d_forward",
     "max_pool2d_indices",

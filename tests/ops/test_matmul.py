@@ -1,0 +1,76 @@
+"""Matrix products that fill blocks of columns, chunks of terms and several parts, against torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad.kernels.cpu import matmul
+
+# (rows, terms, columns): around the sizes of tiles (8, 32), blocks (128) and chunks (512); then few
+# results of many terms, and products of hardly anything.
+SHAPES = (
+    (64, 1024, 1024), (300, 600, 140), (17, 513, 129), (16, 100, 200), (128, 576, 10),
+    (33, 31, 65), (1, 700, 300), (260, 7, 64), (5, 1, 1), (4100, 20, 12), (2048, 3, 1), (9, 0, 70),
+)  # fmt: skip
+TOLERANCES = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+def results(library: Any, function: Any, arrays: list[Any]) -> list[np.ndarray]:
+    """The result and all gradients, for one upstream gradient."""
+    operands = [library.tensor(a, requires_grad=True) for a in arrays]
+    out = function(*operands)
+    drawn = np.random.default_rng(1).standard_normal(tuple(out.shape)).astype(arrays[0].dtype)
+    out.backward(library.tensor(drawn))
+    return [np.array(t.detach().numpy()) for t in (out, *(t.grad for t in operands))]
+
+
+def compare(ours: Any, theirs: Any, arrays: list[Any]) -> None:
+    """Ours in the arrays' dtype beside torch's in float64."""
+    mine = results(mg, ours, arrays)
+    exact = results(torch, theirs, [a.astype(np.float64) for a in arrays])
+    tolerance = TOLERANCES[arrays[0].dtype.type]
+    for label, a, b in zip(("result", "left", "right", "bias"), mine, exact, strict=False):
+        assert a.dtype == arrays[0].dtype
+        scale = max(1, abs(b).max()) if b.size else 1
+        np.testing.assert_allclose(a, b, 0, tolerance * scale, err_msg=label)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_linear_equals_torch(shape: tuple[int, int, int], dtype: Any) -> None:
+    M, K, N = shape
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in ((M, K), (N, K), (N,))]
+    compare(F.linear, torch.nn.functional.linear, arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 40, 70, 90), (5, 130, 20, 33), (2, 2100, 5, 6)])
+def test_batches_equal_torch(shape: tuple[int, ...], dtype: Any) -> None:
+    B, M, K, N = shape
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in ((B, M, K), (B, K, N))]
+    compare(mg.matmul, torch.matmul, arrays)
+
+
+def test_the_shapes_take_every_path() -> None:
+    plans = []
+    for M, K, N in SHAPES:
+        dims = matmul.MatmulDims(1, M, K, N)
+        plans.append(matmul._plan(1, M, N, K, ""))
+        assert matmul.matmul_forward_workspace(dims) % matmul._THREADS == 0
+    assert {plan.row_parts > 1 for plan in plans} == {False, True}
+    assert {matmul._few_results(matmul.MatmulDims(1, *shape)) for shape in SHAPES} == {False, True}
+
+
+def test_infinity_and_nan_stay_in_their_row_and_column() -> None:
+    left, right = np.ones((20, 40), np.float32), np.ones((40, 200), np.float32)
+    left[3, 5], right[7, 150] = np.inf, np.nan
+    out = mg.matmul(mg.tensor(left), mg.tensor(right)).numpy()
+    np.testing.assert_array_equal(out, (torch.tensor(left) @ torch.tensor(right)).numpy())
