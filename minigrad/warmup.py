@@ -45,6 +45,7 @@ def _convolution(dtype: Any) -> None:
     winograd = (nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1))
     _train(dtype, *winograd, shape=(8, 16, 8, 8))
     _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))
+    _train(dtype, nn.Conv2d(_FEW, _FEW, 3, groups=_FEW))
 
 
 def _chains(dtype: Any) -> None:

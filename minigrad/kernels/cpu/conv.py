@@ -425,7 +425,7 @@ def _valid(size: int, out: int, stride: int, origin: int) -> tuple[int, int]:
     return low, max(low, min(out, (size - 1 - origin) // stride + 1))
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)  # up to 3 MB each, where images and kernels are large
 def _depthwise_plan(dims: Conv2dDims) -> depthwise.WeightPlan | None:
     if not depthwise.suits(dims):
         return None
