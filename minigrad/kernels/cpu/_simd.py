@@ -135,6 +135,17 @@ class Tile:
     def loop(self, count):
         return cgutils.for_range(self.builder, count, intp=_int64)
 
+    def whole_or_masked(self, columns):
+        """Emit the body of the `for` twice: for tiles all of whose columns are live, and for the
+        others. A masked load in the inner loop makes its mask anew, on a port that products need.
+        """
+        whole = self.builder.icmp_signed(">=", columns, i64(self.vectors * self.lanes))
+        with self.builder.if_else(whole) as (then, otherwise):
+            with then:
+                yield True
+            with otherwise:
+                yield False
+
     @contextmanager
     def over_channels(self, channels, vectors=1):
         """A loop over channels, `vectors` vectors at a time, which the masks cover."""
@@ -220,16 +231,17 @@ def convolve_tile(
 
         src_base = tile.pointer(source, src, src_at)
         w_base = tile.pointer(weight, w, w_at)
-        with tile.loop(n0) as i0, tile.loop(n1) as i1:
-            src_tap = tile.step(src_base, _dot(builder, (i0.index, src0), (i1.index, src1)))
-            w_tap = tile.step(w_base, _dot(builder, (i0.index, w0), (i1.index, w1)))
-            src_rows = [tile.step(src_tap, offset) for offset in src_pixel]
-            with tile.loop(n2) as k:
-                w_k = tile.step(w_tap, builder.mul(k.index, w_ks))
-                columns = [tile.load(w_k, v) for v in range(V)]
-                for p in range(P):
-                    scalar = builder.load(tile.step(src_rows[p], k.index))
-                    tile.fma_row(accumulators[p], scalar, columns)
+        for whole in tile.whole_or_masked(n_columns):
+            with tile.loop(n0) as i0, tile.loop(n1) as i1:
+                src_tap = tile.step(src_base, _dot(builder, (i0.index, src0), (i1.index, src1)))
+                w_tap = tile.step(w_base, _dot(builder, (i0.index, w0), (i1.index, w1)))
+                src_rows = [tile.step(src_tap, offset) for offset in src_pixel]
+                with tile.loop(n2) as k:
+                    w_k = tile.step(w_tap, builder.mul(k.index, w_ks))
+                    columns = [tile.load(w_k, v, whole) for v in range(V)]
+                    for p in range(P):
+                        scalar = builder.load(tile.step(src_rows[p], k.index))
+                        tile.fma_row(accumulators[p], scalar, columns)
 
         out_base = tile.pointer(out, out_, out_at)
         least = tile.least(relu_)
@@ -291,18 +303,19 @@ def correlate_tile(
                 builder.store(tile.zero(), accumulators[r][v])
 
         a_base, b_base = tile.pointer(left, a, a_at), tile.pointer(right, b, b_at)
-        with tile.loop(counts3[0]) as i0, tile.loop(counts3[1]) as i1:
-            outer = (i0.index, i1.index)
-            a_outer = tile.step(a_base, _dot(builder, *zip(outer, a_steps[:2], strict=True)))
-            b_outer = tile.step(b_base, _dot(builder, *zip(outer, b_steps[:2], strict=True)))
-            a_rows = [tile.step(a_outer, offset) for offset in a_row]
-            with tile.loop(counts3[2]) as i2:
-                b_at_i = tile.step(b_outer, builder.mul(i2.index, b_steps[2]))
-                a_at_i = builder.mul(i2.index, a_steps[2])
-                columns = [tile.load(b_at_i, v) for v in range(V)]
-                for r in range(R):
-                    scalar = builder.load(tile.step(a_rows[r], a_at_i))
-                    tile.fma_row(accumulators[r], scalar, columns)
+        for whole in tile.whole_or_masked(n_columns):
+            with tile.loop(counts3[0]) as i0, tile.loop(counts3[1]) as i1:
+                outer = (i0.index, i1.index)
+                a_outer = tile.step(a_base, _dot(builder, *zip(outer, a_steps[:2], strict=True)))
+                b_outer = tile.step(b_base, _dot(builder, *zip(outer, b_steps[:2], strict=True)))
+                a_rows = [tile.step(a_outer, offset) for offset in a_row]
+                with tile.loop(counts3[2]) as i2:
+                    b_at_i = tile.step(b_outer, builder.mul(i2.index, b_steps[2]))
+                    a_at_i = builder.mul(i2.index, a_steps[2])
+                    columns = [tile.load(b_at_i, v, whole) for v in range(V)]
+                    for r in range(R):
+                        scalar = builder.load(tile.step(a_rows[r], a_at_i))
+                        tile.fma_row(accumulators[r], scalar, columns)
 
         # All loads before the first store: repeated rows then add their sum once, not twice.
         sums = [
