@@ -89,8 +89,8 @@ def test_sums_of_large_integers_are_exact() -> None:
 def test_tanh_near_one_leaves_the_gradient_that_torch_leaves() -> None:
     """1 − tanh² is made of the last digits of tanh, which must not round to 1 too early."""
     x = np.linspace(7.5, 9.5, 4001, dtype=np.float32)
-    mine = mg.tensor(x, requires_grad=True)
-    mg.tanh(mine).sum().backward()
+    mine = minigrad.tensor(x, requires_grad=True)
+    minigrad.tanh(mine).sum().backward()
     theirs = torch.tensor(x, requires_grad=True)
     torch.tanh(theirs).sum().backward()
     np.testing.assert_allclose(mine.grad.numpy(), theirs.grad.numpy(), rtol=0, atol=1.2e-7)
@@ -99,8 +99,8 @@ def test_tanh_near_one_leaves_the_gradient_that_torch_leaves() -> None:
 
 def test_layer_norm_of_one_number_has_no_gradient() -> None:
     rng = np.random.default_rng(0)
-    x = mg.tensor(rng.standard_normal((50, 1)).astype(np.float32), requires_grad=True)
-    weight = mg.tensor(np.array([1.2334534], np.float32))
-    out = mg.nn.functional.layer_norm(x, (1,), weight)
-    out.backward(mg.tensor(rng.standard_normal((50, 1)).astype(np.float32)))
+    x = minigrad.tensor(rng.standard_normal((50, 1)).astype(np.float32), requires_grad=True)
+    weight = minigrad.tensor(np.array([1.2334534], np.float32))
+    out = minigrad.nn.functional.layer_norm(x, (1,), weight)
+    out.backward(minigrad.tensor(rng.standard_normal((50, 1)).astype(np.float32)))
     np.testing.assert_array_equal(x.grad.numpy(), 0)
