@@ -150,12 +150,14 @@ def nothing_to_spare(monkeypatch):
 
 
 def test_a_smaller_array_takes_a_larger_block_rather_than_more_memory(nothing_to_spare):
+    # Arrays that are alive already, of other tests, have rounded sizes.
+    start = memory.memory_reserved() - memory.memory_allocated()
     array = memory.empty((1000,), FLOAT32)
     first = address(array)
     del array
     near = memory.empty((600,), FLOAT32)
     assert address(near) == first
-    assert memory.memory_reserved() - memory.memory_allocated() < 4096
+    assert memory.memory_reserved() - memory.memory_allocated() - start < 4096
 
 
 def test_a_kept_block_of_more_than_twice_the_size_is_given_back_instead(nothing_to_spare):

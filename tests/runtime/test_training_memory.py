@@ -62,5 +62,7 @@ def test_the_peak_of_a_step_is_what_backward_needs() -> None:
     # Two convolutions a stage, each with its ReLU and batch norm; stages halve the bytes: the
     # last one is as large as the one before is after pooling.
     kept = 4 * outputs + 4 * outputs / 2 + 4 * outputs / 4 + 4 * outputs / 8
-    # A chain of layers holds the gradient that it was given until its last gradient is done.
-    assert runtime.max_memory_allocated() - start <= kept + outputs
+    # A chain of layers holds the gradient that it was given until its last gradient is done; and
+    # kernels have workspaces, some for each thread.
+    workspaces = 2**20
+    assert runtime.max_memory_allocated() - start <= kept + outputs + workspaces
