@@ -104,6 +104,10 @@ def _make_multiply(vectors: int):
                 for c in range(c_first, c_last, width):
                     panel, valid = (c - c_first) * count, min(width, c_last - c)
                     column_at = right_at + c * right_steps[0]
+                    if valid < width:
+                        # What an earlier use left there may be denormal, and multiplying that is
+                        # fifty times as slow, though nobody reads the product.
+                        panels[panel : panel + count * width] = 0
                     if right_steps[0] == 1:
                         copy_columns(
                             most, panels, panel, width,
