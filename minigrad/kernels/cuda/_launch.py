@@ -1,0 +1,166 @@
+"""How every CUDA kernel is written, compiled and launched.
+
+    @kernel
+    def _scale(real):
+        def scale(out, input, factor, n):
+            for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+                out[i] = real(2) * input[i] * factor
+        return scale
+
+    launch(_scale(out.dtype), over(n), out, input, factor, n)
+
+A kernel is a factory: its arguments are the constants that are compiled into the body, a dtype
+first (the body sees NumPy's scalar type, here `real`), then ints such as the sizes of a tile, made
+by `_device.size` if the simulator needs smaller ones. The body sees arrays as pointers to their
+first element; shapes and strides are passed as ints.
+
+Types follow from the arguments of a launch: an array is a pointer to its dtype (bool as uint8), a
+Python int an int32, or an int64 where it needs one, a Python float a number of the kernel's dtype
+(float64 if that is not floating), a NumPy scalar its own type, a bool a boolean. None is None: the
+body may ask `if bias is not None`, which costs nothing. Each combination is compiled once, to a
+cubin for the device at hand, and kept on disk under a digest of this folder.
+
+Under the simulator the same bodies run as Python; pointers are flat arrays there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...runtime.cuda.array import DeviceArray
+from ...runtime.cuda.driver import SIMULATED, driver
+from ._device import THREADS, Blocks, cuda
+
+if SIMULATED:
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    from . import _simulation  # noqa: F401  its barriers are faster
+
+    if _launches := os.environ.get("MINIGRAD_CUDA_LAUNCHES"):
+        from .check import write_launches
+
+        atexit.register(write_launches, Path(_launches))
+
+_GRID = 2 if SIMULATED else 4096  # blocks; what is left is done in further rounds
+_CTYPES = {
+    "int32": ctypes.c_int32, "int64": ctypes.c_int64, "uint32": ctypes.c_uint32,
+    "uint64": ctypes.c_uint64, "float32": ctypes.c_float, "float64": ctypes.c_double,
+    "boolean": ctypes.c_bool,
+}  # fmt: skip
+
+
+KERNELS: list[Kernel] = []
+
+
+class Kernel:
+    """A factory of kernel bodies; calling it gives the Variant for these constants."""
+
+    def __init__(self, make: Callable[..., Callable[..., None]]) -> None:
+        self.make = make
+        self.module, self.name = make.__module__.rpartition(".")[2], make.__name__.lstrip("_")
+        self.variants: dict[Any, Variant] = {}
+        KERNELS.append(self)
+
+    def __call__(self, dtype: Any, *constants: int) -> Variant:
+        dtype = np.dtype(dtype)
+        key = dtype, *constants
+        variant = self.variants.get(key)
+        if variant is None:
+            variant = self.variants[key] = Variant(self, dtype, constants)
+        return variant
+
+
+class Variant:
+    """A kernel with its constants. functions: what the driver launches, by the arguments' types."""
+
+    def __init__(self, kernel: Kernel, dtype: np.dtype, constants: tuple[int, ...]) -> None:
+        self.kernel, self.dtype, self.constants = kernel, dtype, constants
+        self.body = kernel.make(_stored(dtype).type, *constants)
+        self.real = dtype if dtype.kind == "f" else np.dtype(np.float64)
+        self.functions: dict[tuple[str, ...], Any] = {}
+
+    def __repr__(self) -> str:
+        constants = ", ".join([self.dtype.name, *map(str, self.constants)])
+        return f"{self.kernel.module}.{self.kernel.name}({constants})"
+
+
+def kernel(make: Callable[..., Callable[..., None]]) -> Kernel:
+    """Decorates a factory of kernel bodies."""
+    return Kernel(make)
+
+
+def over(n: int, threads: int = THREADS) -> tuple[Blocks, Blocks]:
+    """Grid and block for a kernel that goes over n elements in steps of the whole grid."""
+    return (max(1, min(-(-n // threads), _GRID)),), (threads,)
+
+
+def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
+    """Queue the kernel. shape: (grid, block). Does nothing for an empty grid."""
+    grid, block = shape
+    if 0 in grid:
+        return
+    types, values = zip(*[_argument(arg, variant.real) for arg in args], strict=True)
+    function = variant.functions.get(types)
+    if function is None:
+        function = variant.functions[types] = _prepare(variant, types)
+    if SIMULATED:
+        driver().launch(function, grid, block, values)
+        return
+    passed = [(v, t) for v, t in zip(values, types, strict=True) if t != "none"]
+    packed = tuple(v for v, _ in passed), tuple(_ctype(t) for _, t in passed)
+    driver().launch(function, grid, block, packed)
+
+
+def _argument(value: Any, real: np.dtype) -> tuple[str, Any]:
+    """The name of the argument's type, and what is passed."""
+    if isinstance(value, DeviceArray):
+        dtype = _stored(value.dtype).name
+        return f"{dtype}*", _flat(value) if SIMULATED else value.pointer
+    if value is None:
+        return "none", None
+    if isinstance(value, bool | np.bool_):
+        return "boolean", bool(value)
+    if isinstance(value, np.generic):
+        return value.dtype.name, value if SIMULATED else value.item()
+    if isinstance(value, int):
+        return ("int32" if -(2**31) <= value < 2**31 else "int64"), value
+    if isinstance(value, float):
+        return real.name, real.type(value) if SIMULATED else value
+    raise TypeError(f"a kernel takes arrays and numbers, not {type(value).__name__}")
+
+
+def _stored(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype
+
+
+def _flat(array: DeviceArray) -> FakeCUDAArray:
+    """The simulator's pointer: a flat array from the first element to the last that is reached."""
+    geometry = array._geometry
+    reach = 1 + sum(
+        (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
+    ) // array.itemsize if array.size else 0  # fmt: skip
+    dtype = _stored(array.dtype)
+    flat = np.lib.stride_tricks.as_strided(geometry, (reach,), (array.itemsize,))
+    # Wrapped, the simulator takes it as it is; a plain array it would copy there and back.
+    return FakeCUDAArray(flat.view(dtype))
+
+
+def _ctype(name: str) -> Any:
+    return ctypes.c_void_p if name.endswith("*") else _CTYPES[name]
+
+
+def _prepare(variant: Variant, types: tuple[str, ...]) -> Any:
+    """What the driver launches: the simulator's kernel, or the loaded cubin's function."""
+    if SIMULATED:
+        return cuda.jit(variant.body)
+    from . import _compile
+
+    cubin, entry = _compile.cached_cubin(variant, types, driver().compute_capability)
+    return driver().load(cubin, entry)

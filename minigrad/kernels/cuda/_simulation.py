@@ -1,0 +1,46 @@
+"""Faster barriers for Numba's CUDA simulator, which finds them by polling every thread.
+
+A block's threads meet at a threading.Barrier. A thread that returns while others still wait, which
+is undefined on a GPU, breaks the barrier and is reported.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numba.cuda.simulator import kernel
+
+_PATIENCE = 60.0  # seconds at a barrier before it counts as broken
+
+
+class _Thread(kernel.BlockThread):
+    def run(self) -> None:
+        super().run()
+        if self.exception:
+            self._manager.barrier.abort()
+
+    def syncthreads(self) -> None:
+        self._manager.barrier.wait(_PATIENCE)
+
+
+class _Block(kernel.BlockManager):
+    def run(self, grid_point, *args) -> None:
+        points = list(np.ndindex(*self._block_dim))
+        self.barrier = threading.Barrier(len(points))
+        threads = [
+            _Thread(lambda: self._f(*args), self, grid_point, point, self._debug)
+            for point in points
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        failures = [thread.exception for thread in threads if thread.exception]
+        if failures:
+            # The others only saw the barrier break.
+            failures.sort(key=lambda f: isinstance(f[0], threading.BrokenBarrierError))
+            raise failures[0][0].with_traceback(failures[0][1])
+
+
+kernel.BlockManager = _Block

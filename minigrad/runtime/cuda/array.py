@@ -1,0 +1,113 @@
+"""An array in GPU memory: NumPy's geometry without its reads.
+
+Shapes, strides and views of a GPU array follow the same rules as NumPy's, so NumPy computes them:
+inside is an ndarray whose address is the device's. Only its geometry is used; the host must never
+read through it, so it stays private, and every way by which NumPy would read raises an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...errors import DeviceError
+
+# NumPy functions that compute a view, or say something of addresses, and read no element.
+_VIEWS = frozenset(
+    {
+        np.broadcast_to, np.expand_dims, np.may_share_memory, np.moveaxis, np.ndim, np.reshape,
+        np.shape, np.shares_memory, np.size, np.squeeze, np.swapaxes, np.transpose,
+    }
+)  # fmt: skip
+
+
+class DeviceArray:
+    """What launchers of the CUDA backend get. Not for users, who have Tensors.
+
+    geometry: an ndarray at a device address, whose base keeps the memory alive.
+    """
+
+    __slots__ = ("_geometry",)
+
+    def __init__(self, geometry: np.ndarray) -> None:
+        self._geometry = geometry
+
+    shape = property(lambda self: self._geometry.shape)
+    strides = property(lambda self: self._geometry.strides)
+    dtype = property(lambda self: self._geometry.dtype)
+    ndim = property(lambda self: self._geometry.ndim)
+    size = property(lambda self: self._geometry.size)
+    itemsize = property(lambda self: self._geometry.itemsize)
+    nbytes = property(lambda self: self._geometry.nbytes)
+    flags = property(lambda self: self._geometry.flags)
+
+    @property
+    def pointer(self) -> int:
+        """The device address of element (0, 0, …)."""
+        return self._geometry.__array_interface__["data"][0]
+
+    # Views ----------------------------------------------------------------------------------
+
+    @property
+    def T(self) -> DeviceArray:  # noqa: N802
+        return DeviceArray(self._geometry.T)
+
+    def transpose(self, *axes: Any) -> DeviceArray:
+        return DeviceArray(self._geometry.transpose(*axes))
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """A view; ValueError where the elements would have to move."""
+        return DeviceArray(np.reshape(self._geometry, _sizes(shape), copy=False))
+
+    def view(self, dtype: Any) -> DeviceArray:
+        return DeviceArray(self._geometry.view(dtype))
+
+    def __getitem__(self, index: Any) -> DeviceArray:
+        """By integers, slices, None and Ellipsis only; always a view, also of one element."""
+        items = index if isinstance(index, tuple) else (index,)
+        for item in items:
+            if not (item is None or item is Ellipsis or isinstance(item, slice | int | np.integer)):
+                raise _refusal(f"indexing by {type(item).__name__}")
+        if not any(item is Ellipsis for item in items):
+            items = (*items, Ellipsis)
+        return DeviceArray(self._geometry[items])
+
+    def __len__(self) -> int:
+        return len(self._geometry)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
+        if function not in _VIEWS:
+            raise _refusal(f"numpy.{function.__name__}")
+        if function is np.reshape:
+            kwargs = {**kwargs, "copy": False}
+        result = function(*map(_geometry, args), **{k: _geometry(v) for k, v in kwargs.items()})
+        return DeviceArray(result) if isinstance(result, np.ndarray) else result
+
+    # Reads ----------------------------------------------------------------------------------
+
+    __array_ufunc__ = None
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise _refusal("NumPy")
+
+    def __iter__(self) -> Any:
+        raise _refusal("iteration")
+
+    def __repr__(self) -> str:
+        return f"DeviceArray(shape={self.shape}, dtype={self.dtype.name}, at={self.pointer:#x})"
+
+
+def _geometry(value: Any) -> Any:
+    return value._geometry if isinstance(value, DeviceArray) else value
+
+
+def _sizes(shape: tuple[Any, ...]) -> Any:
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _refusal(what: str) -> DeviceError:
+    return DeviceError(f"{what} cannot read GPU memory; .cpu() brings a tensor to the host")

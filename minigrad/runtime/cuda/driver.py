@@ -1,0 +1,190 @@
+"""The one place that talks to the NVIDIA driver: memory, copies, launches, graphs.
+
+`driver()` is the process's driver, or raises DeviceError that says what is missing. Everything is
+queued on one stream, so that work runs in the order in which it was asked for, and a stream of our
+own can be captured, which the default stream cannot. Under NUMBA_ENABLE_CUDASIM=1 the simulator's
+stand-in takes the driver's place.
+
+Source: CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+from ...errors import DeviceError
+from .simulator import SimulatedDriver
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
+
+
+class Driver:
+    """A device, its primary context (which torch and others share) and one stream.
+
+    Addresses are ints. Copies and launches return before they are done; `synchronize` waits.
+    """
+
+    def __init__(self, ordinal: int = 0) -> None:
+        try:
+            from cuda.bindings import driver as api
+        except ImportError:
+            raise DeviceError(
+                "cuda: the packages for NVIDIA GPUs are not installed; "
+                'pip install "minigrad[cuda]" installs them'
+            ) from None
+        self._api = api
+        try:
+            self._call(api.cuInit, 0)
+        except Exception as error:  # the loader's own errors differ between versions
+            raise DeviceError(f"cuda: no NVIDIA driver could be started ({error})") from None
+        count = self._call(api.cuDeviceGetCount)
+        if ordinal >= count:
+            raise DeviceError(f"cuda: the driver sees {count} devices, none of number {ordinal}")
+        self.device_count = count
+        self._device = self._call(api.cuDeviceGet, ordinal)
+        self._context = self._call(api.cuDevicePrimaryCtxRetain, self._device)
+        self._call(api.cuCtxSetCurrent, self._context)
+        self._threads = threading.local()
+        attribute = api.CUdevice_attribute
+        major = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+        self.compute_capability = (self._attribute(major), self._attribute(minor))
+        self.multiprocessors = self._attribute(attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+        self.name = self._call(api.cuDeviceGetName, 128, self._device).rstrip(b"\0").decode()
+        flags = api.CUstream_flags.CU_STREAM_NON_BLOCKING
+        self.stream = self._call(api.cuStreamCreate, flags)
+        self.capturing = False
+
+    def _attribute(self, attribute: Any) -> int:
+        return self._call(self._api.cuDeviceGetAttribute, attribute, self._device)
+
+    def _call(self, function: Any, *args: Any) -> Any:
+        """The function's result; DeviceError with the driver's own words if it fails."""
+        status, *results = function(*args)
+        if status != self._api.CUresult.CUDA_SUCCESS:
+            _, text = self._api.cuGetErrorString(status)
+            message = text.decode() if text else status.name
+            raise DeviceError(f"cuda: {function.__name__} failed: {message}")
+        return results[0] if len(results) == 1 else results
+
+    def enter_thread(self) -> None:
+        """The context is a setting of each thread; the first call of a thread makes it current."""
+        if not getattr(self._threads, "entered", False):
+            self._call(self._api.cuCtxSetCurrent, self._context)
+            self._threads.entered = True
+
+    # Memory ---------------------------------------------------------------------------------
+
+    def allocate(self, nbytes: int) -> int:
+        """MemoryError if the device has not that much."""
+        self.enter_thread()
+        status, address = self._api.cuMemAlloc(nbytes)
+        if status == self._api.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise MemoryError(f"cuda: the device has no {nbytes} bytes left")
+        if status != self._api.CUresult.CUDA_SUCCESS:
+            raise DeviceError(f"cuda: cuMemAlloc of {nbytes} bytes failed: {status.name}")
+        return int(address)
+
+    def free(self, address: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemFree, address)
+
+    def allocate_pinned(self, nbytes: int) -> int:
+        """Host memory that the device copies from and to by itself."""
+        self.enter_thread()
+        return int(self._call(self._api.cuMemAllocHost, nbytes))
+
+    def free_pinned(self, address: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemFreeHost, address)
+
+    def memory_info(self) -> tuple[int, int]:
+        """Free and total bytes."""
+        self.enter_thread()
+        free, total = self._call(self._api.cuMemGetInfo)
+        return int(free), int(total)
+
+    def upload(self, to: int, source: int, nbytes: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemcpyHtoDAsync, to, source, nbytes, self.stream)
+
+    def download(self, to: int, source: int, nbytes: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemcpyDtoHAsync, to, source, nbytes, self.stream)
+
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemcpyDtoDAsync, to, source, nbytes, self.stream)
+
+    def fill_zero(self, address: int, nbytes: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuMemsetD8Async, address, 0, nbytes, self.stream)
+
+    def synchronize(self) -> None:
+        self.enter_thread()
+        self._call(self._api.cuStreamSynchronize, self.stream)
+
+    # Kernels --------------------------------------------------------------------------------
+
+    def load(self, cubin: bytes, name: str) -> Any:
+        """The kernel of that name; its module stays loaded."""
+        self.enter_thread()
+        module = self._call(self._api.cuModuleLoadData, cubin)
+        return self._call(self._api.cuModuleGetFunction, module, name.encode())
+
+    def launch(
+        self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], args: Any
+    ) -> None:
+        """args: (values, ctypes types), as cuda.bindings packs them."""
+        self.enter_thread()
+        gx, gy, gz = (*grid, 1, 1)[:3]
+        bx, by, bz = (*block, 1, 1)[:3]
+        self._call(
+            self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, self.stream, args, 0
+        )
+
+    # Capture --------------------------------------------------------------------------------
+
+    def begin_capture(self) -> None:
+        """From here on, work is recorded instead of run."""
+        self.enter_thread()
+        mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call(self._api.cuStreamBeginCapture, self.stream, mode)
+        self.capturing = True
+
+    def end_capture(self) -> Any:
+        self.capturing = False
+        graph = self._call(self._api.cuStreamEndCapture, self.stream)
+        executable = self._call(self._api.cuGraphInstantiate, graph, 0)
+        self._call(self._api.cuGraphDestroy, graph)
+        return executable
+
+    def replay(self, graph: Any) -> None:
+        self.enter_thread()
+        self._call(self._api.cuGraphLaunch, graph, self.stream)
+
+    def free_graph(self, graph: Any) -> None:
+        self.enter_thread()
+        self._call(self._api.cuGraphExecDestroy, graph)
+
+
+_driver: Driver | SimulatedDriver | None = None
+_lock = threading.Lock()
+
+
+def driver() -> Driver | SimulatedDriver:
+    """The process's driver; started by the first call."""
+    global _driver
+    if _driver is None:
+        with _lock:
+            if _driver is None:
+                _driver = SimulatedDriver() if SIMULATED else Driver()
+    return _driver
+
+
+def address_of(array: Any) -> int:
+    """Where a NumPy array's memory begins."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.size else 0

@@ -1,0 +1,88 @@
+"""The driver's stand-in where kernels run in Numba's CUDA simulator: its memory is the host's.
+
+What the driver queues on a stream happens here at once, and what it captures is kept as a list of
+calls, so that allocators, launches and captured steps are exercised without a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class SimulatedDriver:
+    """`driver.Driver` on the host's memory."""
+
+    name = "CUDA simulator"
+    compute_capability = (9, 0)
+
+    def __init__(self) -> None:
+        self._memory: dict[int, np.ndarray] = {}
+        self._recorded: list[Callable[[], None]] | None = None
+
+    def _do(self, call: Callable[[], None]) -> None:
+        """Queue a call: it runs now, or at every replay."""
+        if self._recorded is None:
+            call()
+        else:
+            self._recorded.append(call)
+
+    # Memory ---------------------------------------------------------------------------------
+
+    def allocate(self, nbytes: int) -> int:
+        block = np.empty(max(nbytes, 1) + 256, np.uint8)
+        address = block.ctypes.data
+        address += -address % 256
+        self._memory[address] = block
+        return address
+
+    def free(self, address: int) -> None:
+        del self._memory[address]
+
+    allocate_pinned = allocate
+    free_pinned = free
+
+    def memory_info(self) -> tuple[int, int]:
+        """Free and total bytes."""
+        return 1 << 30, 1 << 30
+
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """Between any two of device and pinned memory, in the stream's order."""
+        self._do(lambda: ctypes.memmove(to, source, nbytes) and None)
+
+    upload = download = copy
+
+    def fill_zero(self, address: int, nbytes: int) -> None:
+        self._do(lambda: ctypes.memset(address, 0, nbytes) and None)
+
+    def synchronize(self) -> None:
+        """Everything happened already."""
+
+    # Kernels --------------------------------------------------------------------------------
+
+    def launch(self, run: Any, grid: tuple[int, ...], block: tuple[int, ...], args: Any) -> None:
+        """run: the simulator's kernel. args: flat NumPy arrays and numbers."""
+        self._do(lambda: run[grid, block](*args))
+
+    # Capture --------------------------------------------------------------------------------
+
+    @property
+    def capturing(self) -> bool:
+        return self._recorded is not None
+
+    def begin_capture(self) -> None:
+        self._recorded = []
+
+    def end_capture(self) -> list[Callable[[], None]]:
+        recorded, self._recorded = self._recorded or [], None
+        return recorded
+
+    def replay(self, graph: list[Callable[[], None]]) -> None:
+        for call in graph:
+            call()
+
+    def free_graph(self, graph: list[Callable[[], None]]) -> None:
+        graph.clear()
