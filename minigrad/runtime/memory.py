@@ -101,7 +101,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     if nbytes > _LARGEST:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype.name} has {nbytes} bytes")
-    size = _size_class(nbytes)
+    size = size_class(nbytes)
     with _lock:
         if _returned:
             _sort_in()
@@ -115,7 +115,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 @lru_cache(4096)
-def _size_class(nbytes: int) -> int:
+def size_class(nbytes: int) -> int:
     """Round up to eight steps per power of two: at most an eighth of a block is wasted."""
     step = max(_ALIGNMENT, 1 << max(nbytes.bit_length() - _CLASSES.bit_length(), 0))
     return -(-nbytes // step) * step
@@ -154,7 +154,7 @@ def _fresh(size: int) -> _Block:
     if _stats.reserved > limit:
         larger = size
         for _ in range(_CLASSES):
-            larger = _size_class(larger + 1)
+            larger = size_class(larger + 1)
             if block := _kept(larger):
                 return block
         _release(limit)

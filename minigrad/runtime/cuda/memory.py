@@ -1,0 +1,177 @@
+"""A caching allocator for GPU memory, and pools with fixed addresses for captured steps.
+
+Asking the driver for memory takes long and may wait for the GPU, so a freed block is kept and
+handed out again for an array of its size class. All work is queued on one stream: what still reads
+a block that is handed out again was queued before what will write it.
+
+A captured step replays at the addresses of its capture. Its arrays come from a `Pool` of its own,
+whose blocks nobody else gets and which keeps them while the step lives.
+
+As on the CPU (runtime/memory.py), a view may outlive its array, so the block is lent to an owner
+object that NumPy keeps as the base of every view; its deletion, in whatever thread, only puts the
+block into a queue.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..memory import size_class
+from .array import DeviceArray
+from .driver import driver
+
+_SMALLEST = 512  # bytes of a block, at least
+
+
+@dataclass(slots=True)
+class Stats:
+    """Bytes. allocated: of the arrays alive; reserved: held from the driver."""
+
+    allocated: int = 0
+    max_allocated: int = 0
+    reserved: int = 0
+    max_reserved: int = 0
+
+
+class _Block:
+    __slots__ = ("address", "lent", "pool", "size")
+
+    def __init__(self, pool: Pool, address: int, size: int) -> None:
+        self.pool, self.address, self.size, self.lent = pool, address, size, 0
+
+
+class Pool:
+    """Blocks by size class. A block goes back to the pool it came from."""
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[_Block]] = {}
+
+    def release(self) -> None:
+        """Give the unused blocks back to the driver."""
+        with _lock:
+            _sort_in()
+            for blocks in self.free.values():
+                for block in blocks:
+                    driver().free(block.address)
+                    _stats.reserved -= block.size
+            self.free.clear()
+
+
+_lock = threading.RLock()
+_stats = Stats()
+_returned: deque[_Block] = deque()
+_shared = Pool()
+_pool = _shared
+
+
+class _Owner:
+    """Lends a block to one array and its views."""
+
+    __slots__ = ("__array_interface__", "block")
+
+    def __init__(self, block: _Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.block = block
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3, "data": (block.address, False), "shape": shape, "typestr": dtype.str,
+        }  # fmt: skip
+
+    def __del__(self, give_back: Any = _returned.append) -> None:
+        give_back(self.block)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+    """An uninitialised C-ordered array. MemoryError names the figures if the device is full."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    size = size_class(max(nbytes, _SMALLEST))
+    with _lock:
+        _sort_in()
+        blocks = _pool.free.get(size)
+        block = blocks.pop() if blocks else _fresh(size, shape, dtype)
+        block.lent = nbytes
+        _stats.allocated += nbytes
+        _stats.max_allocated = max(_stats.max_allocated, _stats.allocated)
+    return DeviceArray(np.asarray(_Owner(block, shape, dtype)))
+
+
+def _sort_in() -> None:
+    while _returned:
+        block = _returned.popleft()
+        _stats.allocated -= block.lent
+        block.pool.free.setdefault(block.size, []).append(block)
+
+
+def _fresh(size: int, shape: tuple[int, ...], dtype: np.dtype) -> _Block:
+    try:
+        address = driver().allocate(size)
+    except MemoryError:
+        _shared.release()
+        try:
+            address = driver().allocate(size)
+        except MemoryError:
+            free, total = driver().memory_info()
+            raise MemoryError(
+                f"cuda: no memory for an array of shape {shape} and dtype {dtype.name} "
+                f"({size} bytes): the device has {total} bytes, {free} of them free, and minigrad "
+                f"holds {_stats.reserved}, of which {_stats.allocated} are in use"
+            ) from None
+    _stats.reserved += size
+    _stats.max_reserved = max(_stats.max_reserved, _stats.reserved)
+    return _Block(_pool, address, size)
+
+
+@contextmanager
+def allocate_from(pool: Pool) -> Iterator[None]:
+    """Arrays made inside come from `pool`."""
+    global _pool
+    before, _pool = _pool, pool
+    try:
+        yield
+    finally:
+        _pool = before
+
+
+# Copies -------------------------------------------------------------------------------------
+
+
+def to_device(array: np.ndarray) -> DeviceArray:
+    """A copy of a C-ordered host array."""
+    out = empty(array.shape, array.dtype)
+    if array.nbytes:
+        driver().upload(out.pointer, array.ctypes.data, array.nbytes)
+    return out
+
+
+def to_host(array: DeviceArray, out: np.ndarray) -> None:
+    """Copy a C-ordered device array into a C-ordered host array, and wait for it."""
+    if array.nbytes:
+        driver().download(out.ctypes.data, array.pointer, array.nbytes)
+    driver().synchronize()
+
+
+# Figures ------------------------------------------------------------------------------------
+
+
+def stats() -> Stats:
+    with _lock:
+        _sort_in()
+        return replace(_stats)
+
+
+def reset_peaks() -> None:
+    with _lock:
+        _sort_in()
+        _stats.max_allocated, _stats.max_reserved = _stats.allocated, _stats.reserved
+
+
+def release() -> None:
+    """Give the blocks kept for reuse back to the driver."""
+    driver().synchronize()
+    _shared.release()
