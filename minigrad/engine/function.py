@@ -116,6 +116,9 @@ class Node:
 
 
 def _refuse_arrays(name: str, args: tuple[Any, ...]) -> None:
+    """Of arguments among which there is no Tensor."""
+    if any(isinstance(arg, Tensor) for arg in args):
+        return
     for arg in args:
         if isinstance(arg, np.ndarray):
             raise TypeError(
@@ -144,19 +147,17 @@ class Function:
     def apply(cls, *args: Any) -> Any:
         """Run forward and, if an argument requires a gradient, record the call."""
         # Every operation passes here: plain loops, no calls that can be avoided.
-        recording = grad_mode.is_grad_enabled()
-        tensors = [isinstance(arg, Tensor) for arg in args]
-        needs = tuple(
-            [
-                recording and tensor and arg._requires_grad
-                for arg, tensor in zip(args, tensors, strict=True)
-            ]
-        )
-        if True not in tensors:
+        mode = grad_mode.mode
+        recording = mode.enabled
+        needs = tuple([recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args])
+        if True not in needs:
             _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)
-        with grad_mode.NOT_RECORDED:
+        mode.enabled = False
+        try:
             result = cls.forward(context, *args)
+        finally:
+            mode.enabled = recording
         outputs = result if isinstance(result, tuple) else (result,)
         for output in outputs:
             if not isinstance(output, Tensor):

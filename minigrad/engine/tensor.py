@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 class Version:
     """How often a memory was changed in place; a tensor and its views share one."""
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
+    value = 0
 
 
 class Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,7 +47,14 @@ def can_view(array: np.ndarray, shape: tuple[int, ...]) -> bool:
     """
     if array.flags.c_contiguous or array.size == 0:
         return True
-    old = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
+    return _strides_express(array.shape, array.strides, shape)
+
+
+@lru_cache(maxsize=4096)
+def _strides_express(
+    array_shape: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]
+) -> bool:
+    old = [(n, s) for n, s in zip(array_shape, strides, strict=True) if n != 1]
     new = [n for n in shape if n != 1]
     i = j = 0
     while i < len(old):

@@ -108,7 +108,7 @@ class Optimizer:
         jobs: dict[Any, list[Job]] = {}
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs.setdefault((param.device, param.data.dtype), []).append(job)
+            jobs.setdefault((param.device.type, param.data.dtype), []).append(job)
         for batch in jobs.values():
             self._update(batch)
         for param, _ in pending:
