@@ -6,7 +6,7 @@ import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from . import linalg, nn, optim, runtime
+from . import cuda, linalg, nn, optim, runtime
 from .device import (
     Device,
     Generator,
@@ -18,6 +18,7 @@ from .dtypes import bool_, float32, float64, int64, uint8
 from .engine import (
     Function,
     Tensor,
+    capture,
     enable_grad,
     gradcheck,
     is_grad_enabled,
@@ -251,6 +252,7 @@ __all__ = [
     "bool",
     "bool_",
     "broadcast_to",
+    "capture",
     "cat",
     "ceil",
     "chunk",
@@ -258,6 +260,7 @@ __all__ = [
     "clone",
     "cos",
     "count_nonzero",
+    "cuda",
     "cumsum",
     "data",
     "div",

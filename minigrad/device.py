@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .errors import DeviceError
 
-_KNOWN = ("cpu", "reference")
+_KNOWN = ("cpu", "cuda", "reference")
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,14 @@ class Device:
     """Where a tensor lives and which kernels work on it.
 
     "cpu": compiled Numba kernels. "reference": the same memory, plain Python loops, slow and meant
-    to be read.
+    to be read. "cuda" (or "cuda:0"): kernels on an NVIDIA GPU, and its memory.
     """
 
     type: str
 
     def __post_init__(self) -> None:
+        if self.type == "cuda:0":
+            object.__setattr__(self, "type", "cuda")
         if self.type not in _KNOWN:
             known = ", ".join(repr(name) for name in _KNOWN)
             raise DeviceError(f"device must be one of {known}, got {self.type!r}")

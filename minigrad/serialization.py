@@ -22,7 +22,7 @@ from .dtypes import SUPPORTED
 from .engine import Tensor
 from .errors import CheckpointError
 from .nn.module import Module
-from .ops import _operands
+from .ops._transfer import host_c_order, placed
 from .optim.lr_scheduler import LRScheduler
 from .optim.optimizer import Optimizer
 
@@ -49,7 +49,7 @@ def save_file(
                 f"save_file: tensors must map names to Tensors, got {name!r}: "
                 f"{type(tensor).__name__}"
             )
-        arrays[name] = _operands.c_order(tensor)
+        arrays[name] = host_c_order(tensor)
     _write(arrays, Path(path), metadata)
 
 
@@ -61,7 +61,7 @@ def load_file(path: StrPath, device: Device | str | None = None) -> dict[str, Te
     """
     arrays, _ = _read(Path(path))
     to = as_device(device)
-    return {name: Tensor(array, to) for name, array in arrays.items()}
+    return {name: Tensor(placed(array, to), to) for name, array in arrays.items()}
 
 
 def _write(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] | None) -> None:
@@ -153,7 +153,7 @@ def save_checkpoint(
     if model is not None:
         state = model.state_dict()
         header["model"] = list(state)
-        arrays |= {f"model.{name}": _operands.c_order(tensor) for name, tensor in state.items()}
+        arrays |= {f"model.{name}": host_c_order(tensor) for name, tensor in state.items()}
     if optimizer is not None:
         saved = optimizer.state_dict()
         plain: dict[str, dict[str, Any]] = {}
@@ -161,7 +161,7 @@ def save_checkpoint(
             plain[str(index)] = {}
             for key, value in values.items():
                 if isinstance(value, Tensor):
-                    arrays[f"optimizer.{index}.{key}"] = _operands.c_order(value)
+                    arrays[f"optimizer.{index}.{key}"] = host_c_order(value)
                 else:
                     plain[str(index)][key] = value
         header["optimizer"] = {"state": plain, "param_groups": saved["param_groups"]}

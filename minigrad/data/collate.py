@@ -11,6 +11,7 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import ShapeError
+from ..ops._transfer import host, placed
 from ..runtime import memory
 
 
@@ -33,7 +34,7 @@ def default_collate(samples: Sequence[Any], device: Device | str | None = None) 
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in samples], device) for key in first}
     if isinstance(first, (np.ndarray, np.generic, Tensor, bool, int, float)):
-        return _stack([s.data if isinstance(s, Tensor) else s for s in samples], device)
+        return _stack([host(s) if isinstance(s, Tensor) else s for s in samples], device)
     return list(samples)
 
 
@@ -53,4 +54,5 @@ def _stack(values: list[Any], device: Device | str | None) -> Tensor:
     stacked = memory.empty((len(arrays), *arrays[0].shape), as_dtype(dtype))
     for i, array in enumerate(arrays):
         stacked[i] = array
-    return Tensor(stacked, as_device(device))
+    target = as_device(device)
+    return Tensor(placed(stacked, target), target)

@@ -311,7 +311,7 @@ class Plan:
             elements = backend.augment_affine_workspace(len(rows), *images.shape[1:])
             backend.augment_affine(
                 out, images, rows, matrices, self.table, self.background,
-                scratch(elements, float32), *self.frame, serial,
+                scratch(elements, float32, device), *self.frame, serial,
             )  # fmt: skip
         else:
             offsets, flips = drawn

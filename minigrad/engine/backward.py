@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DTypeError, GraphError, ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from .function import Node
 from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .tensor import Tensor
@@ -71,7 +71,7 @@ def _check_gradient(
 
 
 def _filled(shape: tuple[int, ...], dtype: np.dtype, device: Any, value: float) -> Tensor:
-    data = memory.empty(shape, dtype)
+    data = allocate(shape, dtype, device)
     kernels.get(device).fill(data.reshape(-1), value)
     return Tensor(data, device)
 

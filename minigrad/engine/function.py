@@ -149,7 +149,9 @@ class Function:
         # Every operation passes here: plain loops, no calls that can be avoided.
         mode = grad_mode.mode
         recording = mode.enabled
-        needs = tuple([recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args])
+        needs = tuple(
+            [recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args]
+        )
         if True not in needs:
             _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)

@@ -14,7 +14,7 @@ from ..device import Generator, default_generator
 from ..dtypes import floating_dtype
 from ..engine import Tensor
 from ..errors import ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 
 __all__ = [
     "calculate_gain",
@@ -82,7 +82,7 @@ def _draw(
     if tensor.data.flags.c_contiguous:
         draw(tensor.data.reshape(-1), first, second, seed, stream)
     else:
-        values = memory.empty(tensor.shape, tensor.dtype)
+        values = allocate(tensor.shape, tensor.dtype, tensor.device)
         draw(values.reshape(-1), first, second, seed, stream)
         backend.copy_strided(tensor.data, values)
     tensor.mark_changed()
@@ -95,7 +95,7 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     if tensor.data.flags.c_contiguous:
         backend.fill(tensor.data.reshape(-1), val)
     else:
-        values = memory.empty(tensor.shape, tensor.dtype)
+        values = allocate(tensor.shape, tensor.dtype, tensor.device)
         backend.fill(values.reshape(-1), val)
         backend.copy_strided(tensor.data, values)
     tensor.mark_changed()

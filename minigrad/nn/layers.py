@@ -30,7 +30,8 @@ def _uninitialised(
 ) -> Tensor:
     """`order` is the memory order of the axes."""
     dtype = float32 if dtype is None else as_dtype(dtype)
-    return Tensor(_operands.empty_array(shape, dtype, order), as_device(device))
+    device = as_device(device)
+    return Tensor(_operands.empty_array(shape, dtype, device, order), device)
 
 
 def _parameter(*args: Any) -> Parameter:

@@ -10,10 +10,11 @@ import numpy as np
 from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, is_floating
-from ..engine import Tensor, no_grad
+from ..engine import Tensor
 from ..engine.backward import RemovableHandle, add_hook
 from ..errors import CheckpointError, DTypeError
 from ..ops import _operands
+from ..ops._transfer import converted, is_cuda, readable
 
 T = TypeVar("T", bound="Module")
 
@@ -287,7 +288,8 @@ class Module:
         for name, tensor in self._state_tensors():
             if name in state_dict:
                 value = state_dict[name]
-                kernels.get(tensor.device).copy_strided(tensor.data, value.data)
+                source = readable(value, tensor.device)
+                kernels.get(tensor.device).copy_strided(tensor.data, source)
                 tensor.mark_changed()
         return result
 
@@ -423,7 +425,7 @@ def _names_dtype(text: str) -> bool:
 
 def _zeros_like(array: np.ndarray, device: Device) -> np.ndarray:
     order = _operands.memory_order(array)
-    zeros = _operands.empty_array(array.shape, array.dtype, order)
+    zeros = _operands.empty_array(array.shape, array.dtype, device, order)
     flat = zeros if order is None else zeros.transpose(order)
     kernels.get(device).fill(flat.reshape(-1), 0.0)
     return zeros
@@ -434,10 +436,6 @@ def _convert(tensor: Tensor, device: Device | None, dtype: np.dtype | None) -> N
     device = device or tensor.device
     if dtype is None or not is_floating(tensor.dtype):
         dtype = tensor.dtype
-    if dtype != tensor.dtype:
-        with no_grad():
-            order = _operands.memory_order(tensor.data)
-            data = _operands.empty_array(tensor.shape, dtype, order)
-            kernels.get(tensor.device).copy_strided(data, tensor.data)
-            tensor.data = data
+    if dtype != tensor.dtype or is_cuda(device) != is_cuda(tensor.device):
+        tensor.data = converted(tensor.data, dtype, tensor.device, device)
     tensor.device = device

@@ -46,13 +46,13 @@ def clip_grad_norm_(
     )
     dtype = same_dtype("clip_grad_norm_", **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
     backend = kernels.get(device)
-    sums = _operands.scratch(len(grads), float64)
+    sums = _operands.scratch(len(grads), float64, device)
     values = []
     for k, grad in enumerate(grads):
         values.append(_values(grad))
-        workspace = _operands.scratch(backend.power_sum_workspace(values[k].size), float64)
+        workspace = _operands.scratch(backend.power_sum_workspace(values[k].size), float64, device)
         backend.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
-    norm = Tensor(_operands.empty_array((), dtype), device)
+    norm = Tensor(_operands.empty_array((), dtype, device), device)
     backend.total_norm(norm.data.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(

@@ -19,7 +19,7 @@ from ..device import Device, same_device
 from ..dtypes import floating_dtype, is_floating
 from ..engine import Tensor
 from ..errors import ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 
 # Memory order of axes, outermost first: the channels-last order of (N, C, H, W).
 CHANNELS_LAST = (0, 2, 3, 1)
@@ -112,11 +112,17 @@ def memory_order(array: np.ndarray) -> Order | None:
     return order if array.transpose(order).flags.c_contiguous else None
 
 
-def empty_array(shape: tuple[int, ...], dtype: np.dtype, order: Order | None = None) -> np.ndarray:
+def address_of(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.pointer
+
+
+def empty_array(
+    shape: tuple[int, ...], dtype: np.dtype, device: Device, order: Order | None = None
+) -> np.ndarray:
     """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
     if order is None or len(shape) < 2:
-        return memory.empty(shape, dtype)
-    stored = memory.empty(tuple([shape[axis] for axis in order]), dtype)
+        return allocate(shape, dtype, device)
+    stored = allocate(tuple([shape[axis] for axis in order]), dtype, device)
     return stored.transpose(_inverse(order))
 
 
@@ -127,13 +133,13 @@ def _inverse(order: Order) -> Order:
 
 def empty(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
     """Uninitialised C-ordered tensor."""
-    return Tensor(memory.empty(shape, dtype), device)
+    return Tensor(allocate(shape, dtype, device), device)
 
 
 def empty_like(tensor: Tensor, dtype: np.dtype | None = None) -> Tensor:
     """Uninitialised tensor of the same shape, device and memory order."""
-    order = memory_order(tensor.data)
-    return Tensor(empty_array(tensor.shape, dtype or tensor.dtype, order), tensor.device)
+    order, device = memory_order(tensor.data), tensor.device
+    return Tensor(empty_array(tensor.shape, dtype or tensor.dtype, device, order), device)
 
 
 def empty_nhwc(
@@ -141,7 +147,7 @@ def empty_nhwc(
 ) -> tuple[Tensor, np.ndarray]:
     """Uninitialised (N, C, H, W) tensor stored channels-last, and its NHWC array for a launcher."""
     N, C, H, W = shape
-    array = memory.empty((N, H, W, C), dtype)
+    array = allocate((N, H, W, C), dtype, device)
     return Tensor(array.transpose(FROM_NHWC), device), array
 
 
@@ -149,7 +155,7 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
     """The array itself if C-ordered, else a C-ordered copy."""
     if array.flags.c_contiguous:
         return array
-    out = memory.empty(array.shape, array.dtype)
+    out = allocate(array.shape, array.dtype, device)
     kernels.get(device).copy_strided(out, array)
     return out
 
@@ -164,8 +170,8 @@ def c_order(tensor: Tensor) -> np.ndarray:
     return contiguous(tensor.data, tensor.device)
 
 
-def scratch(elements: int, dtype: np.dtype) -> np.ndarray:
-    return memory.empty((elements,), dtype)
+def scratch(elements: int, dtype: np.dtype, device: Device) -> np.ndarray:
+    return allocate((elements,), dtype, device)
 
 
 def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
@@ -175,7 +181,9 @@ def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
 
 def repeated(array: np.ndarray, size: int) -> np.ndarray:
     """The one element of `array` as a flat array of stride 0."""
-    return np.ndarray((size,), array.dtype, buffer=array, strides=(0,))
+    if isinstance(array, np.ndarray):
+        return np.ndarray((size,), array.dtype, buffer=array, strides=(0,))
+    return np.broadcast_to(array.reshape(1), (size,))
 
 
 def broadcast_shape(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -204,7 +212,7 @@ def elementwise(
         if t.shape == shape and (order := memory_order(t.data)) is not None:
             break
     order = order or tuple(range(len(shape)))
-    out = Tensor(empty_array(shape, dtype or operands[0].dtype, order), device)
+    out = Tensor(empty_array(shape, dtype or operands[0].dtype, device, order), device)
     size = math.prod(shape)
     flats = []
     for t in operands:

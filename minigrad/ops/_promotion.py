@@ -18,7 +18,8 @@ from ..device import Device
 from ..dtypes import as_dtype, bool_, float32, int64, is_floating, same_dtype
 from ..engine import Tensor
 from ..errors import DTypeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
+from ._transfer import placed
 from .cast import to
 
 Operand = Tensor | np.ndarray | np.generic | float
@@ -55,7 +56,7 @@ def _tensor_or_number(operation: str, value: Operand, device: Device) -> Any:
         return _tensor_or_number(operation, value.item(), device)
     if isinstance(value, np.ndarray):
         as_dtype(value.dtype)
-        return Tensor(np.asarray(value), device)
+        return Tensor(placed(np.asarray(value), device), device)
     raise TypeError(
         f"{operation}: an operand must be a Tensor, a number or a NumPy array, "
         f"got {type(value).__name__}"
@@ -111,7 +112,7 @@ def fitting(operation: str, value: float, dtype: np.dtype) -> float:
 def scalar(operation: str, value: float, dtype: np.dtype, device: Device) -> Tensor:
     """A zero-dimensional tensor."""
     check_fits(operation, value, dtype)
-    data = memory.empty((), dtype)
+    data = allocate((), dtype, device)
     kernels.get(device).fill(data.reshape(-1), value)
     return Tensor(data, device)
 

@@ -16,7 +16,7 @@ from ..device import Device
 from ..dtypes import float64, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import contiguous, memory_order, scratch
 
 Dim = int | tuple[int, ...] | list[int] | None
@@ -65,14 +65,14 @@ class Reduction:
         """`data`, of the full shape, as the C-ordered form: a view where possible."""
         return contiguous(data.transpose(self.order), device).reshape(self.form)
 
-    def empty_full(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    def empty_full(self, dtype: np.dtype, device: Device) -> tuple[np.ndarray, np.ndarray]:
         """An uninitialised array of the full shape, and its form."""
-        stored = memory.empty(tuple(self.shape[axis] for axis in self.order), dtype)
+        stored = allocate(tuple(self.shape[axis] for axis in self.order), dtype, device)
         return stored.transpose(np.argsort(self.order)), stored.reshape(self.form)
 
-    def empty_reduced(self, dtype: np.dtype) -> np.ndarray:
+    def empty_reduced(self, dtype: np.dtype, device: Device) -> np.ndarray:
         """An uninitialised (outer, inner) array for the result."""
-        return memory.empty((self.form[0], self.form[2]), dtype)
+        return allocate((self.form[0], self.form[2]), dtype, device)
 
     def reduced(self, data: np.ndarray, device: Device) -> np.ndarray:
         """(outer, inner) of an array with the reduced axes kept as ones."""
@@ -127,8 +127,8 @@ def sum_over(tensor: Tensor, axes: Axes, keepdim: bool, scale: float = 1) -> Ten
     """scale · Σ over axes, in the tensor's dtype; int64 for integers. Nothing is recorded."""
     plan, device = reduction(tensor.data, axes), tensor.device
     backend, total = kernels.get(device), accumulator(tensor.dtype)
-    out = plan.empty_reduced(tensor.dtype if is_floating(tensor.dtype) else int64)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), total)
+    out = plan.empty_reduced(tensor.dtype if is_floating(tensor.dtype) else int64, device)
+    workspace = scratch(backend.sum_forward_workspace(plan.form), total, device)
     backend.sum_forward(out, plan.array(tensor.data, device), workspace, scale)
     return plan.result(out, device, keepdim)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..device import Device
 from ..engine import Tensor
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import contiguous
 
 Shape = tuple[int, ...]
@@ -32,6 +32,6 @@ def empty_rows(
 ) -> tuple[Tensor, np.ndarray]:
     """An uninitialised tensor whose `axis` lies innermost in memory, and its (rows, C) array."""
     rest = shape[:axis] + shape[axis + 1 :]
-    array = memory.empty((*rest, shape[axis]), dtype)
+    array = allocate((*rest, shape[axis]), dtype, device)
     view = array if axis == len(rest) else np.moveaxis(array, -1, axis)
     return Tensor(view, device), array.reshape(math.prod(rest), shape[axis])

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tensor
-from ..errors import DTypeError, GraphError, ShapeError
+from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from ._reduction import axis_of
+from ._transfer import host, is_cuda
 from .cast import clone
 from .compare import eq
 from .extrema import any as any_
@@ -57,12 +58,12 @@ def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
     if input.data.size != 1:
         raise ShapeError(f"item: the tensor must have one element, got shape {input.shape}")
-    return input.data.item()
+    return host(input).item()
 
 
 def tolist(input: Tensor) -> Any:
     """Nested lists of Python numbers."""
-    return input.data.tolist()
+    return host(input).tolist()
 
 
 def numpy(input: Tensor) -> np.ndarray:
@@ -71,6 +72,10 @@ def numpy(input: Tensor) -> np.ndarray:
         raise GraphError(
             "numpy: the tensor requires a gradient, and NumPy would not record what happens to it; "
             "use .detach().numpy()"
+        )
+    if is_cuda(input.device):
+        raise DeviceError(
+            "numpy: a tensor in GPU memory cannot be seen by NumPy; .cpu() copies it to the host"
         )
     return input.data
 
@@ -91,7 +96,7 @@ def to_bool(input: Tensor) -> bool:
         raise ShapeError(
             f"bool: the truth of a tensor of shape {input.shape} is ambiguous; use any() or all()"
         )
-    return bool(input.data.item())
+    return bool(host(input).item())
 
 
 def to_float(input: Tensor) -> float:

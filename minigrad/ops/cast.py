@@ -11,7 +11,8 @@ from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
-from ._operands import empty_array, empty_like, memory_order, takes_tensor
+from ._operands import empty_array, empty_like, takes_tensor
+from ._transfer import converted
 
 
 class To(Function):
@@ -20,10 +21,7 @@ class To(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, dtype: np.dtype, device: Device) -> Tensor:
         ctx.source = input.dtype, input.device
-        data = empty_array(input.shape, dtype, memory_order(input.data))
-        # All devices so far share the host's memory, so either one's kernel can copy.
-        kernels.get(device).copy_strided(data, input.data)
-        return Tensor(data, device)
+        return Tensor(converted(input.data, dtype, input.device, device), device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -45,7 +43,7 @@ class Clone(Function):
 class Contiguous(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
-        data = empty_array(input.shape, input.dtype)
+        data = empty_array(input.shape, input.dtype, input.device)
         kernels.get(input.device).copy_strided(data, input.data)
         return Tensor(data, input.device)
 
@@ -107,6 +105,16 @@ def byte(input: Tensor) -> Tensor:
 def bool(input: Tensor) -> Tensor:
     """True where the value is not zero; NaN is not zero."""
     return to(input, bool_)
+
+
+def cuda(input: Tensor) -> Tensor:
+    """On the GPU."""
+    return to(input, "cuda")
+
+
+def cpu(input: Tensor) -> Tensor:
+    """In the host's memory, with the compiled kernels."""
+    return to(input, "cpu")
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:

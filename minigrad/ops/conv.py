@@ -38,7 +38,7 @@ def convolve(
     backend = kernels.get(input.device)
     shape = dims.N, dims.C_out, dims.H_out, dims.W_out
     out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
-    workspace = scratch(backend.conv2d_forward_workspace(dims), input.dtype)
+    workspace = scratch(backend.conv2d_forward_workspace(dims), input.dtype, input.device)
     backend.conv2d_forward(
         out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
         workspace, dims, relu,
@@ -58,7 +58,9 @@ def convolution_gradients(
     grad_input = grad_weight = None
     if needed[0]:
         grad_input, out = empty_nhwc(input.shape, input.dtype, input.device)
-        workspace = scratch(backend.conv2d_backward_input_workspace(dims), input.dtype)
+        workspace = scratch(
+            backend.conv2d_backward_input_workspace(dims), input.dtype, input.device
+        )
         backend.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
     if needed[1]:
         grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
@@ -118,7 +120,9 @@ class ConvTranspose2d(Function):
         backend = kernels.get(input.device)
         shape = dims.N, dims.C_in, dims.H, dims.W
         out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
-        workspace = scratch(backend.conv_transpose2d_forward_workspace(dims), input.dtype)
+        workspace = scratch(
+            backend.conv_transpose2d_forward_workspace(dims), input.dtype, input.device
+        )
         backend.conv_transpose2d_forward(
             out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
             workspace, dims,
@@ -134,7 +138,7 @@ class ConvTranspose2d(Function):
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
-            workspace = scratch(backend.conv2d_forward_workspace(dims), dtype)
+            workspace = scratch(backend.conv2d_forward_workspace(dims), dtype, device)
             backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, workspace, dims, False)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
@@ -146,8 +150,8 @@ class ConvTranspose2d(Function):
 def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dDims) -> Tensor:
     """Of the convolution that `dims` describes, from NHWC arrays."""
     backend = kernels.get(weight.device)
-    grad = Tensor(empty_array(weight.shape, weight.dtype, TO_HWIO), weight.device)
-    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), weight.dtype)
+    grad = Tensor(empty_array(weight.shape, weight.dtype, weight.device, TO_HWIO), weight.device)
+    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), weight.dtype, weight.device)
     out = grad.data.transpose(TO_HWIO)
     backend.conv2d_backward_weight(out, grad_output, input, workspace, dims)
     return grad
@@ -156,8 +160,8 @@ def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dD
 def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     """Sums over all pixels of an NHWC array."""
     backend, dtype = kernels.get(device), grad_output.dtype
-    grad = Tensor(empty_array(grad_output.shape[3:], dtype), device)
-    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64)
+    grad = Tensor(empty_array(grad_output.shape[3:], dtype, device), device)
+    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64, device)
     backend.conv2d_backward_bias(grad.data, grad_output, workspace)
     return grad
 

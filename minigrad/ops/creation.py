@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import as_device
+from ..device import CPU, as_device
 from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._promotion import check_fits, fitting
+from ._transfer import is_cuda, placed
 from .cast import to
 from .shape import sizes_of
 
@@ -43,9 +44,9 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if wanted.kind in "iu" and not isinstance(data, (np.ndarray, np.generic)):
         _check_integers(source, wanted)
     target = as_device(device)
-    out = memory.empty(source.shape, wanted)
-    kernels.get(target).copy_strided(out, source)
-    return Tensor(out, target, requires_grad)
+    out = allocate(source.shape, wanted, CPU)
+    kernels.get(CPU if is_cuda(target) else target).copy_strided(out, source)
+    return Tensor(placed(out, target), target, requires_grad)
 
 
 def _array(data: Any) -> np.ndarray:
@@ -108,7 +109,8 @@ def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
         )
     if not (array.flags.writeable and array.flags.aligned):
         return tensor(array, device=device)
-    return Tensor(np.asarray(array), as_device(device))
+    target = as_device(device)
+    return Tensor(placed(np.asarray(array), target), target)
 
 
 # Constants ----------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ def new_tensor(
     if math.prod(n or 1 for n in shape) >= 2**60:
         raise ShapeError(f"{operation}: sizes {shape} are more than memory can be")
     wanted = default if dtype is None else as_dtype(dtype)
-    return Tensor(memory.empty(shape, wanted), as_device(device))
+    return Tensor(allocate(shape, wanted, as_device(device)), as_device(device))
 
 
 def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> Tensor:

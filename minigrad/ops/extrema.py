@@ -13,7 +13,7 @@ from .. import kernels
 from ..dtypes import bool_, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import scratch, takes_tensor
 from ._reduction import (
     Axes,
@@ -56,7 +56,7 @@ class Select(Function):
         ctx.plan, ctx.keepdim, device = plan, keepdim, input.device
         if ctx.needs_input_grad[0]:
             # A copy: backward writes at these positions, and the caller may change the others.
-            ctx.indices = memory.empty(indices.shape, int64)
+            ctx.indices = allocate(indices.shape, int64, device)
             kernels.get(device).copy_strided(ctx.indices, indices)
         return plan.result(values, device, keepdim), plan.result(indices, device, keepdim)
 
@@ -65,7 +65,7 @@ class Select(Function):
         plan: Reduction = ctx.plan
         device = grad_values.device
         grad = plan.reduced(kept_axes(grad_values, plan.axes, ctx.keepdim).data, device)
-        data, form = plan.empty_full(grad_values.dtype)
+        data, form = plan.empty_full(grad_values.dtype, grad_values.device)
         kernels.get(device).take_backward_input(form, grad, ctx.indices)
         return Tensor(data, device), None, None, None
 
@@ -102,7 +102,7 @@ def _extremum(
 ) -> tuple[Reduction, np.ndarray, np.ndarray]:
     """The plan, and (outer, inner) arrays of the extreme values and of their positions."""
     plan, indices = _extreme_positions(input, axes, largest, logical_order)
-    values = plan.empty_reduced(input.dtype)
+    values = plan.empty_reduced(input.dtype, input.device)
     array = plan.array(input.data, input.device)
     kernels.get(input.device).take_forward(values, array, indices)
     return plan, values, indices
@@ -112,13 +112,13 @@ def _extreme_positions(
     input: Tensor, axes: Axes, largest: bool, logical_order: bool
 ) -> tuple[Reduction, np.ndarray]:
     plan, backend = reduction(input.data, axes, logical_order), kernels.get(input.device)
-    indices = plan.empty_reduced(int64)
+    indices = plan.empty_reduced(int64, input.device)
     array = plan.array(input.data, input.device)
     if largest:
-        workspace = scratch(backend.argmax_forward_workspace(plan.form), int64)
+        workspace = scratch(backend.argmax_forward_workspace(plan.form), int64, input.device)
         backend.argmax_forward(indices, array, workspace)
     else:
-        workspace = scratch(backend.argmin_forward_workspace(plan.form), int64)
+        workspace = scratch(backend.argmin_forward_workspace(plan.form), int64, input.device)
         backend.argmin_forward(indices, array, workspace)
     return plan, indices
 
@@ -237,6 +237,6 @@ def _any_or_all(operation: str, input: Tensor, dim: Dim, keepdim: bool) -> Tenso
         plan, values, _ = _extremum(truth, axes, largest=operation == "any")
     else:
         plan = reduction(truth.data, axes)
-        values = plan.empty_reduced(bool_)
+        values = plan.empty_reduced(bool_, input.device)
         kernels.get(input.device).fill(values.reshape(-1), operation == "all")
     return to(plan.result(values, input.device, keepdim), dtype)

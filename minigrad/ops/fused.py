@@ -54,7 +54,7 @@ class ConvReLU(Function):
         grad, grad_nhwc = empty_nhwc(out.shape, out.dtype, device)
         grad_bias = empty((out.shape[1],), out.dtype, device)
         shape = grad_nhwc.shape
-        workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64)
+        workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64, device)
         backend.conv2d_backward_relu(
             grad_nhwc, grad_bias.data, nhwc(grad_output), nhwc(out), workspace
         )
@@ -99,7 +99,9 @@ class ConvReLUBatchNorm(Function):
         grad_scale, grad_shift = affine_gradients(grad_rows, active_rows, mean, invstd)
         _, grad_nhwc = empty_nhwc(active.shape, active.dtype, device)
         grad_bias = empty((active.shape[1],), active.dtype, device)
-        workspace = scratch(backend.batch_norm_backward_relu_workspace(*active_rows.shape), float64)
+        workspace = scratch(
+            backend.batch_norm_backward_relu_workspace(*active_rows.shape), float64, device
+        )
         backend.batch_norm_backward_relu(
             _rows(grad_nhwc), grad_bias.data, grad_rows, active_rows, mean.data, invstd.data,
             parameter(scale), grad_scale.data, grad_shift.data, workspace,

@@ -15,7 +15,7 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import c_order, empty, floating_operands, scratch
 from ._rows import empty_rows, to_rows
 
@@ -39,7 +39,7 @@ class GroupNorm(Function):
         eps: float,
     ) -> Tensor:
         N, _, _ = form
-        mean, invstd = (memory.empty((N, groups), float64) for _ in range(2))
+        mean, invstd = (allocate((N, groups), float64, input.device) for _ in range(2))
         out, rows = _empty(input, form, axis)
         kernels.get(input.device).group_norm_forward(
             rows, mean, invstd, _array(input, form, axis),
@@ -65,7 +65,7 @@ class GroupNorm(Function):
             backend.group_norm_backward_affine(
                 grad_weight.data.reshape(-1), grad_bias.data.reshape(-1),
                 upstream, rows, mean, invstd,
-                scratch(backend.group_norm_backward_affine_workspace(form), float64),
+                scratch(backend.group_norm_backward_affine_workspace(form), float64, device),
             )  # fmt: skip
         return grad_input, grad_weight, grad_bias, None, None, None, None
 

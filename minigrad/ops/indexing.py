@@ -19,8 +19,9 @@ from ..device import Device, same_device
 from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
+from ._transfer import check_flag, constant, element, host, read_count
 from .creation import tensor
 from .inplace import copy_
 from .shape import view_of
@@ -39,7 +40,7 @@ class Slice(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y = x[index]: dx[index] = dy, and 0 where nothing was selected.
-        grad_input = empty_array(ctx.shape, grad_output.dtype, ctx.order)
+        grad_input = empty_array(ctx.shape, grad_output.dtype, grad_output.device, ctx.order)
         backend = kernels.get(grad_output.device)
         if grad_output.data.size != grad_input.size:
             order = ctx.order or tuple(range(grad_input.ndim))
@@ -83,7 +84,7 @@ def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Picker]]:
     axis = axis_out = 0
     for item in items:
         used = _axes_used(item)
-        if isinstance(item, np.ndarray):
+        if _is_array(item):
             mask = item.dtype == bool_
             if mask and item.shape != input.shape[axis : axis + used]:
                 raise TargetError(
@@ -96,7 +97,7 @@ def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Picker]]:
             axis_out += width
         elif isinstance(item, bool):
             # True and False are masks without axes: they pick all or nothing of a new axis.
-            pickers.append(Picker((axis_out,), np.array([item]), mask=True))
+            pickers.append(Picker((axis_out,), constant(np.array([item]), input.device), mask=True))
             basic.append(None)
             axis_out += 1
         elif item is None:
@@ -115,16 +116,20 @@ def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Picker]]:
 def _axes_used(item: Any) -> int:
     if item is None or item is Ellipsis or isinstance(item, bool):
         return 0
-    return item.ndim if isinstance(item, np.ndarray) and item.dtype == bool_ else 1
+    return item.ndim if _is_array(item) and item.dtype == bool_ else 1
+
+
+def _is_array(item: Any) -> bool:
+    return hasattr(item, "dtype")
 
 
 def _as_array(item: Any, device: Device) -> Any:
-    """Anything array-like as a NumPy array; one element of it as an int or a bool."""
+    """Anything array-like as an array on the device; one element of it as an int or a bool."""
     if item is None or item is Ellipsis or isinstance(item, (slice, bool, int)):
         return item
     if isinstance(item, Tensor):
         same_device("indexing", tensor=device, index=item.device)
-        item = item.data
+        item = item.data if item.ndim else host(item)
     elif isinstance(item, (list, range)):
         try:
             item = np.asarray(item if len(item) else np.empty(0, np.int64))
@@ -136,7 +141,7 @@ def _as_array(item: Any, device: Device) -> Any:
         item = np.asarray(item)
     elif hasattr(item, "__index__") and not isinstance(item, np.ndarray):
         return item.__index__()
-    if not isinstance(item, np.ndarray):
+    if not _is_array(item):
         raise DTypeError(
             "indexing: an index must be an int, a slice, None, Ellipsis, or a tensor, array or "
             f"list of ints or bools, got {type(item).__name__}"
@@ -150,7 +155,9 @@ def _as_array(item: Any, device: Device) -> Any:
         raise DTypeError(f"indexing: an index must hold ints or bools, got dtype {item.dtype}")
     if item.ndim == 0:
         return item.item()
-    return item if item.dtype in (bool_, int64) else item.astype(np.int64)
+    if isinstance(item, np.ndarray):
+        item = constant(item if item.dtype in (bool_, int64) else item.astype(np.int64), device)
+    return item
 
 
 def _checked_slice(item: slice) -> slice:
@@ -244,10 +251,10 @@ def plan_picks(input: Tensor, pickers: list[Picker]) -> Plan:
 
 def _true_positions(mask: np.ndarray, device: Device) -> np.ndarray:
     """The flat numbers of the true elements of a mask."""
-    positions = memory.empty((mask.size,), int64)
-    count = memory.empty((1,), int64)
+    positions = allocate((mask.size,), int64, device)
+    count = allocate((1,), int64, device)
     kernels.get(device).mask_positions(positions, count, contiguous(mask, device).reshape(-1))
-    return positions[: int(count[0])]
+    return positions[: read_count(count, device)]
 
 
 def _positions(
@@ -255,26 +262,32 @@ def _positions(
 ) -> np.ndarray:
     """Row-major numbers on the picked axes; an index out of range raises TargetError."""
     backend, device = kernels.get(input.device), input.device
-    positions = memory.empty((math.prod(shape),), int64)
+    positions = allocate((math.prod(shape),), int64, device)
     backend.fill(positions, 0)
-    bad = memory.empty((1,), int64)
     step = math.prod(input.shape[axis] for p in pickers for axis in p.axes)
     for picker, array in zip(pickers, arrays, strict=True):
         size = math.prod(input.shape[axis] for axis in picker.axes)
         step = step // size if size else 0
         spread = contiguous(np.broadcast_to(array, shape), device).reshape(-1)
         low = -size if picker.wrap else 0
+        bad = allocate((1,), int64, device)
         backend.accumulate_index(positions, bad, spread, low, size, step)
-        if bad[0] < positions.size:
-            refuse_index("indexing", int(spread[bad[0]]), picker.axes[0], input.shape)
+        check_index("indexing", bad, spread, picker.axes[0], input)
     return positions
 
 
-def refuse_index(operation: str, index: int, axis: int, shape: tuple[int, ...]) -> None:
-    raise TargetError(
-        f"{operation}: index {index} is out of range for axis {axis} of size {shape[axis]} of a "
-        f"tensor of shape {shape}"
-    )
+def check_index(operation: str, bad: Any, indices: Any, axis: int, input: Tensor) -> None:
+    """TargetError where `bad` numbers one of the indices: the first out of range."""
+    device, shape = input.device, input.shape
+
+    def refuse(first: int) -> None:
+        if first < indices.size:
+            raise TargetError(
+                f"{operation}: index {element(indices.reshape(-1), first, device)} is out of range "
+                f"for axis {axis} of size {shape[axis]} of a tensor of shape {shape}"
+            )
+
+    check_flag(bad, device, refuse)
 
 
 class Pick(Function):
@@ -284,7 +297,7 @@ class Pick(Function):
     def forward(ctx: Any, input: Tensor, plan: Plan) -> Tensor:
         ctx.plan, ctx.shape = plan, input.shape
         # Laid out so that its form is a view.
-        out = empty_array(plan.shape, input.dtype, plan.target)
+        out = empty_array(plan.shape, input.dtype, input.device, plan.target)
         kernels.get(input.device).index_forward(
             plan.output_array(out, input.device),
             plan.input_array(input.data, input.device),
@@ -297,13 +310,13 @@ class Pick(Function):
         # y[m] = x[p(m)]: dx[j] = Σ_{m: p(m) = j} dy[m].
         plan, device = ctx.plan, grad_output.device
         backend = kernels.get(device)
-        grad_input = empty_array(ctx.shape, grad_output.dtype, plan.source)
+        grad_input = empty_array(ctx.shape, grad_output.dtype, device, plan.source)
         size = backend.index_backward_input_workspace(plan.form[1], plan.positions.size)
         backend.index_backward_input(
             plan.input_array(grad_input, device),
             plan.output_array(grad_output.data, device),
             plan.positions,
-            scratch(size, int64),
+            scratch(size, int64, device),
         )
         return Tensor(grad_input, device), None
 
@@ -347,7 +360,7 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
         copy_(selected, value)
         return
     backend, device = kernels.get(input.device), input.device
-    values = empty_array(shape, input.dtype, plan.target)
+    values = empty_array(shape, input.dtype, device, plan.target)
     backend.copy_strided(values, np.broadcast_to(value.data, shape))
     placed = plan.input_array(selected.data, device)
     backend.put(placed, plan.output_array(values, device), plan.positions)

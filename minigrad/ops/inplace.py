@@ -15,8 +15,17 @@ from .. import kernels
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import check_writable, empty_array, flat, memory_order, repeated, takes_tensor
+from ._operands import (
+    address_of,
+    check_writable,
+    empty_array,
+    flat,
+    memory_order,
+    repeated,
+    takes_tensor,
+)
 from ._promotion import Operand, fitting, operands, scalar
+from ._transfer import is_cuda, readable
 from .arithmetic import check_alpha, refuse_bool
 from .elementwise import clamp_bounds
 
@@ -53,11 +62,11 @@ def _readable(operation: str, operand: Tensor, target: Tensor) -> np.ndarray:
     same_elements = (
         data.shape == target.shape
         and data.strides == target.data.strides
-        and data.ctypes.data == target.data.ctypes.data
+        and address_of(data) == address_of(target.data)
     )
     if same_elements or not np.may_share_memory(data, target.data):
         return data
-    copy = empty_array(data.shape, data.dtype)
+    copy = empty_array(data.shape, data.dtype, operand.device)
     kernels.get(operand.device).copy_strided(copy, data)
     return copy
 
@@ -71,7 +80,7 @@ def _update(
     if order is None:
         # A view with gaps is computed in one piece, and then copied into place.
         order = tuple(range(data.ndim))
-        out = empty_array((data.size,), data.dtype)
+        out = empty_array((data.size,), data.dtype, device)
         flats = [flat(data, order, device)]
     else:
         out = data.transpose(order).reshape(-1)
@@ -157,6 +166,8 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_: src must be a Tensor, got {type(src).__name__}")
     _check_change("copy_", input, src)
+    if is_cuda(src.device) != is_cuda(input.device):
+        src = Tensor(readable(src, input.device), input.device)
     source = np.broadcast_to(_readable("copy_", src, input), input.shape)
     kernels.get(input.device).copy_strided(input.data, source)
     input.mark_changed()

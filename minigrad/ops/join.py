@@ -37,7 +37,9 @@ class Cat(Function):
         shape = list(parts[0].shape)
         shape[axis] = sum(t.shape[axis] for t in parts)
         order = next((o for t in parts if (o := memory_order(t.data)) is not None), None)
-        out = Tensor(empty_array(tuple(shape), parts[0].dtype, order), parts[0].device)
+        out = Tensor(
+            empty_array(tuple(shape), parts[0].dtype, parts[0].device, order), parts[0].device
+        )
         start = 0
         for part in parts:
             slab = out.data[_slab(out.ndim, axis, start, part.shape[axis])]

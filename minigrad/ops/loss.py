@@ -12,10 +12,11 @@ from ..device import same_device
 from ..dtypes import float64, int64, is_floating, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import c_order, empty, floating_operands, scratch
 from ._promotion import check_fits, number, scalar
 from ._rows import empty_rows, to_rows
+from ._transfer import check_flag, element
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -52,7 +53,7 @@ def _reduced(losses: Tensor, divisor: Tensor, reduction: str) -> Tensor:
         return losses
     backend = kernels.get(losses.device)
     out = empty((), losses.dtype, losses.device)
-    workspace = scratch(backend.loss_total_workspace(losses.data.size), float64)
+    workspace = scratch(backend.loss_total_workspace(losses.data.size), float64, losses.device)
     backend.loss_total(_flat(out), _flat(losses), _flat(divisor), workspace)
     return out
 
@@ -328,19 +329,23 @@ def _class_targets(
     private = empty(target.shape, int64, target.device)
     backend.copy_strided(private.data, target.data)
     target, indices = private, private.data.reshape(-1)
-    first_bad = memory.empty((1,), int64)
+    first_bad = allocate((1,), int64, input.device)
     total_weight = empty((1,), input.dtype, input.device)
-    workspace = scratch(backend.class_targets_workspace(indices.size), float64)
+    workspace = scratch(backend.class_targets_workspace(indices.size), float64, input.device)
     backend.class_targets(
         first_bad, total_weight.data, indices, _weights(weight), C, ignore_index, workspace
     )
-    bad = int(first_bad[0])
-    if bad >= 0:
-        position = tuple(int(i) for i in np.unravel_index(bad, target.shape))
-        raise TargetError(
-            f"{operation}: target at position {position} is {indices[bad]}, must be in [0, {C}) "
-            f"or ignore_index={ignore_index}"
-        )
+
+    def refuse(bad: int) -> None:
+        if bad >= 0:
+            position = tuple(int(i) for i in np.unravel_index(bad, target.shape))
+            raise TargetError(
+                f"{operation}: target at position {position} is "
+                f"{element(indices, bad, target.device)}, must be in [0, {C}) or "
+                f"ignore_index={ignore_index}"
+            )
+
+    check_flag(first_bad, input.device, refuse)
     if reduction == "mean":
         return target, total_weight
     return target, scalar(operation, 1, input.dtype, input.device)

@@ -36,7 +36,7 @@ class MatMul(Function):
         ctx.dims = dims
         out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
         backend = kernels.get(left.device)
-        workspace = scratch(backend.matmul_forward_workspace(dims), left.dtype)
+        workspace = scratch(backend.matmul_forward_workspace(dims), left.dtype, left.device)
         backend.matmul_forward(out.data, c_order(left), c_order(right), None, workspace, dims)
         return out
 
@@ -50,11 +50,11 @@ class MatMul(Function):
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
             grad_left = empty(left.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype)
+            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype, device)
             backend.matmul_backward_left(grad_left.data, grad, c_order(right), workspace, dims)
         if ctx.needs_input_grad[1]:
             grad_right = empty(right.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype)
+            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype, device)
             backend.matmul_backward_right(grad_right.data, grad, c_order(left), workspace, dims)
         return grad_left, grad_right, None
 
@@ -70,7 +70,7 @@ class Linear(Function):
         ctx.dims = dims
         out = empty((dims.M, dims.N), input.dtype, input.device)
         backend = kernels.get(input.device)
-        workspace = scratch(backend.matmul_forward_workspace(dims), input.dtype)
+        workspace = scratch(backend.matmul_forward_workspace(dims), input.dtype, input.device)
         backend.matmul_forward(
             out.data[None], c_order(input)[None], _stored(weight)[None],
             None if bias is None else c_order(bias), workspace, dims,
@@ -87,19 +87,19 @@ class Linear(Function):
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input = empty(input.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype)
+            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype, device)
             backend.matmul_backward_left(
                 grad_input.data[None], grad, _stored(weight)[None], workspace, dims
             )
         if ctx.needs_input_grad[1]:
-            grad_weight = Tensor(empty_array(weight.shape, dtype, TRANSPOSED), device)
-            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype)
+            grad_weight = Tensor(empty_array(weight.shape, dtype, device, TRANSPOSED), device)
+            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype, device)
             backend.matmul_backward_right(
                 grad_weight.data.T[None], grad, c_order(input)[None], workspace, dims
             )
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
-            workspace = scratch(backend.matmul_backward_bias_workspace(dims), float64)
+            workspace = scratch(backend.matmul_backward_bias_workspace(dims), float64, device)
             backend.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
         return grad_input, grad_weight, grad_bias, None
 

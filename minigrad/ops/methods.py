@@ -158,6 +158,8 @@ def attach() -> None:
         "long": cast.long,
         "byte": cast.byte,
         "bool": cast.bool,
+        "cuda": cast.cuda,
+        "cpu": cast.cpu,
         "type_as": cast.type_as,
         "clone": cast.clone,
         "contiguous": cast.contiguous,

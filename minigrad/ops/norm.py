@@ -46,7 +46,7 @@ def normalize(
         return mean, invstd
     running_mean, running_var, batches = (None if t is None else t.data for t in running)
     if training:
-        workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64)
+        workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64, device)
         backend.batch_norm_statistics(
             mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps,
             workspace,
@@ -58,7 +58,7 @@ def normalize(
         assert running_mean is not None
         assert running_var is not None
         backend.batch_norm_running(mean.data, invstd.data, running_mean, running_var, eps)
-    workspace = scratch(backend.batch_norm_forward_workspace(rows, C), dtype)
+    workspace = scratch(backend.batch_norm_forward_workspace(rows, C), dtype, device)
     backend.batch_norm_forward(
         out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
     )
@@ -74,7 +74,7 @@ def affine_gradients(
     rows, C = input.shape
     grad_weight, grad_bias = empty((C,), dtype, device), empty((C,), dtype, device)
     if input.size:
-        workspace = scratch(backend.batch_norm_backward_affine_workspace(rows, C), float64)
+        workspace = scratch(backend.batch_norm_backward_affine_workspace(rows, C), float64, device)
         backend.batch_norm_backward_affine(
             grad_weight.data, grad_bias.data, grad_output, input,
             mean.data, invstd.data, workspace,
@@ -119,7 +119,9 @@ class BatchNorm(Function):
         if needs_input:
             grad_input, out = empty_rows(input.shape, 1, dtype, device)
             if out.size:
-                workspace = scratch(backend.batch_norm_backward_input_workspace(*out.shape), dtype)
+                workspace = scratch(
+                    backend.batch_norm_backward_input_workspace(*out.shape), dtype, device
+                )
                 backend.batch_norm_backward_input(
                     out, grad_rows, input_rows, mean.data, invstd.data, parameter(weight),
                     None if grad_weight is None else grad_weight.data,

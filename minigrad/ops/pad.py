@@ -17,9 +17,10 @@ from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import PAD_MODES, check_pad, pad_sources
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import CHANNELS_LAST, Order, contiguous, memory_order
 from ._promotion import fitting
+from ._transfer import constant
 from .cast import clone
 
 Amounts = tuple[int, int]
@@ -43,8 +44,9 @@ class Pad(Function):
         out, form = _empty(tuple(shape), input, ctx.order, first, len(amounts))
         rows, cols = _tables(input.shape[first : first + len(amounts)], amounts, mode)
         kernels.get(input.device).pad_forward(
-            form, _form(source, ctx.order, first, len(amounts)), rows.sources, cols.sources, value
-        )
+            form, _form(source, ctx.order, first, len(amounts)),
+            constant(rows.sources, input.device), constant(cols.sources, input.device), value,
+        )  # fmt: skip
         return out
 
     @staticmethod
@@ -56,7 +58,8 @@ class Pad(Function):
         rows, cols = _tables(ctx.shape[first : first + len(amounts)], amounts, ctx.mode)
         kernels.get(grad_output.device).pad_backward_input(
             form, _form(source, ctx.order, first, len(amounts)),
-            rows.starts, rows.targets, cols.starts, cols.targets,
+            *(constant(table, grad_output.device)
+              for table in (rows.starts, rows.targets, cols.starts, cols.targets)),
         )  # fmt: skip
         return grad_input, None, None, None, None
 
@@ -75,7 +78,7 @@ def _empty(
     shape: tuple[int, ...], like: Tensor, order: Order, first: int, count: int
 ) -> tuple[Tensor, np.ndarray]:
     """An uninitialised tensor of `shape` laid out in `order`, and its (B, H, W, A) array."""
-    stored = memory.empty(tuple(shape[axis] for axis in order), like.dtype)
+    stored = allocate(tuple(shape[axis] for axis in order), like.dtype, like.device)
     tensor = Tensor(stored.transpose(np.argsort(order)), like.device)
     return tensor, _form(stored, order, first, count)
 

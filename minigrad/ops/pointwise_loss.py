@@ -49,7 +49,7 @@ class _Pair:
 
     def empty(self) -> tuple[Tensor, np.ndarray]:
         """An uninitialised tensor of the broadcast shape, and its flat array."""
-        tensor = Tensor(empty_array(self.shape, self.dtype, self.order), self.device)
+        tensor = Tensor(empty_array(self.shape, self.dtype, self.device, self.order), self.device)
         return tensor, tensor.data.transpose(self.order).reshape(-1)
 
     def empty_total(self) -> tuple[Tensor, np.ndarray]:
@@ -58,7 +58,9 @@ class _Pair:
         return tensor, tensor.data.reshape(-1)
 
     def workspace(self) -> np.ndarray:
-        return scratch(kernels.get(self.device).loss_total_workspace(self.size), float64)
+        return scratch(
+            kernels.get(self.device).loss_total_workspace(self.size), float64, self.device
+        )
 
     def divisor(self, reduction: str) -> int:
         return self.size if reduction == "mean" else 1

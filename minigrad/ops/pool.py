@@ -42,7 +42,7 @@ def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[Tensor, 
     The taps are all that backward needs: a byte each, for windows of up to 256.
     """
     out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, device)
-    taps = empty_array(out_nhwc.shape, _position_dtype(dims))
+    taps = empty_array(out_nhwc.shape, _position_dtype(dims), device)
     kernels.get(device).max_pool2d_forward(out_nhwc, taps, input, dims)
     return out, taps
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tensor
+from ._transfer import host
 
 _EDGE, _THRESHOLD, _LINE, _DIGITS = 3, 1000, 80, 4
 _PREFIX = "tensor("
@@ -21,7 +22,7 @@ _PLAIN = ("float32", "int64", "bool")
 
 def to_text(tensor: Tensor) -> str:
     """`repr(x)`: values, then dtype, device and gradient where they are not the usual ones."""
-    data = tensor.data
+    data = host(tensor)
     suffixes = []
     if tensor.device != "cpu":
         suffixes.append(f"device='{tensor.device}'")

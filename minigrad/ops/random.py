@@ -14,6 +14,7 @@ from ..device import Generator, default_generator
 from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
+from ..runtime.cuda import table
 from ._operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
 from ._promotion import check_fits
 from .arithmetic import mul
@@ -24,7 +25,10 @@ from .shape import sizes_of
 def _stream(generator: Generator | None) -> tuple[int, int]:
     if generator is not None and not isinstance(generator, Generator):
         raise TypeError(f"generator must be a Generator, got {type(generator).__name__}")
-    return (generator or default_generator).next_stream()
+    source = generator or default_generator
+    key = source.next_stream()
+    table.drawn(key, source.next_stream)
+    return key
 
 
 def get_rng_state() -> dict[str, int]:

@@ -53,7 +53,7 @@ class Sum(Function):
         if ctx.scale != 1:
             grad = mul(grad, ctx.scale)
         spread = plan.reduced(grad.data, device)[:, None, :]
-        data, form = plan.empty_full(grad.dtype)
+        data, form = plan.empty_full(grad.dtype, grad.device)
         kernels.get(device).copy_strided(form, np.broadcast_to(spread, plan.form))
         return Tensor(data, device), None, None, None
 
@@ -107,8 +107,8 @@ def _variance(
     factor = _inverse(builtins.max(count - correction, 0) if count else 0)
     plan, device = reduction(input.data, axes), input.device
     backend = kernels.get(device)
-    out = plan.empty_reduced(input.dtype)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype))
+    out = plan.empty_reduced(input.dtype, input.device)
+    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
     center = plan.reduced(mean.data, device)
     backend.squared_deviation_forward(
         out, plan.array(input.data, device), center, workspace, factor
@@ -237,7 +237,7 @@ class Prod(Function):
     def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool) -> Tensor:
         ctx.plan, ctx.keepdim = reduction(input.data, axes), keepdim
         ctx.save_for_backward(input)
-        out = ctx.plan.empty_reduced(input.dtype)
+        out = ctx.plan.empty_reduced(input.dtype, input.device)
         kernels.get(input.device).prod_forward(out, ctx.plan.array(input.data, input.device))
         return ctx.plan.result(out, input.device, keepdim)
 
@@ -247,7 +247,7 @@ class Prod(Function):
         plan: Reduction = ctx.plan
         device = input.device
         grad = plan.reduced(kept_axes(grad_output, plan.axes, ctx.keepdim).data, device)
-        data, form = plan.empty_full(input.dtype)
+        data, form = plan.empty_full(input.dtype, input.device)
         kernels.get(device).prod_backward_input(form, grad, plan.array(input.data, device))
         return Tensor(data, device), None, None
 
@@ -267,7 +267,7 @@ class CumSum(Function):
 
 def _running_sum(input: Tensor, axis: int, reverse: bool) -> Tensor:
     plan = reduction(input.data, (axis,) if input.ndim else ())
-    data, form = plan.empty_full(input.dtype)
+    data, form = plan.empty_full(input.dtype, input.device)
     array = plan.array(input.data, input.device)
     kernels.get(input.device).cumsum_forward(form, array, reverse)
     return Tensor(data, input.device)

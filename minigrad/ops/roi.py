@@ -16,8 +16,9 @@ from ..dtypes import int64
 from ..engine import Function, Tensor
 from ..errors import ShapeError, TargetError
 from ..geometry import Size2d, pair
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import empty_nhwc, floating_operands, nhwc, takes_tensor
+from ._transfer import check_flag, element
 
 Boxes = Tensor | Sequence[Tensor]
 
@@ -34,7 +35,7 @@ class RoIPool(Function):
     ) -> Tensor:
         C = input.shape[1]
         out, out_nhwc = empty_nhwc((len(boxes), C, *size), input.dtype, input.device)
-        argmax = memory.empty(out_nhwc.shape, np.dtype(np.int32))
+        argmax = allocate(out_nhwc.shape, np.dtype(np.int32), input.device)
         backend = kernels.get(input.device)
         backend.roi_pool_forward(out_nhwc, argmax, nhwc(input), boxes, spatial_scale)
         if ctx.needs_input_grad[0]:
@@ -156,15 +157,19 @@ def _checked(
             f"{operation}: spatial_scale must be a finite number, got {spatial_scale!r}"
         )
     rows = _rows(operation, input, boxes)
-    bad = memory.empty((1,), int64)
+    bad = allocate((1,), int64, input.device)
     backend = kernels.get(input.device)
     backend.roi_check(bad, rows, input.shape[0], float(spatial_scale), largest)
-    if bad[0] < len(rows):
-        k = int(bad[0])
-        raise TargetError(
-            f"{operation}: boxes must name an image from 0 to {input.shape[0] - 1} and have finite "
-            f"coordinates of moderate size, got box {k}: {rows[k].tolist()}"
-        )
+
+    def refuse(k: int) -> None:
+        if k < len(rows):
+            box = [element(rows[k], i, input.device).item() for i in range(5)]
+            raise TargetError(
+                f"{operation}: boxes must name an image from 0 to {input.shape[0] - 1} and have "
+                f"finite coordinates of moderate size, got box {k}: {box}"
+            )
+
+    check_flag(bad, input.device, refuse)
     return rows, size
 
 
@@ -177,7 +182,7 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
                 f"{operation}: boxes must be (K, 5), rows (image, x1, y1, x2, y2), got shape "
                 f"{boxes.shape}"
             )
-        rows = memory.empty(boxes.shape, boxes.dtype)
+        rows = allocate(boxes.shape, boxes.dtype, input.device)
         backend.copy_strided(rows, boxes.data)
         return rows
     if len(boxes) != input.shape[0] or any(b.ndim != 2 or b.shape[1] != 4 for b in boxes):
@@ -185,12 +190,12 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
             f"{operation}: a list of boxes must hold an (L, 4) tensor for each of the "
             f"{input.shape[0]} images, got shapes {[b.shape for b in boxes]}"
         )
-    rows = memory.empty((sum(b.shape[0] for b in boxes), 5), input.dtype)
+    rows = allocate((sum(b.shape[0] for b in boxes), 5), input.dtype, input.device)
     start = 0
     for n, each in enumerate(boxes):
         part = rows[start : start + each.shape[0]]
         backend.copy_strided(part[:, 1:], each.data)
-        backend.fill(image := memory.empty((len(part),), input.dtype), n)
+        backend.fill(image := allocate((len(part),), input.dtype, input.device), n)
         backend.copy_strided(part[:, 0], image)
         start += len(part)
     return rows

@@ -12,12 +12,12 @@ from ..device import same_device
 from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
 from ._promotion import common_dtype
 from ._reduction import axis_of
 from .compare import where
-from .indexing import Pick, Picker, get_item, plan_picks, refuse_index
+from .indexing import Pick, Picker, check_index, get_item, plan_picks
 from .shape import flatten, reshape
 
 # Along one axis -----------------------------------------------------------------------------
@@ -82,12 +82,14 @@ class Gather(Function):
         size = source.shape[axis]
         outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
         backend = kernels.get(input.device)
-        positions, bad = empty(index.shape, int64, input.device), memory.empty((1,), int64)
+        positions, bad = (
+            empty(index.shape, int64, input.device),
+            allocate((1,), int64, input.device),
+        )
         form = (outer, index.shape[axis], inner)
         wanted = c_order(index)
         backend.gather_positions(positions.data.reshape(form), bad, wanted.reshape(form), size)
-        if bad[0] < wanted.size:
-            refuse_index("gather", int(wanted.reshape(-1)[bad[0]]), axis, input.shape)
+        check_index("gather", bad, wanted, axis, input)
         ctx.save_for_backward(positions)
         out = empty(index.shape, input.dtype, input.device)
         backend.index_forward(
@@ -103,13 +105,13 @@ class Gather(Function):
         grad_input = empty(ctx.shape, grad_output.dtype, device)
         window = grad_input.data[ctx.window]
         whole = window.size == grad_input.data.size
-        target = grad_input.data if whole else memory.empty(window.shape, grad_output.dtype)
+        target = grad_input.data if whole else allocate(window.shape, grad_output.dtype, device)
         size = backend.index_backward_input_workspace(target.size, positions.data.size)
         backend.index_backward_input(
             target.reshape(1, -1, 1),
             c_order(grad_output).reshape(1, -1, 1),
             positions.data.reshape(-1),
-            scratch(size, int64),
+            scratch(size, int64, device),
         )
         if not whole:
             backend.fill(grad_input.data.reshape(-1), 0)

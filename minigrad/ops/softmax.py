@@ -19,7 +19,9 @@ class Softmax(Function):
         out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
         if out_rows.size:
             backend = kernels.get(input.device)
-            workspace = scratch(backend.softmax_forward_workspace(*out_rows.shape), input.dtype)
+            workspace = scratch(
+                backend.softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
+            )
             backend.softmax_forward(out_rows, to_rows(input, axis), workspace)
         ctx.save_for_backward(out)
         ctx.axis = axis
@@ -42,7 +44,9 @@ class LogSoftmax(Function):
         out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
         if out_rows.size:
             backend = kernels.get(input.device)
-            workspace = scratch(backend.log_softmax_forward_workspace(*out_rows.shape), input.dtype)
+            workspace = scratch(
+                backend.log_softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
+            )
             backend.log_softmax_forward(out_rows, to_rows(input, axis), workspace)
         ctx.save_for_backward(out)
         ctx.axis = axis

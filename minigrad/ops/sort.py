@@ -34,7 +34,7 @@ def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
     rows = to_rows(input, axis)
     out, indices = empty_rows(input.shape, axis, int64, input.device)
     backend = kernels.get(input.device)
-    workspace = scratch(backend.argsort_forward_workspace(rows.shape), int64)
+    workspace = scratch(backend.argsort_forward_workspace(rows.shape), int64, input.device)
     backend.argsort_forward(indices, rows, workspace, bool(descending))
     return out
 

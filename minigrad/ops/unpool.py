@@ -13,8 +13,9 @@ from ..dtypes import int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError, TargetError
 from ..geometry import Size2d, pair
-from ..runtime import memory
+from ..runtime.allocation import allocate
 from ._operands import empty_nhwc, floating_operands, nhwc
+from ._transfer import check_flag, element
 from .shape import unbatched
 
 
@@ -113,13 +114,18 @@ def _positions(indices: Tensor, size: tuple[int, int]) -> np.ndarray:
     """A private NHWC copy of the indices, each checked to lie in the output."""
     backend = kernels.get(indices.device)
     wanted = nhwc(indices)
-    positions, bad = memory.empty(wanted.shape, int64), memory.empty((1,), int64)
+    device = indices.device
+    positions, bad = allocate(wanted.shape, int64, device), allocate((1,), int64, device)
     backend.fill(positions.reshape(-1), 0)
     cells = size[0] * size[1]
     backend.accumulate_index(positions.reshape(-1), bad, wanted.reshape(-1), 0, cells, 1)
-    if bad[0] < wanted.size:
-        raise TargetError(
-            f"max_unpool2d: indices must be in [0, {cells}) for an output of {size[0]}×{size[1]}, "
-            f"got {int(wanted.reshape(-1)[bad[0]])}"
-        )
+
+    def refuse(first: int) -> None:
+        if first < wanted.size:
+            raise TargetError(
+                f"max_unpool2d: indices must be in [0, {cells}) for an output of "
+                f"{size[0]}×{size[1]}, got {element(wanted.reshape(-1), first, device)}"
+            )
+
+    check_flag(bad, device, refuse)
     return positions

@@ -69,9 +69,12 @@ def _sum_of_squares(input: Tensor, axes: Axes) -> Tensor:
     """Σ input², the reduced axes kept: the squared deviation from 0, added up in float64."""
     plan, device = reduction(input.data, axes), input.device
     backend = kernels.get(device)
-    out, zero = plan.empty_reduced(input.dtype), plan.empty_reduced(input.dtype)
+    out, zero = (
+        plan.empty_reduced(input.dtype, input.device),
+        plan.empty_reduced(input.dtype, input.device),
+    )
     backend.fill(zero.reshape(-1), 0)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype))
+    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
     backend.squared_deviation_forward(out, plan.array(input.data, device), zero, workspace, 1)
     return plan.result(out, device, keepdim=True)
 

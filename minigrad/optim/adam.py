@@ -3,11 +3,19 @@ decay regularization"; Reddi et al. 2018, "On the convergence of Adam and beyond
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import kernels
 from ..kernels.protocol import AdamOptions
-from .optimizer import Job, Optimizer, Params, check_range, gradient_of
+from .optimizer import (
+    Job,
+    Optimizer,
+    Params,
+    check_range,
+    fresh_at_replay,
+    gradient_of,
+)
 
 
 class Adam(Optimizer):
@@ -58,23 +66,30 @@ class Adam(Optimizer):
         check_range(name, "betas[1]", betas[1], 0, 1)
 
     def _update(self, jobs: list[Job]) -> None:
-        params, averages, squares, maxima, grads, options = [], [], [], [], [], []
-        shared: dict[tuple[int, int], AdamOptions] = {}
+        params, averages, squares, maxima, grads = [], [], [], [], []
         for param, group, state, flats in jobs:
-            step = state["step"] = state.get("step", 0) + 1
             grads.append(flats.start(gradient_of(param)))
             params.append(flats.param)
             averages.append(flats.state(state, "exp_avg"))
             squares.append(flats.state(state, "exp_avg_sq"))
             maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)
-            key = id(group), step
-            if key not in shared:
-                shared[key] = self._options(group, step)
-            options.append(shared[key])
+        options = fresh_at_replay(partial(self._advance, jobs))
         backend = kernels.get(jobs[0].param.device)
         backend.adam_update(params, averages, squares, maxima, grads, options)
         for job in jobs:
             job.flats.finish()
+
+    def _advance(self, jobs: list[Job]) -> list[AdamOptions]:
+        """Counts the step, and what it takes."""
+        shared: dict[tuple[int, int], AdamOptions] = {}
+        options = []
+        for job in jobs:
+            step = job.state["step"] = job.state.get("step", 0) + 1
+            key = id(job.group), step
+            if key not in shared:
+                shared[key] = self._options(job.group, step)
+            options.append(shared[key])
+        return options
 
     def _options(self, group: dict[str, Any], step: int) -> AdamOptions:
         beta1, beta2 = group["betas"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from ..dtypes import is_floating
 from ..engine import Tensor, enable_grad
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..ops import _operands
+from ..ops._transfer import readable
+from ..runtime.cuda import table
 
+Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
@@ -280,12 +283,24 @@ def _flat(array: np.ndarray, order: _operands.Order) -> np.ndarray:
 
 def _like_param(value: Tensor, param: Tensor) -> Tensor:
     """A copy of a state tensor in the parameter's dtype, device and memory order."""
-    if value.shape != param.shape:
-        copy = _operands.empty_like(value)
-    else:
-        copy = _operands.empty_like(param)
-    kernels.get(param.device).copy_strided(copy.data, value.data)
-    return Tensor(copy.data, param.device)
+    order = _operands.memory_order(param.data) if value.shape == param.shape else None
+    dtype = param.dtype if value.shape == param.shape else value.dtype
+    copy = _operands.empty_array(value.shape, dtype, param.device, order)
+    kernels.get(param.device).copy_strided(copy, readable(value, param.device))
+    return Tensor(copy, param.device)
+
+
+def fresh_at_replay(compute: Callable[[], list[Options]]) -> list[Options]:
+    """The options of a step. While the step is recorded for a GPU: a list whose items are computed
+    anew before each replay."""
+    options = compute()
+    if table.recording():
+
+        def again() -> None:
+            options[:] = compute()
+
+        table.on_replay(again)
+    return options
 
 
 class Flats:
@@ -316,7 +331,9 @@ class Flats:
         """
         tensor = state.get(name)
         if tensor is None:
-            data = _operands.empty_array(self.source.shape, self.source.dtype, self._order)
+            data = _operands.empty_array(
+                self.source.shape, self.source.dtype, self._device, self._order
+            )
             tensor = state[name] = Tensor(data, self._device)
             if fill is not None:
                 kernels.get(self._device).fill(_flat(data, self._order), fill)
@@ -325,7 +342,9 @@ class Flats:
             stored = tensor.data
             in_order = stored.transpose(self._order).flags.c_contiguous
             if stored.dtype != self.source.dtype or not in_order:
-                data = _operands.empty_array(self.source.shape, self.source.dtype, self._order)
+                data = _operands.empty_array(
+                    self.source.shape, self.source.dtype, self._device, self._order
+                )
                 kernels.get(self._device).copy_strided(data, stored)
                 tensor.data = stored = data
             view = _flat(stored, self._order)

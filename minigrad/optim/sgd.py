@@ -3,11 +3,19 @@ initialization and momentum in deep learning"; the form is torch's."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from .. import kernels
 from ..kernels.protocol import SGDOptions
-from .optimizer import Job, Optimizer, Params, check_range, gradient_of
+from .optimizer import (
+    Job,
+    Optimizer,
+    Params,
+    check_range,
+    fresh_at_replay,
+    gradient_of,
+)
 
 
 class SGD(Optimizer):
@@ -55,8 +63,7 @@ class SGD(Optimizer):
             )
 
     def _update(self, jobs: list[Job]) -> None:
-        params, buffers, grads, options = [], [], [], []
-        shared: dict[tuple[int, bool], SGDOptions] = {}
+        params, buffers, grads, kinds = [], [], [], []
         for param, group, state, flats in jobs:
             grads.append(flats.start(gradient_of(param)))
             params.append(flats.param)
@@ -66,13 +73,18 @@ class SGD(Optimizer):
                 first = state.get("momentum_buffer") is None
                 buffer = flats.state(state, "momentum_buffer", fill=None)
             buffers.append(buffer)
-            key = id(group), first
-            if key not in shared:
-                shared[key] = SGDOptions(
-                    float(group["lr"]), group["momentum"], group["dampening"],
-                    group["weight_decay"], group["nesterov"], group["maximize"], first,
-                )  # fmt: skip
-            options.append(shared[key])
+            kinds.append((group, first))
+        options = fresh_at_replay(partial(_options, kinds))
         kernels.get(jobs[0].param.device).sgd_update(params, buffers, grads, options)
         for job in jobs:
             job.flats.finish()
+
+
+def _options(kinds: list[tuple[dict[str, Any], bool]]) -> list[SGDOptions]:
+    shared: dict[tuple[int, bool], SGDOptions] = {}
+    for group, first in kinds:
+        shared[id(group), first] = SGDOptions(
+            float(group["lr"]), group["momentum"], group["dampening"],
+            group["weight_decay"], group["nesterov"], group["maximize"], first,
+        )  # fmt: skip
+    return [shared[id(group), first] for group, first in kinds]

@@ -11,12 +11,9 @@ Numba's cache miss in every new process, so helpers and intrinsics are module gl
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from typing import Any
 import numba
 
 from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS takes effect
+from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
@@ -42,31 +40,7 @@ def _source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _cache_root() -> Path:
-    if root := os.environ.get("MINIGRAD_CACHE_DIR"):
-        return Path(root)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "minigrad"
-    if sys.platform == "win32" and (local := os.environ.get("LOCALAPPDATA")):
-        return Path(local) / "minigrad"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minigrad"
-
-
-def _cache_folder() -> Path:
-    try:
-        folder = _cache_root() / f"cpu-{_source_digest()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
-        pass
-    # Nowhere to keep kernels: this process compiles what it uses, as every other one will.
-    folder = Path(tempfile.mkdtemp(prefix="minigrad-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-CACHE_DIR = _cache_folder()
+CACHE_DIR = cache_folder(f"cpu-{_source_digest()}")
 compilations = report_compilations(__package__, CACHE_DIR)
 
 

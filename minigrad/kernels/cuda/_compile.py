@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ...runtime.cache import cache_folder
 
 if TYPE_CHECKING:
     from ._launch import Variant
@@ -30,7 +33,9 @@ class Compiled:
     report: str
 
 
-def compile_kernel(variant: Variant, types: tuple[str, ...], capability: tuple[int, int]) -> Compiled:
+def compile_kernel(
+    variant: Variant, types: tuple[str, ...], capability: tuple[int, int]
+) -> Compiled:
     """types: names as `_launch` gives them."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
     from numba import cuda
@@ -58,9 +63,7 @@ def cached_cubin(
     variant: Variant, types: tuple[str, ...], capability: tuple[int, int]
 ) -> tuple[bytes, str]:
     """Cubin and entry name, from the disk if they were compiled before."""
-    from ...runtime.compilation import cache_folder
-
-    folder = cache_folder("cuda", _digest())
+    folder = _folder()
     name = hashlib.sha256(f"{variant!r} {types} {capability}".encode()).hexdigest()[:24]
     file = folder / f"{variant.kernel.module}.{variant.kernel.name}-{name}.cubin"
     if file.exists():
@@ -73,8 +76,9 @@ def cached_cubin(
     return compiled.cubin, compiled.entry
 
 
-def _digest() -> str:
+@cache
+def _folder() -> Path:
     digest = hashlib.sha256(version("numba-cuda").encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+    return cache_folder(f"cuda-{digest.hexdigest()[:16]}")

@@ -19,7 +19,6 @@ from ...runtime.cuda.driver import SIMULATED
 Blocks = tuple[int, ...]
 
 
-
 class Size(int):
     """A number of threads or the side of a tile. The simulator, where a thread is a thread of the
     host, takes a small one; `gpu` is what the GPU takes."""
@@ -41,6 +40,13 @@ THREADS = size(256, simulated=8)  # of a block that has no reason for another nu
 def device(function: Callable[..., Any]) -> Any:
     """A function that kernels call; it is compiled into each of them."""
     return cuda.jit(device=True)(function)
+
+
+@device
+def unravel(i, H, W, C):
+    """(n, h, w, c) of element i of a C-ordered (N, H, W, C)."""
+    pixel, row, n = i // C, i // C // W, i // C // W // H
+    return n, row - n * H, pixel - row * W, i - pixel * C
 
 
 def _unary(name: str, twin: Callable[[Any], Any]) -> Any:
@@ -84,13 +90,28 @@ def power(x, y):
     return np.power(x, y)
 
 
+def product(x, y):
+    """x·y rounded at once. The compiler fuses a plain product with an addition that follows, which
+    shifts the result by half a unit: too much where it is rounded to an index."""
+    return x * y
+
+
+def atomic_min(array, index, value):
+    """array[index] = min(array[index], value) of int32 or int64, in one step; no result."""
+    cuda.atomic.min(array, index, value)
+
+
+def atomic_max(array, index, value):
+    cuda.atomic.max(array, index, value)
+
+
 def isnan(x):
     return x != x
 
 
 if not SIMULATED:
     from numba.cuda import libdevice, types
-    from numba.cuda.extending import overload, register_jitable
+    from numba.cuda.extending import intrinsic, overload, register_jitable
 
     isnan = register_jitable(isnan)
 
@@ -99,3 +120,29 @@ if not SIMULATED:
         if x == types.float32:
             return lambda x, y: libdevice.powf(x, y)
         return lambda x, y: libdevice.pow(x, y)
+
+    @overload(product)
+    def _product(x, y):
+        if x == types.float32:
+            return lambda x, y: libdevice.fmul_rn(x, y)
+        return lambda x, y: libdevice.dmul_rn(x, y)
+
+    def _atomic(function, operation):
+        """cuda.atomic knows arrays only; the instruction takes a pointer."""
+
+        @intrinsic
+        def apply(typing_context, array, index, value):
+            def generate(context, builder, signature, arguments):
+                pointer, at, number = arguments
+                number = context.cast(builder, number, value, array.dtype)
+                builder.atomic_rmw(operation, builder.gep(pointer, [at]), number, "monotonic")
+                return context.get_dummy_value()
+
+            return types.void(array, index, value), generate
+
+        @overload(function)
+        def choose(array, index, value):
+            return lambda array, index, value: apply(array, index, value)
+
+    _atomic(atomic_min, "min")
+    _atomic(atomic_max, "max")

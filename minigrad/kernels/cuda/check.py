@@ -1,6 +1,6 @@
 """Compiles CUDA kernels without a GPU and reports registers, spills and float64 instructions.
 
-    NUMBA_ENABLE_CUDASIM=1 MINIGRAD_CUDA_LAUNCHES=launches.json python …   # whatever launches kernels
+    NUMBA_ENABLE_CUDASIM=1 MINIGRAD_CUDA_LAUNCHES=launches.json python -m pytest …
     python -m minigrad.kernels.cuda.check launches.json --arch 90 75
 
 The first command runs anything in the simulator and writes which kernels it launched with which
@@ -19,7 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._launch import Kernel
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Launch:
     dtype: str
     constants: tuple[int, ...]
     types: tuple[str, ...]
+
+    @property
+    def kernel(self) -> Kernel:
+        return getattr(import_module(f"{__package__}.{self.module}"), self.name)
 
     def __str__(self) -> str:
         constants = ", ".join([self.dtype, *map(str, self.constants)])
@@ -74,11 +81,9 @@ def inspect(launch: Launch, arch: int) -> Report:
     """Compiles one kernel for sm_<arch>."""
     from ._compile import compile_kernel
 
-    kernel = getattr(import_module(f"{__package__}.{launch.module}"), launch.name)
     try:
-        compiled = compile_kernel(
-            kernel(launch.dtype, *launch.constants), launch.types, divmod(arch, 10)
-        )
+        variant = launch.kernel(launch.dtype, *launch.constants)
+        compiled = compile_kernel(variant, launch.types, divmod(arch, 10))
     except Exception as error:
         return Report(launch, arch, fault=f"does not compile: {type(error).__name__}: {error}")
     used = re.search(r"Used (\d+) registers", compiled.report)
@@ -89,9 +94,7 @@ def inspect(launch: Launch, arch: int) -> Report:
     double = "float64" in launch.dtype or any("float64" in name for name in launch.types)
     if not double and (found := re.search(r".*\.f64\s.*", compiled.ptx)):
         fault = f"computes in float64: {found[0].strip()}"
-    return Report(
-        launch, arch, int(used[1]) if used else 0, int(shared[1]) if shared else 0, fault
-    )
+    return Report(launch, arch, int(used[1]) if used else 0, int(shared[1]) if shared else 0, fault)
 
 
 def main() -> int:
@@ -102,7 +105,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     launches = [x for x in read_launches(options.launches) if options.only in str(x)]
-    tasks = [(launch, arch) for arch in options.arch for launch in launches]
+    tasks = [
+        (launch, arch)
+        for arch in options.arch
+        for launch in launches
+        if arch >= launch.kernel.since
+    ]
     with ProcessPoolExecutor(options.jobs) as pool:
         reports = list(pool.map(inspect, *zip(*tasks, strict=True), chunksize=8))
     faults = [report for report in reports if report.fault]

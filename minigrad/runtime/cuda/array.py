@@ -51,7 +51,7 @@ class DeviceArray:
     # Views ----------------------------------------------------------------------------------
 
     @property
-    def T(self) -> DeviceArray:  # noqa: N802
+    def T(self) -> DeviceArray:
         return DeviceArray(self._geometry.T)
 
     def transpose(self, *axes: Any) -> DeviceArray:

@@ -5,8 +5,8 @@ Source: CUDA graphs, https://docs.nvidia.com/cuda/cuda-programming-guide/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import checks, memory, table
@@ -18,18 +18,20 @@ from .table import Table
 class Graph:
     """A recorded stretch of work, with all memory that it uses.
 
-        graph = Graph()
-        with graph.warm_up():      # as often as it takes until all is compiled and allocated
-            ...
-        with graph.record():
-            ...
-        graph.replay()
+    graph = Graph()
+    with graph.warm_up():      # as often as it takes until all is compiled and allocated
+        ...
+    with graph.record():
+        ...
+    graph.replay()
     """
 
     def __init__(self) -> None:
         self.pool = memory.Pool()
         self._graph: Any = None
+        self._replays = 0
         self._tables: list[Table] = []
+        self._hooks: list[Callable[[], None]] = []
         self._checks: list[Check] = []
 
     @contextmanager
@@ -43,7 +45,7 @@ class Graph:
         """Work inside is recorded and does not run."""
         checks.run()
         with memory.allocate_from(self.pool):
-            self._tables = table.record()
+            self._tables, self._hooks = table.record()
             driver().begin_capture()
             try:
                 yield
@@ -57,7 +59,12 @@ class Graph:
                 table.stop_recording()
 
     def replay(self) -> None:
-        """Queue everything once more, with fresh values in the tables."""
+        """Queue everything, with fresh values in the tables; those of the first replay are what
+        the recorded calls had computed already."""
+        if self._replays:
+            for hook in self._hooks:
+                hook()
+        self._replays += 1
         for each in self._tables:
             each.copy()
         driver().replay(self._graph)
@@ -72,7 +79,5 @@ class Graph:
 def _abandon() -> None:
     """An error ended the recording: the stream must leave capture mode, whatever it says."""
     checks.take()
-    try:
+    with suppress(Exception):  # a capture that an error invalidated has no graph to free
         driver().free_graph(driver().end_capture())
-    except Exception:  # a capture that an error invalidated has no graph to free
-        pass

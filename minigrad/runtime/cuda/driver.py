@@ -10,7 +10,6 @@ Source: CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from typing import Any
@@ -171,20 +170,15 @@ class Driver:
         self._call(self._api.cuGraphExecDestroy, graph)
 
 
-_driver: Driver | SimulatedDriver | None = None
+_driver: Any = None
 _lock = threading.Lock()
 
 
-def driver() -> Driver | SimulatedDriver:
-    """The process's driver; started by the first call."""
+def driver() -> Any:
+    """The process's Driver, or the simulator's; started by the first call."""
     global _driver
     if _driver is None:
         with _lock:
             if _driver is None:
                 _driver = SimulatedDriver() if SIMULATED else Driver()
     return _driver
-
-
-def address_of(array: Any) -> int:
-    """Where a NumPy array's memory begins."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if array.size else 0

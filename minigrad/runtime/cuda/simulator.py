@@ -21,9 +21,9 @@ class SimulatedDriver:
 
     def __init__(self) -> None:
         self._memory: dict[int, np.ndarray] = {}
-        self._recorded: list[Callable[[], None]] | None = None
+        self._recorded: list[Callable[[], object]] | None = None
 
-    def _do(self, call: Callable[[], None]) -> None:
+    def _do(self, call: Callable[[], object]) -> None:
         """Queue a call: it runs now, or at every replay."""
         if self._recorded is None:
             call()
@@ -42,19 +42,18 @@ class SimulatedDriver:
     def free(self, address: int) -> None:
         del self._memory[address]
 
-
     def memory_info(self) -> tuple[int, int]:
         """Free and total bytes."""
         return 1 << 30, 1 << 30
 
     def copy(self, to: int, source: int, nbytes: int) -> None:
         """Between any two of device and pinned memory, in the stream's order."""
-        self._do(lambda: ctypes.memmove(to, source, nbytes) and None)
+        self._do(lambda: ctypes.memmove(to, source, nbytes))
 
     upload = download = copy
 
     def fill_zero(self, address: int, nbytes: int) -> None:
-        self._do(lambda: ctypes.memset(address, 0, nbytes) and None)
+        self._do(lambda: ctypes.memset(address, 0, nbytes))
 
     def synchronize(self) -> None:
         """Everything happened already."""
@@ -74,13 +73,13 @@ class SimulatedDriver:
     def begin_capture(self) -> None:
         self._recorded = []
 
-    def end_capture(self) -> list[Callable[[], None]]:
+    def end_capture(self) -> list[Callable[[], object]]:
         recorded, self._recorded = self._recorded or [], None
         return recorded
 
-    def replay(self, graph: list[Callable[[], None]]) -> None:
+    def replay(self, graph: list[Callable[[], object]]) -> None:
         for call in graph:
             call()
 
-    def free_graph(self, graph: list[Callable[[], None]]) -> None:
+    def free_graph(self, graph: list[Callable[[], object]]) -> None:
         graph.clear()

@@ -36,6 +36,36 @@ class Table:
 
 
 _recorded: list[Table] | None = None
+_hooks: list[Callable[[], None]] = []
+_keys: dict[tuple[int, int], list[int]] = {}
+
+
+def on_replay(hook: Callable[[], None]) -> None:
+    """While a step is recorded: call `hook` before each replay, before tables are filled."""
+    _hooks.append(hook)
+
+
+def recording() -> bool:
+    return _recorded is not None
+
+
+def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:
+    """A random operation drew (seed, stream) from a generator. While a step is recorded: `redraw`
+    gives what a replay uses instead; `random_key` finds it."""
+    if _recorded is None:
+        return
+    current = _keys[key] = list(key)
+
+    def again() -> None:
+        current[:] = redraw()
+
+    on_replay(again)
+
+
+def random_key(seed: int, stream: int) -> DeviceArray:
+    """(seed, stream) as (2,) uint64 on the device, fresh at every replay."""
+    current = _keys.get((seed, stream), [seed, stream])
+    return upload(np.array(current, np.uint64), lambda: np.array(current, np.uint64))
 
 
 def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
@@ -53,13 +83,14 @@ def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
     return table.device
 
 
-def record() -> list[Table]:
-    """From here on tables are noted in the list that is returned, and not copied."""
-    global _recorded
-    _recorded = []
-    return _recorded
+def record() -> tuple[list[Table], list[Callable[[], None]]]:
+    """From here on tables and hooks are noted in the lists that are returned."""
+    global _recorded, _hooks
+    _recorded, _hooks = [], []
+    return _recorded, _hooks
 
 
 def stop_recording() -> None:
-    global _recorded
-    _recorded = None
+    global _recorded, _hooks
+    _recorded, _hooks = None, []
+    _keys.clear()

@@ -1,0 +1,113 @@
+"""Between the host's memory and the GPU's.
+
+"cpu" and "reference" share the host's memory, so only "cuda" needs copies. What reads values on the
+host comes through `host`; a value check that the host can make at once and the GPU only later,
+through `check_flag`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import kernels
+from ..device import CPU, Device
+from ..dtypes import int64
+from ..engine import Tensor
+from ._operands import contiguous, empty_array, memory_order
+
+
+def is_cuda(device: Device) -> bool:
+    return device.type == "cuda"
+
+
+def converted(array: Any, dtype: np.dtype, source: Device, target: Device) -> Any:
+    """A copy of the array on another device, or of another dtype, in the same memory order."""
+    order = memory_order(array)
+    if is_cuda(source) == is_cuda(target):
+        copy = empty_array(array.shape, dtype, target, order)
+        kernels.get(target).copy_strided(copy, array)
+        return copy
+    if order is None or dtype != array.dtype:
+        # Made dense, and of the dtype, where it is.
+        array, order = converted(array, dtype, source, source), None
+        order = memory_order(array) or tuple(range(array.ndim))
+    from ..runtime.cuda import memory
+
+    stored = array.transpose(order)
+    moved: Any
+    if is_cuda(target):
+        moved = memory.to_device(stored)
+    else:
+        moved = empty_array(stored.shape, dtype, target)
+        memory.to_host(stored, moved)
+    return moved.transpose(np.argsort(order))
+
+
+def readable(tensor: Tensor, device: Device) -> Any:
+    """The tensor's array where kernels of `device` can read it: a copy if need be."""
+    if is_cuda(tensor.device) == is_cuda(device):
+        return tensor.data
+    return converted(tensor.data, tensor.dtype, tensor.device, device)
+
+
+def placed(array: np.ndarray, device: Device) -> Any:
+    """An array of the host where `device` works: itself, or its copy on the GPU."""
+    return converted(array, array.dtype, CPU, device) if is_cuda(device) else array
+
+
+def host(tensor: Tensor) -> np.ndarray:
+    """The values as a NumPy array: the tensor's own memory, or a copy of the GPU's.
+
+    Waits for the GPU, and raises what its value checks have found.
+    """
+    if not is_cuda(tensor.device):
+        return tensor.data
+    from ..runtime.cuda import checks
+
+    checks.run()
+    return converted(tensor.data, tensor.dtype, tensor.device, CPU)
+
+
+def host_c_order(tensor: Tensor) -> np.ndarray:
+    """The values as a C-ordered NumPy array."""
+    return contiguous(host(tensor), CPU)
+
+
+def constant(values: np.ndarray, device: Device) -> Any:
+    """Small numbers of the host that a kernel reads."""
+    if not is_cuda(device):
+        return values
+    from ..runtime.cuda.table import upload
+
+    return upload(values)
+
+
+def check_flag(flag: Any, device: Device, refuse: Callable[[int], None]) -> None:
+    """refuse(flag[0]), which raises if that tells of a bad value: now, or for a GPU at the next
+    synchronisation. What it reads of the GPU's memory it must read through `element`."""
+    if not is_cuda(device):
+        refuse(int(flag[0]))
+        return
+    from ..runtime.cuda import checks
+
+    checks.defer(flag, refuse)
+
+
+def element(array: Any, index: int, device: Device) -> Any:
+    """One number of a flat array, for a message."""
+    if not is_cuda(device):
+        return array[index]
+    from ..runtime.cuda import memory
+
+    value = np.empty(1, array.dtype)
+    memory.to_host(array[index : index + 1], value)
+    return value[0]
+
+
+def read_count(flag: Any, device: Device) -> int:
+    """A number that decides a shape; waits for the GPU."""
+    assert flag.dtype == int64
+    return int(element(flag, 0, device))
