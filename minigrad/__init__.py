@@ -99,6 +99,7 @@ from .ops.elementwise import (
     sqrt,
     tanh,
 )
+from .ops.exchange import from_dlpack
 from .ops.extrema import (
     all,
     amax,
@@ -278,6 +279,7 @@ __all__ = [
     "float32",
     "float64",
     "floor",
+    "from_dlpack",
     "from_numpy",
     "full",
     "full_like",

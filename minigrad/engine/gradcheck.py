@@ -109,7 +109,7 @@ def _floating_outputs(result: Any) -> list[Tensor]:
 def _backward(outputs: list[Tensor], weights: list[np.ndarray]) -> None:
     pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
     for left, (output, weight) in zip(itertools.count(len(pairs) - 1, -1), pairs, strict=False):
-        gradient = Tensor(np.asarray(weight, output.dtype), output.device)
+        gradient = Tensor(np.asarray(weight, output.dtype)).to(output.device)
         output.backward(gradient, retain_graph=left > 0)
 
 
@@ -126,20 +126,21 @@ def _difference(
     """None, or what is wrong with the gradient of argument `index`."""
     tensor = arguments[index]
     direction = generator.standard_normal(tensor.shape)
-    gradient = None if tensor.grad is None else tensor.grad.data
+    gradient = None if tensor.grad is None else _values(tensor.grad)
     if gradient is not None and not np.all(np.isfinite(gradient)):
         return f"gradcheck: the gradient of input {index} of shape {tensor.shape} is not finite"
     analytic = 0.0 if gradient is None else float(np.sum(gradient * direction))
     sides = []
     for sign in (1.0, -1.0):
-        moved = Tensor(tensor.data + sign * eps * direction, tensor.device)
+        moved = Tensor(_values(tensor) + sign * eps * direction).to(tensor.device)
         copies = [_copy(a) for a in arguments]
         copies[index] = moved
         with no_grad():
             outputs = _floating_outputs_no_grad(function(*copies))
         if len(outputs) != len(weights):
             return "gradcheck: the function returned another number of outputs when called again"
-        sides.append(sum(float(np.sum(w * o.data)) for w, o in zip(weights, outputs, strict=True)))
+        pairs = zip(weights, outputs, strict=True)
+        sides.append(sum(float(np.sum(weight * _values(output))) for weight, output in pairs))
     numeric = (sides[0] - sides[1]) / (2 * eps)
     if not math.isfinite(numeric):
         return f"gradcheck: the function is not finite at, or next to, input {index}"
@@ -160,4 +161,9 @@ def _floating_outputs_no_grad(result: Any) -> list[Tensor]:
 def _copy(argument: Any) -> Any:
     if not isinstance(argument, Tensor):
         return argument
-    return Tensor(np.array(argument.data), argument.device)
+    return argument.detach().clone()
+
+
+def _values(tensor: Tensor) -> np.ndarray:
+    """On the host, whatever the device."""
+    return tensor.detach().to("cpu").data

@@ -16,6 +16,7 @@ from . import (
     cast,
     compare,
     elementwise,
+    exchange,
     extrema,
     indexing,
     inplace,
@@ -200,6 +201,7 @@ def attach() -> None:
         "permute": shape.permute,
         "transpose": shape.transpose,
         "t": shape.t,
+        "is_cuda": property(lambda tensor: tensor.device.type == "cuda"),
         "T": property(shape.reversed_axes),
         "mT": property(shape.matrix_transpose),
         "expand": shape.expand,
@@ -237,6 +239,10 @@ def attach() -> None:
         "item": access.item,
         "tolist": access.tolist,
         "numpy": access.numpy,
+        # Other libraries
+        "__dlpack__": exchange.to_dlpack,
+        "__dlpack_device__": exchange.dlpack_device,
+        "__cuda_array_interface__": property(exchange.cuda_array_interface),
         # Graph
         "requires_grad_": access.requires_grad_,
         "register_hook": register_hook,

@@ -16,12 +16,14 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from ..cuda import synchronize
 from ..device import Device
 from ..dtypes import float32, float64
 from ..engine import Tensor, gradcheck, no_grad
 from ..errors import DeviceError, DTypeError
 from . import oracle
 from .oracle import (
+    TEST_DEVICE,
     Errors,
     Outcome,
     arrays_of,
@@ -35,7 +37,7 @@ from .oracle import (
 from .snippet import reproduction
 from .spec import Case, ErrorCase, OpSpec
 
-DEVICES = ("cpu", "reference")
+DEVICES = (TEST_DEVICE, "reference")
 LAYOUTS = ("channels_last", "sliced")
 
 
@@ -122,10 +124,10 @@ def _agreement(spec: OpSpec, case: Case) -> None:
     """Plain loops add one term after the other, so they get a little more room."""
     case = oracle.rounded(case, float32)
     for dtype in (float64, float32):
-        cpu = oracle.run_minigrad(spec, case, dtype, "cpu")
+        mine = oracle.run_minigrad(spec, case, dtype)
         reference = oracle.run_minigrad(spec, case, dtype, "reference")
-        truth = cpu if dtype == float64 else oracle.run_minigrad(spec, case, float64, "cpu")
-        compare(spec, case, reference, cpu, truth, slack=4.0)
+        truth = mine if dtype == float64 else oracle.run_minigrad(spec, case, float64)
+        compare(spec, case, reference, mine, truth, slack=4.0)
 
 
 def _gradcheck(spec: OpSpec, case: Case) -> None:
@@ -136,7 +138,7 @@ def _gradcheck(spec: OpSpec, case: Case) -> None:
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
         wanted = array.dtype.kind == "f" and path[0] not in case.constant
-        tensor = Tensor(np.array(array, subok=False), requires_grad=wanted)
+        tensor = oracle.tensor_of(array, Device(TEST_DEVICE), requires_grad=wanted)
         tensors[label(path)] = tensor
         return tensor
 
@@ -150,15 +152,18 @@ def _gradcheck(spec: OpSpec, case: Case) -> None:
         return spec.function(*args, **kwargs)
 
     inputs = [tensors[name] for name in names]
-    with no_grad():
+    with no_grad(), oracle.default_device(Device(TEST_DEVICE)):
         results = oracle.flatten(function(*map(_detached, inputs)))
     # The mean of nothing is NaN, and has no slope.
-    assume(all(np.isfinite(r.data).all() for r in results.values() if isinstance(r, Tensor)))
-    gradcheck(function, inputs, seed=oracle.seed_of(case))
+    assume(
+        all(np.isfinite(oracle.values(r)).all() for r in results.values() if isinstance(r, Tensor))
+    )
+    with oracle.default_device(Device(TEST_DEVICE)):
+        gradcheck(function, inputs, seed=oracle.seed_of(case))
 
 
 def _detached(tensor: Tensor) -> Tensor:
-    return Tensor(np.array(tensor.data), tensor.device)
+    return tensor.detach().clone()
 
 
 # Memory -------------------------------------------------------------------------------------
@@ -191,9 +196,9 @@ def _unmutated(spec: OpSpec, case: Case) -> None:
     for index, (name, tensor) in enumerate(mine.result_tensors.items()):
         if name in mine.upstream:
             drawn = oracle.upstream_gradient(oracle.seed_of(case), index, tensor.shape)
-            gradient = mine.upstream[name].data
+            gradient = oracle.values(mine.upstream[name])
             compare_bits(f"gradient given for {name}", gradient, drawn.astype(tensor.dtype))
-        compare_bits(f"{name} after backward", np.array(tensor.data), mine.results[name])
+        compare_bits(f"{name} after backward", oracle.values(tensor), mine.results[name])
 
 
 def _no_aliasing(spec: OpSpec, case: Case) -> None:
@@ -307,7 +312,7 @@ def _own_dtypes(
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
         where = Device((elsewhere or {}).get(label(path), device))
-        return tensors.setdefault(label(path), Tensor(np.array(array, subok=False), where))
+        return tensors.setdefault(label(path), oracle.tensor_of(array, where))
 
     args, kwargs = map_arrays(Case(case.args, case.kwargs), make)
     return args, kwargs, tensors
@@ -331,6 +336,8 @@ def check_error(spec: OpSpec, error_case: ErrorCase) -> None:
         try:
             with oracle.default_device(Device(device)):
                 spec.function(*args, **kwargs)
+                if device == "cuda":
+                    synchronize()  # value checks are made there
         except error_case.error as error:
             if not re.search(error_case.match, str(error)):
                 fail(f"{call} on {device}: message {str(error)!r} lacks {error_case.match!r}")
@@ -340,7 +347,7 @@ def check_error(spec: OpSpec, error_case: ErrorCase) -> None:
             fail(f"{call} on {device} must raise {error_case.error.__name__}, nothing was raised")
         for name, tensor in tensors.items():
             before = np.array(arrays[name], subok=False)
-            compare_bits(f"{call} on {device}: {name}", np.array(tensor.data), before)
+            compare_bits(f"{call} on {device}: {name}", oracle.values(tensor), before)
     if error_case.torch_raises:
         _torch_raises(spec, error_case, call)
 

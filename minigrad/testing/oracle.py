@@ -12,6 +12,7 @@ inputs, scaled to the dtype.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import numpy as np
 from ..device import Device, as_device, get_default_device, set_default_device
 from ..dtypes import float32, float64, is_floating
 from ..engine import Tensor
+from ..ops._transfer import host, placed
 from .spec import Case, OpSpec
 
 # torch may be this many times closer to the truth than minigrad.
@@ -121,7 +123,35 @@ def upstream_gradient(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarr
     return np.asarray(drawn, float32).astype(float64)
 
 
+# The device that the checks put to the test: MINIGRAD_TEST_DEVICE=cuda for a GPU.
+TEST_DEVICE = os.environ.get("MINIGRAD_TEST_DEVICE", "cpu")
+
+
 # Running ------------------------------------------------------------------------------------
+
+
+def values(tensor: Tensor) -> np.ndarray:
+    """A copy, on the host, of what the tensor holds."""
+    return np.array(host(tensor))
+
+
+def tensor_of(
+    array: np.ndarray, device: Device, layout: str = "C", requires_grad: bool = False
+) -> Tensor:
+    """A tensor in memory of its own, laid out as `layout` says."""
+    view = layout_of(array, layout)
+    if device.type != "cuda":
+        return Tensor(view, device, requires_grad)
+    if layout != "sliced" or not view.ndim:
+        return Tensor(placed(view, device), device, requires_grad)
+    stored = view.base
+    assert isinstance(stored, np.ndarray)
+    return Tensor(placed(stored, device)[_inside(view.shape)], device, requires_grad)
+
+
+def _inside(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where an array of `shape` lies in the larger one of which it is a view with gaps."""
+    return (*(slice(1, size + 1) for size in shape[:-1]), slice(1, None, 2))
 
 
 def layout_of(array: np.ndarray, layout: str) -> np.ndarray:
@@ -137,8 +167,7 @@ def layout_of(array: np.ndarray, layout: str) -> np.ndarray:
             return np.array(array, subok=False)
         filler = np.nan if array.dtype.kind == "f" else 77
         shape = (*(size + 2 for size in array.shape[:-1]), 2 * array.shape[-1] + 1)
-        within = (*(slice(1, size + 1) for size in array.shape[:-1]), slice(1, None, 2))
-        view = np.full(shape, filler).astype(array.dtype)[within]
+        view = np.full(shape, filler).astype(array.dtype)[_inside(array.shape)]
         view[...] = array
         return view
     raise ValueError(f"unknown layout {layout!r}")
@@ -162,7 +191,7 @@ def run_minigrad(
     spec: OpSpec,
     case: Case,
     dtype: np.dtype,
-    device: str = "cpu",
+    device: str = TEST_DEVICE,
     layout: str = "C",
     gradients: bool = True,
 ) -> Outcome:
@@ -172,8 +201,8 @@ def run_minigrad(
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
         wanted = gradients and spec.differentiable and path[0] not in case.constant
-        data = layout_of(array.astype(_dtype_under_test(array, dtype)), layout)
-        tensor = Tensor(data, where, requires_grad=wanted and is_floating(data.dtype))
+        array = array.astype(_dtype_under_test(array, dtype))
+        tensor = tensor_of(array, where, layout, wanted and is_floating(array.dtype))
         outcome.input_tensors[label(path)] = tensor
         return tensor
 
@@ -186,17 +215,17 @@ def run_minigrad(
                 continue
             outcome.result_tensors[name] = result
             outcome.requires_grad[name] = result.requires_grad
-            outcome.results[name] = np.array(result.data)
+            outcome.results[name] = values(result)
             if result.requires_grad:
                 drawn = upstream_gradient(seed_of(case), index, result.shape)
-                outcome.upstream[name] = Tensor(drawn.astype(result.dtype), where)
+                outcome.upstream[name] = tensor_of(drawn.astype(result.dtype), where)
         last = len(outcome.upstream) - 1
         for index, (name, gradient) in enumerate(outcome.upstream.items()):
             outcome.result_tensors[name].backward(gradient, retain_graph=index < last)
     for name, tensor in outcome.input_tensors.items():
-        outcome.inputs_after[name] = np.array(tensor.data)
+        outcome.inputs_after[name] = values(tensor)
         if tensor.requires_grad:
-            outcome.gradients[name] = None if tensor.grad is None else np.array(tensor.grad.data)
+            outcome.gradients[name] = None if tensor.grad is None else values(tensor.grad)
     return outcome
 
 
@@ -290,7 +319,7 @@ def compare(
             scales.update(_conditioning(spec, case))
             for key, error in _neighbouring_errors(spec, case).items():
                 scales[key] = max(scales[key], _TORCH_FACTOR * error / ulps)
-            upstream = [np.abs(g.data).max(initial=0.0) for g in mine.upstream.values()]
+            upstream = [np.abs(values(g)).max(initial=0.0) for g in mine.upstream.values()]
             for key in (k for k in scales if k.startswith("gradients:")):
                 scales[key] = max(scales[key], spec.gradient_scale * max(upstream, default=0.0))
         return scales.get(name, 0.0)

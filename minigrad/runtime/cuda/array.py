@@ -44,6 +44,11 @@ class DeviceArray:
     flags = property(lambda self: self._geometry.flags)
 
     @property
+    def base(self) -> Any:
+        """What keeps the memory alive: one object for an array and all its views."""
+        return self._geometry.base
+
+    @property
     def pointer(self) -> int:
         """The device address of element (0, 0, …)."""
         return self._geometry.__array_interface__["data"][0]

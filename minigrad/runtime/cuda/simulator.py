@@ -18,6 +18,9 @@ class SimulatedDriver:
 
     name = "CUDA simulator"
     compute_capability = (9, 0)
+    device_count = 1
+    multiprocessors = 1
+    stream = 1
 
     def __init__(self) -> None:
         self._memory: dict[int, np.ndarray] = {}
