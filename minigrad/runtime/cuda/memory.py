@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import GraphError
 from ..memory import size_class
 from .array import DeviceArray
 from .driver import driver
@@ -151,6 +152,11 @@ def to_device(array: np.ndarray) -> DeviceArray:
 
 def to_host(array: DeviceArray, out: np.ndarray) -> None:
     """Copy a C-ordered device array into a C-ordered host array, and wait for it."""
+    if driver().capturing:
+        raise GraphError(
+            "a captured step must not read values on the host (item, tolist, printing, indexing by "
+            "a mask): return the tensor, and read it outside"
+        )
     if array.nbytes:
         driver().download(out.ctypes.data, array.pointer, array.nbytes)
     driver().synchronize()

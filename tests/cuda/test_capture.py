@@ -1,0 +1,100 @@
+"""Captured steps do what the step does, call by call."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.nn.functional as F
+from minigrad import nn, optim
+
+
+def _training(capture: bool, optimizer: str, steps: int = 6) -> tuple[list[float], np.ndarray]:
+    """Losses and final weights of a small network with all that changes from step to step."""
+    mg.manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(0.3), nn.Linear(5, 3))
+    model.to("cuda")
+    make = {"adam": optim.Adam, "sgd": lambda p, lr: optim.SGD(p, lr, momentum=0.9)}[optimizer]
+    opt = make(model.parameters(), lr=0.1)
+    scheduler = optim.StepLR(opt, step_size=2, gamma=0.5)
+
+    def step(x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    run = mg.capture(step) if capture else step
+    losses = []
+    draw = np.random.default_rng(0)
+    for _ in range(steps):
+        x = mg.tensor(draw.standard_normal((6, 4)).astype("f4"), device="cuda")
+        y = mg.tensor(draw.integers(0, 3, 6), device="cuda")
+        losses.append(run(x, y).item())
+        scheduler.step()
+    return losses, next(iter(model.parameters())).cpu().detach().numpy()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_captured_training_gives_the_same_bits(optimizer: str) -> None:
+    plain_losses, plain_weights = _training(False, optimizer)
+    losses, weights = _training(True, optimizer)
+    assert losses == plain_losses
+    np.testing.assert_array_equal(weights, plain_weights)
+
+
+def test_each_shape_is_captured_by_itself() -> None:
+    calls = []
+
+    @mg.capture
+    def double(x: mg.Tensor) -> mg.Tensor:
+        calls.append(x.shape)
+        return x * 2
+
+    for _ in range(5):
+        for n in (2, 3):
+            x = mg.rand(n, device="cuda")
+            assert double(x).tolist() == [2 * v for v in x.tolist()]
+    assert calls == [(2,), (3,)] * 3
+
+
+def test_without_a_gpu_tensor_the_step_just_runs() -> None:
+    step = mg.capture(lambda x: x + 1)
+    for value in range(4):
+        assert step(mg.tensor([float(value)])).tolist() == [value + 1.0]
+
+
+def test_reading_a_value_inside_is_refused_and_the_stream_recovers() -> None:
+    @mg.capture
+    def step(x: mg.Tensor) -> float:
+        return (x * 2).sum().item()
+
+    x = mg.ones(3, device="cuda")
+    assert [step(x), step(x)] == [6.0, 6.0]
+    with pytest.raises(mg.GraphError, match="captured"):
+        step(x)
+    assert (x + 1).tolist() == [2.0, 2.0, 2.0]
+
+
+def test_a_bad_value_in_a_replay_is_reported() -> None:
+    @mg.capture
+    def step(x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
+        return F.cross_entropy(x, y)
+
+    logits = mg.zeros(2, 3, device="cuda")
+    for _ in range(4):
+        step(logits, mg.tensor([0, 2], device="cuda")).item()
+    loss = step(logits, mg.tensor([0, 5], device="cuda"))
+    with pytest.raises(mg.TargetError, match="is 5"):
+        loss.item()
+    assert step(logits, mg.tensor([1, 2], device="cuda")).item() == pytest.approx(np.log(3))
+
+
+def test_arguments_must_be_tensors_or_hashable() -> None:
+    step = mg.capture(lambda x, options: x)
+    with pytest.raises(mg.DTypeError, match="hashable"):
+        step(mg.ones(1, device="cuda"), [])
+    with pytest.raises(mg.GraphError, match="gradients"):
+        step(mg.ones(1, device="cuda", requires_grad=True), None)
