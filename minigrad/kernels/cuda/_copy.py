@@ -1,0 +1,171 @@
+"""Copies between any two strided arrays of one shape, with a conversion of dtype.
+
+Axes that follow one another in both arrays become one, so most copies end with one to three axes.
+A copy that only exchanges the two innermost axes, as between channels-last and C order, goes
+through tiles in shared memory, so that both its reads and its writes are of neighbouring addresses;
+all others walk through `out` in order and read where the elements are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from ...runtime.cuda.array import DeviceArray
+from ._device import cuda, device, size
+from ._index import arithmetic, index_bits
+from ._launch import kernel, launch, over
+
+Axis = tuple[int, int, int]  # size, stride in out, stride in input; strides in elements
+_NO_AXIS = (1, 0, 0)
+
+_AXES = 4  # that a kernel goes through; the host goes through more
+_TILE = size(32, simulated=4)
+_ROWS = size(8, simulated=2)  # of a tile that a block's threads hold at a time
+_NARROW = size(16, simulated=2)  # below this, most of a tile would be empty
+
+# Ways to convert.
+_DIRECT, _TO_BOOL, _BY_INT64 = 0, 1, 2
+
+
+def copy_strided(out: DeviceArray, input: DeviceArray) -> None:
+    if out.size == 0:
+        return
+    forward = _reversal(out)
+    out, input = out[forward], input[forward]
+    # Where the input still runs backwards, its first element is not the one of lowest address.
+    lowest = input[_reversal(input)]
+    start = (input.pointer - lowest.pointer) // input.itemsize
+    _copy_axes(out, lowest, 0, start, _merged_axes(out, input), _conversion_from(out, input))
+
+
+def _copy_axes(
+    out: DeviceArray, input: DeviceArray, out_start: int, start: int, axes: list[Axis], way: int
+) -> None:
+    if len(axes) > _AXES:
+        count, out_stride, stride = axes[0]
+        for i in range(count):
+            _copy_axes(out, input, out_start + i * out_stride, start + i * stride, axes[1:], way)
+    elif _exchanges_inner_axes(axes):
+        (B, out_b, in_b), (C, out_c, _), (R, _, in_r) = [_NO_AXIS, *axes][-3:]
+        tiles = B * -(-C // _TILE) * -(-R // _TILE)
+        launch(
+            _transpose(out.dtype, way, _TILE, _ROWS), ((tiles,), (_TILE, _ROWS)),
+            out, input, out_start, start, C, R, out_b, out_c, in_b, in_r,
+        )  # fmt: skip
+    else:
+        n = math.prod(axis[0] for axis in axes)
+        (_, outer_out, outer_in), *inner = axes or [_NO_AXIS]
+        inner = inner[::-1] + [_NO_AXIS] * (_AXES - 1 - len(inner))
+        launch(
+            _copy(out.dtype, way, len(axes), index_bits(n)), over(n),
+            out, input, out_start, start, outer_out, outer_in, *itertools.chain(*inner), n,
+        )  # fmt: skip
+
+
+def _reversal(array: DeviceArray) -> tuple[slice, ...]:
+    """The index that turns negative strides round."""
+    return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
+
+
+def _merged_axes(out: DeviceArray, input: DeviceArray) -> list[Axis]:
+    """Outermost of `out` first, without axes of size 1."""
+    axes = sorted(
+        (
+            (size, out_stride // out.itemsize, stride // input.itemsize)
+            for size, out_stride, stride in zip(out.shape, out.strides, input.strides, strict=True)
+            if size != 1
+        ),
+        key=lambda axis: -axis[1],
+    )
+    merged: list[Axis] = []
+    for size_, out_stride, stride in axes:
+        if merged and merged[-1][1:] == (size_ * out_stride, size_ * stride):
+            merged[-1] = merged[-1][0] * size_, out_stride, stride
+        else:
+            merged.append((size_, out_stride, stride))
+    return merged
+
+
+def _exchanges_inner_axes(axes: list[Axis]) -> bool:
+    """Whether the last axis is contiguous in out, the one before it in the input."""
+    if not 2 <= len(axes) <= 3:
+        return False
+    (C, _, in_c), (R, out_r, in_r) = axes[-2:]
+    return out_r == 1 == in_c and in_r != 0 and min(C, R) >= _NARROW
+
+
+def _conversion_from(out: DeviceArray, input: DeviceArray) -> int:
+    if out.dtype.kind == "b" != input.dtype.kind:
+        return _TO_BOOL
+    # A number outside uint8 keeps its lowest bits, as on the CPU.
+    return _BY_INT64 if out.dtype.kind == "u" and input.dtype.kind == "f" else _DIRECT
+
+
+def _converted(real: Any, way: int) -> Any:
+    """The function that converts one number."""
+    if way == _TO_BOOL:
+        return device(lambda x: bool(x))
+    if way == _BY_INT64:
+        return device(lambda x: real(np.int64(x)))
+    return device(lambda x: real(x))
+
+
+# Parallel over elements in out's order. Axes are split off from the innermost, number 0; each takes
+# a division.
+@kernel
+def _copy(real, way, axes, bits):
+    converted = _converted(real, way)
+    index, divide, _ = arithmetic(bits)
+
+    def copy(
+        out, input, out_start, start, outer_out, outer_in,
+        size0, out0, in0, size1, out1, in1, size2, out2, in2, n,
+    ):  # fmt: skip
+        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            to, source, rest = np.int64(out_start), np.int64(start), index(i)
+            if axes > 1:
+                outer = divide(rest, size0)
+                to += (rest - outer * size0) * out0
+                source += (rest - outer * size0) * in0
+                rest = outer
+            if axes > 2:
+                outer = divide(rest, size1)
+                to += (rest - outer * size1) * out1
+                source += (rest - outer * size1) * in1
+                rest = outer
+            if axes > 3:
+                outer = divide(rest, size2)
+                to += (rest - outer * size2) * out2
+                source += (rest - outer * size2) * in2
+                rest = outer
+            out[to + rest * outer_out] = converted(input[source + rest * outer_in])
+
+    return copy
+
+
+# out[b, c, r] = input[b, r, c]. A block of (_TILE, _ROWS) threads owns a tile of one b: it reads
+# along c, writes along r. The tile's rows are one element longer than needed, so that a column
+# lies in as many banks of shared memory as a row.
+@kernel
+def _transpose(real, way, side, rows):
+    converted, length = _converted(real, way), side + 1
+
+    def transpose(out, input, out_start, start, C, R, out_b, out_c, in_b, in_r):
+        tile = cuda.shared.array((side, length), real)
+        x, y = cuda.threadIdx.x, cuda.threadIdx.y
+        tiles_c, tiles_r = (C + side - 1) // side, (R + side - 1) // side
+        plane, task = cuda.blockIdx.x // tiles_r, cuda.blockIdx.x % tiles_r
+        b, r0, c0 = plane // tiles_c, task * side, plane % tiles_c * side
+        if c0 + x < C:
+            for r in range(y, min(side, R - r0), rows):
+                tile[r, x] = converted(input[start + b * in_b + (r0 + r) * in_r + c0 + x])
+        cuda.syncthreads()
+        if r0 + x < R:
+            for c in range(y, min(side, C - c0), rows):
+                out[out_start + b * out_b + (c0 + c) * out_c + r0 + x] = tile[x, c]
+
+    return transpose
