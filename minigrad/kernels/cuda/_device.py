@@ -80,6 +80,8 @@ log, log1p = _unary("log", np.log), _unary("log1p", np.log1p)
 sqrt, rsqrt = _unary("sqrt", np.sqrt), _unary("rsqrt", lambda x: type(x)(1) / np.sqrt(x))
 sin, cos, tanh = _unary("sin", np.sin), _unary("cos", np.cos), _unary("tanh", np.tanh)
 erf, erfc = _unary("erf", _scalar(math.erf)), _unary("erfc", _scalar(math.erfc))
+sinpi = _unary("sinpi", _scalar(lambda x: math.sin(math.pi * float(x))))  # of π·x
+cospi = _unary("cospi", _scalar(lambda x: math.cos(math.pi * float(x))))
 floor, ceil = _unary("floor", np.floor), _unary("ceil", np.ceil)
 trunc, rint = _unary("trunc", np.trunc), _unary("rint", np.rint)
 absolute = _unary("fabs", np.abs)
@@ -96,13 +98,36 @@ def product(x, y):
     return x * y
 
 
-def atomic_min(array, index, value):
-    """array[index] = min(array[index], value) of int32 or int64, in one step; no result."""
-    cuda.atomic.min(array, index, value)
+def _atomic(name: str) -> Any:
+    """cuda.atomic knows arrays only; the instruction takes a pointer."""
+
+    def function(array, index, value):
+        getattr(cuda.atomic, name)(array, index, value)
+
+    if SIMULATED:
+        return device(function)
+    from numba.cuda import types
+    from numba.cuda.extending import intrinsic, overload
+
+    @intrinsic
+    def instruction(typing_context, array, index, value):
+        def generate(context, builder, signature, arguments):
+            pointer, at, number = arguments
+            number = context.cast(builder, number, value, array.dtype)
+            builder.atomic_rmw(name, builder.gep(pointer, [at]), number, "monotonic")
+            return context.get_dummy_value()
+
+        return types.void(array, index, value), generate
+
+    @overload(function)
+    def choose(array, index, value):
+        return lambda array, index, value: instruction(array, index, value)
+
+    return function
 
 
-def atomic_max(array, index, value):
-    cuda.atomic.max(array, index, value)
+# array[index] = the smaller (larger) of itself and a value, in one step; of int32 or int64.
+atomic_min, atomic_max = _atomic("min"), _atomic("max")
 
 
 def isnan(x):
@@ -111,7 +136,7 @@ def isnan(x):
 
 if not SIMULATED:
     from numba.cuda import libdevice, types
-    from numba.cuda.extending import intrinsic, overload, register_jitable
+    from numba.cuda.extending import overload, register_jitable
 
     isnan = register_jitable(isnan)
 
@@ -126,23 +151,3 @@ if not SIMULATED:
         if x == types.float32:
             return lambda x, y: libdevice.fmul_rn(x, y)
         return lambda x, y: libdevice.dmul_rn(x, y)
-
-    def _atomic(function, operation):
-        """cuda.atomic knows arrays only; the instruction takes a pointer."""
-
-        @intrinsic
-        def apply(typing_context, array, index, value):
-            def generate(context, builder, signature, arguments):
-                pointer, at, number = arguments
-                number = context.cast(builder, number, value, array.dtype)
-                builder.atomic_rmw(operation, builder.gep(pointer, [at]), number, "monotonic")
-                return context.get_dummy_value()
-
-            return types.void(array, index, value), generate
-
-        @overload(function)
-        def choose(array, index, value):
-            return lambda array, index, value: apply(array, index, value)
-
-    _atomic(atomic_min, "min")
-    _atomic(atomic_max, "max")
