@@ -1,0 +1,355 @@
+"""minigrad and torch on an NVIDIA GPU: checks first, then kernels and training steps.
+
+    python -m bench.gpu                       # about eight minutes
+    python -m bench.gpu --quick --json bench/results/gpu.json
+
+Both engines run in this process, on one GPU, in turns. Kernels are timed as replays of a CUDA graph
+that holds one call, so that neither engine's Python counts; a training step is timed as a user runs
+it, from call to call, with one wait at the end. Every section has a budget of time, and a section
+that fails is reported and does not stop the others. Data are drawn here; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import cases
+from .engines import Minigrad, Torch
+from .measure import check, conditions, geometric_mean
+from .operation import Case, Pass
+from .training import NETWORKS, batches, weights
+
+CONFIGURATIONS = [
+    (network, batch)
+    for network in ("CIFAR A", "CIFAR B", "MNIST fixed")
+    for batch in (64, 128, 512)
+]
+# TF32 keeps 10 bits of each factor; Adam's first steps then differ in every parameter.
+TOLERANCE, TF32_TOLERANCE = 2e-3, 2e-2
+TURNS = 5
+
+
+class MinigradGpu(Minigrad):
+    name = "minigrad"
+
+    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
+        return super().tensor(array, weight).cuda()
+
+    def synchronize(self) -> None:
+        self.lib.cuda.synchronize()
+
+    def recorded(self, run: Callable[[], Any]) -> Callable[[], Any]:
+        """The same work as a replay of a CUDA graph."""
+        from minigrad.runtime.cuda.capture import Graph
+
+        graph = Graph()
+        for _ in range(2):
+            with graph.warm_up():
+                run()
+        with graph.record():
+            run()
+        return graph.replay
+
+    def captured(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        return self.lib.capture(step)
+
+    @contextmanager
+    def tf32(self, allowed: bool) -> Any:
+        settings = self.lib.backends.cuda
+        before, settings.allow_tf32 = settings.allow_tf32, allowed
+        try:
+            yield
+        finally:
+            settings.allow_tf32 = before
+
+
+class TorchGpu(Torch):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.compiles = name == "torch compile channels_last"
+
+    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
+        return super().tensor(array, weight).cuda()
+
+    def synchronize(self) -> None:
+        self.lib.cuda.synchronize()
+
+    def recorded(self, run: Callable[[], Any]) -> Callable[[], Any]:
+        torch = self.lib
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        return graph.replay
+
+    def captured(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """torch's own pattern: inputs at fixed addresses, the step recorded, replays after copies.
+
+        The step must run eagerly before; it does, for the checks.
+        """
+        state: dict[str, Any] = {}
+
+        def run(*args: Any) -> Any:
+            if not state:
+                state["inputs"] = [arg.clone() for arg in args]
+
+                def once() -> None:
+                    state["out"] = step(*state["inputs"])
+
+                state["replay"] = self.recorded(once)
+            for own, arg in zip(state["inputs"], args, strict=True):
+                own.copy_(arg)
+            state["replay"]()
+            return state["out"]
+
+        return run
+
+    @contextmanager
+    def tf32(self, allowed: bool) -> Any:
+        backends = self.lib.backends
+        before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+        backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    return np.array(value.detach().cpu().numpy())
+
+
+def seconds_of(engine: Any, run: Callable[[], Any], budget: float) -> float:
+    """Of a call, queued one after the other with one wait at the end; the median of turns."""
+    run()
+    engine.synchronize()
+    start = time.perf_counter()
+    run()
+    engine.synchronize()
+    calls = int(min(2000, max(3, budget / TURNS / max(time.perf_counter() - start, 1e-6))))
+    turns = []
+    for _ in range(TURNS):
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        engine.synchronize()
+        turns.append((time.perf_counter() - start) / calls)
+    return statistics.median(turns)
+
+
+# Training steps -----------------------------------------------------------------------------
+
+
+def training_step(
+    engine: Any, network: str, batch: int, capturable: bool = False
+) -> tuple[Callable[..., Any], list[tuple[Any, Any]]]:
+    """step(images, labels) → loss, and data to cycle through."""
+    build, shape = NETWORKS[network]
+    model = build(engine.nn)
+    start = weights([(name, tuple(p.shape)) for name, p in model.named_parameters()])
+    with engine.lib.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(engine.lib.from_numpy(start[name]))
+    model = engine.placed(model.to("cuda"))
+    options = {"capturable": True} if capturable else {}
+    optimizer = engine.optim.Adam(model.parameters(), lr=1e-3, **options)
+    forward = engine.compiled(model)
+    data = [
+        (engine.tensor(images.transpose(0, 3, 1, 2)), engine.tensor(labels))
+        for images, labels in batches(shape, batch)
+    ]
+
+    def step(images: Any, labels: Any) -> Any:
+        optimizer.zero_grad()
+        loss = engine.F.cross_entropy(forward(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step, data
+
+
+def _cycled(step: Callable[..., Any], data: list[tuple[Any, Any]]) -> Callable[[], Any]:
+    turn = iter(range(10**9))
+    return lambda: step(*data[next(turn) % len(data)])
+
+
+def measure_steps(report: dict[str, Any], configurations: list[Any], budget: float) -> None:
+    """Seconds a step of every engine, captured or not, in float32 and TF32."""
+    print(f"\n{'training step':<22}{'tf32':>5}  milliseconds (torch / minigrad captured)")
+    rows = report.setdefault("steps", [])
+    for network, batch in configurations:
+        for tf32 in (False, True):
+            row: dict[str, Any] = {"network": network, "batch": batch, "tf32": tf32, "seconds": {}}
+            losses: dict[str, np.ndarray] = {}
+            for name, engine, captured in (
+                ("minigrad eager", MinigradGpu(), False),
+                ("minigrad captured", MinigradGpu(), True),
+                ("torch nchw", TorchGpu("torch nchw"), False),
+                ("torch channels_last", TorchGpu("torch channels_last"), False),
+                ("torch graph", TorchGpu("torch channels_last"), True),
+                ("torch compile", TorchGpu("torch compile channels_last"), False),
+            ):
+                with guarded(report, f"{name}, {network} {batch}, tf32 {tf32}"), engine.tf32(tf32):
+                    capturable = captured and isinstance(engine, TorchGpu)
+                    step, data = training_step(engine, network, batch, capturable)
+                    losses[name] = np.array([to_numpy(step(*data[i])) for i in range(2)])
+                    run = _cycled(engine.captured(step) if captured else step, data)
+                    for _ in range(3):
+                        run()
+                    row["seconds"][name] = seconds_of(engine, run, budget)
+            ours = losses["minigrad eager"]
+            tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
+            check(f"{network} {batch}", [ours], [losses["torch nchw"]], "torch nchw", tolerance)
+            rows.append(row)
+            mine = row["seconds"].get("minigrad captured", float("nan"))
+            shown = "  ".join(
+                f"{name.removeprefix('torch ')} {1e3 * t:.2f} ({t / mine:.2f}×)"
+                for name, t in row["seconds"].items()
+            )
+            print(f"{network + ' ' + str(batch):<22}{'yes' if tf32 else 'no':>5}  {shown}")
+
+
+# Kernels ------------------------------------------------------------------------------------
+
+
+def measure_kernels(report: dict[str, Any], quick: bool, budget: float, until: float) -> None:
+    """Each row of `bench.cases`, as a replayed graph."""
+    print(f"\n{'kernel':<76}{'minigrad':>10}{'torch':>10}{'ratio':>8}")
+    rows = report.setdefault("kernels", [])
+    for case, step in ((c, s) for c in cases.CASES for s in c.passes if c.quick or not quick):
+        if time.perf_counter() > until:
+            print("… out of time: the other kernels were not measured")
+            break
+        with guarded(report, case.label(step)):
+            rows.append(_kernel(case, step, budget))
+    ratios = [row["ratio"] for row in rows]
+    if ratios:
+        print(f"geometric mean {geometric_mean(ratios):.2f}×")
+
+
+def _kernel(case: Case, step: Pass, budget: float) -> dict[str, Any]:
+    engines: list[Any] = [MinigradGpu(), TorchGpu("torch nchw"), TorchGpu("torch channels_last")]
+    seconds: dict[str, float] = {}
+    results: dict[str, list[np.ndarray]] = {}
+    for engine in engines:
+        with engine.tf32(False):
+            for name, run in case.runs(engine, step).items():
+                results[name] = [to_numpy(each) for each in run()]
+                seconds[name] = seconds_of(engine, engine.recorded(run), budget)
+    ours = seconds.pop("minigrad")
+    for name, theirs in results.items():
+        if name != "minigrad":
+            check(case.label(step), results["minigrad"], theirs, name, 1e-3)
+    best = min(seconds.values())
+    print(f"{case.label(step):<76}{1e6 * ours:>8.1f}µs{1e6 * best:>8.1f}µs{best / ours:>7.2f}×")
+    return {
+        "label": case.label(step), "work": case.work(step), "bound": case.bound,
+        "minigrad": ours, "torch": seconds, "ratio": best / ours,
+    }  # fmt: skip
+
+
+# Checks -------------------------------------------------------------------------------------
+
+
+def check_training(report: dict[str, Any], steps64: int = 50, steps32: int = 20) -> None:
+    """Training CIFAR A on the GPU gives the CPU's losses: in float64 to 1e-6, float32 to 1e-3."""
+    import minigrad as mg
+    import minigrad.nn.functional as F
+    from examples import networks
+
+    def losses(device: str, dtype: Any, count: int, capture: bool) -> np.ndarray:
+        mg.manual_seed(0)
+        model = networks.cifar().to(device, dtype)
+        optimizer = mg.optim.Adam(model.parameters(), lr=1e-3)
+        drawn = batches((32, 32, 3), 16)
+
+        def step(images: Any, labels: Any) -> Any:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = mg.capture(step) if capture else step
+        found = []
+        for index in range(count):
+            images, labels = drawn[index % len(drawn)]
+            x = mg.tensor(images.transpose(0, 3, 1, 2)).to(device, dtype)
+            found.append(run(x, mg.tensor(labels, device=device)).item())
+        return np.array(found)
+
+    for name, count, tolerance in (("float64", steps64, 1e-6), ("float32", steps32, 1e-3)):
+        dtype = getattr(mg, name)
+        cpu = losses("cpu", dtype, count, capture=False)
+        for capture in (False, True):
+            gpu = losses("cuda", dtype, count, capture)
+            error = float(np.max(np.abs(gpu - cpu) / np.abs(cpu)))
+            what = f"CIFAR A, {count} steps in {name}{', captured' if capture else ''}"
+            report.setdefault("training_error", {})[what] = error
+            print(f"{what}: largest relative error of the loss {error:.2e} (at most {tolerance:g})")
+            if not error <= tolerance:
+                raise AssertionError(f"{what}: {error:.3g} exceeds {tolerance:g}")
+
+
+@contextmanager
+def guarded(report: dict[str, Any], what: str) -> Any:
+    """An error is printed and kept in the report."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        report.setdefault("failures", []).append(f"{what}: {type(error).__name__}: {error}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one batch size, few kernels")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--minutes", type=float, default=9.0, help="when to stop starting kernels")
+    options = parser.parse_args()
+    started = time.perf_counter()
+
+    import torch
+
+    import minigrad as mg
+
+    if reason := mg.cuda.why_unavailable():
+        print(reason)
+        return 1
+    report: dict[str, Any] = {
+        **conditions(), "gpu": mg.cuda.get_device_name(),
+        "capability": mg.cuda.get_device_capability(), "torch_cuda": torch.version.cuda,
+    }  # fmt: skip
+    print(json.dumps(report))
+    with guarded(report, "training on GPU and CPU"):
+        check_training(report)
+    configurations = CONFIGURATIONS[1::3] if options.quick else CONFIGURATIONS
+    measure_steps(report, configurations, 0.3)
+    until = started + 60 * options.minutes
+    measure_kernels(report, options.quick, 0.05, until)
+    for failure in report.get("failures", []):
+        print(f"FAILED {failure}")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 1 if report.get("failures") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
