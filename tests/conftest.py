@@ -1,10 +1,13 @@
 """Hypothesis profiles, and the table of errors that the thorough one ends with.
 
 pytest tests/test_ops.py --hypothesis-profile=thorough
+MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
+NUMBA_ENABLE_CUDASIM=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +23,12 @@ settings.register_profile(
 settings.register_profile(
     "thorough", max_examples=1000, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
-settings.load_profile("ci")
+# A thread of a simulated GPU is a thread of the host: few examples, on the same records.
+settings.register_profile(
+    "simulator", max_examples=2, derandomize=True, deadline=None,
+    suppress_health_check=_SLOW_IS_FINE,
+)  # fmt: skip
+settings.load_profile("simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else "ci")
 
 # Operation: number of examples, worst float32 errors.
 _ERRORS = pytest.StashKey[dict[str, tuple[int, Errors]]]()
