@@ -41,7 +41,7 @@ def _sums(number, threads, squared):
 
 
 def sum_forward_workspace(shape) -> int:
-    outer, R, inner = shape
+    outer, _, inner = shape
     return outer * reduction(*shape).chunks * inner if outer * inner else 0
 
 

@@ -1,0 +1,175 @@
+"""Normalisation over groups of channels, on (N, L, C) arrays: layer_norm has one group and L = 1.
+
+A group, one of N·G, is L stretches of K = C/G neighbouring channels. The lanes of _middle.py share
+its L·K numbers, counted position by position. Statistics are float64 and need two passes, mean
+before variance; what is read again comes from the cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._device import cuda, device, sqrt
+from ._launch import kernel, launch
+from ._middle import SUM, column_totals, fold, place, reduction, whole
+
+
+@device
+def _group(task, lane, L, G, K):
+    """Where the group begins, its first channel, and the lane's first (position, channel)."""
+    if task < 0:
+        return 0, 0, L, 0
+    channel = task % G * K
+    return task // G * L * G * K + channel, channel, lane // K, lane % K
+
+
+@device
+def _next(i, k, i_step, k_step, K):
+    """i·K + k advanced by i_step·K + k_step."""
+    i, k = i + i_step, k + k_step
+    if k >= K:
+        return i + 1, k - K
+    return i, k
+
+
+@kernel
+def _forward(real, threads):
+    def forward(
+        out, mean, invstd, input, weight, bias, eps, count, L, G, K,
+        tile, tiles, depth, chunks, tasks,
+    ):  # fmt: skip
+        # Three passes over cached data. The lanes of a group own it.
+        shared = cuda.shared.array(threads, np.float64)
+        task, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        base, channel, first_i, first_k = _group(task, lane, L, G, K)
+        i_step, k_step, C = depth // K, depth % K, G * K
+        total = squares = np.float64(0)
+        i, k = first_i, first_k
+        while i < L:
+            total += np.float64(input[base + i * C + k])
+            i, k = _next(i, k, i_step, k_step, K)
+        centre = fold(shared, total, 1, depth, lane, SUM) / count
+        i, k = first_i, first_k
+        while i < L:
+            d = np.float64(input[base + i * C + k]) - centre
+            squares += d * d
+            i, k = _next(i, k, i_step, k_step, K)
+        squares = fold(shared, squares, 1, depth, lane, SUM)
+        scale = np.float64(1) / sqrt(squares / count + eps)
+        if lane == 0:
+            mean[task], invstd[task] = centre, scale
+        i, k = first_i, first_k
+        while i < L:
+            y = (np.float64(input[base + i * C + k]) - centre) * scale
+            if weight is not None:
+                y *= np.float64(weight[channel + k])
+            if bias is not None:
+                y += np.float64(bias[channel + k])
+            out[base + i * C + k] = y
+            i, k = _next(i, k, i_step, k_step, K)
+
+    return forward
+
+
+def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
+    if not mean.size:
+        return
+    L, G = input.shape[1], mean.shape[1]
+    K = input.shape[2] // G
+    plan = whole(mean.size, L * K, 1)
+    # A group of nothing has the mean 0 and the variance 0.
+    launch(
+        _forward(out.dtype, plan.threads), plan.shape, out, mean, invstd, input, weight, bias,
+        np.float64(eps), np.float64(max(L * K, 1)), L if K else 0, G, max(K, 1), *plan.cut,
+    )  # fmt: skip
+
+
+@kernel
+def _backward_input(real, threads):
+    def backward_input(
+        grad_input, grad_output, input, weight, mean, invstd, L, G, K,
+        tile, tiles, depth, chunks, tasks,
+    ):  # fmt: skip
+        # x̂ = (x − μ)·r with μ, r functions of every x of the group:
+        #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂))
+        # Two passes over cached data. The lanes of a group own it.
+        shared = cuda.shared.array(threads, np.float64)
+        task, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        base, channel, first_i, first_k = _group(task, lane, L, G, K)
+        i_step, k_step, C = depth // K, depth % K, G * K
+        count = np.float64(L * K)
+        centre = scale = first = second = np.float64(0)
+        if task >= 0:
+            centre, scale = mean[task], invstd[task]
+        i, k = first_i, first_k
+        while i < L:
+            g = np.float64(grad_output[base + i * C + k])
+            if weight is not None:
+                g *= np.float64(weight[channel + k])
+            first += g
+            second += g * (np.float64(input[base + i * C + k]) - centre) * scale
+            i, k = _next(i, k, i_step, k_step, K)
+        first = fold(shared, first, 1, depth, lane, SUM) / count
+        second = fold(shared, second, 1, depth, lane, SUM) / count
+        i, k = first_i, first_k
+        while i < L:
+            g = np.float64(grad_output[base + i * C + k])
+            if weight is not None:
+                g *= np.float64(weight[channel + k])
+            normal = (np.float64(input[base + i * C + k]) - centre) * scale
+            grad_input[base + i * C + k] = scale * (g - first - normal * second)
+            i, k = _next(i, k, i_step, k_step, K)
+
+    return backward_input
+
+
+def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd):
+    if not input.size:
+        return
+    L, G = input.shape[1], mean.shape[1]
+    K = input.shape[2] // G
+    plan = whole(mean.size, L * K, 1)
+    launch(
+        _backward_input(input.dtype, plan.threads), plan.shape, grad_input, grad_output, input,
+        weight, mean, invstd, L, G, K, *plan.cut,
+    )  # fmt: skip
+
+
+@kernel
+def _affine_sums(real, threads):
+    def affine_sums(
+        partial, grad_output, input, mean, invstd, rows, L, C, K, tile, tiles, depth, chunks, tasks
+    ):  # fmt: skip
+        # dw[c] = Σ g·x̂, db[c] = Σ g over rows = N·L positions. A block owns partial[:, chunk, c].
+        shared = cuda.shared.array(threads, np.float64)
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        total = grads = np.float64(0)
+        if chunk >= 0:
+            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+                group = r // L * (C // K) + c // K
+                g = np.float64(grad_output[r * C + c])
+                grads += g
+                total += g * (np.float64(input[r * C + c]) - mean[group]) * invstd[group]
+        total = fold(shared, total, tile, depth, lane, SUM)
+        grads = fold(shared, grads, tile, depth, lane, SUM)
+        if lane == 0:
+            partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
+
+    return affine_sums
+
+
+def group_norm_backward_affine_workspace(shape) -> int:
+    N, L, C = shape
+    return 2 * reduction(1, N * L, C).chunks * C if C else 0
+
+
+def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+    N, L, C = input.shape
+    if not C:
+        return
+    plan = reduction(1, N * L, C)
+    launch(
+        _affine_sums(input.dtype, plan.threads), plan.shape, scratch, grad_output, input, mean,
+        invstd, N * L, L, C, C // max(mean.shape[1], 1), *plan.cut,
+    )  # fmt: skip
+    column_totals(grad_weight, grad_bias, scratch, None, plan.chunks, C)

@@ -1,0 +1,296 @@
+"""Batch normalisation of (rows, C) arrays: statistics per channel, then one pass over the rows.
+
+The lanes of _middle.py share a channel, so that a thread keeps its channel's numbers in registers.
+
+**Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
+larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
+rounding took away: x − mean[0] is exact near the mean, and subtracting mean[1] then rounds once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._device import cuda, device, sqrt
+from ._launch import kernel, launch, over
+from ._middle import SUM, column_totals, fold, place, reduction, spread, whole
+
+# Statistics ---------------------------------------------------------------------------------
+
+
+def batch_norm_statistics_workspace(rows: int, C: int) -> int:
+    return 3 * reduction(1, rows, C).chunks * C
+
+
+def batch_norm_statistics(
+    mean, invstd, running_mean, running_var, batches, input, momentum, eps, scratch
+):
+    rows, C = input.shape
+    plan = reduction(1, rows, C)
+    launch(_moments(input.dtype, plan.threads), plan.shape, scratch, input, rows, C, *plan.cut)
+    last = whole(1, plan.chunks, C)
+    launch(
+        _finish_moments(input.dtype, last.threads), last.shape, mean, invstd,
+        running_mean, _step(running_mean), running_var, _step(running_var), batches, scratch, rows,
+        plan.chunks, np.float64(momentum), np.float64(eps), C, *last.cut,
+    )  # fmt: skip
+
+
+def _step(array):
+    return None if array is None else array.strides[0] // array.itemsize
+
+
+@kernel
+def _moments(real, threads):
+    def moments(partial, input, rows, C, tile, tiles, depth, chunks, tasks):
+        # Three flop an element, one pass over memory. A block owns partial[:, chunk, c], which is
+        # (shift, Σ (x − shift), Σ (x − shift)²). The shift is the channel's first value in the
+        # chunk.
+        shared = cuda.shared.array(threads, np.float64)
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        shift = total = squares = np.float64(0)
+        if chunk >= 0:
+            first = chunk * rows // chunks
+            shift = np.float64(input[first * C + c])
+            for r in range(first + lane, (chunk + 1) * rows // chunks, depth):
+                d = np.float64(input[r * C + c]) - shift
+                total += d
+                squares += d * d
+        total = fold(shared, total, tile, depth, lane, SUM)
+        squares = fold(shared, squares, tile, depth, lane, SUM)
+        if lane == 0:
+            partial[chunk * C + c] = shift
+            partial[(chunks + chunk) * C + c] = total
+            partial[(2 * chunks + chunk) * C + c] = squares
+
+    return moments
+
+
+@kernel
+def _finish_moments(real, threads):
+    def finish_moments(
+        mean, invstd, running_mean, mean_step, running_var, var_step, batches, partial, rows, parts,
+        momentum, eps, C, tile, tiles, depth, chunks, tasks,
+    ):  # fmt: skip
+        # Part k, of n_k rows, has the mean m_k = shift_k + D_k/n_k and the sum of squares about it
+        # S_k − D_k²/n_k. All parts together have μ = Σ n_k·m_k / n, and the sum of squares about μ
+        # is Σ (S_k − D_k²/n_k + n_k·(m_k − μ)²). Means are kept as distances from the first shift.
+        # The lanes share a channel's parts; a block owns its channels.
+        shared = cuda.shared.array(threads, np.float64)
+        task, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        first, stop = lane, parts if task >= 0 else 0
+        origin = partial[c] if task >= 0 else np.float64(0)
+        total = squares = np.float64(0)
+        for k in range(first, stop, depth):
+            n = np.float64((k + 1) * rows // parts - k * rows // parts)
+            total += n * (partial[k * C + c] - origin) + partial[(parts + k) * C + c]
+        centre = fold(shared, total, tile, depth, lane, SUM) / np.float64(rows)
+        for k in range(first, stop, depth):
+            n = np.float64((k + 1) * rows // parts - k * rows // parts)
+            d = partial[(parts + k) * C + c] / n
+            inner = partial[(2 * parts + k) * C + c] - d * d * n
+            distance = partial[k * C + c] - origin + d - centre
+            # Rounding may leave a negative number of squares; NaN stays.
+            squares += (np.float64(0) if inner < 0 else inner) + n * distance * distance
+        squares = fold(shared, squares, tile, depth, lane, SUM)
+        if lane == 0:
+            mu = origin + centre
+            rounded = real(mu)
+            mean[c], mean[C + c] = rounded, mu - np.float64(rounded)
+            invstd[c] = np.float64(1) / sqrt(squares / np.float64(rows) + eps)
+            if running_mean is not None:
+                keep = np.float64(1) - momentum
+                at, var_at = c * mean_step, c * var_step
+                unbiased = squares / np.float64(rows - 1)
+                running_mean[at] = keep * np.float64(running_mean[at]) + momentum * mu
+                running_var[var_at] = keep * np.float64(running_var[var_at]) + momentum * unbiased
+            if batches is not None and c == 0:
+                batches[0] += 1
+
+    return finish_moments
+
+
+@kernel
+def _running_statistics(real):
+    def running_statistics(mean, invstd, running_mean, mean_step, running_var, var_step, eps, C):
+        for c in range(cuda.grid(1), C, cuda.gridsize(1)):
+            mean[c] = running_mean[c * mean_step]
+            mean[C + c] = real(0)
+            invstd[c] = real(1) / sqrt(running_var[c * var_step] + eps)
+
+    return running_statistics
+
+
+def batch_norm_running(mean, invstd, running_mean, running_var, eps):
+    C = invstd.size
+    launch(
+        _running_statistics(invstd.dtype), over(C), mean, invstd, running_mean,
+        _step(running_mean), running_var, _step(running_var), float(eps), C,
+    )  # fmt: skip
+
+
+# Forward ------------------------------------------------------------------------------------
+
+
+def batch_norm_forward_workspace(rows: int, C: int) -> int:
+    return 0
+
+
+@kernel
+def _forward(real, threads):
+    def forward(out, input, mean, invstd, weight, bias, rows, C, tile, tiles, depth, chunks, tasks):
+        # Four flop an element, one pass over memory. Each thread owns rows of one channel.
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        if chunk >= 0:
+            centre, rest = mean[c], mean[C + c]
+            scale = invstd[c] if weight is None else invstd[c] * weight[c]
+            offset = real(0) if bias is None else bias[c]
+            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+                out[r * C + c] = ((input[r * C + c] - centre) - rest) * scale + offset
+
+    return forward
+
+
+def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
+    rows, C = input.shape
+    plan = spread(1, rows, C)
+    variant = _forward(out.dtype, plan.threads)
+    launch(variant, plan.shape, out, input, mean, invstd, weight, bias, rows, C, *plan.cut)
+
+
+# Backward -----------------------------------------------------------------------------------
+
+
+def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
+    return 2 * reduction(1, rows, C).chunks * C
+
+
+def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+    # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
+    rows, C = input.shape
+    plan = reduction(1, rows, C)
+    variant = _products(input.dtype, plan.threads)
+    launch(variant, plan.shape, scratch, grad_output, input, mean, rows, C, *plan.cut)
+    column_totals(grad_weight, grad_bias, scratch, invstd, plan.chunks, C)
+
+
+@kernel
+def _products(real, threads):
+    def products(partial, grad_output, input, mean, rows, C, tile, tiles, depth, chunks, tasks):
+        # Four flop an element, one pass. A block owns partial[:, chunk, c], which is
+        # (Σ g·(x − μ), Σ g).
+        shared = cuda.shared.array(threads, np.float64)
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        total = grads = np.float64(0)
+        if chunk >= 0:
+            centre = np.float64(mean[c]) + np.float64(mean[C + c])
+            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+                g = np.float64(grad_output[r * C + c])
+                grads += g
+                total += g * (np.float64(input[r * C + c]) - centre)
+        total = fold(shared, total, tile, depth, lane, SUM)
+        grads = fold(shared, grads, tile, depth, lane, SUM)
+        if lane == 0:
+            partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
+
+    return products
+
+
+def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
+    return 0
+
+
+@device
+def _gradient(g, x, mean_grad, slope, scale):
+    return (g - mean_grad - x * slope) * scale
+
+
+@kernel
+def _backward(real, threads, training):
+    def backward(
+        grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows, C,
+        tile, tiles, depth, chunks, tasks,
+    ):  # fmt: skip
+        # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
+        #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
+        # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine. The
+        # running statistics do not depend on x: gx = w·s·g.
+        # Six flop an element, one pass. Each thread owns rows of one channel.
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        if chunk >= 0:
+            centre, rest = mean[c], mean[C + c]
+            scale = invstd[c] if weight is None else invstd[c] * weight[c]
+            mean_grad = slope = real(0)
+            if training:
+                mean_grad = grad_bias[c] / real(rows)
+                slope = grad_weight[c] * invstd[c] / real(rows)
+            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+                g = grad_output[r * C + c]
+                if training:
+                    x = (input[r * C + c] - centre) - rest
+                    grad_input[r * C + c] = _gradient(g, x, mean_grad, slope, scale)
+                else:
+                    grad_input[r * C + c] = g * scale
+
+    return backward
+
+
+def batch_norm_backward_input(
+    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, training, scratch
+):
+    rows, C = input.shape
+    plan = spread(1, rows, C)
+    if not training:  # not read, whatever they are
+        grad_weight = grad_bias = invstd
+    launch(
+        _backward(input.dtype, plan.threads, int(training)), plan.shape, grad_input, grad_output,
+        input, mean, invstd, weight, grad_weight, grad_bias, rows, C, *plan.cut,
+    )  # fmt: skip
+
+
+# Backward to relu's input ------------------------------------------------------------------
+
+
+def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
+    return reduction(1, rows, C).chunks * C
+
+
+@kernel
+def _backward_relu(real, threads):
+    def backward_relu(
+        partial, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows,
+        C, tile, tiles, depth, chunks, tasks,
+    ):  # fmt: skip
+        # As _backward; then a gradient goes through relu and is added to its channel's sum. A block
+        # owns partial[chunk, c].
+        shared = cuda.shared.array(threads, np.float64)
+        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        total = np.float64(0)
+        if chunk >= 0:
+            centre, rest = mean[c], mean[C + c]
+            scale = invstd[c] if weight is None else invstd[c] * weight[c]
+            mean_grad = grad_bias[c] / real(rows)
+            slope = grad_weight[c] * invstd[c] / real(rows)
+            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+                x = input[r * C + c]
+                g = _gradient(grad_output[r * C + c], (x - centre) - rest, mean_grad, slope, scale)
+                g = real(0) if x <= real(0) else g
+                grad_input[r * C + c] = g
+                total += np.float64(g)
+        total = fold(shared, total, tile, depth, lane, SUM)
+        if lane == 0:
+            partial[chunk * C + c] = total
+
+    return backward_relu
+
+
+def batch_norm_backward_relu(
+    grad_input, grad_sums, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+):
+    rows, C = input.shape
+    plan = reduction(1, rows, C)
+    launch(
+        _backward_relu(input.dtype, plan.threads), plan.shape, scratch, grad_input, grad_output,
+        input, mean, invstd, weight, grad_weight, grad_bias, rows, C, *plan.cut,
+    )  # fmt: skip
+    column_totals(grad_sums, None, scratch, None, plan.chunks, C)

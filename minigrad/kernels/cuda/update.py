@@ -1,0 +1,275 @@
+"""Optimiser steps and gradient clipping: one pass over the parameters and their state.
+
+All parameters of a step go through one kernel. It reads, from a table in device memory, a record
+for each parameter: where its arrays are, how long they are, and the numbers of its options. A
+captured step is replayed with fresh options because the table is filled anew before every replay.
+
+The arrays are cut into pieces of fixed length; a block works on one piece, which it finds by its
+number: records hold the number of their first piece, ascending. Each element has one owner.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+
+from ...runtime.cuda.table import upload
+from ._device import THREADS, absolute, cuda, device, power, size, sqrt
+from ._launch import kernel, launch, over
+from ._ptx import array_at
+from ._reduce import block_max, block_sum
+
+_PIECE = size(2048, simulated=16)  # elements
+
+# A record is int64 cells: first piece, size, addresses (0 for None), then float64 numbers.
+_ADDRESSES = 2
+_SGD_NUMBERS = _ADDRESSES + 3  # param, momentum buffer, gradient
+_SGD_CELLS = _SGD_NUMBERS + 6
+_ADAM_NUMBERS = _ADDRESSES + 5  # param, m, v, largest v, gradient
+_ADAM_CELLS = _ADAM_NUMBERS + 9
+
+
+@device
+def _row_of(table, rows, cells, piece):
+    """The last record whose first piece is not after this one."""
+    low, high = 0, rows - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if table[middle * cells] <= piece:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _step(kernel, numbers, *columns):
+    """One step. numbers(): those of each record. columns: the arrays, the parameters first."""
+    params = columns[0]
+    sizes = [param.size for param in params]
+    pieces = [-(-size // _PIECE) for size in sizes]
+    firsts = np.cumsum([0, *pieces], dtype=np.int64)[:-1].tolist()
+    addresses = [[0 if a is None else a.pointer for a in arrays] for arrays in columns]
+    records = np.array([firsts, sizes, *addresses], np.int64).T
+
+    def values():
+        return np.concatenate([records, np.array(numbers(), np.float64).view(np.int64)], axis=1)
+
+    if not sum(pieces):
+        return
+    table = upload(values(), values)
+    args = table, table.view(np.float64), len(params)
+    variant = kernel(params[0].dtype, THREADS, _PIECE)
+    if _distinct(params):
+        launch(variant, ((sum(pieces),), (THREADS,)), *args, 0)
+    else:
+        for first, count in zip(firsts, pieces, strict=True):
+            launch(variant, ((count,), (THREADS,)), *args, first)
+
+
+def _distinct(params):
+    """Whether no two parameters share memory; those that do must go one after the other."""
+    spans = sorted((param.pointer, param.pointer + param.nbytes) for param in params if param.size)
+    return all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+# SGD ----------------------------------------------------------------------------------------
+
+
+@kernel
+def _sgd(real, threads, piece_size):
+    def sgd(table, numbers, rows, first_piece):
+        # b ← keep·b + take·g and p ← p − lr·b or, with Nesterov's momentum, p − lr·(g + momentum·b).
+        # Per element 4 flop and 12 bytes in float32; with momentum 8 flop and 20 bytes.
+        piece = first_piece + cuda.blockIdx.x
+        record = _row_of(table, rows, _SGD_CELLS, piece) * _SGD_CELLS
+        length, at = table[record + 1], record + _SGD_NUMBERS
+        param = array_at(table[record + 2], length, real)
+        buffer = array_at(table[record + 3], length, real)
+        grad = array_at(table[record + 4], length, real)
+        lr, keep, take = real(numbers[at]), real(numbers[at + 1]), real(numbers[at + 2])
+        decay, nesterov = real(numbers[at + 3]), real(numbers[at + 4])
+        sign = real(numbers[at + 5])
+        has_momentum = table[record + 3] != 0
+        start = (piece - table[record]) * piece_size
+        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+            p = param[i]
+            g = sign * grad[i] + decay * p
+            if has_momentum:
+                b = take * g
+                if keep != real(0):  # 0 at the first step: what the buffer holds is not read
+                    b += keep * buffer[i]
+                buffer[i] = b
+                g = g + nesterov * b if nesterov != real(0) else b
+            param[i] = p - lr * g
+
+    return sgd
+
+
+def sgd_update(params, momentum_buffers, grads, options):
+    def numbers():
+        return [_sgd_numbers(o) for o in options]
+
+    _step(_sgd, numbers, params, momentum_buffers, grads)
+
+
+def _sgd_numbers(o):
+    keep, take = (0.0, 1.0) if o.first else (o.momentum, 1.0 - o.dampening)
+    nesterov, sign = o.momentum if o.nesterov else 0.0, -1.0 if o.maximize else 1.0
+    return o.lr, keep, take, o.weight_decay, nesterov, sign
+
+
+# Adam ---------------------------------------------------------------------------------------
+
+
+@kernel
+def _adam(real, threads, piece_size):
+    def adam(table, numbers, rows, first_piece):
+        # Per element about 14 flop, a square root, a division and 28 bytes in float32.
+        piece = first_piece + cuda.blockIdx.x
+        record = _row_of(table, rows, _ADAM_CELLS, piece) * _ADAM_CELLS
+        length, at = table[record + 1], record + _ADAM_NUMBERS
+        param = array_at(table[record + 2], length, real)
+        mean = array_at(table[record + 3], length, real)
+        square = array_at(table[record + 4], length, real)
+        largest = array_at(table[record + 5], length, real)
+        grad = array_at(table[record + 6], length, real)
+        scale, eps = real(numbers[at]), real(numbers[at + 1])
+        beta1, one_less_beta1 = real(numbers[at + 2]), real(numbers[at + 3])
+        beta2, one_less_beta2 = real(numbers[at + 4]), real(numbers[at + 5])
+        keep, decay, sign = real(numbers[at + 6]), real(numbers[at + 7]), real(numbers[at + 8])
+        amsgrad = table[record + 5] != 0
+        start = (piece - table[record]) * piece_size
+        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+            p = param[i]
+            g = sign * grad[i] + decay * p
+            m = beta1 * mean[i] + one_less_beta1 * g
+            v = beta2 * square[i] + one_less_beta2 * (g * g)
+            mean[i], square[i] = m, v
+            if amsgrad:
+                old = largest[i]
+                # NaN wins on either side.
+                v = old if v <= old or old != old else v
+                largest[i] = v
+            param[i] = keep * p - scale * m / (sqrt(v) + eps)
+
+    return adam
+
+
+def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
+    def numbers():
+        return [_adam_numbers(o) for o in options]
+
+    _step(_adam, numbers, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
+
+
+def _adam_numbers(o):
+    # lr/c1 · m / (√v/√c2 + ε) = scale · m / (√v + ε·√c2), scale = lr·√c2/c1: one division. Decay is
+    # 'keep' of the parameter (AdamW) or 'decay' into the gradient (Adam); the other one is neutral.
+    root = math.sqrt(o.bias_correction2)
+    keep, decay = (1.0 - o.lr * o.weight_decay, 0.0) if o.decoupled else (1.0, o.weight_decay)
+    return (
+        o.lr * root / o.bias_correction1, o.eps * root, o.beta1, 1.0 - o.beta1, o.beta2,
+        1.0 - o.beta2, keep, decay, -1.0 if o.maximize else 1.0,
+    )  # fmt: skip
+
+
+# Clipping -----------------------------------------------------------------------------------
+
+_NORM_PIECE = size(8192, simulated=32)
+_MAX_PIECES = size(512, simulated=3)
+_POWER, _FIRST, _SECOND = 0, 1, 2  # exponents: any, 1 and 2
+
+
+def _pieces(size):
+    return max(1, min(size // _NORM_PIECE, _MAX_PIECES))
+
+
+@kernel
+def _power_sums(real, threads, kind, maximum, root):
+    def power_sums(out, input, exponent, n, pieces):
+        # out[k] = (Σ |x|^p)^q over piece k, or the maximum for Σ. One of p and q, as `kind` and
+        # `root` say, is 2 or 1/2, the exponent, or 1.
+        # 2 flop an element for squares. float64: squares of float32 gradients neither overflow nor
+        # lose their sum. A block owns its piece's result.
+        shared = cuda.shared.array(threads, np.float64)
+        piece, total = cuda.blockIdx.x, np.float64(0)
+        first, last = piece * n // pieces, (piece + 1) * n // pieces
+        for i in range(first + cuda.threadIdx.x, last, threads):
+            x = absolute(np.float64(input[i]))
+            if kind == _SECOND:
+                x *= x
+            elif kind == _POWER:
+                x = power(x, exponent)
+            if not maximum:
+                total += x
+            elif not x <= total and total == total:  # NaN wins
+                total = x
+        if maximum:
+            total = block_max(shared, total, threads)
+        else:
+            total = block_sum(shared, total, threads)
+        if root == _SECOND:
+            total = sqrt(total)
+        elif root == _POWER:
+            total = power(total, exponent)
+        if cuda.threadIdx.x == 0:
+            out[piece] = total
+
+    return power_sums
+
+
+def power_sum_workspace(size):
+    return _pieces(size)
+
+
+def power_sum(out, input, scratch, norm_type):
+    pieces, maximum = _pieces(input.size), int(math.isinf(norm_type))
+    kind = {1.0: _FIRST, 2.0: _SECOND, math.inf: _FIRST}.get(float(norm_type), _POWER)
+    first = out if pieces == 1 else scratch
+    shape, p = ((pieces,), (THREADS,)), np.float64(norm_type)
+    variant = _power_sums(input.dtype, THREADS, kind, maximum, _FIRST)
+    launch(variant, shape, first, input, p, input.size, pieces)
+    if pieces > 1:
+        last = _power_sums(scratch.dtype, THREADS, _FIRST, maximum, _FIRST)
+        launch(last, ((1,), (THREADS,)), out, scratch, p, pieces, 1)
+
+
+def total_norm(out, sums, norm_type):
+    root = {1.0: _FIRST, 2.0: _SECOND, math.inf: _FIRST}.get(float(norm_type), _POWER)
+    maximum, exponent = int(math.isinf(norm_type)), np.float64(1 / norm_type)
+    variant = _power_sums(sums.dtype, THREADS, _FIRST, maximum, root)
+    launch(variant, ((1,), (THREADS,)), out, sums, exponent, sums.size, 1)
+
+
+@kernel
+def _clip_to_norm(real):
+    def clip_to_norm(values, norm, max_norm, n):
+        # 1 flop and 8 bytes an element in float32. Each thread owns its elements.
+        factor = max_norm / (real(norm[0]) + real(1e-6))
+        factor = real(1) if factor > real(1) else factor
+        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            values[i] *= factor
+
+    return clip_to_norm
+
+
+def clip_to_norm(values, norm, max_norm):
+    n = values.size
+    launch(_clip_to_norm(values.dtype), over(n), values, norm, float(max_norm), n)
+
+
+@kernel
+def _clip_to_value(real):
+    def clip_to_value(values, limit, n):
+        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+            x = values[i]
+            values[i] = limit if x > limit else (-limit if x < -limit else x)
+
+    return clip_to_value
+
+
+def clip_to_value(values, limit):
+    n = values.size
+    launch(_clip_to_value(values.dtype), over(n), values, float(limit), n)
