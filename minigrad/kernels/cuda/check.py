@@ -1,10 +1,10 @@
 """Compiles CUDA kernels without a GPU and reports registers, spills and float64 instructions.
 
-    NUMBA_ENABLE_CUDASIM=1 MINIGRAD_CUDA_LAUNCHES=launches.json python -m pytest …
-    python -m minigrad.kernels.cuda.check launches.json --arch 90 75
+    NUMBA_ENABLE_CUDASIM=1 MINIGRAD_CUDA_LAUNCHES=launches python -m pytest …
+    python -m minigrad.kernels.cuda.check launches --arch 90 75
 
 The first command runs anything in the simulator and writes which kernels it launched with which
-types; the second compiles each of them to a cubin. It fails for a kernel that does not compile,
+types, a file a process in that folder; the second compiles each of them to a cubin. It fails for a kernel that does not compile,
 that spills registers, or that computes in float64 although neither its dtype nor any argument is
 float64.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -56,8 +57,8 @@ class Report:
     fault: str = ""
 
 
-def write_launches(file: Path) -> None:
-    """Everything that this process launched so far."""
+def write_launches(folder: Path) -> None:
+    """Everything that this process launched so far, as lines of JSON."""
     from ._launch import KERNELS
 
     found: list[dict[str, Any]] = [
@@ -67,12 +68,14 @@ def write_launches(file: Path) -> None:
         }
         for kernel in KERNELS for variant in kernel.variants.values() for types in variant.functions
     ]  # fmt: skip
-    file.write_text("\n".join(map(json.dumps, found)))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{os.getpid()}.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in found))
 
 
-def read_launches(files: list[Path]) -> list[Launch]:
+def read_launches(folder: Path) -> list[Launch]:
     """Each kind once, in order."""
-    lines = {line for file in files for line in file.read_text().splitlines()}
+    lines = {line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()}
     records = [json.loads(line) for line in sorted(lines)]
     return [
         Launch(r["module"], r["name"], r["dtype"], tuple(r["constants"]), tuple(r["types"]))
@@ -104,12 +107,24 @@ def inspect(launch: Launch, arch: int) -> Report:
     return Report(launch, arch, int(used[1]) if used else 0, int(shared[1]) if shared else 0, fault)
 
 
+def never_launched(launches: list[Launch]) -> list[str]:
+    """Kernels of this backend that are missing among the launches."""
+    from . import _launch
+
+    import_module(__package__)
+    known = {f"{kernel.module}.{kernel.name}" for kernel in _launch.KERNELS}
+    return sorted(known - {f"{each.module}.{each.name.lstrip('_')}" for each in launches})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("launches", type=Path, nargs="+")
+    parser.add_argument("launches", type=Path, help="the folder")
     parser.add_argument("--arch", type=int, nargs="+", default=[90])
     parser.add_argument("--only", default="", help="kernels whose description contains this")
     parser.add_argument("--jobs", type=int, default=None)
+    parser.add_argument(
+        "--complete", action="store_true", help="fail for a kernel that was not launched"
+    )
     options = parser.parse_args()
     launches = [x for x in read_launches(options.launches) if options.only in str(x)]
     tasks = [
@@ -120,9 +135,10 @@ def main() -> int:
     ]
     with ProcessPoolExecutor(options.jobs) as pool:
         reports = list(pool.map(inspect, *zip(*tasks, strict=True), chunksize=8))
-    faults = [report for report in reports if report.fault]
-    for report in faults:
-        print(f"sm_{report.arch} {report.launch}: {report.fault}")
+    faults = [f"sm_{r.arch} {r.launch}: {r.fault}" for r in reports if r.fault]
+    if options.complete:
+        faults += [f"{name} was not launched" for name in never_launched(launches)]
+    print("\n".join(faults))
     most = max(reports, key=lambda report: report.registers)
     print(
         f"{len(reports)} kernels compiled, {len(faults)} at fault; at most {most.registers} "
