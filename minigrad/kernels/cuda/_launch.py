@@ -52,7 +52,7 @@ _GRID = 2 if SIMULATED else 4096  # blocks; what is left is done in further roun
 _CTYPES = {
     "int32": ctypes.c_int32, "int64": ctypes.c_int64, "uint32": ctypes.c_uint32,
     "uint64": ctypes.c_uint64, "float32": ctypes.c_float, "float64": ctypes.c_double,
-    "boolean": ctypes.c_bool,
+    "boolean": ctypes.c_bool, "uint8": ctypes.c_uint8,
 }  # fmt: skip
 
 
@@ -60,10 +60,11 @@ KERNELS: list[Kernel] = []
 
 
 class Kernel:
-    """A factory of kernel bodies; calling it gives the Variant for these constants."""
+    """A factory of kernel bodies; calling it gives the Variant for these constants. since: the
+    oldest architecture that it compiles for, 80 for sm_80."""
 
-    def __init__(self, make: Callable[..., Callable[..., None]]) -> None:
-        self.make = make
+    def __init__(self, make: Callable[..., Callable[..., None]], since: int = 0) -> None:
+        self.make, self.since = make, since
         self.module, self.name = make.__module__.rpartition(".")[2], make.__name__.lstrip("_")
         self.variants: dict[Any, Variant] = {}
         KERNELS.append(self)
@@ -94,6 +95,11 @@ class Variant:
 def kernel(make: Callable[..., Callable[..., None]]) -> Kernel:
     """Decorates a factory of kernel bodies."""
     return Kernel(make)
+
+
+def kernel_since(architecture: int) -> Callable[[Callable[..., Callable[..., None]]], Kernel]:
+    """Decorates a factory whose kernels need sm_<architecture> or newer."""
+    return lambda make: Kernel(make, architecture)
 
 
 def over(n: int, threads: int = THREADS) -> tuple[Blocks, Blocks]:

@@ -1,15 +1,19 @@
-"""Faster barriers for Numba's CUDA simulator, which finds them by polling every thread.
+"""Faster barriers and safe shared arrays for Numba's CUDA simulator.
 
-A block's threads meet at a threading.Barrier. A thread that returns while others still wait, which
-is undefined on a GPU, breaks the barrier and is reported.
+It finds barriers by polling every thread; here a block's threads meet at a threading.Barrier. A
+thread that returns while others still wait, which is undefined on a GPU, breaks the barrier and is
+reported. Its shared arrays refuse an alignment, and two threads that ask for one at the same moment
+may get two; here they do not.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+from typing import Any
 
 import numpy as np
-from numba.cuda.simulator import kernel
+from numba.cuda.simulator import kernel, kernelapi
 
 _PATIENCE = 60.0  # seconds at a barrier before it counts as broken
 
@@ -44,3 +48,16 @@ class _Block(kernel.BlockManager):
 
 
 kernel.BlockManager = _Block
+
+
+def _shared_array(self: Any, shape: Any, dtype: Any, alignment: int | None = None) -> np.ndarray:
+    """One array for each line of source that asks for one."""
+    caller = sys._getframe(1)
+    line = caller.f_code, caller.f_lineno
+    found = self._allocations.get(line)
+    if found is None:
+        found = self._allocations.setdefault(line, np.empty(shape, dtype))
+    return found
+
+
+kernelapi.FakeCUDAShared.array = _shared_array

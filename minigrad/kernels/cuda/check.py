@@ -4,9 +4,9 @@
     python -m minigrad.kernels.cuda.check launches --arch 90 75
 
 The first command runs anything in the simulator and writes which kernels it launched with which
-types, a file a process in that folder; the second compiles each of them to a cubin. It fails for a kernel that does not compile,
-that spills registers, or that computes in float64 although neither its dtype nor any argument is
-float64.
+types, a file a process in that folder; the second compiles each of them to a cubin. It fails for a
+kernel that does not compile, that spills registers, or that computes in float64 although neither
+its dtype nor any argument is float64.
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Settings of the backends, under torch's names: `minigrad.backends.cuda.allow_tf32`."""
+
+from . import cuda as cuda
