@@ -1,11 +1,11 @@
 """How threads share work along the middle axis of C-ordered (outer, R, inner) arrays.
 
 Every reduction here has this form: rows (rows, C) along C are (rows, C, 1), channels (rows, C)
-over the rows are (1, rows, C). R is cut into chunks; a task is one outer index and one chunk. A
-block takes `tile` neighbouring columns of inner, for one task or several, and `depth` threads, the
-lanes, share each column of a task:
+over the rows are (1, rows, C). R is cut into chunks. A block works on one chunk of `tile`
+neighbouring columns of inner, at `groups` neighbouring outer indices o; `depth` threads, the lanes,
+share each column:
 
-    thread = (task in the block · depth + lane) · tile + column
+    thread = (o's place in the block · depth + lane) · tile + column's place in the tile
 
 Lane k takes the rows k, k + depth, … of the chunk. So neighbouring threads read neighbouring
 addresses, whether inner is 1 (then they lie along R) or large, and short rows share a block.
@@ -17,6 +17,8 @@ scheduling.
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import numpy as np
 
 from ._device import THREADS, Blocks, cuda, device, isnan, size
 from ._launch import kernel, launch
@@ -30,7 +32,8 @@ SUM, PRODUCT, MAX = 0, 1, 2
 
 
 class Plan(NamedTuple):
-    """cut: what kernels get of it. shape: grid and block."""
+    """cut: (tile, tiles, depth, groups, outer, rows of a chunk), as kernels get it. shape: grid and
+    block; blockIdx.y is the chunk."""
 
     threads: int
     chunks: int
@@ -44,11 +47,13 @@ def _plan(outer: int, R: int, inner: int, chunk: int, most: int) -> Plan:
     tiles = -(-inner // min(inner, columns, THREADS))
     tile = -(-inner // tiles)
     chunks = max(1, min(R * tile // chunk, most // (outer * tiles)))
-    threads = WIDE if R * tile // chunks >= 16 * WIDE else THREADS
-    depth = max(1, min(threads // tile, -(-R // (chunks * _PER_LANE))))
-    tasks = outer * chunks
-    blocks = -(-tasks // (threads // (tile * depth))) * tiles
-    return Plan(threads, chunks, (tile, tiles, depth, chunks, tasks), ((blocks,), (threads,)))
+    rows = max(1, -(-R // chunks))
+    chunks = max(1, -(-R // rows))
+    threads = WIDE if rows * tile >= 16 * WIDE else THREADS
+    depth = max(1, min(threads // tile, -(-rows // _PER_LANE)))
+    groups = min(outer, threads // (tile * depth))
+    grid = -(-outer // groups) * tiles, chunks
+    return Plan(threads, chunks, (tile, tiles, depth, groups, outer, rows), (grid, (threads,)))
 
 
 def reduction(outer: int, R: int, inner: int) -> Plan:
@@ -67,16 +72,25 @@ def spread(outer: int, R: int, inner: int) -> Plan:
 
 
 @device
-def place(tile, tiles, depth, tasks, inner, threads):
-    """(task, column, lane) of this thread. One that has no part gets task −1 and lane = depth."""
-    at = cuda.threadIdx.x
-    groups = threads // (tile * depth)
-    group, lane = at // tile // depth, at // tile % depth
-    task = cuda.blockIdx.x // tiles * groups + group
-    column = cuda.blockIdx.x % tiles * tile + at % tile
-    if group >= groups or task >= tasks or column >= inner:
-        return -1, column, depth
-    return task, column, lane
+def place(tile, tiles, depth, groups, outer, inner):
+    """(o, column, lane) of this thread. One that has no part gets o = −1 and lane = depth."""
+    # In 32 bits, because a division in 64 bits takes several times as long.
+    at, columns, lanes = np.uint32(cuda.threadIdx.x), np.uint32(tile), np.uint32(depth)
+    row = np.uint32(at // columns)
+    group = np.uint32(row // lanes)
+    block = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(tiles))
+    o = np.int64(block) * groups + np.int64(group)
+    column = (cuda.blockIdx.x - np.int64(block) * tiles) * tile + np.int64(at - row * columns)
+    if group >= groups or o >= outer or column >= inner:
+        return np.int64(-1), column, np.int64(depth)
+    return o, column, np.int64(row - group * lanes)
+
+
+@device
+def rows_of(lane, rows, R):
+    """The lane's first row in the block's chunk of `rows` rows, and the chunk's end."""
+    first = np.int64(cuda.blockIdx.y) * rows
+    return first + lane, min(first + rows, np.int64(R))
 
 
 @device
@@ -107,12 +121,12 @@ def fold(shared, value, tile, depth, lane, kind):
 
 @kernel
 def _column_totals(real, threads):
-    def column_totals(first, second, partial, scale, R, C, tile, tiles, depth, chunks, tasks):
+    def column_totals(first, second, partial, scale, R, C, tile, tiles, depth, groups, outer, rows):
         # One addition an element, for two sums at a time. A block owns its tile of columns.
         shared = cuda.shared.array(threads, real)
-        task, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = other = real(0)
-        if task >= 0:
+        if o >= 0:
             for r in range(lane, R, depth):
                 total += partial[r * C + c]
                 if second is not None:

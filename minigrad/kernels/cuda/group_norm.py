@@ -11,16 +11,16 @@ import numpy as np
 
 from ._device import cuda, device, sqrt
 from ._launch import kernel, launch
-from ._middle import SUM, column_totals, fold, place, reduction, whole
+from ._middle import SUM, column_totals, fold, place, reduction, rows_of, whole
 
 
 @device
-def _group(task, lane, L, G, K):
+def _group(o, lane, L, G, K):
     """Where the group begins, its first channel, and the lane's first (position, channel)."""
-    if task < 0:
+    if o < 0:
         return 0, 0, L, 0
-    channel = task % G * K
-    return task // G * L * G * K + channel, channel, lane // K, lane % K
+    channel = o % G * K
+    return o // G * L * G * K + channel, channel, lane // K, lane % K
 
 
 @device
@@ -36,12 +36,12 @@ def _next(i, k, i_step, k_step, K):
 def _forward(real, threads):
     def forward(
         out, mean, invstd, input, weight, bias, eps, count, L, G, K,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # Three passes over cached data. The lanes of a group own it.
         shared = cuda.shared.array(threads, np.float64)
-        task, _, lane = place(tile, tiles, depth, tasks, 1, threads)
-        base, channel, first_i, first_k = _group(task, lane, L, G, K)
+        o, _, lane = place(tile, tiles, depth, groups, outer, 1)
+        base, channel, first_i, first_k = _group(o, lane, L, G, K)
         i_step, k_step, C = depth // K, depth % K, G * K
         total = squares = np.float64(0)
         i, k = first_i, first_k
@@ -57,7 +57,7 @@ def _forward(real, threads):
         squares = fold(shared, squares, 1, depth, lane, SUM)
         scale = np.float64(1) / sqrt(squares / count + eps)
         if lane == 0:
-            mean[task], invstd[task] = centre, scale
+            mean[o], invstd[o] = centre, scale
         i, k = first_i, first_k
         while i < L:
             y = (np.float64(input[base + i * C + k]) - centre) * scale
@@ -88,19 +88,19 @@ def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
 def _backward_input(real, threads):
     def backward_input(
         grad_input, grad_output, input, weight, mean, invstd, L, G, K,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # x̂ = (x − μ)·r with μ, r functions of every x of the group:
         #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂))
         # Two passes over cached data. The lanes of a group own it.
         shared = cuda.shared.array(threads, np.float64)
-        task, _, lane = place(tile, tiles, depth, tasks, 1, threads)
-        base, channel, first_i, first_k = _group(task, lane, L, G, K)
+        o, _, lane = place(tile, tiles, depth, groups, outer, 1)
+        base, channel, first_i, first_k = _group(o, lane, L, G, K)
         i_step, k_step, C = depth // K, depth % K, G * K
         count = np.float64(L * K)
         centre = scale = first = second = np.float64(0)
-        if task >= 0:
-            centre, scale = mean[task], invstd[task]
+        if o >= 0:
+            centre, scale = mean[o], invstd[o]
         i, k = first_i, first_k
         while i < L:
             g = np.float64(grad_output[base + i * C + k])
@@ -138,21 +138,27 @@ def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invs
 @kernel
 def _affine_sums(real, threads):
     def affine_sums(
-        partial, grad_output, input, mean, invstd, rows, L, C, K, tile, tiles, depth, chunks, tasks
+        partial, grad_output, input, mean, invstd, rows, L, C, K,
+        tile, tiles, depth, groups, outer, rows_each
     ):  # fmt: skip
         # dw[c] = Σ g·x̂, db[c] = Σ g over rows = N·L positions. A block owns partial[:, chunk, c].
         shared = cuda.shared.array(threads, np.float64)
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = grads = np.float64(0)
-        if chunk >= 0:
-            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
-                group = r // L * (C // K) + c // K
+        if o >= 0:
+            first, end = rows_of(lane, rows_each, rows)
+            groups_each, channel_group = C // K, c // K
+            n, i, n_step, i_step = first // L, first % L, depth // L, depth % L
+            for r in range(first, end, depth):
+                group = n * groups_each + channel_group
                 g = np.float64(grad_output[r * C + c])
                 grads += g
                 total += g * (np.float64(input[r * C + c]) - mean[group]) * invstd[group]
+                n, i = _next(n, i, n_step, i_step, L)
         total = fold(shared, total, tile, depth, lane, SUM)
         grads = fold(shared, grads, tile, depth, lane, SUM)
         if lane == 0:
+            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
             partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
 
     return affine_sums
@@ -170,6 +176,6 @@ def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
     plan = reduction(1, N * L, C)
     launch(
         _affine_sums(input.dtype, plan.threads), plan.shape, scratch, grad_output, input, mean,
-        invstd, N * L, L, C, C // max(mean.shape[1], 1), *plan.cut,
+        invstd, N * L, max(L, 1), C, C // max(mean.shape[1], 1), *plan.cut,
     )  # fmt: skip
     column_totals(grad_weight, grad_bias, scratch, None, plan.chunks, C)

@@ -122,11 +122,11 @@ def _grad_step(grad_output):
 def _cross_entropy(real, threads, smooth):
     def cross_entropy(
         losses, probabilities, input, target, weight, ignore_index, smoothing, C,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # Two exp an element. The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
         total = row_exp_sum(shared, input, base, first, C, depth, lane, maximum, real(0))
@@ -168,13 +168,13 @@ def _run_rows(kernel, constants, like, *args):
 def _cross_entropy_backward(real, threads, smooth):
     def cross_entropy_backward(
         grad_input, grad_output, grad_step, divisor, probabilities, target, weight, ignore_index,
-        smoothing, C, tile, tiles, depth, chunks, tasks,
+        smoothing, C, tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # loss = (1−ε)·w_t·(−log p_t) + ε/C·Σ_k w_k·(−log p_k), and ∂(−log p_k)/∂x_c = p_c − δ_kc:
         #   gx_c = g·(p_c·((1−ε)·w_t + ε/C·Σ_k w_k) − (1−ε)·w_t·δ_tc − ε/C·w_c), g = grad / divisor.
         # The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         all_weights = real(0)
         if smooth:
@@ -226,11 +226,11 @@ def _share(target, weight, at, c, keep, uniform, one):
 def _soft_cross_entropy(real, threads):
     def soft_cross_entropy(
         losses, log_probabilities, input, target, weight, smoothing, C,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # loss = −Σ_c w_c·q_c·log p_c. One exp an element. The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         keep, uniform = real(1) - smoothing, smoothing / real(C)
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
@@ -258,13 +258,13 @@ def soft_cross_entropy_forward(losses, log_probabilities, input, target, weight,
 def _soft_cross_entropy_backward(real, threads):
     def soft_cross_entropy_backward(
         grad_input, grad_output, grad_step, divisor, log_probabilities, target, weight, smoothing,
-        C, tile, tiles, depth, chunks, tasks,
+        C, tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # ∂(−log p_k)/∂x_c = p_c − δ_kc, so
         #   gx_c = g·(p_c·Σ_k w_k·q_k − w_c·q_c), g = grad / divisor.
         # One exp an element. The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         keep, uniform = real(1) - smoothing, smoothing / real(C)
         g = total = real(0)
@@ -293,10 +293,10 @@ def soft_cross_entropy_backward_input(
 def _soft_cross_entropy_backward_target(real, threads):
     def soft_cross_entropy_backward_target(
         grad_target, grad_output, grad_step, divisor, log_probabilities, weight, smoothing, C,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # ∂loss/∂target_c = −(1−ε)·w_c·log p_c. The lanes of a row own it.
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         if r >= 0:
             factor = -(real(1) - smoothing) * _upstream(grad_output, grad_step, divisor, r)
             for c in range(lane, C, depth):
@@ -340,10 +340,10 @@ def nll_loss_forward(losses, input, target, weight, ignore_index):
 def _nll_backward(real, threads):
     def nll_backward(
         grad_input, grad_output, grad_step, divisor, target, weight, ignore_index, C,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows,
     ):  # fmt: skip
         # loss = −w_t·x_t: gx_c = −g·w_t·δ_tc, g = grad / divisor. The lanes of a row own it.
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         if r >= 0:
             t, slope = target[r], real(0)
             if _counts(t, ignore_index, C):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ._device import cuda, device, sqrt
 from ._launch import kernel, launch, over
-from ._middle import SUM, column_totals, fold, place, reduction, spread, whole
+from ._middle import SUM, column_totals, fold, place, reduction, rows_of, spread, whole
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -32,7 +32,7 @@ def batch_norm_statistics(
     launch(
         _finish_moments(input.dtype, last.threads), last.shape, mean, invstd,
         running_mean, _step(running_mean), running_var, _step(running_var), batches, scratch, rows,
-        plan.chunks, np.float64(momentum), np.float64(eps), C, *last.cut,
+        plan.chunks, plan.cut[-1], np.float64(momentum), np.float64(eps), C, *last.cut,
     )  # fmt: skip
 
 
@@ -42,23 +42,24 @@ def _step(array):
 
 @kernel
 def _moments(real, threads):
-    def moments(partial, input, rows, C, tile, tiles, depth, chunks, tasks):
+    def moments(partial, input, rows, C, tile, tiles, depth, groups, outer, rows_each):
         # Three flop an element, one pass over memory. A block owns partial[:, chunk, c], which is
         # (shift, Σ (x − shift), Σ (x − shift)²). The shift is the channel's first value in the
         # chunk.
         shared = cuda.shared.array(threads, np.float64)
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
         shift = total = squares = np.float64(0)
-        if chunk >= 0:
-            first = chunk * rows // chunks
-            shift = np.float64(input[first * C + c])
-            for r in range(first + lane, (chunk + 1) * rows // chunks, depth):
+        if o >= 0:
+            first, end = rows_of(lane, rows_each, rows)
+            shift = np.float64(input[(first - lane) * C + c])
+            for r in range(first, end, depth):
                 d = np.float64(input[r * C + c]) - shift
                 total += d
                 squares += d * d
         total = fold(shared, total, tile, depth, lane, SUM)
         squares = fold(shared, squares, tile, depth, lane, SUM)
         if lane == 0:
+            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
             partial[chunk * C + c] = shift
             partial[(chunks + chunk) * C + c] = total
             partial[(2 * chunks + chunk) * C + c] = squares
@@ -70,23 +71,24 @@ def _moments(real, threads):
 def _finish_moments(real, threads):
     def finish_moments(
         mean, invstd, running_mean, mean_step, running_var, var_step, batches, partial, rows, parts,
-        momentum, eps, C, tile, tiles, depth, chunks, tasks,
+        part_rows, momentum, eps, C, tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
-        # Part k, of n_k rows, has the mean m_k = shift_k + D_k/n_k and the sum of squares about it
-        # S_k − D_k²/n_k. All parts together have μ = Σ n_k·m_k / n, and the sum of squares about μ
-        # is Σ (S_k − D_k²/n_k + n_k·(m_k − μ)²). Means are kept as distances from the first shift.
+        # Part k, of n_k rows (part_rows, but for the last one), has the mean m_k = shift_k + D_k/n_k
+        # and the sum of squares about it S_k − D_k²/n_k. All together have μ = Σ n_k·m_k / n, and
+        # about μ the sum of squares Σ (S_k − D_k²/n_k + n_k·(m_k − μ)²). Means are kept as
+        # distances from the first shift.
         # The lanes share a channel's parts; a block owns its channels.
         shared = cuda.shared.array(threads, np.float64)
-        task, c, lane = place(tile, tiles, depth, tasks, C, threads)
-        first, stop = lane, parts if task >= 0 else 0
-        origin = partial[c] if task >= 0 else np.float64(0)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
+        stop = parts if o >= 0 else 0
+        origin = partial[c] if o >= 0 else np.float64(0)
         total = squares = np.float64(0)
-        for k in range(first, stop, depth):
-            n = np.float64((k + 1) * rows // parts - k * rows // parts)
+        for k in range(lane, stop, depth):
+            n = np.float64(min(part_rows, rows - k * part_rows))
             total += n * (partial[k * C + c] - origin) + partial[(parts + k) * C + c]
         centre = fold(shared, total, tile, depth, lane, SUM) / np.float64(rows)
-        for k in range(first, stop, depth):
-            n = np.float64((k + 1) * rows // parts - k * rows // parts)
+        for k in range(lane, stop, depth):
+            n = np.float64(min(part_rows, rows - k * part_rows))
             d = partial[(parts + k) * C + c] / n
             inner = partial[(2 * parts + k) * C + c] - d * d * n
             distance = partial[k * C + c] - origin + d - centre
@@ -138,14 +140,30 @@ def batch_norm_forward_workspace(rows: int, C: int) -> int:
 
 @kernel
 def _forward(real, threads):
-    def forward(out, input, mean, invstd, weight, bias, rows, C, tile, tiles, depth, chunks, tasks):
+    def forward(
+        out,
+        input,
+        mean,
+        invstd,
+        weight,
+        bias,
+        rows,
+        C,
+        tile,
+        tiles,
+        depth,
+        groups,
+        outer,
+        rows_each,
+    ):
         # Four flop an element, one pass over memory. Each thread owns rows of one channel.
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
-        if chunk >= 0:
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
+        if o >= 0:
             centre, rest = mean[c], mean[C + c]
             scale = invstd[c] if weight is None else invstd[c] * weight[c]
             offset = real(0) if bias is None else bias[c]
-            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+            first, end = rows_of(lane, rows_each, rows)
+            for r in range(first, end, depth):
                 out[r * C + c] = ((input[r * C + c] - centre) - rest) * scale + offset
 
     return forward
@@ -176,21 +194,25 @@ def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
 
 @kernel
 def _products(real, threads):
-    def products(partial, grad_output, input, mean, rows, C, tile, tiles, depth, chunks, tasks):
+    def products(
+        partial, grad_output, input, mean, rows, C, tile, tiles, depth, groups, outer, rows_each
+    ):
         # Four flop an element, one pass. A block owns partial[:, chunk, c], which is
         # (Σ g·(x − μ), Σ g).
         shared = cuda.shared.array(threads, np.float64)
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = grads = np.float64(0)
-        if chunk >= 0:
+        if o >= 0:
             centre = np.float64(mean[c]) + np.float64(mean[C + c])
-            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+            first, end = rows_of(lane, rows_each, rows)
+            for r in range(first, end, depth):
                 g = np.float64(grad_output[r * C + c])
                 grads += g
                 total += g * (np.float64(input[r * C + c]) - centre)
         total = fold(shared, total, tile, depth, lane, SUM)
         grads = fold(shared, grads, tile, depth, lane, SUM)
         if lane == 0:
+            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
             partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
 
     return products
@@ -209,22 +231,23 @@ def _gradient(g, x, mean_grad, slope, scale):
 def _backward(real, threads, training):
     def backward(
         grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows, C,
-        tile, tiles, depth, chunks, tasks,
+        tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
         #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
         # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine. The
         # running statistics do not depend on x: gx = w·s·g.
         # Six flop an element, one pass. Each thread owns rows of one channel.
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
-        if chunk >= 0:
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
+        if o >= 0:
             centre, rest = mean[c], mean[C + c]
             scale = invstd[c] if weight is None else invstd[c] * weight[c]
             mean_grad = slope = real(0)
             if training:
                 mean_grad = grad_bias[c] / real(rows)
                 slope = grad_weight[c] * invstd[c] / real(rows)
-            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+            first, end = rows_of(lane, rows_each, rows)
+            for r in range(first, end, depth):
                 g = grad_output[r * C + c]
                 if training:
                     x = (input[r * C + c] - centre) - rest
@@ -259,19 +282,20 @@ def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
 def _backward_relu(real, threads):
     def backward_relu(
         partial, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows,
-        C, tile, tiles, depth, chunks, tasks,
+        C, tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # As _backward; then a gradient goes through relu and is added to its channel's sum. A block
         # owns partial[chunk, c].
         shared = cuda.shared.array(threads, np.float64)
-        chunk, c, lane = place(tile, tiles, depth, tasks, C, threads)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = np.float64(0)
-        if chunk >= 0:
+        if o >= 0:
             centre, rest = mean[c], mean[C + c]
             scale = invstd[c] if weight is None else invstd[c] * weight[c]
             mean_grad = grad_bias[c] / real(rows)
             slope = grad_weight[c] * invstd[c] / real(rows)
-            for r in range(chunk * rows // chunks + lane, (chunk + 1) * rows // chunks, depth):
+            first, end = rows_of(lane, rows_each, rows)
+            for r in range(first, end, depth):
                 x = input[r * C + c]
                 g = _gradient(grad_output[r * C + c], (x - centre) - rest, mean_grad, slope, scale)
                 g = real(0) if x <= real(0) else g
@@ -279,7 +303,7 @@ def _backward_relu(real, threads):
                 total += np.float64(g)
         total = fold(shared, total, tile, depth, lane, SUM)
         if lane == 0:
-            partial[chunk * C + c] = total
+            partial[cuda.blockIdx.y * C + c] = total
 
     return backward_relu
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._device import cuda, device
 from ._launch import kernel, launch, over
-from ._middle import PRODUCT, SUM, fold, place, reduction, spread, whole
+from ._middle import PRODUCT, SUM, fold, place, reduction, rows_of, spread, whole
 
 # Sums -----------------------------------------------------------------------------------------
 
@@ -21,21 +21,21 @@ from ._middle import PRODUCT, SUM, fold, place, reduction, spread, whole
 def _sums(number, threads, squared):
     """out[o, chunk, i] = scale · Σ input, or the sum of squared distances from center[o, i]."""
 
-    def sums(out, input, center, scale, R, inner, tile, tiles, depth, chunks, tasks):
+    def sums(out, input, center, scale, R, inner, tile, tiles, depth, groups, outer, rows):
         # 1 or 3 flop an element, in float64 for floats, int64 for integers. A block owns the
         # results of its columns.
         shared = cuda.shared.array(threads, number)
-        task, i, lane = place(tile, tiles, depth, tasks, inner, threads)
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         total = number(0)
-        if task >= 0:
-            o, chunk = task // chunks, task % chunks
+        if o >= 0:
             shift = number(center[o * inner + i]) if squared else number(0)
-            for r in range(chunk * R // chunks + lane, (chunk + 1) * R // chunks, depth):
+            first, end = rows_of(lane, rows, R)
+            for r in range(first, end, depth):
                 x = number(input[(o * R + r) * inner + i]) - shift
                 total += x * x if squared else x
         total = fold(shared, total, tile, depth, lane, SUM)
         if lane == 0:
-            out[task * inner + i] = total * scale
+            out[(o * cuda.gridDim.y + cuda.blockIdx.y) * inner + i] = total * scale
 
     return sums
 
@@ -85,19 +85,18 @@ def _extremum(real, threads, largest):
     """
 
     def extremum(
-        best, input, positions, length, R, inner, tile, tiles, depth, chunks, tasks
+        best, input, positions, length, R, inner, tile, tiles, depth, groups, outer, rows
     ):  # fmt: skip
-        # One comparison an element. length: of the input's middle axis. A chunk has a row for each
-        # of its lanes at least. A block owns the results of its columns.
+        # One comparison an element. length: of the input's middle axis. A block owns the results of
+        # its columns. Position −1 is that of a lane without rows; lanes after it have none either.
         values = cuda.shared.array(threads, real)
         places = cuda.shared.array(threads, np.int64)
         at = cuda.threadIdx.x
-        task, i, lane = place(tile, tiles, depth, tasks, inner, threads)
-        value, position = real(0), 0
-        if task >= 0:
-            o, chunk = task // chunks, task % chunks
-            first = chunk * R // chunks + lane
-            for r in range(first, (chunk + 1) * R // chunks, depth):
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
+        value, position = real(0), -1
+        if o >= 0:
+            first, end = rows_of(lane, rows, R)
+            for r in range(first, end, depth):
                 p = r if positions is None else positions[(o * R + r) * inner + i]
                 x = input[(o * length + p) * inner + i]
                 if r == first or _beats(x, value, largest):
@@ -110,14 +109,14 @@ def _extremum(real, threads, largest):
             if lane < left - half:
                 other = at + half * tile
                 earlier = places[other] < places[at]
-                if _beats(values[other], values[at], largest) or (
-                    earlier and not _beats(values[at], values[other], largest)
-                ):
+                better = _beats(values[other], values[at], largest)
+                worse = _beats(values[at], values[other], largest)
+                if places[other] >= 0 and (better or (earlier and not worse)):
                     values[at], places[at] = values[other], places[other]
             cuda.syncthreads()
             left = half
         if lane == 0:
-            best[task * inner + i] = places[at]
+            best[(o * cuda.gridDim.y + cuda.blockIdx.y) * inner + i] = places[at]
 
     return extremum
 
@@ -169,14 +168,14 @@ def take_forward(out, input, indices):
 @kernel
 def _take_backward(real, threads):
     def take_backward(
-        grad_input, grad_output, indices, R, inner, tile, tiles, depth, chunks, tasks
+        grad_input, grad_output, indices, R, inner, tile, tiles, depth, groups, outer, rows
     ):  # fmt: skip
         # y = x[index]: dy/dx is 1 at the index, else 0. Each thread owns rows of one column.
-        task, i, lane = place(tile, tiles, depth, tasks, inner, threads)
-        if task >= 0:
-            o, chunk = task // chunks, task % chunks
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
+        if o >= 0:
             index, grad = indices[o * inner + i], grad_output[o * inner + i]
-            for r in range(chunk * R // chunks + lane, (chunk + 1) * R // chunks, depth):
+            first, end = rows_of(lane, rows, R)
+            for r in range(first, end, depth):
                 grad_input[(o * R + r) * inner + i] = grad if r == index else real(0)
 
     return take_backward
@@ -195,10 +194,10 @@ def take_backward_input(grad_input, grad_output, indices):
 
 @kernel
 def _product(real, threads):
-    def product(out, input, R, inner, tile, tiles, depth, chunks, tasks):
+    def product(out, input, R, inner, tile, tiles, depth, groups, outer, rows):
         # One multiplication an element. A block owns the results of its columns.
         shared = cuda.shared.array(threads, real)
-        o, i, lane = place(tile, tiles, depth, tasks, inner, threads)
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         total = real(1)
         if o >= 0:
             for r in range(lane, R, depth):
@@ -220,13 +219,13 @@ def prod_forward(out, input):
 @kernel
 def _product_backward(real, threads):
     def product_backward(
-        grad_input, grad_output, input, R, inner, tile, tiles, depth, chunks, tasks
+        grad_input, grad_output, input, R, inner, tile, tiles, depth, groups, outer, rows
     ):  # fmt: skip
         # y = Π x_r: dy/dx_r is the product of all others, that is of those before r and those after
         # r. A quotient y / x_r would fail at zeros. A lane owns the segment start … end − 1.
         parts = cuda.shared.array(threads, real)
         at = cuda.threadIdx.x
-        o, i, lane = place(tile, tiles, depth, tasks, inner, threads)
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         start, end = (lane * R // depth, (lane + 1) * R // depth) if o >= 0 else (0, 0)
         base = o * R * inner + i
         part = real(1)
@@ -260,12 +259,12 @@ def prod_backward_input(grad_input, grad_output, input):
 
 @kernel
 def _cumsum(number, threads):
-    def cumsum(out, input, reverse, R, inner, tile, tiles, depth, chunks, tasks):
+    def cumsum(out, input, reverse, R, inner, tile, tiles, depth, groups, outer, rows):
         # Two additions an element, in float64 for floats: a running sum of float32 would lose what
         # a sum does not. A lane owns the steps start … end − 1.
         sums = cuda.shared.array(threads, number)
         at = cuda.threadIdx.x
-        o, i, lane = place(tile, tiles, depth, tasks, inner, threads)
+        o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         start, end = (lane * R // depth, (lane + 1) * R // depth) if o >= 0 else (0, 0)
         base = o * R * inner + i
         total = number(0)

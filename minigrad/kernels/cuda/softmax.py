@@ -43,10 +43,10 @@ log_softmax_forward_workspace = softmax_forward_workspace
 
 @kernel
 def _softmax(real, threads, logarithm):
-    def softmax(out, input, C, tile, tiles, depth, chunks, tasks):
+    def softmax(out, input, C, tile, tiles, depth, groups, outer, rows):
         # Two exp an element, one for the logarithm. The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
         total = row_exp_sum(shared, input, base, first, C, depth, lane, maximum, real(0))
@@ -61,13 +61,13 @@ def _softmax(real, threads, logarithm):
 
 @kernel
 def _softmax_backward(real, threads, logarithm):
-    def softmax_backward(grad_input, grad_output, out, C, tile, tiles, depth, chunks, tasks):
+    def softmax_backward(grad_input, grad_output, out, C, tile, tiles, depth, groups, outer, rows):
         # y = softmax(x): ∂y_k/∂x_c = y_k·(δ_kc − y_c), so
         #   gx_c = Σ_k g_k·y_k·(δ_kc − y_c) = y_c·(g_c − Σ_k g_k·y_k).
         # y = x − log Σ exp x: ∂y_k/∂x_c = δ_kc − exp(y_c), so gx_c = g_c − exp(y_c)·Σ_k g_k.
         # The lanes of a row own it.
         shared = cuda.shared.array(threads, real)
-        r, _, lane = place(tile, tiles, depth, tasks, 1, threads)
+        r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         total = real(0)
         for c in range(first, C, depth):

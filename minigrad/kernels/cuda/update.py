@@ -80,7 +80,7 @@ def _distinct(params):
 @kernel
 def _sgd(real, threads, piece_size):
     def sgd(table, numbers, rows, first_piece):
-        # b ← keep·b + take·g and p ← p − lr·b or, with Nesterov's momentum, p − lr·(g + momentum·b).
+        # b ← keep·b + take·g; p ← p − lr·b or, with Nesterov's momentum, p − lr·(g + momentum·b).
         # Per element 4 flop and 12 bytes in float32; with momentum 8 flop and 20 bytes.
         piece = first_piece + cuda.blockIdx.x
         record = _row_of(table, rows, _SGD_CELLS, piece) * _SGD_CELLS
