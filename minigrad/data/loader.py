@@ -11,12 +11,13 @@ from .. import kernels
 from ..device import Device, as_device
 from ..engine import Tensor
 from ..errors import CheckpointError, DataError
+from ..ops._transfer import placed
 from . import _random
 from .collate import default_collate
 from .datasets import ImageDataset
 from .prefetch import Prefetcher
 from .samplers import Batch, batch_count, epoch_batches, epoch_orders
-from .transforms import Compose, Plan, Transform
+from .transforms import Compose, Plan, Renderer, Transform, packed
 
 # Samples for which random numbers are drawn at once: NumPy costs microseconds a call, so a few
 # thousand samples share it.
@@ -83,6 +84,7 @@ class DataLoader:
             self.transform = Compose(transform or [])
             for bucket in dataset.buckets:  # images that do not fit are an error now, not later
                 self._plan(bucket.images)
+        self._made: list[Renderer] | None = None
         self._epoch = 0
         self._position = 0  # batches of the epoch that were handed out
         self._resume = False
@@ -119,11 +121,45 @@ class DataLoader:
         self._position, self._resume, self._running = 0, False, object()
 
     def __iter__(self) -> Iterator[Any]:
+        self._begin()
+        return _Epoch(self)
+
+    def draws(self) -> Iterator[Draw]:
+        """The same epoch for a captured step, which makes its images itself, on the GPU:
+
+        @minigrad.capture
+        def step(samples, labels, bucket):
+            images = loader.render(samples, bucket)
+            …
+
+        for draw in loader.draws():
+            step(*draw)
+        """
+        if self.transform is None:
+            raise TypeError("DataLoader.draws: only image data sets without collate_fn have draws")
+        self._begin()
+        return _Epoch(self, rendered=False)
+
+    def render(self, samples: Tensor, bucket: int = 0) -> Tensor:
+        """The images (N, C, H, W) of a Draw: gathered, augmented and normalised by one kernel."""
+        if self.transform is None:
+            raise TypeError("DataLoader.render: only image data sets without collate_fn have draws")
+        return self._renderers()[bucket].unpacked(samples)
+
+    def _renderers(self) -> list[Renderer]:
+        """One a bucket. They keep the images on the device, so a GPU gets them once."""
+        if self._made is None:
+            self._made = [
+                self._plan(bucket.images).renderer(bucket.images, self.device)
+                for bucket in self.dataset.buckets
+            ]
+        return self._made
+
+    def _begin(self) -> None:
         if self._position and not self._resume:
             self._epoch, self._position = self._epoch + 1, 0  # the pass before was abandoned
         self._resume = False
         self._running = object()
-        return _Epoch(self)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -167,10 +203,19 @@ class DataLoader:
         self._position, self._resume = position, True
 
 
+class Draw(NamedTuple):
+    """A batch before its images are made: what `DataLoader.render` needs, and the labels."""
+
+    samples: Tensor
+    """(N, 4) int64: rows, and what was drawn for each sample."""
+    labels: Tensor
+    bucket: int
+
+
 class _Epoch:
     """One pass over the data, from the loader's epoch and position."""
 
-    def __init__(self, loader: DataLoader) -> None:
+    def __init__(self, loader: DataLoader, rendered: bool = True) -> None:
         self._loader, self._mark = loader, loader._running
         self._epoch, self._position = loader._epoch, loader._position
         indices = loader._bucket_indices()
@@ -179,15 +224,17 @@ class _Epoch:
         batches = epoch_batches(
             sizes, loader.batch_size, loader.shuffle, loader.drop_last, loader.seed, self._epoch
         )[self._position :]
+        # A GPU works by itself, and all of its work is queued by one thread.
+        prefetch = 0 if loader.device.type == "cuda" else loader.prefetch
         make: Callable[[Batch], Any]
         if loader.transform is not None:
             kernels.get(loader.device)  # imported here and not in the background thread
-            make = _ImageBatches(loader, self._epoch, orders)
+            make = _ImageBatches(loader, self._epoch, orders, rendered, serial=prefetch > 0)
         else:
             make = _ItemBatches(loader, orders[0])
         self._batches: Iterator[Any]
-        if loader.prefetch:
-            self._batches = Prefetcher(make, batches, loader.prefetch)
+        if prefetch:
+            self._batches = Prefetcher(make, batches, prefetch)
         else:
             self._batches = map(make, batches)
 
@@ -220,31 +267,32 @@ class _Chunk(NamedTuple):
 
 
 class _ImageBatches:
-    """(images, labels) of a batch, by one kernel call."""
+    """(images, labels) of a batch, by one kernel call; or the Draw that they are made of."""
 
-    def __init__(self, loader: DataLoader, epoch: int, orders: list[np.ndarray]) -> None:
+    def __init__(
+        self, loader: DataLoader, epoch: int, orders: list[np.ndarray], rendered: bool, serial: bool
+    ) -> None:
         self._dataset = loader.dataset
         self._seed, self._epoch, self._orders = loader.seed, epoch, orders
-        self._device = loader.device
-        self._serial = loader.prefetch > 0
+        self._device, self._rendered, self._serial = loader.device, rendered, serial
         self._chunk_size = loader.batch_size * max(_DRAW // loader.batch_size, 1)
-        self._plans = [loader._plan(bucket.images) for bucket in loader.dataset.buckets]
+        self._renderers = loader._renderers()
         self._chunks: dict[int, _Chunk] = {}
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor] | Draw:
         number, start, stop = batch
         chunk = self._chunks.get(number)
         if chunk is None or not chunk.start <= start < chunk.stop:
             chunk = self._chunks[number] = self._draw(number, start)
         here = slice(start - chunk.start, stop - chunk.start)
-        images = self._plans[number].run(
-            self._dataset.buckets[number].images,
-            chunk.rows[here],
-            tuple(array[here] for array in chunk.drawn),
-            self._device,
-            self._serial,
-        )
-        return images, Tensor(chunk.labels[here].copy(), self._device)
+        device = self._device
+        labels = Tensor(placed(chunk.labels[here].copy(), device), device)
+        rows, drawn = chunk.rows[here], tuple(array[here] for array in chunk.drawn)
+        if not self._rendered:
+            samples = Tensor(placed(packed(rows, drawn), device), device)
+            return Draw(samples, labels, number)
+        arrays = tuple(placed(array, device) for array in drawn)
+        return self._renderers[number](placed(rows, device), arrays, self._serial), labels
 
     def _draw(self, number: int, start: int) -> _Chunk:
         bucket, order = self._dataset.buckets[number], self._orders[number]
@@ -256,7 +304,7 @@ class _ImageBatches:
             start + len(places),
             bucket.rows[places],
             self._dataset.labels[samples],
-            self._plans[number].draw(samples, self._seed, self._epoch),
+            self._renderers[number].plan.draw(samples, self._seed, self._epoch),
         )
 
 

@@ -25,7 +25,8 @@ from ..dtypes import float32
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import Size2d, pair
-from ..ops._operands import empty_nhwc, scratch
+from ..ops._operands import contiguous, empty_array, empty_nhwc, scratch
+from ..ops._transfer import placed
 from . import _random
 from .datasets import ArrayDataset
 
@@ -258,7 +259,9 @@ class Compose:
         drawn = plan.draw(
             numbers, _random.check_seed("transform", seed), _random.check_epoch("transform", epoch)
         )
-        return plan.run(array, np.arange(N), drawn, as_device(device), serial=False)
+        where = as_device(device)
+        placed_drawn = tuple(placed(each, where) for each in drawn)
+        return plan.renderer(array, where)(placed(np.arange(N), where), placed_drawn)
 
 
 @dataclass(frozen=True)
@@ -294,31 +297,62 @@ class Plan:
         left = maps[:, 0, 2] - flips * (self.size[1] - 1)
         return np.stack([maps[:, 1, 2], left], axis=1).astype(np.int64), flips
 
-    def run(
-        self,
-        images: np.ndarray,
-        rows: np.ndarray,
-        drawn: tuple[np.ndarray, ...],
-        device: Device,
-        serial: bool,
-    ) -> Tensor:
-        """The batch of the images at `rows`, with what was drawn for each."""
-        backend = kernels.get(device)
-        shape = (len(rows), len(self.background), *self.size)
-        batch, out = empty_nhwc(shape, float32, device)
-        if self.interpolates:
+    def renderer(self, images: np.ndarray, device: Device) -> Renderer:
+        """What makes batches of these images, all of which it keeps on the device."""
+        return Renderer(
+            self, placed(images, device), placed(self.table, device),
+            placed(self.background, device), device,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Images (M, H, W, C) uint8 and a plan, where a device can read them."""
+
+    plan: Plan
+    images: Any
+    table: Any
+    background: Any
+    device: Device
+
+    def __call__(self, rows: Any, drawn: tuple[Any, ...], serial: bool = False) -> Tensor:
+        """The batch of the images at `rows`, with what was drawn for each; arrays of the device."""
+        backend, plan = kernels.get(self.device), self.plan
+        shape = (len(rows), len(self.background), *plan.size)
+        batch, out = empty_nhwc(shape, float32, self.device)
+        if plan.interpolates:
             (matrices,) = drawn
-            elements = backend.augment_affine_workspace(len(rows), *images.shape[1:])
+            elements = backend.augment_affine_workspace(len(rows), *self.images.shape[1:])
             backend.augment_affine(
-                out, images, rows, matrices, self.table, self.background,
-                scratch(elements, float32, device), *self.frame, serial,
+                out, self.images, rows, matrices, self.table, self.background,
+                scratch(elements, float32, self.device), *plan.frame, serial,
             )  # fmt: skip
         else:
             offsets, flips = drawn
             backend.augment_crop(
-                out, images, rows, offsets, flips, self.table, self.background, serial
+                out, self.images, rows, offsets, flips, self.table, self.background, serial
             )
         return batch
+
+    def unpacked(self, samples: Tensor) -> Tensor:
+        """The batch from what `packed` made of rows and drawn."""
+        array, device = samples.data, self.device
+        rows, rest = contiguous(array[:, 0], device), array[:, 1:]
+        if self.plan.interpolates:
+            matrices = contiguous(rest, device).view(np.float32)
+            return self(rows, (matrices.reshape(len(rows), 2, 3),))
+        flips = empty_array((len(rows),), np.dtype(bool), device)
+        kernels.get(device).copy_strided(flips, rest[:, 2])
+        return self(rows, (contiguous(rest[:, :2], device), flips))
+
+
+def packed(rows: np.ndarray, drawn: tuple[np.ndarray, ...]) -> np.ndarray:
+    """(N, 4) int64: the row and what was drawn, six float32 of a matrix or offsets and flip."""
+    if len(drawn) == 1:
+        rest = np.ascontiguousarray(drawn[0]).reshape(-1, 6).view(np.int64)
+    else:
+        rest = np.concatenate([drawn[0], drawn[1][:, None]], axis=1)
+    return np.concatenate([rows[:, None], rest], axis=1)
 
 
 def _make_plan(steps: tuple[Transform, ...], H: int, W: int, C: int, max_value: int) -> Plan:

@@ -27,7 +27,8 @@ class Tensor:
     """An n-dimensional array that remembers how it was made.
 
     data: the array; four-dimensional activations are logically (N, C, H, W) and usually lie
-        channels-last in memory, which only the strides tell.
+        channels-last in memory, which only the strides tell. On a GPU a DeviceArray, whose views
+        are NumPy's and which the host cannot read.
     grad: the gradient accumulated by `backward()`, a Tensor or None.
     node: the Node that made it, or None for a leaf; `output_index` says which of its outputs.
 

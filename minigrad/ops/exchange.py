@@ -101,7 +101,8 @@ def to_dlpack(input: Tensor, *, stream: Any = None, **options: Any) -> Any:
     from ..runtime.cuda import checks
 
     checks.run()
-    array, n = input.data, input.ndim
+    array: Any = input.data
+    n = input.ndim
     shape = (ctypes.c_int64 * n)(*array.shape)
     strides = (ctypes.c_int64 * n)(*[step // array.itemsize for step in array.strides])
     managed = _Managed()
@@ -138,7 +139,8 @@ def from_dlpack(x: Any) -> Tensor:
     capsule = x.__dlpack__(stream=int(driver().stream))
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
-    return Tensor(DeviceArray(np.asarray(_Borrowed(address))), Device("cuda"))
+    array: Any = DeviceArray(np.asarray(_Borrowed(address)))
+    return Tensor(array, Device("cuda"))
 
 
 class _Borrowed:
@@ -176,7 +178,7 @@ def cuda_array_interface(input: Tensor) -> dict[str, Any]:
     _shareable("__cuda_array_interface__", input)
     from ..runtime.cuda.driver import driver
 
-    array = input.data
+    array: Any = input.data
     return {
         "version": 3, "shape": array.shape, "strides": array.strides,
         "typestr": array.dtype.str, "data": (array.pointer, not array.flags.writeable),

@@ -17,7 +17,7 @@ def _training(capture: bool, optimizer: str, steps: int = 6) -> tuple[list[float
     model.to("cuda")
     make = {"adam": optim.Adam, "sgd": lambda p, lr: optim.SGD(p, lr, momentum=0.9)}[optimizer]
     opt = make(model.parameters(), lr=0.1)
-    scheduler = optim.StepLR(opt, step_size=2, gamma=0.5)
+    scheduler = optim.lr_scheduler.StepLR(opt, step_size=2, gamma=0.5)
 
     def step(x: mg.Tensor, y: mg.Tensor) -> mg.Tensor:
         opt.zero_grad()
