@@ -73,7 +73,7 @@ def _finish_moments(real, threads):
         mean, invstd, running_mean, mean_step, running_var, var_step, batches, partial, rows, parts,
         part_rows, momentum, eps, C, tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
-        # Part k, of n_k rows (part_rows, or fewer for the last), has the mean m_k = shift_k + D_k/n_k
+        # Part k of n_k rows (part_rows, but for the last) has the mean m_k = shift_k + D_k/n_k
         # and the sum of squares about it S_k − D_k²/n_k. All together have μ = Σ n_k·m_k / n, and
         # about μ the sum of squares Σ (S_k − D_k²/n_k + n_k·(m_k − μ)²). Means are kept as
         # distances from the first shift.
