@@ -44,6 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, help="learning rate of Adam")
     parser.add_argument("--rotation", type=float, default=0.0, help="augment by up to ± degrees")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--out", type=Path, help="default: runs/<dataset>")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
@@ -93,6 +94,8 @@ def download(root: Path, missing: FileNotFoundError) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
+    if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
+        raise SystemExit(f"--device cuda: {reason}")
     if arguments.threads:
         mg.set_num_threads(arguments.threads)
     mg.manual_seed(arguments.seed)
@@ -108,14 +111,20 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.rotation:
         augmented = Compose([Resize(28), RandomRotation(arguments.rotation), Normalize(mean, std)])
 
-    model = networks.mnist_fixed()
+    device = arguments.device
+    model = networks.mnist_fixed().to(device)
     run = Run(
         model=model,
         optimizer=mg.optim.Adam(model.parameters(), lr=arguments.lr),
         train=DataLoader(
-            train, arguments.batch_size, shuffle=True, seed=arguments.seed, transform=augmented
+            train,
+            arguments.batch_size,
+            shuffle=True,
+            seed=arguments.seed,
+            transform=augmented,
+            device=device,
         ),
-        validation=DataLoader(validation, 500, transform=plain),
+        validation=DataLoader(validation, 500, transform=plain, device=device),
         out=arguments.out,
         epochs=arguments.epochs,
         settings={
@@ -134,12 +143,12 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"{arguments.dataset}: {len(train):,} training, {len(validation):,} validation and "
         f"{len(test):,} test images; {run.settings['parameters']:,} parameters; "
-        f"{mg.get_num_threads()} threads"
+        + (f"{mg.get_num_threads()} threads" if device == "cpu" else mg.cuda.get_device_name())
     )
     if arguments.resume:
         run.resume()
     if run.fit():
-        run.finish(DataLoader(test, 500, transform=plain))
+        run.finish(DataLoader(test, 500, transform=plain, device=device))
 
 
 if __name__ == "__main__":

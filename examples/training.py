@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,26 +35,31 @@ COLUMNS = (
 )
 
 
-@dataclass
 class Tally:
-    """Running loss and accuracy over images."""
+    """Running loss and accuracy over images. The sums live on the device, at one address, so that
+    a captured step can add to them, and reading them is left to the caller."""
 
-    images: int = 0
-    loss_sum: float = 0.0
-    correct: int = 0
+    def __init__(self, device: mg.Device) -> None:
+        self.images = 0
+        self._sums = mg.zeros(2, dtype=mg.float64, device=device)  # losses, correct answers
 
-    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: float) -> None:
-        self.images += len(labels)
-        self.loss_sum += loss * len(labels)
-        self.correct += int((logits.detach().argmax(1) == labels).sum())
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+        with mg.no_grad():
+            correct = (logits.argmax(1) == labels).sum()
+            batch = mg.stack([loss.double() * len(labels), correct.double()])
+            self._sums.add_(batch)
+
+    def reset(self) -> None:
+        self.images = 0
+        self._sums.zero_()
 
     @property
     def loss(self) -> float:
-        return self.loss_sum / max(self.images, 1)
+        return self._sums[0].item() / max(self.images, 1)
 
     @property
     def accuracy(self) -> float:
-        return self.correct / max(self.images, 1)
+        return self._sums[1].item() / max(self.images, 1)
 
 
 @dataclass
@@ -74,6 +79,7 @@ class Run:
     best_accuracy: float = -1.0
     train_seconds: float = 0.0  # of all epochs, without validation
     images_seen: int = 0
+    _made: tuple[Callable[..., None], Tally] | None = None
 
     @property
     def last(self) -> Path:
@@ -137,26 +143,40 @@ class Run:
                 print(_row(entry))
         return True
 
+    def _step(self) -> tuple[Callable[..., None], Tally]:
+        """One step of training, captured as a CUDA graph if it runs on a GPU, and its tally."""
+        if self._made is None:
+            loader, model, optimizer = self.train, self.model, self.optimizer
+            tally = Tally(loader.device)
+
+            @mg.capture
+            def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
+                images = loader.render(samples, bucket)
+                optimizer.zero_grad()
+                logits = model(images)
+                loss = F.cross_entropy(logits, labels)
+                loss.backward()
+                optimizer.step()
+                tally.add(logits, labels, loss)
+
+            self._made = step, tally
+        return self._made
+
     def _epoch(self, epoch: int, interrupted: list[int]) -> dict[str, Any] | None:
         self.train.set_epoch(epoch)
         self.model.train()
         start = time.perf_counter()
-        tally = Tally()
+        step, tally = self._step()
+        tally.reset()
         with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
-            for images, labels in self.train:
+            for draw in self.train.draws():
                 if interrupted:
                     return None
-                self.optimizer.zero_grad()
-                logits = self.model(images)
-                loss = F.cross_entropy(logits, labels)
-                loss.backward()
-                self.optimizer.step()
+                step(*draw)
                 if self.scheduler is not None:
                     self.scheduler.step()
-                tally.add(logits, labels, loss.item())
-                shown = {"loss": f"{tally.loss:.4f}", "acc": f"{tally.accuracy:.2%}"}
-                bar.set_postfix(shown, refresh=False)
-                bar.update(len(labels))
+                tally.images += len(draw.labels)
+                _advance(bar, len(draw.labels), tally)
         seconds = time.perf_counter() - start
         validation = evaluate(self.model, self.validation, "validation")
         self.train_seconds += seconds
@@ -204,14 +224,21 @@ class Run:
 
 def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
     """Loss and accuracy over a loader, without recording a graph."""
-    tally = Tally()
+    tally = Tally(loader.device)
     model.eval()
     with mg.no_grad(), _progress(name, loader) as bar:
         for images, labels in loader:
             logits = model(images)
-            tally.add(logits, labels, F.cross_entropy(logits, labels).item())
+            tally.add(logits, labels, F.cross_entropy(logits, labels))
+            tally.images += len(labels)
             bar.update(len(labels))
     return tally
+
+
+def _advance(bar: tqdm, images: int, tally: Tally) -> None:
+    """Moves the bar; figures are read, which waits for a GPU, only when it is drawn."""
+    if bar.update(images):
+        bar.set_postfix({"loss": f"{tally.loss:.4f}", "acc": f"{tally.accuracy:.2%}"})
 
 
 def _row(entry: dict[str, Any]) -> str:

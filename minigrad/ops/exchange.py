@@ -139,8 +139,8 @@ def from_dlpack(x: Any) -> Tensor:
     capsule = x.__dlpack__(stream=int(driver().stream))
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
-    array: Any = DeviceArray(np.asarray(_Borrowed(address)))
-    return Tensor(array, Device("cuda"))
+    borrowed: Any = DeviceArray(np.asarray(_Borrowed(address)))
+    return Tensor(borrowed, Device("cuda"))
 
 
 class _Borrowed:
