@@ -132,7 +132,8 @@ def _difference(
     analytic = 0.0 if gradient is None else float(np.sum(gradient * direction))
     sides = []
     for sign in (1.0, -1.0):
-        moved = Tensor(_values(tensor) + sign * eps * direction).to(tensor.device)
+        values = np.asarray(_values(tensor) + sign * eps * direction)
+        moved = Tensor(values).to(tensor.device)
         copies = [_copy(a) for a in arguments]
         copies[index] = moved
         with no_grad():
