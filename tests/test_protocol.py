@@ -11,7 +11,7 @@ import pytest
 
 from minigrad.kernels import protocol
 
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "reference", "cuda")
 
 
 def launchers() -> dict[str, Any]:
@@ -28,6 +28,8 @@ def parameters(function: Any) -> list[str]:
 
 
 def backend(name: str) -> ModuleType:
+    if name == "cuda":
+        pytest.importorskip("numba_cuda", reason="minigrad's 'cuda' extra is not installed")
     return import_module(f"minigrad.kernels.{name}")
 
 

@@ -23,8 +23,11 @@ def is_cuda(device: Device) -> bool:
     return device.type == "cuda"
 
 
-def converted(array: Any, dtype: np.dtype, source: Device, target: Device) -> Any:
-    """A copy of the array on another device, or of another dtype, in the same memory order."""
+def converted(
+    array: Any, dtype: np.dtype, source: Device, target: Device, wait: bool = True
+) -> Any:
+    """A copy of the array on another device, or of another dtype, in the same memory order. wait:
+    until pinned memory has been read."""
     order = memory_order(array)
     if is_cuda(source) == is_cuda(target):
         copy = empty_array(array.shape, dtype, target, order)
@@ -39,7 +42,7 @@ def converted(array: Any, dtype: np.dtype, source: Device, target: Device) -> An
     stored = array.transpose(order)
     moved: Any
     if is_cuda(target):
-        moved = memory.to_device(stored)
+        moved = memory.to_device(stored, wait)
     else:
         moved = empty_array(stored.shape, dtype, target)
         memory.to_host(stored, moved)

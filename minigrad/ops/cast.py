@@ -11,21 +11,24 @@ from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
+from ..errors import DeviceError
 from ._operands import empty_array, empty_like, takes_tensor
-from ._transfer import converted
+from ._transfer import converted, is_cuda
 
 
 class To(Function):
     """A copy with another dtype and device, in the same memory order."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, dtype: np.dtype, device: Device) -> Tensor:
+    def forward(
+        ctx: Any, input: Tensor, dtype: np.dtype, device: Device, wait: builtins.bool = True
+    ) -> Tensor:
         ctx.source = input.dtype, input.device
-        return Tensor(converted(input.data, dtype, input.device, device), device)
+        return Tensor(converted(input.data, dtype, input.device, device, wait), device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        return To.apply(grad_output, *ctx.source), None, None
+        return To.apply(grad_output, *ctx.source), None, None, None
 
 
 class Clone(Function):
@@ -64,8 +67,8 @@ def to(
     """The tensor with another dtype, on another device, or both; itself if nothing changes.
 
     to(dtype), to(device), to(device, dtype), to(other tensor), or by keyword. copy: a new tensor
-    in any case. non_blocking is accepted and has no effect. Gradients flow through it, back in the
-    original dtype. Conversion to integers cuts off decimals; NaN and values out of range become
+    in any case. non_blocking: a copy of pinned memory to a GPU need not be done when this returns;
+    all other copies are. Gradients flow through it, back in the original dtype. Conversion to integers cuts off decimals; NaN and values out of range become
     some integer.
     """
     for arg in args:
@@ -79,7 +82,27 @@ def to(
     device = input.device if device is None else as_device(device)
     if dtype == input.dtype and device == input.device:
         return clone(input) if copy else input
-    return To.apply(input, dtype, device)
+    return To.apply(input, dtype, device, not non_blocking)
+
+
+def pin_memory(input: Tensor) -> Tensor:
+    """A copy in host memory that a GPU reads by itself: see `to(…, non_blocking=True)`."""
+    if is_cuda(input.device):
+        raise DeviceError(f"pin_memory: only host memory can be pinned, got {input.device}")
+    from ..runtime.cuda import memory
+
+    pinned = memory.empty_pinned(input.shape, input.dtype)
+    kernels.get(input.device).copy_strided(pinned, input.data)
+    return Tensor(pinned, input.device)
+
+
+def is_pinned(input: Tensor) -> builtins.bool:
+    """Whether the tensor lies in pinned host memory."""
+    if is_cuda(input.device):
+        return False
+    from ..runtime.cuda import memory
+
+    return memory.is_pinned(input.data)
 
 
 def float(input: Tensor) -> Tensor:

@@ -161,6 +161,8 @@ def attach() -> None:
         "bool": cast.bool,
         "cuda": cast.cuda,
         "cpu": cast.cpu,
+        "pin_memory": cast.pin_memory,
+        "is_pinned": cast.is_pinned,
         "type_as": cast.type_as,
         "clone": cast.clone,
         "contiguous": cast.contiguous,

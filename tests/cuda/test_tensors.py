@@ -123,3 +123,21 @@ def test_a_reshape_that_would_copy_is_refused() -> None:
 def test_every_read_is_refused(read) -> None:
     with pytest.raises((mg.DeviceError, TypeError)):
         read(mg.zeros(4, device="cuda").data)
+
+
+# Pinned memory ----------------------------------------------------------------------------------
+
+
+def test_pinned_memory_is_copied_while_the_host_goes_on() -> None:
+    x = mg.arange(6.0).reshape(2, 3).pin_memory()
+    assert x.is_pinned()
+    assert x[1].is_pinned()
+    assert not mg.zeros(2).is_pinned()
+    there = x.to("cuda", non_blocking=True)
+    del x
+    assert there.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_gpu_memory_cannot_be_pinned() -> None:
+    with pytest.raises(mg.DeviceError, match="pin_memory"):
+        mg.zeros(2, device="cuda").pin_memory()

@@ -54,7 +54,7 @@ def run() -> None:
     """Wait for the GPU, then raise the first error that one of the flags tells of."""
     if driver().capturing:
         return
-    driver().synchronize()
+    memory.synchronize()
     value = np.empty(1, np.int64)
     for check in take():
         memory.to_host(check.flag, value)

@@ -142,12 +142,54 @@ def allocate_from(pool: Pool) -> Iterator[None]:
 # Copies -------------------------------------------------------------------------------------
 
 
-def to_device(array: np.ndarray) -> DeviceArray:
-    """A copy of a C-ordered host array."""
+class _Pinned:
+    """Host memory at a fixed place, from which the device copies while the host goes on."""
+
+    __slots__ = ("__array_interface__", "address")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.address = driver().allocate_pinned(max(math.prod(shape) * dtype.itemsize, 1))
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3, "data": (self.address, False), "shape": shape, "typestr": dtype.str,
+        }  # fmt: skip
+
+    def __del__(self) -> None:
+        driver().free_pinned(self.address)
+
+
+_in_flight: list[np.ndarray] = []  # pinned arrays that the device may still read
+
+
+def empty_pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised C-ordered host array in pinned memory."""
+    return np.asarray(_Pinned(shape, dtype))
+
+
+def is_pinned(array: np.ndarray) -> bool:
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, _Pinned)
+
+
+def to_device(array: np.ndarray, wait: bool = True) -> DeviceArray:
+    """A copy of a C-ordered host array, which may change afterwards: memory that is not pinned is
+    read before this returns, pinned memory only if it waits."""
     out = empty(array.shape, array.dtype)
     if array.nbytes:
         driver().upload(out.pointer, array.ctypes.data, array.nbytes)
+        if is_pinned(array):
+            if wait:
+                synchronize()
+            else:
+                _in_flight.append(array)
     return out
+
+
+def synchronize() -> None:
+    """Wait until all queued work is done."""
+    driver().synchronize()
+    _in_flight.clear()
 
 
 def to_host(array: DeviceArray, out: np.ndarray) -> None:
@@ -159,7 +201,7 @@ def to_host(array: DeviceArray, out: np.ndarray) -> None:
         )
     if array.nbytes:
         driver().download(out.ctypes.data, array.pointer, array.nbytes)
-    driver().synchronize()
+    synchronize()
 
 
 # Figures ------------------------------------------------------------------------------------
@@ -179,5 +221,5 @@ def reset_peaks() -> None:
 
 def release() -> None:
     """Give the blocks kept for reuse back to the driver."""
-    driver().synchronize()
+    synchronize()
     _shared.release()

@@ -45,6 +45,9 @@ class SimulatedDriver:
     def free(self, address: int) -> None:
         del self._memory[address]
 
+    allocate_pinned = allocate
+    free_pinned = free
+
     def memory_info(self) -> tuple[int, int]:
         """Free and total bytes."""
         return 1 << 30, 1 << 30
