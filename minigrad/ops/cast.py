@@ -68,8 +68,8 @@ def to(
 
     to(dtype), to(device), to(device, dtype), to(other tensor), or by keyword. copy: a new tensor
     in any case. non_blocking: a copy of pinned memory to a GPU need not be done when this returns;
-    all other copies are. Gradients flow through it, back in the original dtype. Conversion to integers cuts off decimals; NaN and values out of range become
-    some integer.
+    all other copies are. Gradients flow through it, back in the original dtype. Conversion to
+    integers cuts off decimals; NaN and values out of range become some integer.
     """
     for arg in args:
         if isinstance(arg, Tensor):

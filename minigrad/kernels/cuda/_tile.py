@@ -237,8 +237,8 @@ def _on_threads(depth: int, part_rows: int, part_cols: int, down: int, across: i
     @device
     def multiply(sums, left_panels, right_panels, panel):
         for k in range(0, depth, 2):  # two lines a round, which the compiler would not do by itself
-            multiply_line(sums, left_panels, right_panels, panel, k)
-            multiply_line(sums, left_panels, right_panels, panel, k + 1)
+            multiply_line(sums, left_panels, right_panels, panel, np.uint32(k))
+            multiply_line(sums, left_panels, right_panels, panel, np.uint32(k + 1))
 
     return multiply, row_of, col_of
 
