@@ -16,13 +16,16 @@ from ._middle import PRODUCT, SUM, fold, place, reduction, rows_of, spread, whol
 
 # Sums -----------------------------------------------------------------------------------------
 
+_STRETCH = 32  # terms
+
 
 @kernel
 def _sums(number, threads, squared):
     """out[o, chunk, i] = scale · Σ input, or the sum of squared distances from center[o, i]."""
 
     def sums(out, input, center, scale, R, inner, tile, tiles, depth, groups, outer, rows):
-        # 1 or 3 flop an element, in float64 for floats, int64 for integers. A block owns the
+        # 1 or 3 flop an element, in float64 for floats, int64 for integers. Stretches are summed
+        # first, then added up, so that float64 inputs keep their precision. A block owns the
         # results of its columns.
         shared = cuda.shared.array(threads, number)
         o, i, lane = place(tile, tiles, depth, groups, outer, inner)
@@ -30,9 +33,12 @@ def _sums(number, threads, squared):
         if o >= 0:
             shift = number(center[o * inner + i]) if squared else number(0)
             first, end = rows_of(lane, rows, R)
-            for r in range(first, end, depth):
-                x = number(input[(o * R + r) * inner + i]) - shift
-                total += x * x if squared else x
+            for start in range(first, end, _STRETCH * depth):
+                part = number(0)
+                for r in range(start, min(start + _STRETCH * depth, end), depth):
+                    x = number(input[(o * R + r) * inner + i]) - shift
+                    part += x * x if squared else x
+                total += part
         total = fold(shared, total, tile, depth, lane, SUM)
         if lane == 0:
             out[(o * cuda.gridDim.y + cuda.blockIdx.y) * inner + i] = total * scale
