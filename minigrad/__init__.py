@@ -6,7 +6,7 @@ import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from . import cuda, linalg, nn, optim, runtime
+from . import backends, cuda, linalg, nn, optim, runtime
 from .device import (
     Device,
     Generator,

@@ -13,7 +13,7 @@ from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device, size
 from ._launch import kernel, launch, over
-from ._tile import combine, index_bits, index_type
+from ._tile import combine, finish, index_bits, index_type
 
 _CHANNELS = size(16, simulated=2)  # of a group; from so many on, tiles are better
 _TASKS = size(1 << 17, simulated=40)  # threads that keep a GPU busy
@@ -33,7 +33,7 @@ def _source(i, tap, stride, before, dilation, length, adjoint):
         at = reach // stride if reach % stride == 0 else -1
     else:
         at = i * stride - before + tap * dilation
-    return np.int32(at) if 0 <= at and at < length else np.int32(-1)
+    return np.int32(at) if at >= 0 and at < length else np.int32(-1)
 
 
 @kernel
@@ -73,9 +73,7 @@ def _convolve(real, bits, adjoint):
                         for k in range(K):
                             factor = weight[index(first + index(k) * step)]
                             total += source[index(read + index(k))] * factor
-            if bias is not None:
-                total += bias[index(c)]
-            target[at] = real(0) if relu and total < real(0) else total
+            target[at] = finish(total, bias, index(c), relu, real(0))
 
     return convolve
 
@@ -103,7 +101,7 @@ def _correlate(real, bits):
             total = real(0)
             for pixel in range(start, end):
                 h, w = int32(oh * stride_h + tap_h), int32(ow * stride_w + tap_w)
-                if 0 <= h and h < H and 0 <= w and w < W:
+                if h >= 0 and h < H and w >= 0 and w < W:
                     read = index((index(n) * index(H) + index(h)) * index(W) + index(w))
                     value = input[index(read * index(C_in) + index(channel))]
                     total += value * grad_output[index(index(pixel) * index(C_out) + index(co))]

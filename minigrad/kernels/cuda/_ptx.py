@@ -4,10 +4,10 @@
 address, which a kernel has read from a table. On the GPU that is a pointer, whatever the length; the
 simulator's device memory is the host's, where the twin finds it.
 
-**Products on tensor cores**: mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, from sm_80 on. The
-32 threads of a warp together compute D = A·B + D with A (16, 8), B (8, 8) and D (16, 8); A and B are
-TF32, which is float32 with 10 bits behind the point, and are summed in float32. Thread `lane`, with
-g = lane // 4 and t = lane % 4, holds
+**Products on tensor cores**: mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, since sm_80.
+The 32 threads of a warp together compute D = A·B + D with A (16, 8), B (8, 8) and D (16, 8);
+A and B are TF32, which is float32 with 10 bits behind the point, and are summed in float32. Thread
+`lane`, with g = lane // 4 and t = lane % 4, holds
 
     A[g, t], A[g + 8, t], A[g, t + 4], A[g + 8, t + 4];   B[t, g], B[t + 4, g];
     D[g, 2t], D[g, 2t + 1], D[g + 8, 2t], D[g + 8, 2t + 1].
@@ -59,8 +59,8 @@ if SIMULATED:
         return np.uint32(rounded).view(np.float32)
 
     def multiply_accumulate(sums, at, left, right, panel, k, row, col):
-        """sums[at : at + 4] += the thread's part of A·B, where A[i, j] = left[panel, k + j, row + i]
-        and B[j, i] = right[panel, k + j, col + i]."""
+        """sums[at : at + 4] += the thread's part of A·B, where
+        A[i, j] = left[panel, k + j, row + i] and B[j, i] = right[panel, k + j, col + i]."""
         for i in range(4):
             for j in range(MMA_DEPTH):
                 a = left[panel, k + j, row + sum_row(i)]

@@ -180,8 +180,8 @@ def spread(part, i, length, parts):
     return np.uint32((i // run * parts + part) * run + i % run)
 
 
-def tile_functions(real, tile: Tile, left_along_side: bool, right_along_side: bool):
-    """(advance, row_of, col_of, finish): device functions for kernels with this tile, whose panels
+def tile_functions(tile: Tile, left_along_side: bool, right_along_side: bool):
+    """(advance, row_of, col_of): device functions for kernels with this tile, whose panels
     are fetched along their sides or along the sum. sums[i·len(j) + j] of a thread is the result in
     row_of(i, j), col_of(i, j) of the tile."""
     rows, cols, depth, part_rows, part_cols, tensor = map(int, tile)
@@ -202,18 +202,11 @@ def tile_functions(real, tile: Tile, left_along_side: bool, right_along_side: bo
             right_panels[step & 1, k, col] = to_tf32(right_next[i]) if tensor else right_next[i]
         cuda.syncthreads()
 
-    @device
-    def finish(value, bias, channel, relu):
-        """What is stored of a sum; bias: an array or None."""
-        if bias is not None:
-            value = value + bias[channel]
-        return real(0) if relu and value < real(0) else value
-
     if tensor:
         multiply, row_of, col_of = _on_tensor_cores(depth, part_rows, part_cols, across)
     else:
         multiply, row_of, col_of = _on_threads(depth, part_rows, part_cols, down, across)
-    return advance, row_of, col_of, finish
+    return advance, row_of, col_of
 
 
 def _on_threads(depth: int, part_rows: int, part_cols: int, down: int, across: int):
@@ -279,6 +272,14 @@ def _on_tensor_cores(depth: int, part_rows: int, part_cols: int, across: int):
     return multiply, row_of, col_of
 
 
+@device
+def finish(total, bias, channel, relu, zero):
+    """What is stored of a sum. bias: an array or None; with relu, NaN stays NaN."""
+    if bias is not None:
+        total = total + bias[channel]
+    return zero if relu and total < zero else total
+
+
 @kernel
 def _combine(real, bits):
     """out = Σ parts, one after the other, with bias and relu. Memory-bound: each number is read
@@ -290,9 +291,8 @@ def _combine(real, bits):
             total = parts[index(i)]
             for split in range(1, splits):
                 total += parts[index(index(split) * index(elements) + index(i))]
-            if bias is not None:
-                total += bias[index(i) % index(channels)]
-            out[index(i)] = real(0) if relu and total < real(0) else total
+            channel = index(index(i) % index(channels))
+            out[index(i)] = finish(total, bias, channel, relu, real(0))
 
     return combine
 

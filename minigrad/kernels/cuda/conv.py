@@ -36,9 +36,9 @@ from ._device import cuda, device
 from ._launch import kernel, kernel_since, launch
 from ._tile import (
     TENSOR_CORES_SINCE,
-    Plan,
     Tile,
     combine,
+    finish,
     index_bits,
     index_type,
     on_tensor_cores,
@@ -53,9 +53,15 @@ _OUTSIDE = -(2**30)  # a row that no tap brings into the image
 
 
 @device
-def _phase_taps(phase, kernel, stride, before, dilation):
-    """Targets phase, phase + stride, … of the adjoint: (first tap, taps, from one to the next;
-    source of the first target and tap, and how far a tap moves it)."""
+def _forward_axis(phase, kernel, stride, before, dilation):
+    """(first tap, number of taps, from one to the next; what target 0 reads through the first tap,
+    how far the next tap and the next target move it)"""
+    return 0, kernel, 1, -before, dilation, stride
+
+
+@device
+def _adjoint_axis(phase, kernel, stride, before, dilation):
+    """The same for the targets phase, phase + stride, …"""
     first = 0
     while first < kernel and (phase + before - first * dilation) % stride != 0:
         first += 1
@@ -64,12 +70,13 @@ def _phase_taps(phase, kernel, stride, before, dilation):
         step += 1
     taps = (kernel - first + step - 1) // step
     origin = (phase + before - first * dilation) // stride
-    return first, taps, step, origin, -(step * dilation // stride)
+    return first, taps, step, origin, -(step * dilation // stride), 1
 
 
 def _convolve_kernel(real, tile, bits, adjoint):
     index, int32 = index_type(bits), np.int32
-    advance, row_of, col_of, finish = tile_functions(real, tile, False, not adjoint)
+    axis = _adjoint_axis if adjoint else _forward_axis
+    advance, row_of, col_of = tile_functions(tile, False, not adjoint)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
     tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
@@ -112,21 +119,11 @@ def _convolve_kernel(real, tile, bits, adjoint):
         phase_h, block = block % phases_h, block // phases_h
         g, split = block % groups, block // groups
 
-        # Its taps
-        if adjoint:
-            tap_h, taps_h, next_h, origin_h, move_h = _phase_taps(
-                phase_h, kH, stride_h, top, dilation_h
-            )
-            tap_w, taps_w, next_w, origin_w, move_w = _phase_taps(
-                phase_w, kW, stride_w, left, dilation_w
-            )
-            shift_h, shift_w = 1, 1
-        else:
-            tap_h, taps_h, next_h, origin_h, move_h = 0, kH, 1, -top, dilation_h
-            tap_w, taps_w, next_w, origin_w, move_w = 0, kW, 1, -left, dilation_w
-            shift_h, shift_w = stride_h, stride_w
-
-        # Its pixels
+        # Its taps and pixels
+        axis_h = axis(phase_h, kH, stride_h, top, dilation_h)
+        axis_w = axis(phase_w, kW, stride_w, left, dilation_w)
+        tap_h, taps_h, next_h, origin_h, move_h, shift_h = axis_h
+        tap_w, taps_w, next_w, origin_w, move_w, shift_w = axis_w
         rows = (H_target - phase_h + phases_h - 1) // phases_h
         cols = (W_target - phase_w + phases_w - 1) // phases_w
         for r in range(cuda.threadIdx.x, tile_rows, threads):
@@ -152,7 +149,7 @@ def _convolve_kernel(real, tile, bits, adjoint):
             for i in range(lefts):
                 r, _ = place(i, tile_rows, depth, threads, False)
                 h, w = int32(first_h[r] + a * move_h), int32(first_w[r] + b * move_w)
-                inside = 0 <= h and h < H_source and 0 <= w and w < W_source and term < end
+                inside = h >= 0 and h < H_source and w >= 0 and w < W_source and term < end
                 left_next[i] = real(0)
                 if inside:
                     pixel = index(index(index(h) * w_step) + index(w))
@@ -184,7 +181,8 @@ def _convolve_kernel(real, tile, bits, adjoint):
                 row, col = row_of(i, j), first_col + col_of(i, j)
                 if first_h[row] != _OUTSIDE and col < C:
                     at = index(out_start + target_start[row] + index(col))
-                    target[at] = finish(sums[i * sums_j + j], bias, index(g * C + col), relu)
+                    channel = index(g * C + col)
+                    target[at] = finish(sums[i * sums_j + j], bias, channel, relu, real(0))
 
     return convolve
 
@@ -203,7 +201,7 @@ def _convolve_tf32(real, rows, cols, depth, part_rows, part_cols, bits, adjoint)
 
 def _correlate_kernel(real, tile, bits):
     index, int32 = index_type(bits), np.int32
-    advance, row_of, col_of, finish = tile_functions(real, tile, True, True)
+    advance, row_of, col_of = tile_functions(tile, True, True)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
     tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
@@ -244,7 +242,7 @@ def _correlate_kernel(real, tile, bits):
         for step in range((end - start + depth - 1) // depth + 1):
             for i in range(lefts):
                 h, w = int32(oh * stride_h + tap_h), int32(ow * stride_w + tap_w)
-                inside = 0 <= h and h < H and 0 <= w and w < W and row < rows and pixel < end
+                inside = h >= 0 and h < H and w >= 0 and w < W and row < rows and pixel < end
                 left_next[i] = real(0)
                 if inside:
                     line = index(index(index(n) * index(H)) + index(h))

@@ -3,9 +3,9 @@
 **All three products are one kernel.** A factor is stored with the terms of the sum next to one
 another, or with its other index, the rows or columns of the result:
 
-    out[m, n]        = Σ_k left[m, k] · right[k, n]           left along the sum, right along columns
-    grad_left[m, k]  = Σ_n grad_output[m, n] · right[k, n]    both along the sum
-    grad_right[k, n] = Σ_m left[m, k] · grad_output[m, n]     along rows and along columns
+    out[m, n]        = Σ_k left[m, k] · right[k, n]          left along the sum, right by columns
+    grad_left[m, k]  = Σ_n grad_output[m, n] · right[k, n]   both along the sum
+    grad_right[k, n] = Σ_m left[m, k] · grad_output[m, n]    left by rows, right by columns
 
 which decides only how neighbouring threads share out the fetching of a panel.
 """
@@ -21,6 +21,7 @@ from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
     combine,
+    finish,
     index_bits,
     index_type,
     on_tensor_cores,
@@ -36,7 +37,7 @@ def _product_kernel(real, tile, bits, left_by_rows, right_by_cols):
     """left_by_rows: left is stored (terms, rows), not (rows, terms); right_by_cols: right is stored
     (terms, cols), not (cols, terms)."""
     index = index_type(bits)
-    advance, row_of, col_of, finish = tile_functions(real, tile, left_by_rows, right_by_cols)
+    advance, row_of, col_of = tile_functions(tile, left_by_rows, right_by_cols)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
     tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
@@ -79,7 +80,7 @@ def _product_kernel(real, tile, bits, left_by_rows, right_by_cols):
                 row, col = index(first_row + row_of(i, j)), index(first_col + col_of(i, j))
                 if row < R and col < C:
                     at = index(out_start + index(row * C + col))
-                    out[at] = finish(sums[i * sums_j + j], bias, col, False)
+                    out[at] = finish(sums[i * sums_j + j], bias, col, False, real(0))
 
     return product
 
