@@ -17,10 +17,10 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
-from ._operands import empty, empty_nhwc, nhwc, scratch
+from ._operands import empty, empty_array, empty_like, empty_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
-from .norm import Running, affine_gradients, normalize, parameter
-from .pool import pool_maxima, spread_to_maxima
+from .norm import Running, affine_gradients, batch_statistics, normalize, parameter
+from .pool import empty_maxima, pool_maxima, spread_to_maxima
 
 
 class ConvReLU(Function):
@@ -65,7 +65,8 @@ class ConvReLU(Function):
 
 
 class ConvReLUBatchNorm(Function):
-    """y = batch_norm(max(conv(x) + b, 0)) with the statistics of the batch."""
+    """y = batch_norm(max(conv(x) + b, 0)) with the statistics of the batch, and then, if `pool` is
+    given, the maximum over windows: then the normalised map itself is never stored."""
 
     @staticmethod
     def forward(
@@ -79,39 +80,108 @@ class ConvReLUBatchNorm(Function):
         running: Running,
         momentum: float,
         eps: float,
+        pool: Pool2dDims | None,
     ) -> Tensor:
+        device = input.device
         active, active_nhwc = convolve(input, weight, bias, dims, relu=True)
-        out, out_nhwc = empty_nhwc(active.shape, active.dtype, active.device)
-        mean, invstd = normalize(
-            _rows(out_nhwc), _rows(active_nhwc), scale, shift, running, True, momentum, eps,
-            active.device,
-        )  # fmt: skip
+        rows = _rows(active_nhwc)
+        if pool is None:
+            out, out_nhwc = empty_nhwc(active.shape, active.dtype, device)
+            mean, invstd = normalize(
+                _rows(out_nhwc), rows, scale, shift, running, True, momentum, eps, device
+            )
+        else:
+            mean, invstd = batch_statistics(rows, running, momentum, eps, device)
+            out, ctx.window = _normalized_maxima(active_nhwc, mean, invstd, scale, shift, pool)
         ctx.save_for_backward(input, weight, scale, active, mean, invstd)
-        ctx.dims = dims
+        ctx.dims, ctx.pool = dims, pool
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, scale, active, mean, invstd = ctx.saved_tensors
         _, _, needs_bias, needs_scale, needs_shift, *_ = ctx.needs_input_grad
-        backend, device = kernels.get(input.device), input.device
-        active_rows, grad_rows = _rows(nhwc(active)), _rows(nhwc(grad_output))
-        grad_scale, grad_shift = affine_gradients(grad_rows, active_rows, mean, invstd)
-        _, grad_nhwc = empty_nhwc(active.shape, active.dtype, device)
-        grad_bias = empty((active.shape[1],), active.dtype, device)
-        workspace = scratch(backend.batch_norm_backward_relu_workspace(*active_rows.shape), float64)
-        backend.batch_norm_backward_relu(
-            _rows(grad_nhwc), grad_bias.data, grad_rows, active_rows, mean.data, invstd.data,
-            parameter(scale), grad_scale.data, grad_shift.data, workspace,
-        )  # fmt: skip
+        arrays = nhwc(grad_output), nhwc(active), mean, invstd, parameter(scale)
+        if ctx.pool is None:
+            gradients = _norm_gradients(*arrays)
+        else:
+            gradients = _norm_pool_gradients(*arrays, ctx.window, ctx.pool)
+        grad_nhwc, grad_bias, grad_scale, grad_shift = gradients
         grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad_nhwc, ctx.dims)
         return (
             *grads,
             grad_bias if needs_bias else None,
             grad_scale if needs_scale else None,
             grad_shift if needs_shift else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
+
+
+# What batch norm passes back: the NHWC gradient of the convolution, and those of its bias and of
+# scale and shift. The first is made of the last two.
+Gradients = tuple[np.ndarray, Tensor, Tensor, Tensor]
+
+
+def _norm_gradients(
+    grad_output: np.ndarray,
+    active: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: np.ndarray | None,
+) -> Gradients:
+    backend, rows, grad_rows = kernels.get(mean.device), _rows(active), _rows(grad_output)
+    grad_scale, grad_shift = affine_gradients(grad_rows, rows, mean, invstd)
+    grad, grad_bias = empty_array(active.shape, active.dtype), empty_like(invstd)
+    workspace = scratch(backend.batch_norm_backward_relu_workspace(*rows.shape), float64)
+    backend.batch_norm_backward_relu(
+        _rows(grad), grad_bias.data, grad_rows, rows, mean.data, invstd.data, scale,
+        grad_scale.data, grad_shift.data, workspace,
+    )  # fmt: skip
+    return grad, grad_bias, grad_scale, grad_shift
+
+
+def _norm_pool_gradients(
+    grad_output: np.ndarray,
+    active: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: np.ndarray | None,
+    window: np.ndarray,
+    pool: Pool2dDims,
+) -> Gradients:
+    backend = kernels.get(mean.device)
+    grad_scale, grad_shift, grad_bias = (empty_like(invstd) for _ in range(3))
+    workspace = scratch(backend.batch_norm_max_pool2d_backward_affine_workspace(pool), float64)
+    backend.batch_norm_max_pool2d_backward_affine(
+        grad_scale.data, grad_shift.data, grad_output, window, active,
+        mean.data, invstd.data, workspace, pool,
+    )  # fmt: skip
+    grad = empty_array(active.shape, active.dtype)
+    workspace = scratch(backend.batch_norm_max_pool2d_backward_relu_workspace(pool), float64)
+    backend.batch_norm_max_pool2d_backward_relu(
+        grad, grad_bias.data, grad_output, window, active, mean.data, invstd.data, scale,
+        grad_scale.data, grad_shift.data, workspace, pool,
+    )  # fmt: skip
+    return grad, grad_bias, grad_scale, grad_shift
+
+
+def _normalized_maxima(
+    input: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    pool: Pool2dDims,
+) -> tuple[Tensor, np.ndarray]:
+    """`pool_maxima` of the normalised NHWC array."""
+    backend = kernels.get(mean.device)
+    out, out_nhwc, taps = empty_maxima(pool, input.dtype, mean.device)
+    workspace = scratch(backend.batch_norm_max_pool2d_forward_workspace(pool), input.dtype)
+    backend.batch_norm_max_pool2d_forward(
+        out_nhwc, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
+        workspace, pool,
+    )  # fmt: skip
+    return out, taps
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

@@ -36,13 +36,20 @@ def _position_dtype(dims: Dims) -> np.dtype:
     return uint8 if taps <= 2**8 else np.dtype(np.int32) if taps <= 2**31 else int64
 
 
+def empty_maxima(
+    dims: Dims, dtype: np.dtype, device: Device
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Uninitialised: a tensor for the maxima, its NHWC array, and an array for their taps."""
+    out, out_nhwc = empty_nhwc(_out_shape(dims), dtype, device)
+    return out, out_nhwc, empty_array(out_nhwc.shape, _position_dtype(dims))
+
+
 def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[Tensor, np.ndarray]:
     """The maxima over windows of an NHWC array, and which tap of its window each is.
 
     The taps are all that backward needs: a byte each, for windows of up to 256.
     """
-    out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, device)
-    taps = empty_array(out_nhwc.shape, _position_dtype(dims))
+    out, out_nhwc, taps = empty_maxima(dims, input.dtype, device)
     kernels.get(device).max_pool2d_forward(out_nhwc, taps, input, dims)
     return out, taps
 

@@ -79,7 +79,7 @@ def _adaptive_axis(size: int, out: int) -> _Axis:
 
 
 @lru_cache(maxsize=1024)
-def _axes(dims: Pool2dDims | AdaptivePool2dDims) -> tuple[_Axis, _Axis]:
+def window_axes(dims: Pool2dDims | AdaptivePool2dDims) -> tuple[_Axis, _Axis]:
     d = dims
     if isinstance(d, AdaptivePool2dDims):
         return _adaptive_axis(d.H, d.H_out), _adaptive_axis(d.W, d.W_out)
@@ -159,7 +159,7 @@ def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
 
 
 def max_pool2d_forward(out, window, input, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _maxima(
         out, window, input, rows.windows, rows.step, cols.windows, cols.step, dims.kW, _parts(dims)
     )
@@ -182,7 +182,7 @@ def _flat_indices(indices, window, rows, row_step, cols, col_step, W, kW):
 
 
 def max_pool2d_indices(indices, window, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _flat_indices(
         indices, window, rows.windows, rows.step, cols.windows, cols.step, dims.W, dims.kW
     )
@@ -239,7 +239,7 @@ def _route_to_maxima(grad_input, grad_output, window, row_index, row_entries, co
 def max_pool2d_backward_input(grad_input, grad_output, window, dims):
     # Y[o] = X[i*] with i* the maximum's cell: dY[o]/dX[i] = 1 if i = i*, else 0. So
     # dX[i] = Σ_{o, t: tap t of window o is cell i} (window[o] = t) · grad[o].
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _route_to_maxima(
         grad_input, grad_output, window,
         rows.index, rows.entries, cols.index, cols.entries, dims.kW,
@@ -291,7 +291,7 @@ def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
 
 
 def avg_pool2d_forward(out, input, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _averages(out, input, rows.windows, rows.divisors, cols.windows, cols.divisors, _parts(dims))
 
 
@@ -341,7 +341,7 @@ def _spread_over_windows(grad_input, grad_output, row_index, row_entries, row_sc
 def avg_pool2d_backward_input(grad_input, grad_output, dims):
     # Y[o] = (1/D[o]) Σ_{i in window o} X[i]: dX[i] = Σ_{o: i in window o} grad[o] / D[o], and
     # D[oh, ow] is the product of a divisor per row and one per column.
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _spread_over_windows(
         grad_input, grad_output,
         rows.index, rows.entries, rows.scales, cols.index, cols.entries, cols.scales,
