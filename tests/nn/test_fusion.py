@@ -41,7 +41,7 @@ def run(model: nn.Sequential, x: np.ndarray, steps: int = 2) -> dict[str, np.nda
         model.zero_grad()
         out = model(input)
         rng = np.random.default_rng(step)
-        out.backward(mg.tensor(rng.standard_normal(out.shape)))
+        out.backward(mg.tensor(rng.standard_normal(out.shape), dtype=out.dtype))
         results[f"out {step}"] = out.detach().numpy().copy()
         results[f"input {step}"] = input.grad.numpy().copy()
         for name, parameter in model.named_parameters():
@@ -104,6 +104,32 @@ def test_a_chain_gives_what_its_layers_give(device: str) -> None:
             )
 
     holds()
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+def test_a_large_chain_gives_what_its_layers_give_whatever_the_number_of_threads(
+    dtype: Any,
+) -> None:
+    """Large enough for several partial sums, with channels for vectors of every width."""
+    mg.manual_seed(0)
+    layers = nn.Conv2d(3, 21, 3), nn.ReLU(), nn.BatchNorm2d(21), nn.MaxPool2d(2)
+    model = nn.Sequential(*layers).to(dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((8, 3, 33, 34)).astype(dtype)
+    joined = run(model, x, steps=1)
+    model[2].reset_running_stats()
+    threads = mg.get_num_threads()
+    try:
+        mg.set_num_threads(1)
+        alone = run(model, x, steps=1)
+    finally:
+        mg.set_num_threads(threads)
+    model[2].reset_running_stats()
+    with nn.no_fusion():
+        apart = run(model, x, steps=1)
+    for name in joined:
+        np.testing.assert_array_equal(joined[name], alone[name], err_msg=name)
+        tolerance = 50 * np.finfo(dtype).eps * np.abs(apart[name]).max()
+        np.testing.assert_allclose(joined[name], apart[name], rtol=0, atol=tolerance, err_msg=name)
 
 
 class mg_default:

@@ -161,7 +161,7 @@ def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
     # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
     partial = scratch.reshape(-1, 3, line_width(input.shape[1]))
     _partial_products(partial, grad_output.reshape(-1), input.reshape(-1), mean)
-    combine_products(grad_weight, grad_bias, partial, invstd)
+    _combine_products(grad_weight, grad_bias, partial, invstd)
 
 
 @helper
@@ -193,7 +193,7 @@ def _partial_products(partial, grad_output, input, mean):
 
 
 @serial_kernel
-def combine_products(grad_weight, grad_bias, partial, invstd):
+def _combine_products(grad_weight, grad_bias, partial, invstd):
     for c in range(invstd.size):
         grads, products = 0.0, 0.0
         for chunk in range(partial.shape[0]):

@@ -6,7 +6,7 @@ all C-ordered; mean (2, C) with the mean's rounding error in its second row.
 The normalised map is as large as the input, but only its maxima are wanted, so it lives in
 registers. So does its gradient, which is that of a maximum where one was found and else 0.
 
-**Rows of vectors.** A vector of channels keeps its row of the tables (mean, scale, …) in registers
+**Rows of vectors.** A vector of channels keeps its part of the tables (mean, scale, …) in registers
 while it walks along one row of the image.
 """
 
@@ -30,7 +30,7 @@ from ._vector import (
     subtract,
     widen,
 )
-from .norm import combine_products
+from .norm import _combine_products
 from .pool import window_axes
 
 # Channels are taken so many at a time, then _FEW at a time, then one by one.
@@ -56,7 +56,7 @@ def _make_maxima(lanes: int):
         scale, offset = load(lanes, table, 2 * C + c), load(lanes, table, 3 * C + c)
         kh, row_taps = row
         for ow in range(out.shape[2]):
-            w, col_taps, kw = cols[ow]
+            w, col_taps, kw = cols[ow, 0], cols[ow, 1], cols[ow, 2]
             first = source + w * C
             best = splat(lanes, out.dtype.type(-np.inf))
             position = splat(lanes, window.dtype.type(kh * kW + kw))
@@ -129,7 +129,7 @@ def _make_products(lanes: int):
         grads, products = load(lanes, sums, C + c), load(lanes, sums, 2 * C + c)
         kh, row_taps = row
         for ow in range(grad_output.shape[2]):
-            w, col_taps, kw = cols[ow]
+            w, col_taps, kw = cols[ow, 0], cols[ow, 1], cols[ow, 2]
             first, here = source + w * C, at + ow * C
             position = load(lanes, window, here)
             peak = splat(lanes, input.dtype.type(0))
@@ -196,7 +196,7 @@ def batch_norm_max_pool2d_backward_affine(
         partial, grad_output, window, input, mean,
         rows.windows, rows.step, cols.windows, cols.step, dims.kW,
     )  # fmt: skip
-    combine_products(grad_weight, grad_bias, partial, invstd)
+    _combine_products(grad_weight, grad_bias, partial, invstd)
 
 
 # Gradient of the input ----------------------------------------------------------------------
@@ -217,9 +217,9 @@ def _make_gradients(lanes: int):
         for w in range(W):
             grad = zero
             for a in range(row[0], row[1]):
-                oh, kh = row_entries[a]
+                oh, kh = row_entries[a, 0], row_entries[a, 1]
                 for b in range(col_index[w], col_index[w + 1]):
-                    ow, kw = col_entries[b]
+                    ow, kw = col_entries[b, 0], col_entries[b, 1]
                     output = source + (oh * W_out + ow) * C
                     chosen = equals(load(lanes, window, output), window.dtype.type(kh * kW + kw))
                     grad = add(grad, select(chosen, load(lanes, grad_output, output), zero))

@@ -4,7 +4,8 @@ Arrays: input (N, H, W, C), output and window (N, H_out, W_out, C), all C-ordere
 
 Ordinary and adaptive windows differ only in which cells they hold, and that separately for rows and
 columns. `_Axis` tables list it for either direction, so that the kernels know nothing of stride,
-padding and dilation.
+padding and dilation. Inner loops read them number by number: `ow, kw = entries[b]` would make a
+view of a row, which takes longer than all that is done with a vector of channels.
 
 **Backward passes gather.** A cell sums over the outputs whose windows hold it, instead of outputs
 adding to cells. So every cell is written exactly once, by one task, also where windows overlap, and
@@ -146,7 +147,7 @@ def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
         h, taps, kh = rows[oh]
         row = (kh, taps, row_step * W * C)
         for ow in range(W_out):
-            w, taps, kw = cols[ow]
+            w, taps, kw = cols[ow, 0], cols[ow, 1], cols[ow, 2]
             col = (kw, taps, col_step * C)
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
@@ -196,9 +197,9 @@ def _make_route(lanes: int):
         zero = splat(lanes, grad_input.dtype.type(0))
         total = zero
         for a in range(row[0], row[1]):
-            oh, kh = row_entries[a]
+            oh, kh = row_entries[a, 0], row_entries[a, 1]
             for b in range(col[0], col[1]):
-                ow, kw = col_entries[b]
+                ow, kw = col_entries[b, 0], col_entries[b, 1]
                 from_output = source + oh * row_step + ow * col_step
                 tap = window.dtype.type(kh * kW + kw)
                 chosen = equals(load(lanes, window, from_output), tap)
@@ -278,7 +279,7 @@ def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
         c0, c1, c2, c3 = _cut(C, task % parts, parts)
         h, row_taps, _ = rows[oh]
         for ow in range(W_out):
-            w, col_taps, _ = cols[ow]
+            w, col_taps = cols[ow, 0], cols[ow, 1]
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
             divisor = row_divisors[oh] * col_divisors[ow]
