@@ -149,7 +149,9 @@ class Function:
         # Every operation passes here: plain loops, no calls that can be avoided.
         mode = grad_mode.mode
         recording = mode.enabled
-        needs = tuple([recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args])
+        needs = tuple(
+            [recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args]
+        )
         if True not in needs:
             _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)
@@ -169,7 +171,8 @@ class Function:
         node = Node(cls, context, args)
         recorded = []
         for index, output in enumerate(outputs):
-            differentiable = is_floating(output.data.dtype)
+            shape, dtype = output.data.shape, output.data.dtype
+            differentiable = is_floating(dtype)
             for tensor in context._non_differentiable:
                 differentiable = differentiable and tensor is not output
             for arg in args:
@@ -177,7 +180,7 @@ class Function:
                     # An input handed through becomes a tensor of its own in the graph.
                     output = output.detach()
                     break
-            node.outputs.append((output.data.shape, output.data.dtype))
+            node.outputs.append((shape, dtype))
             node.device = output.device
             if differentiable:
                 output.node, output.output_index = node, index

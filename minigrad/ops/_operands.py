@@ -142,7 +142,12 @@ def empty_nhwc(
     """Uninitialised (N, C, H, W) tensor stored channels-last, and its NHWC array for a launcher."""
     N, C, H, W = shape
     array = memory.empty((N, H, W, C), dtype)
-    return Tensor(array.transpose(FROM_NHWC), device), array
+    return from_nhwc(array, device), array
+
+
+def from_nhwc(array: np.ndarray, device: Device) -> Tensor:
+    """The (N, C, H, W) tensor of an NHWC array."""
+    return Tensor(array.transpose(FROM_NHWC), device)
 
 
 def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
@@ -156,12 +161,14 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
 
 def nhwc(tensor: Tensor) -> np.ndarray:
     """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
-    return contiguous(tensor.data.transpose(CHANNELS_LAST), tensor.device)
+    array = tensor.data.transpose(CHANNELS_LAST)
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def c_order(tensor: Tensor) -> np.ndarray:
     """The C-ordered array of a tensor: free if stored so."""
-    return contiguous(tensor.data, tensor.device)
+    array = tensor.data
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def scratch(elements: int, dtype: np.dtype) -> np.ndarray:

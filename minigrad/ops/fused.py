@@ -17,7 +17,8 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
-from ._operands import empty, empty_nhwc, nhwc, scratch
+from ..runtime import memory
+from ._operands import empty, from_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
 from .norm import Running, affine_gradients, normalize, parameter
 from .pool import pool_maxima, spread_to_maxima
@@ -39,9 +40,10 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        out, out_nhwc = convolve(input, weight, bias, dims, relu=True)
+        result = convolve(input, weight, bias, dims, relu=True)
         if pool is not None:
-            out, ctx.window = pool_maxima(out_nhwc, pool, input.device)
+            result, ctx.window = pool_maxima(result, pool, input.device)
+        out = from_nhwc(result, input.device)
         ctx.save_for_backward(input, weight, out)
         ctx.dims, ctx.pool = dims, pool
         return out
@@ -51,16 +53,14 @@ class ConvReLU(Function):
         # dz = dy where y > 0, else 0;  db = Σ dz;  then through the maximum to the convolution.
         input, weight, out = ctx.saved_tensors
         backend, device = kernels.get(input.device), input.device
-        grad, grad_nhwc = empty_nhwc(out.shape, out.dtype, device)
-        grad_bias = empty((out.shape[1],), out.dtype, device)
-        shape = grad_nhwc.shape
+        out_nhwc = nhwc(out)
+        shape, dtype = out_nhwc.shape, out_nhwc.dtype
+        grad, grad_bias = memory.empty(shape, dtype), empty(shape[3:], dtype, device)
         workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64)
-        backend.conv2d_backward_relu(
-            grad_nhwc, grad_bias.data, nhwc(grad_output), nhwc(out), workspace
-        )
+        backend.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
         if ctx.pool is not None:
-            grad = spread_to_maxima(grad_nhwc, ctx.window, ctx.pool, out.dtype, device)
-        grads = convolution_gradients(ctx.needs_input_grad, input, weight, nhwc(grad), ctx.dims)
+            grad = spread_to_maxima(grad, ctx.window, ctx.pool, device)
+        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
         return *grads, grad_bias if ctx.needs_input_grad[2] else None, None, None
 
 
@@ -80,31 +80,32 @@ class ConvReLUBatchNorm(Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        active, active_nhwc = convolve(input, weight, bias, dims, relu=True)
-        out, out_nhwc = empty_nhwc(active.shape, active.dtype, active.device)
+        device = input.device
+        active = convolve(input, weight, bias, dims, relu=True)
+        out = memory.empty(active.shape, active.dtype)
         mean, invstd = normalize(
-            _rows(out_nhwc), _rows(active_nhwc), scale, shift, running, True, momentum, eps,
-            active.device,
-        )  # fmt: skip
-        ctx.save_for_backward(input, weight, scale, active, mean, invstd)
+            _rows(out), _rows(active), scale, shift, running, True, momentum, eps, device
+        )
+        ctx.save_for_backward(input, weight, scale, from_nhwc(active, device), mean, invstd)
         ctx.dims = dims
-        return out
+        return from_nhwc(out, device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, scale, active, mean, invstd = ctx.saved_tensors
         _, _, needs_bias, needs_scale, needs_shift, *_ = ctx.needs_input_grad
         backend, device = kernels.get(input.device), input.device
-        active_rows, grad_rows = _rows(nhwc(active)), _rows(nhwc(grad_output))
+        active_nhwc = nhwc(active)
+        shape, dtype = active_nhwc.shape, active_nhwc.dtype
+        active_rows, grad_rows = _rows(active_nhwc), _rows(nhwc(grad_output))
         grad_scale, grad_shift = affine_gradients(grad_rows, active_rows, mean, invstd)
-        _, grad_nhwc = empty_nhwc(active.shape, active.dtype, device)
-        grad_bias = empty((active.shape[1],), active.dtype, device)
+        grad, grad_bias = memory.empty(shape, dtype), empty(shape[3:], dtype, device)
         workspace = scratch(backend.batch_norm_backward_relu_workspace(*active_rows.shape), float64)
         backend.batch_norm_backward_relu(
-            _rows(grad_nhwc), grad_bias.data, grad_rows, active_rows, mean.data, invstd.data,
+            _rows(grad), grad_bias.data, grad_rows, active_rows, mean.data, invstd.data,
             parameter(scale), grad_scale.data, grad_shift.data, workspace,
         )  # fmt: skip
-        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad_nhwc, ctx.dims)
+        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
         return (
             *grads,
             grad_bias if needs_bias else None,
