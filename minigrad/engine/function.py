@@ -56,14 +56,20 @@ class Context:
                 f"{self._function.__name__}: backward ran already and freed what it saved; use "
                 "backward(retain_graph=True) to run it again"
             )
+        tensors: list[Tensor | None] = []
         for saved in self._saved:
-            if saved is not None and saved[0]._version.value != saved[1]:
+            if saved is None:
+                tensors.append(None)
+                continue
+            tensor, version = saved
+            if tensor._version.value != version:
                 raise GraphError(
-                    f"{self._function.__name__}: a tensor of shape {saved[0].shape} saved for "
-                    f"backward was changed in place since (version {saved[0]._version.value}, "
-                    f"saved at {saved[1]})"
+                    f"{self._function.__name__}: a tensor of shape {tensor.shape} saved for "
+                    f"backward was changed in place since (version {tensor._version.value}, "
+                    f"saved at {version})"
                 )
-        return tuple([None if saved is None else saved[0] for saved in self._saved])
+            tensors.append(tensor)
+        return tuple(tensors)
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""

@@ -18,7 +18,7 @@ from ..runtime import memory
 from ._operands import (
     c_order,
     contiguous,
-    empty_array,
+    empty,
     empty_nhwc,
     floating_operands,
     from_nhwc,
@@ -146,18 +146,18 @@ class ConvTranspose2d(Function):
 
 def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dDims) -> Tensor:
     """Of the convolution that `dims` describes, from NHWC arrays."""
-    backend = kernels.get(weight.device)
-    grad = Tensor(empty_array(weight.shape, weight.dtype, TO_HWIO), weight.device)
-    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), weight.dtype)
-    out = grad.data.transpose(TO_HWIO)
-    backend.conv2d_backward_weight(out, grad_output, input, workspace, dims)
-    return grad
+    device, dtype = weight.device, weight.dtype
+    backend = kernels.get(device)
+    grad = memory.empty((dims.kH, dims.kW, dims.C_in // dims.groups, dims.C_out), dtype)
+    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype)
+    backend.conv2d_backward_weight(grad, grad_output, input, workspace, dims)
+    return Tensor(grad.transpose(FROM_HWIO), device)
 
 
 def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     """Sums over all pixels of an NHWC array."""
     backend, dtype = kernels.get(device), grad_output.dtype
-    grad = Tensor(empty_array(grad_output.shape[3:], dtype), device)
+    grad = empty(grad_output.shape[3:], dtype, device)
     workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64)
     backend.conv2d_backward_bias(grad.data, grad_output, workspace)
     return grad
