@@ -56,12 +56,18 @@ def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
-def _check_gradient(what: str, gradient: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _check_gradient(
+    what: str | Node, gradient: Tensor, shape: tuple[int, ...], dtype: np.dtype
+) -> None:
+    """what: the gradient's description, or the node whose backward returned it."""
     data = gradient.data
+    if data.shape == shape and data.dtype == dtype:
+        return
+    if isinstance(what, Node):
+        what = f"{what.name}.backward: the gradient returned for an input"
     if data.shape != shape:
         raise ShapeError(f"{what} must have shape {shape}, got {data.shape}")
-    if data.dtype != dtype:
-        raise DTypeError(f"{what} must have dtype {dtype.name}, got {data.dtype.name}")
+    raise DTypeError(f"{what} must have dtype {dtype.name}, got {data.dtype.name}")
 
 
 def _filled(shape: tuple[int, ...], dtype: np.dtype, device: Any, value: float) -> Tensor:
@@ -92,21 +98,17 @@ def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
                 continue
             owner = _owner(grad)
             if isinstance(target, Tensor):
-                _check_gradient(_returned(node), grad, target.shape, target.dtype)
+                _check_gradient(node, grad, target.data.shape, target.data.dtype)
                 _accumulate_leaf(target, grad, shared=owner in shared)
             else:
                 producer, index = target
-                _check_gradient(_returned(node), grad, *producer.outputs[index])
-                if producer not in arrived:
-                    arrived[producer] = [None] * len(producer.outputs)
+                _check_gradient(node, grad, *producer.outputs[index])
+                slots = arrived.get(producer)
+                if slots is None:
+                    slots = arrived[producer] = [None] * len(producer.outputs)
                     heapq.heappush(heap, (-producer.sequence, producer))
-                slots = arrived[producer]
                 slots[index] = grad if slots[index] is None else _sum(slots[index], grad)
             shared.add(owner)
-
-
-def _returned(node: Node) -> str:
-    return f"{node.name}.backward: the gradient returned for an input"
 
 
 def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
@@ -116,7 +118,8 @@ def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
         if grad is None:
             grad = _filled(shape, dtype, node.device, 0)
         else:
-            grad = _run_hooks(node.hooks.get(index), grad)
+            if index in node.hooks:
+                grad = _run_hooks(node.hooks[index], grad)
             tensor = node.retained[index]() if index in node.retained else None
             if tensor is not None:
                 # A copy: the gradient itself goes on to the node and may end in a leaf.
@@ -146,9 +149,11 @@ def _call_backward(node: Node, grad_outputs: list[Tensor]) -> tuple[Tensor | Non
 def _owner(tensor: Tensor) -> int:
     """Identity of the memory behind a tensor."""
     array = tensor.data
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return id(array if array.base is None else array.base)
+    while (base := array.base) is not None:
+        if not isinstance(base, np.ndarray):
+            return id(base)
+        array = base
+    return id(array)
 
 
 def _sum(left: Tensor, right: Tensor) -> Tensor:
@@ -156,7 +161,8 @@ def _sum(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
-    grad = _run_hooks(leaf._hooks, grad)
+    if leaf._hooks:
+        grad = _run_hooks(leaf._hooks, grad)
     if leaf.grad is not None:
         leaf.grad = _sum(leaf.grad, grad)
     elif shared or leaf._hooks or _overlaps(grad.data):
@@ -219,8 +225,8 @@ def retain_grad(tensor: Tensor) -> None:
         tensor.node.retained[tensor.output_index] = weakref.ref(tensor)
 
 
-def _run_hooks(hooks: dict[int, Any] | None, grad: Tensor) -> Tensor:
-    for hook in list((hooks or {}).values()):
+def _run_hooks(hooks: dict[int, Any], grad: Tensor) -> Tensor:
+    for hook in list(hooks.values()):
         replaced = hook(grad)
         if replaced is not None:
             if not isinstance(replaced, Tensor):

@@ -8,35 +8,35 @@ from collections.abc import Callable
 from typing import Any
 
 
-class _Mode(threading.local):
+class Mode(threading.local):
     enabled = True
 
     def __init__(self) -> None:
         self.before: list[bool] = []  # what the `with` blocks around this place go back to
 
 
-_mode = _Mode()
+mode = Mode()
 
 
 def is_grad_enabled() -> bool:
-    return _mode.enabled
+    return mode.enabled
 
 
 class set_grad_enabled:
     """Switch recording on or off: for a `with` block, a decorated function, or from now on."""
 
     def __init__(self, enabled: bool) -> None:
-        self._previous = _mode.enabled
-        self._enabled = _mode.enabled = bool(enabled)
+        self._previous = mode.enabled
+        self._enabled = mode.enabled = bool(enabled)
 
     def __enter__(self) -> None:
-        _mode.enabled = self._enabled
+        mode.enabled = self._enabled
 
     def __exit__(self, *_: object) -> None:
-        _mode.enabled = self._previous
+        mode.enabled = self._previous
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        _mode.enabled = self._previous  # as a decorator, nothing changes from now on
+        mode.enabled = self._previous  # as a decorator, nothing changes from now on
         enabled = self._enabled
 
         @functools.wraps(function)
@@ -58,11 +58,11 @@ class _Switch:
         return self if function is None else self(function)
 
     def __enter__(self) -> None:
-        _mode.before.append(_mode.enabled)
-        _mode.enabled = self._enabled
+        mode.before.append(mode.enabled)
+        mode.enabled = self._enabled
 
     def __exit__(self, *_: object) -> None:
-        _mode.enabled = _mode.before.pop()
+        mode.enabled = mode.before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -83,7 +83,3 @@ class enable_grad(_Switch):
     """Operations inside are recorded, also within a `no_grad` block."""
 
     _enabled = True
-
-
-# For the engine's own use, around every forward pass.
-NOT_RECORDED = no_grad()

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 class Version:
     """How often a memory was changed in place; a tensor and its views share one."""
 
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
+    value = 0
 
 
 class Tensor:
@@ -108,7 +105,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
-        return Tensor(self.data, self.device, version=self._version)
+        return Tensor(self.data, self.device, False, self._version)
 
     def mark_changed(self) -> None:
         """Count an in-place change, so that a backward pass that saved this memory notices."""

@@ -63,11 +63,12 @@ def floating_operands(
 ) -> np.dtype:
     """Check that the named operands are tensors of one floating dtype on one device, of which
     the optional ones may be None; returns the dtype."""
-    given = required
+    operands = list(required.values())
     if optional:
-        given = required | {k: v for k, v in optional.items() if v is not None}
-    if (dtype := _common_dtype(given.values())) is not None:
+        operands += [operand for operand in optional.values() if operand is not None]
+    if (dtype := _common_dtype(operands)) is not None:
         return dtype
+    given = required | {k: v for k, v in (optional or {}).items() if v is not None}
     for name, operand in given.items():
         if not isinstance(operand, Tensor):
             raise TypeError(
@@ -115,11 +116,13 @@ def empty_array(shape: tuple[int, ...], dtype: np.dtype, order: Order | None = N
     """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
     if order is None or len(shape) < 2:
         return memory.empty(shape, dtype)
-    stored = memory.empty(tuple(shape[axis] for axis in order), dtype)
-    inverse = [0] * len(order)
-    for position, axis in enumerate(order):
-        inverse[axis] = position
-    return stored.transpose(inverse)
+    stored = memory.empty(tuple([shape[axis] for axis in order]), dtype)
+    return stored.transpose(_inverse(order))
+
+
+@functools.cache
+def _inverse(order: Order) -> Order:
+    return tuple([order.index(axis) for axis in range(len(order))])
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
@@ -139,7 +142,12 @@ def empty_nhwc(
     """Uninitialised (N, C, H, W) tensor stored channels-last, and its NHWC array for a launcher."""
     N, C, H, W = shape
     array = memory.empty((N, H, W, C), dtype)
-    return Tensor(array.transpose(FROM_NHWC), device), array
+    return from_nhwc(array, device), array
+
+
+def from_nhwc(array: np.ndarray, device: Device) -> Tensor:
+    """The (N, C, H, W) tensor of an NHWC array."""
+    return Tensor(array.transpose(FROM_NHWC), device)
 
 
 def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
@@ -153,12 +161,14 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
 
 def nhwc(tensor: Tensor) -> np.ndarray:
     """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
-    return contiguous(tensor.data.transpose(CHANNELS_LAST), tensor.device)
+    array = tensor.data.transpose(CHANNELS_LAST)
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def c_order(tensor: Tensor) -> np.ndarray:
     """The C-ordered array of a tensor: free if stored so."""
-    return contiguous(tensor.data, tensor.device)
+    array = tensor.data
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def scratch(elements: int, dtype: np.dtype) -> np.ndarray:

@@ -17,7 +17,8 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
-from ._operands import empty, empty_array, empty_like, empty_nhwc, nhwc, scratch
+from ..runtime import memory
+from ._operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
 from .norm import Running, affine_gradients, batch_statistics, normalize, parameter
 from .pool import empty_maxima, pool_maxima, spread_to_maxima
@@ -39,9 +40,10 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        out, out_nhwc = convolve(input, weight, bias, dims, relu=True)
+        result = convolve(input, weight, bias, dims, relu=True)
         if pool is not None:
-            out, ctx.window = pool_maxima(out_nhwc, pool, input.device)
+            result, ctx.window = pool_maxima(result, pool, input.device)
+        out = from_nhwc(result, input.device)
         ctx.save_for_backward(input, weight, out)
         ctx.dims, ctx.pool = dims, pool
         return out
@@ -51,16 +53,14 @@ class ConvReLU(Function):
         # dz = dy where y > 0, else 0;  db = Σ dz;  then through the maximum to the convolution.
         input, weight, out = ctx.saved_tensors
         backend, device = kernels.get(input.device), input.device
-        grad, grad_nhwc = empty_nhwc(out.shape, out.dtype, device)
-        grad_bias = empty((out.shape[1],), out.dtype, device)
-        shape = grad_nhwc.shape
+        out_nhwc = nhwc(out)
+        shape, dtype = out_nhwc.shape, out_nhwc.dtype
+        grad, grad_bias = memory.empty(shape, dtype), empty(shape[3:], dtype, device)
         workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64)
-        backend.conv2d_backward_relu(
-            grad_nhwc, grad_bias.data, nhwc(grad_output), nhwc(out), workspace
-        )
+        backend.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
         if ctx.pool is not None:
-            grad = spread_to_maxima(grad_nhwc, ctx.window, ctx.pool, out.dtype, device)
-        grads = convolution_gradients(ctx.needs_input_grad, input, weight, nhwc(grad), ctx.dims)
+            grad = spread_to_maxima(grad, ctx.window, ctx.pool, device)
+        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
         return *grads, grad_bias if ctx.needs_input_grad[2] else None, None, None
 
 
@@ -83,19 +83,19 @@ class ConvReLUBatchNorm(Function):
         pool: Pool2dDims | None,
     ) -> Tensor:
         device = input.device
-        active, active_nhwc = convolve(input, weight, bias, dims, relu=True)
-        rows = _rows(active_nhwc)
+        active = convolve(input, weight, bias, dims, relu=True)
+        rows = _rows(active)
         if pool is None:
-            out, out_nhwc = empty_nhwc(active.shape, active.dtype, device)
+            out = memory.empty(active.shape, active.dtype)
             mean, invstd = normalize(
-                _rows(out_nhwc), rows, scale, shift, running, True, momentum, eps, device
+                _rows(out), rows, scale, shift, running, True, momentum, eps, device
             )
         else:
             mean, invstd = batch_statistics(rows, running, momentum, eps, device)
-            out, ctx.window = _normalized_maxima(active_nhwc, mean, invstd, scale, shift, pool)
-        ctx.save_for_backward(input, weight, scale, active, mean, invstd)
+            out, ctx.window = _normalized_maxima(active, mean, invstd, scale, shift, pool)
+        ctx.save_for_backward(input, weight, scale, from_nhwc(active, device), mean, invstd)
         ctx.dims, ctx.pool = dims, pool
-        return out
+        return from_nhwc(out, device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -131,7 +131,7 @@ def _norm_gradients(
 ) -> Gradients:
     backend, rows, grad_rows = kernels.get(mean.device), _rows(active), _rows(grad_output)
     grad_scale, grad_shift = affine_gradients(grad_rows, rows, mean, invstd)
-    grad, grad_bias = empty_array(active.shape, active.dtype), empty_like(invstd)
+    grad, grad_bias = memory.empty(active.shape, active.dtype), empty_like(invstd)
     workspace = scratch(backend.batch_norm_backward_relu_workspace(*rows.shape), float64)
     backend.batch_norm_backward_relu(
         _rows(grad), grad_bias.data, grad_rows, rows, mean.data, invstd.data, scale,
@@ -156,7 +156,7 @@ def _norm_pool_gradients(
         grad_scale.data, grad_shift.data, grad_output, window, active,
         mean.data, invstd.data, workspace, pool,
     )  # fmt: skip
-    grad = empty_array(active.shape, active.dtype)
+    grad = memory.empty(active.shape, active.dtype)
     workspace = scratch(backend.batch_norm_max_pool2d_backward_relu_workspace(pool), float64)
     backend.batch_norm_max_pool2d_backward_relu(
         grad, grad_bias.data, grad_output, window, active, mean.data, invstd.data, scale,
@@ -172,13 +172,13 @@ def _normalized_maxima(
     scale: Tensor | None,
     shift: Tensor | None,
     pool: Pool2dDims,
-) -> tuple[Tensor, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """`pool_maxima` of the normalised NHWC array."""
     backend = kernels.get(mean.device)
-    out, out_nhwc, taps = empty_maxima(pool, input.dtype, mean.device)
+    out, taps = empty_maxima(pool, input.dtype)
     workspace = scratch(backend.batch_norm_max_pool2d_forward_workspace(pool), input.dtype)
     backend.batch_norm_max_pool2d_forward(
-        out_nhwc, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
+        out, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
         workspace, pool,
     )  # fmt: skip
     return out, taps

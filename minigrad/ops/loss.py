@@ -264,7 +264,8 @@ def _check_classes(
 ) -> int:
     """What both kinds of target have in common; returns the number of classes."""
     floating_operands(operation, input=input, optional={"weight": weight})
-    same_device(operation, input=input.device, target=target.device)
+    if target.device is not input.device:
+        same_device(operation, input=input.device, target=target.device)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise DTypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r}")
     check_fits(f"{operation}: ignore_index", ignore_index, int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 def view_of(tensor: Tensor, array: np.ndarray) -> Tensor:
     """A tensor on a view of another's memory, with the same version counter."""
-    return Tensor(array, tensor.device, version=tensor._version)
+    return Tensor(array, tensor.device, False, tensor._version)
 
 
 def sizes_of(operation: str, sizes: Sequence[Any]) -> tuple[int, ...]:
@@ -46,7 +47,14 @@ def can_view(array: np.ndarray, shape: tuple[int, ...]) -> bool:
     """
     if array.flags.c_contiguous or array.size == 0:
         return True
-    old = [(n, s) for n, s in zip(array.shape, array.strides, strict=True) if n != 1]
+    return _strides_express(array.shape, array.strides, shape)
+
+
+@lru_cache(maxsize=4096)
+def _strides_express(
+    array_shape: tuple[int, ...], strides: tuple[int, ...], shape: tuple[int, ...]
+) -> bool:
+    old = [(n, s) for n, s in zip(array_shape, strides, strict=True) if n != 1]
     new = [n for n in shape if n != 1]
     i = j = 0
     while i < len(old):

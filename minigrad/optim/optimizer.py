@@ -102,13 +102,14 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        name = type(self).__name__
         for param, _ in pending:
-            _check_grad(type(self).__name__, param)
+            _check_grad(name, param)
             self._check_state(param)
         jobs: dict[Any, list[Job]] = {}
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs.setdefault((param.device, param.data.dtype), []).append(job)
+            jobs.setdefault((param.device.type, param.data.dtype), []).append(job)
         for batch in jobs.values():
             self._update(batch)
         for param, _ in pending:
@@ -123,9 +124,9 @@ class Optimizer:
 
     def _check_state(self, param: Tensor) -> None:
         """Kernels walk parameter and state together: no step once the parameter was resized."""
-        state = self.state.get(param, {})
+        state, shape = self.state.get(param, {}), param.data.shape
         for key in self._state_tensors:
-            if key in state and state[key].data.shape != param.data.shape:
+            if key in state and state[key].data.shape != shape:
                 raise ShapeError(
                     f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"

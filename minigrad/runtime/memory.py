@@ -6,8 +6,8 @@ block is kept and handed out again for a later array of its size class.
 
 The block of an array is returned when nothing refers to its memory any more. That must hold for
 views too, and NumPy makes a view of a view refer to the first *owner*, not to the array in
-between. So the owner is a small object made for this one allocation, from which NumPy takes the
-address by the array interface, and which returns the block when it is deleted.
+between. So the owner is a small object made for this one allocation, a ctypes array laid over the
+block, which NumPy takes as a buffer, and which returns the block when it is deleted.
 
 Any thread may allocate, and an owner may be deleted at any point of any thread, even amid an
 allocation. So deleting takes no lock: it puts the block into a queue, which is atomic, and the
@@ -16,12 +16,13 @@ next allocation, which holds the lock, sorts the queue's blocks in.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,13 +57,14 @@ class MemoryStats:
 class _Block:
     """A piece of aligned memory and its address. lent: bytes of the array that has it."""
 
-    __slots__ = ("address", "age", "lent", "memory", "size")
+    __slots__ = ("address", "age", "lent", "memory", "owner", "size")
 
     def __init__(self, size: int) -> None:
         self.memory = np.empty(size + _ALIGNMENT, np.uint8)
         self.size = size
         self.address = self.memory.ctypes.data
         self.address += -self.address % _ALIGNMENT
+        self.owner = _owner_class(size)
         self.lent = self.age = 0
 
 
@@ -75,22 +77,19 @@ _free: dict[int, list[_Block]] = {}  # by size; the one freed last is the last
 _returned: deque[_Block] = deque()
 
 
-class _Owner:
-    """Lends a block to one array and its views."""
+@cache
+def _owner_class(size: int) -> Any:
+    """The class of objects that each lend a block of `size` bytes to one array and its views."""
 
-    __slots__ = ("__array_interface__", "block")
+    class Owner(ctypes.Array):
+        _type_, _length_ = ctypes.c_ubyte, size
+        __slots__ = ("block",)
+        block: _Block
 
-    def __init__(self, block: _Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.block = block
-        self.__array_interface__: dict[str, Any] = {
-            "version": 3,
-            "data": (block.address, False),
-            "shape": shape,
-            "typestr": dtype.str,
-        }
+        def __del__(self, give_back: Callable[[_Block], None] = _returned.append) -> None:
+            give_back(self.block)  # a default argument outlives the module's names at exit
 
-    def __del__(self, give_back: Callable[[_Block], None] = _returned.append) -> None:
-        give_back(self.block)  # a default argument outlives the module's names at exit
+    return Owner
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -111,7 +110,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         if _stats.allocated > _stats.max_allocated:
             _stats.max_allocated = _stats.allocated
             _most = max(_most, _stats.allocated)
-    return np.asarray(_Owner(block, shape, dtype))
+        owner = block.owner.from_address(block.address)
+        owner.block = block
+    return np.ndarray(shape, dtype, owner)
 
 
 @lru_cache(4096)

@@ -290,6 +290,7 @@ def _sum_chunks(out, partial):
         out[i] = total
 
 
+@lru_cache(maxsize=4096)
 def _suits_winograd(dims: Conv2dDims, H: int, W: int) -> bool:
     """Whether Winograd's algorithm makes a result of height H and width W."""
     d = dims
@@ -497,6 +498,7 @@ def _column_sums(partial, grad_output, C):
         fold_line(sums, C)
 
 
+@lru_cache(maxsize=4096)
 def conv2d_backward_bias_workspace(shape) -> int:
     N, H_out, W_out, C_out = shape
     return chunk_count(N * H_out * W_out * C_out) * line_width(C_out)

@@ -42,7 +42,9 @@ def fill(out, value):
 
 
 def copy_strided(out, input):
-    if copy_transposed(out, input):
+    if out.dtype == input.dtype:
+        if not copy_transposed(out, input):
+            np.copyto(out, input)
         return
     # Out-of-range values are converted as the hardware does it, without NumPy's warnings.
     with np.errstate(all="ignore"):

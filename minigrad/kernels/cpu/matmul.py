@@ -163,6 +163,7 @@ def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = ""
     return _THREADS * (plan.panels + plan.strip)
 
 
+@lru_cache(maxsize=4096)
 def matmul_forward_workspace(dims) -> int:
     return _workspace(dims.B, dims.M, dims.N, dims.K)
 
@@ -171,6 +172,7 @@ def matmul_forward(out, left, right, bias, scratch, dims):
     _product(out, left, right, bias, scratch, dims.K)
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_left_workspace(dims) -> int:
     return _workspace(dims.B, dims.M, dims.K, dims.N, "right")
 
@@ -197,6 +199,7 @@ def _pixels(array):
     return array.reshape(array.shape[0], 1, 1, array.shape[1])
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_right_workspace(dims) -> int:
     if _few_results(dims):
         return conv.conv2d_backward_weight_workspace(_as_conv(dims))
@@ -215,6 +218,7 @@ def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
         )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_bias_workspace(dims) -> int:
     return conv.conv2d_backward_bias_workspace((dims.B * dims.M, 1, 1, dims.N))
 

@@ -6,6 +6,9 @@ first-level cache are read and written by whole lines.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from numba import prange
 
 from ._jit import kernel
@@ -34,38 +37,60 @@ def _transpose(out, input):
                         out[b, c0 + c, r0 + r] = input[b, r0 + r, c0 + c]
 
 
+class _Matrices(NamedTuple):
+    """The two layouts as matrices: the arrays' axes in memory order, and (B, C, R)."""
+
+    out_axes: tuple[int, ...]
+    input_axes: tuple[int, ...]
+    B: int
+    C: int
+    R: int
+
+
 def copy_transposed(out, input) -> bool:
     """Copy if `out` and `input` are the two layouts of a batch of matrices; False otherwise.
 
-    Channels-last (N, C, H, W) against C order is the case that matters: matrices (H·W, C).
+    Channels-last (N, C, H, W) against C order is the case that matters: matrices (H·W, C). Both
+    arrays are of one shape and dtype.
     """
-    if out.dtype != input.dtype or out.size == 0:
+    found = _matrices(out.shape, out.strides, input.strides, out.itemsize)
+    if found is None:
         return False
-    groups = _merged_axes(out, input)
-    if len(groups) == 2:
-        groups.insert(0, (1, groups[0][0] * groups[0][1], groups[0][0] * groups[0][1]))
-    if len(groups) != 3:
-        return False
-    (B, out_b, input_b), (C, out_c, input_c), (R, out_r, input_r) = groups
-    if (out_b, out_c, out_r) != (R * C, R, 1) or (input_b, input_c, input_r) != (R * C, 1, C):
-        return False
-    order = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
-    source = sorted(range(out.ndim), key=lambda axis: -input.strides[axis])
-    _transpose(out.transpose(order).reshape(B, C, R), input.transpose(source).reshape(B, R, C))
+    B, C, R = found.B, found.C, found.R
+    _transpose(
+        out.transpose(found.out_axes).reshape(B, C, R),
+        input.transpose(found.input_axes).reshape(B, R, C),
+    )
     return True
 
 
-def _merged_axes(out, input) -> list[tuple[int, int, int]]:
+@lru_cache(maxsize=4096)
+def _matrices(shape, out_strides, input_strides, itemsize) -> _Matrices | None:
+    if 0 in shape:
+        return None
+    groups = _merged_axes(shape, out_strides, input_strides, itemsize)
+    if len(groups) == 2:
+        groups.insert(0, (1, groups[0][0] * groups[0][1], groups[0][0] * groups[0][1]))
+    if len(groups) != 3:
+        return None
+    (B, out_b, input_b), (C, out_c, input_c), (R, out_r, input_r) = groups
+    if (out_b, out_c, out_r) != (R * C, R, 1) or (input_b, input_c, input_r) != (R * C, 1, C):
+        return None
+    out_axes = sorted(range(len(shape)), key=lambda axis: -out_strides[axis])
+    input_axes = sorted(range(len(shape)), key=lambda axis: -input_strides[axis])
+    return _Matrices(tuple(out_axes), tuple(input_axes), B, C, R)
+
+
+def _merged_axes(shape, out_strides, input_strides, itemsize) -> list[tuple[int, int, int]]:
     """(size, stride in out, stride in input) in elements, outermost of `out` first.
 
     Axes of size 1 are dropped; axes that follow one another in both arrays become one.
     """
-    item = out.itemsize
     axes = sorted(
         (
-            (size, out_stride // item, input_stride // item)
+            (size, out_stride // itemsize, input_stride // itemsize)
             for size, out_stride, input_stride in zip(
-                out.shape, out.strides, input.strides, strict=True
+                shape, out_strides, input_strides, strict=True
             )
             if size != 1
         ),
