@@ -8,6 +8,7 @@ torch. A NumPy array counts as a tensor.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -75,11 +76,16 @@ def common_dtype(dtype: np.dtype, *numbers: float | None) -> np.dtype:
     return int64 if dtype == bool_ and integer else dtype
 
 
+@lru_cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+
+
 def check_fits(operation: str, value: float, dtype: np.dtype) -> None:
     """An integer dtype must be able to hold the number."""
     if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if not limits.min <= value <= limits.max:
+        least, largest = _limits(dtype)
+        if not least <= value <= largest:
             raise DTypeError(f"{operation}: {value!r} does not fit dtype {dtype.name}")
 
 

@@ -42,6 +42,9 @@ def fill(out, value):
 
 
 def copy_strided(out, input):
+    if out.size < _SMALL // 4 and input.dtype == out.dtype:
+        np.copyto(out, input)
+        return
     if copy_transposed(out, input):
         return
     # Out-of-range values are converted as the hardware does it, without NumPy's warnings.
