@@ -172,6 +172,20 @@ def _exp_of_difference(out, row, maximum):
 
 
 @helper
+def exp_of(out, values):
+    whole_registers()
+    for i in range(out.size):
+        out[i] = exp(values[i])
+
+
+@helper
+def _exp_in_place(values):
+    whole_registers()
+    for i in range(values.size):
+        values[i] = exp(values[i])
+
+
+@helper
 def exp_rows(out, maxima, input, first, last):
     """maxima[r] = max input[r], out[r] = exp(input[r] − maxima[r]) for rows first ≤ r < last.
 
@@ -189,6 +203,4 @@ def exp_rows(out, maxima, input, first, last):
         for c in range(C):
             out[r, c] = input[r, c] - maximum
     # One loop over all rows: short rows alone would leave most of a vector empty.
-    block = out[first:last].reshape(-1)
-    for i in range(block.size):
-        block[i] = exp(block[i])
+    _exp_in_place(out[first:last].reshape(-1))

@@ -13,10 +13,12 @@ from numba import prange
 
 from ._jit import helper, kernel
 from ._rows import chunk_count, row_sum
+from ._simd import whole_registers
 
 
 @helper
 def _squares(row, center):
+    whole_registers()
     total = 0.0
     for j in range(len(row)):
         d = np.float64(row[j]) - center
@@ -26,6 +28,7 @@ def _squares(row, center):
 
 @helper
 def _normalise(out, row, weight, bias, mean, invstd):
+    whole_registers()
     for j in range(len(row)):
         normal = (np.float64(row[j]) - mean) * invstd
         out[j] = normal * weight[j] + bias[j]
@@ -67,6 +70,7 @@ def _forward(out, mean, invstd, input, weight, bias, eps):
 @helper
 def _gradient_sums(grad, row, weight, mean, invstd):
     """Σ w·g and Σ w·g·x̂ of one slice."""
+    whole_registers()
     first = second = 0.0
     for j in range(len(row)):
         scaled = np.float64(grad[j]) * weight[j]
@@ -77,6 +81,7 @@ def _gradient_sums(grad, row, weight, mean, invstd):
 
 @helper
 def _gradient(out, grad, row, weight, mean, invstd, first, second):
+    whole_registers()
     for j in range(len(row)):
         normal = (np.float64(row[j]) - mean) * invstd
         out[j] = invstd * (np.float64(grad[j]) * weight[j] - first - normal * second)
@@ -115,6 +120,7 @@ def _backward_input(grad_input, grad_output, input, weight, mean, invstd):
 
 @helper
 def _add_affine(weight_sums, bias_sums, grad, row, mean, invstd):
+    whole_registers()
     for j in range(len(row)):
         weight_sums[j] += np.float64(grad[j]) * (np.float64(row[j]) - mean) * invstd
         bias_sums[j] += np.float64(grad[j])
