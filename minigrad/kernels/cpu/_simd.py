@@ -51,12 +51,12 @@ def lanes(bits: int) -> int:
 
 @intrinsic
 def whole_registers(typing_context):
-    """LLVM's loops in the kernel that calls this take vectors of VECTOR_BITS.
+    """LLVM's loops in the function that calls this take vectors of VECTOR_BITS.
 
     Left to itself LLVM takes 256 bits even where the machine has 512, because the first such
-    processors slowed down under them. Loops of much arithmetic and little memory become up to 1.7
-    times as fast, with the same bits. The attribute belongs to one function in LLVM's sense: call
-    it in the body of a `prange`, which is one, or at the top of a serial kernel.
+    processors slowed down under them. Loops of much arithmetic become up to 1.7 times as fast, with
+    the same bits; loops that wait for memory stay as they are. It goes for one function in LLVM's
+    sense: the helper that has the loop, the body of a `prange`, a serial kernel.
     """
 
     def codegen(context, builder, signature, arguments):
