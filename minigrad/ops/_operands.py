@@ -204,6 +204,9 @@ def elementwise(
     device, shape = operands[0].device, operands[0].shape
     if any(t.device is not device for t in operands):
         same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
+    if all(t.data.shape == shape and t.data.flags.c_contiguous for t in operands):
+        array = memory.empty(shape, dtype or operands[0].data.dtype)
+        return Tensor(array, device), array.reshape(-1), [t.data.reshape(-1) for t in operands]
     if any(t.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None

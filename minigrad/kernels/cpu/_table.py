@@ -20,9 +20,10 @@ _known: dict[int, tuple[weakref.ref, int]] = {}
 
 
 def address(array) -> int:
-    if array.size and array.flags.writeable:
-        return ctypes.addressof(ctypes.c_byte.from_buffer(array))
-    return array.__array_interface__["data"][0]  # a microsecond; the other way, a quarter of it
+    try:  # three times as fast as asking the array, but it must be C-ordered and not empty
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):
+        return array.__array_interface__["data"][0]
 
 
 def kept_address(array) -> int:
