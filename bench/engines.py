@@ -56,8 +56,8 @@ class Engine:
         """Drop what was compiled for earlier benchmarks."""
 
 
-# Memory order of minigrad's tensors, by their number of axes: activations (N, H, W, C), weights of a
-# convolution (kH, kW, C_in, C_out) and of a linear layer (in, out). All others lie in C order.
+# Memory order of minigrad's tensors, by their number of axes: activations (N, H, W, C), weights of
+# a convolution (kH, kW, C_in, C_out) and of a linear layer (in, out). All others lie in C order.
 _ORDERS = {4: (0, 2, 3, 1)}
 _WEIGHT_ORDERS = {4: (2, 3, 1, 0), 2: (1, 0)}
 
