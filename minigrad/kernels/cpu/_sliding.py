@@ -20,10 +20,12 @@ from ._simd import VECTOR_BITS, Tile, i64
 TAPS = 3
 # Positions that a window may reach over either side of the image.
 OVERHANG = 2
-# Vectors of results in a tile of convolution: multiples of them fill rows of 32 and of 28 pixels.
-# And weight rows in a tile of the weight gradient, with TAPS vectors each: those of one channel, of
-# many, and, where there are enough registers, all of 3×3 taps of three channels.
-RESULTS, WEIGHT_ROWS = ((16, 14), (3, 8, 9)) if VECTOR_BITS != 256 else ((8, 7), (3, 4))
+# Pixels in a tile of convolution, 2·OVERHANG at least, for one vector of channels and for two: they
+# divide rows of 32 and of 28. And weight rows in a tile of the weight gradient, TAPS vectors each:
+# those of one channel, of many, and, where registers allow, all of 3×3 taps of three channels.
+PIXELS, WEIGHT_ROWS = (
+    (((16, 14), (8, 7)), (3, 8, 9)) if VECTOR_BITS != 256 else (((8, 7), (4,)), (3, 4))
+)
 # Steps between positions whose products follow one another.
 APART = 4
 

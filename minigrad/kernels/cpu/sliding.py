@@ -25,7 +25,7 @@ from ._jit import kernel
 from ._simd import VECTOR_BYTES
 from ._sliding import (
     OVERHANG,
-    RESULTS,
+    PIXELS,
     TAPS,
     WEIGHT_ROWS,
     slide_gradient_tile,
@@ -66,8 +66,8 @@ def _make_convolve(pixels: int, vectors: int):
 
 # One vector wide for few channels, two for more; by the pixels of the tile.
 _convolve = tuple(
-    {results // vectors: _make_convolve(results // vectors, vectors) for results in RESULTS}
-    for vectors in (1, 2)
+    {pixels: _make_convolve(pixels, vectors) for pixels in tiles}
+    for vectors, tiles in enumerate(PIXELS, start=1)
 )
 
 
