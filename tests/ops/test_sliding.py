@@ -1,4 +1,4 @@
-"""Convolutions that go along rows (kernels/cpu/sliding.py), against torch's float64 results.
+"""Convolutions of few channels (kernels/cpu/sliding.py, narrow.py), against torch in float64.
 
 Most cases of tests/opspecs are too narrow for its tiles.
 """
@@ -40,6 +40,13 @@ FORWARD: list[Case] = [
     ((2, 8, 31, 31), 5, (7, 7), {"padding": 2, "dilation": (2, 1), "stride": (3, 1)}),
     ((1, 4, 16, 16), 20, (1, 1), {}),
 ]
+# Input gradients of few channels: columns that no window reaches, steps that skip columns.
+NARROW: list[Case] = [
+    ((2, 3, 21, 22), 24, (7, 7), {"stride": 2, "padding": 3}),
+    ((2, 2, 12, 13), 5, (2, 3), {"stride": (2, 3), "dilation": (1, 2)}),
+    ((2, 1, 3, 40), 20, (3, 5), {"stride": (1, 4), "padding": (1, 2)}),
+    ((1, 8, 5, 4), 3, (3, 9), {"padding": (1, 6)}),
+]
 
 
 def arrays(case: Case, dtype: Any) -> list[np.ndarray]:
@@ -76,7 +83,7 @@ def plans(case: Case) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", [*SLIDING, *FORWARD])
+@pytest.mark.parametrize("case", [*SLIDING, *FORWARD, *NARROW])
 def test_result_and_gradients_equal_torch(case: Case, dtype: Any) -> None:
     given = arrays(case, dtype)
     tolerance = 4e-6 if dtype == np.float32 else 1e-13

@@ -16,8 +16,9 @@ position (i, j) in PIXELS different images, so they all share the same taps and 
 cases; a batch smaller than that takes neighbouring columns with the same taps instead.
 
 3×3 convolutions of stride 1 with enough channels take fewer products in winograd.py; few channels
-go along rows in sliding.py; one filter for each channel, in groups of one, is depthwise.py. The
-gradients of weight and bias are in conv_weight.py.
+go along rows in sliding.py; the input gradient of next to no channels is narrow.py; one filter for
+each channel, in groups of one, is depthwise.py. The gradients of weight and bias are in
+conv_weight.py.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 from numba import prange
 
 from ...geometry import Conv2dDims
-from . import depthwise, sliding, winograd
+from . import depthwise, narrow, sliding, winograd
 from ._jit import kernel
 from ._simd import PIXELS, VECTOR_BYTES, convolve_tile
 
@@ -243,9 +244,11 @@ def _adjoint_elements(dims) -> int:
 @lru_cache(maxsize=4096)
 def conv_transpose2d_forward_workspace(dims) -> int:
     size = _adjoint_elements(dims)
+    if narrow.suits_adjoint(dims):
+        return size + narrow.adjoint_workspace(dims)
     # Into few channels, going along rows is faster and rounds less.
-    narrow = dims.C_in <= 16 and dims.C_in * dims.C_out <= 512
-    if suits_winograd(dims, dims.H, dims.W) and not (narrow and _adjoint_tile(dims, 16)):
+    few = dims.C_in <= 16 and dims.C_in * dims.C_out <= 512
+    if suits_winograd(dims, dims.H, dims.W) and not (few and _adjoint_tile(dims, 16)):
         size += winograd.convolve_workspace(dims.C_out, dims.C_in)
     return size
 
@@ -253,6 +256,11 @@ def conv_transpose2d_forward_workspace(dims) -> int:
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     # Y = X ⋆ W reads X[oh·s − p + kh·d] for tap kh, so in the adjoint X[ih] collects Y[oh]·W[kh]
     # over all (oh, kh) with oh·s + kh·d = ih + p: the adjoint axes, with (co, ci) swapped in W.
+    rows, cols = axes(dims, _adjoint_axis)
+    if narrow.suits_adjoint(dims):
+        if out.size:
+            narrow.convolve_adjoint(out, input, weight, bias, rows, dims, scratch)
+        return
     K, size = dims.C_in // dims.groups, _adjoint_elements(dims)
     adjoint = scratch[:size].reshape(dims.kH, dims.kW, dims.C_out // dims.groups, dims.groups * K)
     _repack_adjoint(adjoint, weight, dims.groups)
@@ -261,7 +269,6 @@ def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
         before = 2 - dims.top, 2 - dims.left
         winograd.convolve(out, input, adjoint, bias, False, before, scratch[size:])
         return
-    rows, cols = axes(dims, _adjoint_axis)
     pixels = _adjoint_tile(dims, VECTOR_BYTES // out.itemsize)
     if pixels:
         left = dims.kW - 1 - dims.left
