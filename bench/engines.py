@@ -56,8 +56,14 @@ class Engine:
         """Drop what was compiled for earlier benchmarks."""
 
 
+# Memory order of minigrad's tensors, by their number of axes: activations (N, H, W, C), weights of
+# a convolution (kH, kW, C_in, C_out) and of a linear layer (in, out). All others lie in C order.
+_ORDERS = {4: (0, 2, 3, 1)}
+_WEIGHT_ORDERS = {4: (2, 3, 1, 0), 2: (1, 0)}
+
+
 class Minigrad(Engine):
-    """Activations channels-last, convolution weights (kH, kW, C_in, C_out), as its layers do."""
+    """Activations channels-last, weights in the memory order of its layers."""
 
     name = MINIGRAD
 
@@ -70,8 +76,7 @@ class Minigrad(Engine):
         self.F = self.regions = minigrad.nn.functional
 
     def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
-        if array.ndim == 4:
-            order = (2, 3, 1, 0) if weight else (0, 2, 3, 1)
+        if order := (_WEIGHT_ORDERS if weight else _ORDERS).get(array.ndim):
             array = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
         return self.lib.from_numpy(array).clone()
 

@@ -8,6 +8,7 @@ of ints, which a jitted kernel reads by the same field names as Python does.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import DTypeError, ShapeError
@@ -358,37 +359,52 @@ def pool2d_dims(
     divisor_override: int | None = None,
 ) -> Pool2dDims:
     """Check the arguments of a pooling operation on a batched input and return its sizes."""
-    N, C, H, W = input_shape
     divisor = 0
     if divisor_override is not None:
         divisor, _ = pair(operation, "divisor_override", divisor_override, minimum=-_LARGEST)
         if divisor == 0:
             raise ShapeError(f"{operation}: divisor_override must not be 0")
-    kH, kW = pair(operation, "kernel_size", kernel_size, minimum=1)
+    kernel = pair(operation, "kernel_size", kernel_size, minimum=1)
     if stride is None or stride == () or stride == []:
-        stride = (kH, kW)
-    stride_h, stride_w = pair(operation, "stride", stride, minimum=1)
-    pad_h, pad_w = pair(operation, "padding", padding)
-    dilation_h, dilation_w = pair(operation, "dilation", dilation, minimum=1)
+        stride = kernel
+    return _pool2d_dims(
+        operation, input_shape, kernel, pair(operation, "stride", stride, minimum=1),
+        pair(operation, "padding", padding), pair(operation, "dilation", dilation, minimum=1),
+        bool(ceil_mode), bool(count_include_pad), divisor,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _pool2d_dims(
+    operation: str,
+    input_shape: tuple[int, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int,
+) -> Pool2dDims:
+    N, C, H, W = input_shape
+    (kH, kW), (pad_h, pad_w) = kernel, padding
     if C < 1 or H < 1 or W < 1:
         raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
     if pad_h > kH // 2 or pad_w > kW // 2:
         raise ShapeError(
-            f"{operation}: padding must be at most half the kernel, got padding "
-            f"{(pad_h, pad_w)} for kernel {(kH, kW)}"
+            f"{operation}: padding must be at most half the kernel, got padding {padding} for "
+            f"kernel {kernel}"
         )
-    H_out = pool_output_size(H, kH, stride_h, pad_h, dilation_h, ceil_mode)
-    W_out = pool_output_size(W, kW, stride_w, pad_w, dilation_w, ceil_mode)
+    H_out = pool_output_size(H, kH, stride[0], pad_h, dilation[0], ceil_mode)
+    W_out = pool_output_size(W, kW, stride[1], pad_w, dilation[1], ceil_mode)
     if H_out < 1 or W_out < 1:
         raise ShapeError(
-            f"{operation}: a {kH}×{kW} window with dilation {(dilation_h, dilation_w)} exceeds "
+            f"{operation}: a {kH}×{kW} window with dilation {dilation} exceeds "
             f"the {H}×{W} input padded to {H + 2 * pad_h}×{W + 2 * pad_w}"
         )
     return Pool2dDims(
-        N, C, H, W, kH, kW, H_out, W_out,
-        stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
-        bool(count_include_pad), divisor,
-    )  # fmt: skip
+        N, C, H, W, kH, kW, H_out, W_out, *stride, *padding, *dilation, count_include_pad, divisor
+    )
 
 
 def adaptive_window(position: int, size: int, out: int) -> tuple[int, int]:

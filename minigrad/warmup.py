@@ -42,6 +42,10 @@ def _convolution(dtype: Any) -> None:
     _train(dtype, nn.Conv2d(_FEW, _MANY, 3, padding=1), nn.Conv2d(_MANY, 4, 3, stride=2))
     # Pixels for several partial sums; then channels and tiles for Winograd's algorithm.
     _train(dtype, nn.Conv2d(_FEW, 4, 3, padding=1), shape=(8, _FEW, 16, 16))
+    # Along rows: tiles of both lengths, for one channel, three and many.
+    for width, channels in ((28, 1), (32, 3), (32, 16)):
+        layers = (nn.Conv2d(channels, 4, 3, padding=1), nn.Conv2d(4, channels, 3, padding=1))
+        _train(dtype, *layers, shape=(2, channels, 8, width))
     winograd = (nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1))
     _train(dtype, *winograd, shape=(8, 16, 8, 8))
     _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))

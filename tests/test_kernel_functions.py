@@ -14,6 +14,7 @@ import pytest
 
 from minigrad.kernels.cpu import _erf, _exp, _log
 from minigrad.kernels.cpu._jit import FASTMATH
+from minigrad.kernels.cpu._rows import backwards
 
 numba = pytest.importorskip("numba")
 
@@ -153,3 +154,12 @@ def test_logarithms_outside_their_domain(dtype: type) -> None:
     assert np.isnan(_compiled(_logarithm)(np.array([-1e-3, -5], dtype))).all()
     assert np.isnan(_compiled(_log1p)(np.array([-1.5, -7], dtype))).all()
     assert _compiled(_log1p)(np.array([-1], dtype))[0] == -INFINITY
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("tasks", [1, 2, 5, 64])
+def test_tasks_taken_backwards_are_each_taken_once(tasks: int, threads: int) -> None:
+    taken = [backwards.py_func(task, tasks, threads) for task in range(tasks)]
+    assert sorted(taken) == list(range(tasks))
+    if threads == 1:
+        assert taken == list(range(tasks))[::-1]

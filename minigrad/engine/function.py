@@ -56,14 +56,20 @@ class Context:
                 f"{self._function.__name__}: backward ran already and freed what it saved; use "
                 "backward(retain_graph=True) to run it again"
             )
+        tensors: list[Tensor | None] = []
         for saved in self._saved:
-            if saved is not None and saved[0]._version.value != saved[1]:
+            if saved is None:
+                tensors.append(None)
+                continue
+            tensor, version = saved
+            if tensor._version.value != version:
                 raise GraphError(
-                    f"{self._function.__name__}: a tensor of shape {saved[0].shape} saved for "
-                    f"backward was changed in place since (version {saved[0]._version.value}, "
-                    f"saved at {saved[1]})"
+                    f"{self._function.__name__}: a tensor of shape {tensor.shape} saved for "
+                    f"backward was changed in place since (version {tensor._version.value}, "
+                    f"saved at {version})"
                 )
-        return tuple([None if saved is None else saved[0] for saved in self._saved])
+            tensors.append(tensor)
+        return tuple(tensors)
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
@@ -171,7 +177,8 @@ class Function:
         node = Node(cls, context, args)
         recorded = []
         for index, output in enumerate(outputs):
-            differentiable = is_floating(output.data.dtype)
+            shape, dtype = output.data.shape, output.data.dtype
+            differentiable = is_floating(dtype)
             for tensor in context._non_differentiable:
                 differentiable = differentiable and tensor is not output
             for arg in args:
@@ -179,7 +186,7 @@ class Function:
                     # An input handed through becomes a tensor of its own in the graph.
                     output = output.detach()
                     break
-            node.outputs.append((output.data.shape, output.data.dtype))
+            node.outputs.append((shape, dtype))
             node.device = output.device
             if differentiable:
                 output.node, output.output_index = node, index

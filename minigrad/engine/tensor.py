@@ -106,7 +106,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
-        return Tensor(self.data, self.device, version=self._version)
+        return Tensor(self.data, self.device, False, self._version)
 
     def mark_changed(self) -> None:
         """Count an in-place change, so that a backward pass that saved this memory notices."""

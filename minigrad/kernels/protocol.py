@@ -543,6 +543,61 @@ class Norm(Protocol):
         relu; grad_sums (C,) are the sums of grad_input over the rows. scratch is float64."""
 
 
+class NormPool(Protocol):
+    """norm_pool.py. Batch norm with its statistics, then the maximum over windows; the normalised
+    map is not stored. Arrays as in Norm, but NHWC, and window as in Pool."""
+
+    def batch_norm_max_pool2d_forward_workspace(self, dims: Pool2dDims) -> int: ...
+
+    def batch_norm_max_pool2d_forward(
+        self,
+        out: Array,
+        window: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        bias: Array | None,
+        scratch: Array,
+        dims: Pool2dDims,
+    ) -> None: ...
+
+    def batch_norm_max_pool2d_backward_affine_workspace(self, dims: Pool2dDims) -> int: ...
+
+    def batch_norm_max_pool2d_backward_affine(
+        self,
+        grad_weight: Array,
+        grad_bias: Array,
+        grad_output: Array,
+        window: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        scratch: Array,
+        dims: Pool2dDims,
+    ) -> None:
+        """As batch_norm_backward_affine, from the maxima's gradients."""
+
+    def batch_norm_max_pool2d_backward_relu_workspace(self, dims: Pool2dDims) -> int: ...
+
+    def batch_norm_max_pool2d_backward_relu(
+        self,
+        grad_input: Array,
+        grad_sums: Array,
+        grad_output: Array,
+        window: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        grad_weight: Array,
+        grad_bias: Array,
+        scratch: Array,
+        dims: Pool2dDims,
+    ) -> None:
+        """As batch_norm_backward_relu, from the maxima's gradients."""
+
+
 class Loss(Protocol):
     """loss.py. Classification: input (rows, C), C-ordered, not empty; target (rows,) int64, or
     (rows, C) of class probabilities; weight (C,) or None; losses (rows,). Losses of a difference:
@@ -880,6 +935,7 @@ class Backend(
     Pool,
     Softmax,
     Norm,
+    NormPool,
     Loss,
     Reduce,
     Sort,

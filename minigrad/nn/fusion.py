@@ -1,6 +1,6 @@
 """Chains of layers that `Sequential` runs as one operation: fewer passes over memory.
 
-    Conv2d → ReLU,   Conv2d → ReLU → MaxPool2d,   Conv2d → ReLU → BatchNorm2d (in training)
+    Conv2d → ReLU [→ BatchNorm2d, in training] [→ MaxPool2d]
 
 The result is that of one layer after the other. A layer takes part if it is exactly of that class
 and has no hooks, which would want to see what lies between. Off within `with nn.no_fusion():` or
@@ -67,13 +67,20 @@ def _chain_length(modules: Sequence[Module], position: int) -> int:
         return 1
     if position + 1 == len(modules) or not _plain(modules[position + 1], ReLU):
         return 1
-    if position + 2 < len(modules):
-        last = modules[position + 2]
-        if _plain(last, MaxPool2d) and not last.return_indices:
-            return 3
-        if _plain(last, BatchNorm2d) and (last.training or last.running_mean is None):
-            return 3
-    return 2
+    end = position + 2
+    if end < len(modules) and _is_training_norm(modules[end]):
+        end += 1
+    if end < len(modules) and _is_pool(modules[end]):
+        end += 1
+    return end - position
+
+
+def _is_training_norm(module: Module) -> bool:
+    return _plain(module, BatchNorm2d) and (module.training or module.running_mean is None)
+
+
+def _is_pool(module: Module) -> bool:
+    return _plain(module, MaxPool2d) and not module.return_indices
 
 
 def _plain(module: Module, kind: type[Module]) -> bool:
@@ -86,18 +93,26 @@ def _plain(module: Module, kind: type[Module]) -> bool:
 
 
 class _Chain:
-    """Conv2d, ReLU and perhaps one layer more, called as one."""
+    """Conv2d, ReLU and perhaps BatchNorm2d and MaxPool2d, called as one."""
 
-    __slots__ = ("conv", "last", "relu")
+    __slots__ = ("conv", "layers", "norm", "pool")
 
-    def __init__(self, conv: Module, relu: Module, last: Module | None = None) -> None:
-        self.conv, self.relu, self.last = conv, relu, last
+    def __init__(self, *layers: Module) -> None:
+        self.layers, self.conv = layers, layers[0]
+        self.norm: Module | None = None
+        self.pool: Module | None = None
+        for layer in layers[2:]:
+            if isinstance(layer, BatchNorm2d):
+                self.norm = layer
+            else:
+                self.pool = layer
 
     def __call__(self, input: Any) -> Any:
-        conv, last = self.conv, self.last
         if not isinstance(input, Tensor) or input.ndim != 4:
-            out = self.relu(conv(input))
-            return out if last is None else last(out)
+            for layer in self.layers:
+                input = layer(input)
+            return input
+        conv, norm, pool = self.conv, self.norm, self.pool
         weight, bias = conv.weight, conv.bias
         floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
         dims = _conv2d_dims(
@@ -105,17 +120,18 @@ class _Chain:
             conv.stride, conv.padding, conv.dilation, conv.groups,
         )  # fmt: skip
         shape = dims.N, dims.C_out, dims.H_out, dims.W_out
-        if isinstance(last, BatchNorm2d):
-            last.check_shape(shape)
-            scale, shift, running, training, momentum, eps = last.arguments()
+        windows = None
+        if norm is not None:
+            norm.check_shape(shape)
+            scale, shift, running, training, momentum, eps = norm.arguments()
             check_batch_norm(input, shape, scale, shift, running, training, momentum, eps)
-            return ConvReLUBatchNorm.apply(
-                input, weight, bias, scale, shift, dims, running, momentum, eps
-            )
-        pool = None
-        if isinstance(last, MaxPool2d):
-            pool = pool2d_dims(
-                "max_pool2d", shape, last.kernel_size, last.stride, last.padding, last.dilation,
-                last.ceil_mode,
+        if pool is not None:
+            windows = pool2d_dims(
+                "max_pool2d", shape, pool.kernel_size, pool.stride, pool.padding, pool.dilation,
+                pool.ceil_mode,
             )  # fmt: skip
-        return ConvReLU.apply(input, weight, bias, dims, pool)
+        if norm is None:
+            return ConvReLU.apply(input, weight, bias, dims, windows)
+        return ConvReLUBatchNorm.apply(
+            input, weight, bias, scale, shift, dims, running, momentum, eps, windows
+        )

@@ -148,7 +148,12 @@ def empty_nhwc(
     """Uninitialised (N, C, H, W) tensor stored channels-last, and its NHWC array for a launcher."""
     N, C, H, W = shape
     array = allocate((N, H, W, C), dtype, device)
-    return Tensor(array.transpose(FROM_NHWC), device), array
+    return from_nhwc(array, device), array
+
+
+def from_nhwc(array: np.ndarray, device: Device) -> Tensor:
+    """The (N, C, H, W) tensor of an NHWC array."""
+    return Tensor(array.transpose(FROM_NHWC), device)
 
 
 def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
@@ -162,12 +167,14 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
 
 def nhwc(tensor: Tensor) -> np.ndarray:
     """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
-    return contiguous(tensor.data.transpose(CHANNELS_LAST), tensor.device)
+    array = tensor.data.transpose(CHANNELS_LAST)
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def c_order(tensor: Tensor) -> np.ndarray:
     """The C-ordered array of a tensor: free if stored so."""
-    return contiguous(tensor.data, tensor.device)
+    array = tensor.data
+    return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def scratch(elements: int, dtype: np.dtype, device: Device) -> np.ndarray:
@@ -205,6 +212,9 @@ def elementwise(
     device, shape = operands[0].device, operands[0].shape
     if any(t.device is not device for t in operands):
         same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
+    if all(t.data.shape == shape and t.data.flags.c_contiguous for t in operands):
+        array = allocate(shape, dtype or operands[0].data.dtype, device)
+        return Tensor(array, device), array.reshape(-1), [t.data.reshape(-1) for t in operands]
     if any(t.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None

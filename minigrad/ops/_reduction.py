@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Reduction:
     def empty_full(self, dtype: np.dtype, device: Device) -> tuple[np.ndarray, np.ndarray]:
         """An uninitialised array of the full shape, and its form."""
         stored = allocate(tuple(self.shape[axis] for axis in self.order), dtype, device)
-        return stored.transpose(np.argsort(self.order)), stored.reshape(self.form)
+        return stored.transpose(_inverse(self.order)), stored.reshape(self.form)
 
     def empty_reduced(self, dtype: np.dtype, device: Device) -> np.ndarray:
         """An uninitialised (outer, inner) array for the result."""
@@ -80,8 +81,8 @@ class Reduction:
 
     def result(self, stored: np.ndarray, device: Device, keepdim: bool) -> Tensor:
         """The tensor of an (outer, inner) array."""
-        kept = [axis for axis in self.order if axis not in self.axes]
-        array = stored.reshape([self.shape[axis] for axis in kept]).transpose(np.argsort(kept))
+        kept = tuple([axis for axis in self.order if axis not in self.axes])
+        array = stored.reshape([self.shape[axis] for axis in kept]).transpose(_inverse(kept))
         return Tensor(expand_kept(array, self.axes) if keepdim else array, device)
 
 
@@ -90,15 +91,27 @@ def reduction(data: np.ndarray, axes: Axes, logical_order: bool = False) -> Redu
     order = memory_order(data)
     if order is None or (logical_order and len(axes) > 1):
         order = tuple(range(data.ndim))
-    places = [k for k, axis in enumerate(order) if axis in axes and data.shape[axis] != 1]
+    return _planned(data.shape, axes, order)
+
+
+@lru_cache(maxsize=1024)
+def _planned(shape: tuple[int, ...], axes: Axes, order: Axes) -> Reduction:
+    ndim = len(shape)
+    places = [k for k, axis in enumerate(order) if axis in axes and shape[axis] != 1]
     within = order[places[0] : places[-1] + 1] if places else ()
-    if any(axis not in axes and data.shape[axis] != 1 for axis in within):
+    if any(axis not in axes and shape[axis] != 1 for axis in within):
         order = (*(a for a in order if a not in axes), *(a for a in order if a in axes))
-        places = list(range(data.ndim - len(axes), data.ndim))
-    sizes = [data.shape[axis] for axis in order]
-    first, last = (places[0], places[-1] + 1) if places else (data.ndim, data.ndim)
+        places = list(range(ndim - len(axes), ndim))
+    sizes = [shape[axis] for axis in order]
+    first, last = (places[0], places[-1] + 1) if places else (ndim, ndim)
     form = (math.prod(sizes[:first]), math.prod(sizes[first:last]), math.prod(sizes[last:]))
-    return Reduction(data.shape, axes, order, form)
+    return Reduction(shape, axes, order, form)
+
+
+@lru_cache(maxsize=1024)
+def _inverse(axes: Axes) -> Axes:
+    """The permutation that puts `axes`, in the order of memory, back into their logical order."""
+    return tuple(int(place) for place in np.argsort(axes))
 
 
 def expand_kept(array: np.ndarray, axes: Axes) -> np.ndarray:

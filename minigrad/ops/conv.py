@@ -14,12 +14,14 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
+from ..runtime.allocation import allocate
 from ._operands import (
     c_order,
     contiguous,
-    empty_array,
+    empty,
     empty_nhwc,
     floating_operands,
+    from_nhwc,
     nhwc,
     scratch,
 )
@@ -33,17 +35,16 @@ FROM_HWIO = (3, 2, 0, 1)
 
 def convolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims, relu: bool = False
-) -> tuple[Tensor, np.ndarray]:
-    """The convolution, with `relu` not below 0, and its NHWC array."""
-    backend = kernels.get(input.device)
-    shape = dims.N, dims.C_out, dims.H_out, dims.W_out
-    out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
-    workspace = scratch(backend.conv2d_forward_workspace(dims), input.dtype, input.device)
+) -> np.ndarray:
+    """The NHWC array of the convolution, with `relu` not below 0."""
+    backend, dtype = kernels.get(input.device), input.dtype
+    out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
+    workspace = scratch(backend.conv2d_forward_workspace(dims), dtype, input.device)
     backend.conv2d_forward(
-        out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
+        out, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
         workspace, dims, relu,
     )  # fmt: skip
-    return out, out_nhwc
+    return out
 
 
 def convolution_gradients(
@@ -54,13 +55,11 @@ def convolution_gradients(
     dims: Conv2dDims,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of input and weight, from the NHWC gradient of the convolution."""
-    backend = kernels.get(input.device)
+    backend, dtype = kernels.get(input.device), input.dtype
     grad_input = grad_weight = None
     if needed[0]:
-        grad_input, out = empty_nhwc(input.shape, input.dtype, input.device)
-        workspace = scratch(
-            backend.conv2d_backward_input_workspace(dims), input.dtype, input.device
-        )
+        grad_input, out = empty_nhwc(input.shape, dtype, input.device)
+        workspace = scratch(backend.conv2d_backward_input_workspace(dims), dtype, input.device)
         backend.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
     if needed[1]:
         grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
@@ -93,7 +92,7 @@ class Conv2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
-        return convolve(input, weight, bias, dims)[0]
+        return from_nhwc(convolve(input, weight, bias, dims), input.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -149,18 +148,18 @@ class ConvTranspose2d(Function):
 
 def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dDims) -> Tensor:
     """Of the convolution that `dims` describes, from NHWC arrays."""
-    backend = kernels.get(weight.device)
-    grad = Tensor(empty_array(weight.shape, weight.dtype, weight.device, TO_HWIO), weight.device)
-    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), weight.dtype, weight.device)
-    out = grad.data.transpose(TO_HWIO)
-    backend.conv2d_backward_weight(out, grad_output, input, workspace, dims)
-    return grad
+    device, dtype = weight.device, weight.dtype
+    backend = kernels.get(device)
+    grad = allocate((dims.kH, dims.kW, dims.C_in // dims.groups, dims.C_out), dtype, weight.device)
+    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype, weight.device)
+    backend.conv2d_backward_weight(grad, grad_output, input, workspace, dims)
+    return Tensor(grad.transpose(FROM_HWIO), device)
 
 
 def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     """Sums over all pixels of an NHWC array."""
     backend, dtype = kernels.get(device), grad_output.dtype
-    grad = Tensor(empty_array(grad_output.shape[3:], dtype, device), device)
+    grad = empty(grad_output.shape[3:], dtype, device)
     workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64, device)
     backend.conv2d_backward_bias(grad.data, grad_output, workspace)
     return grad

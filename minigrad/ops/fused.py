@@ -17,10 +17,11 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
-from ._operands import empty, empty_nhwc, nhwc, scratch
+from ..runtime.allocation import allocate
+from ._operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
-from .norm import Running, affine_gradients, normalize, parameter
-from .pool import pool_maxima, spread_to_maxima
+from .norm import Running, affine_gradients, batch_statistics, normalize, parameter
+from .pool import empty_maxima, pool_maxima, spread_to_maxima
 
 
 class ConvReLU(Function):
@@ -39,9 +40,10 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        out, out_nhwc = convolve(input, weight, bias, dims, relu=True)
+        result = convolve(input, weight, bias, dims, relu=True)
         if pool is not None:
-            out, ctx.window = pool_maxima(out_nhwc, pool, input.device)
+            result, ctx.window = pool_maxima(result, pool, input.device)
+        out = from_nhwc(result, input.device)
         ctx.save_for_backward(input, weight, out)
         ctx.dims, ctx.pool = dims, pool
         return out
@@ -51,21 +53,20 @@ class ConvReLU(Function):
         # dz = dy where y > 0, else 0;  db = Σ dz;  then through the maximum to the convolution.
         input, weight, out = ctx.saved_tensors
         backend, device = kernels.get(input.device), input.device
-        grad, grad_nhwc = empty_nhwc(out.shape, out.dtype, device)
-        grad_bias = empty((out.shape[1],), out.dtype, device)
-        shape = grad_nhwc.shape
+        out_nhwc = nhwc(out)
+        shape, dtype = out_nhwc.shape, out_nhwc.dtype
+        grad, grad_bias = allocate(shape, dtype, device), empty(shape[3:], dtype, device)
         workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64, device)
-        backend.conv2d_backward_relu(
-            grad_nhwc, grad_bias.data, nhwc(grad_output), nhwc(out), workspace
-        )
+        backend.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
         if ctx.pool is not None:
-            grad = spread_to_maxima(grad_nhwc, ctx.window, ctx.pool, out.dtype, device)
-        grads = convolution_gradients(ctx.needs_input_grad, input, weight, nhwc(grad), ctx.dims)
+            grad = spread_to_maxima(grad, ctx.window, ctx.pool, device)
+        grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
         return *grads, grad_bias if ctx.needs_input_grad[2] else None, None, None
 
 
 class ConvReLUBatchNorm(Function):
-    """y = batch_norm(max(conv(x) + b, 0)) with the statistics of the batch."""
+    """y = batch_norm(max(conv(x) + b, 0)) with the statistics of the batch, and then, if `pool` is
+    given, the maximum over windows: then the normalised map itself is never stored."""
 
     @staticmethod
     def forward(
@@ -79,41 +80,113 @@ class ConvReLUBatchNorm(Function):
         running: Running,
         momentum: float,
         eps: float,
+        pool: Pool2dDims | None,
     ) -> Tensor:
-        active, active_nhwc = convolve(input, weight, bias, dims, relu=True)
-        out, out_nhwc = empty_nhwc(active.shape, active.dtype, active.device)
-        mean, invstd = normalize(
-            _rows(out_nhwc), _rows(active_nhwc), scale, shift, running, True, momentum, eps,
-            active.device,
-        )  # fmt: skip
-        ctx.save_for_backward(input, weight, scale, active, mean, invstd)
-        ctx.dims = dims
-        return out
+        device = input.device
+        active = convolve(input, weight, bias, dims, relu=True)
+        rows = _rows(active)
+        if pool is None:
+            out = allocate(active.shape, active.dtype, device)
+            mean, invstd = normalize(
+                _rows(out), rows, scale, shift, running, True, momentum, eps, device
+            )
+        else:
+            mean, invstd = batch_statistics(rows, running, momentum, eps, device)
+            out, ctx.window = _normalized_maxima(active, mean, invstd, scale, shift, pool)
+        ctx.save_for_backward(input, weight, scale, from_nhwc(active, device), mean, invstd)
+        ctx.dims, ctx.pool = dims, pool
+        return from_nhwc(out, device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, scale, active, mean, invstd = ctx.saved_tensors
         _, _, needs_bias, needs_scale, needs_shift, *_ = ctx.needs_input_grad
-        backend, device = kernels.get(input.device), input.device
-        active_rows, grad_rows = _rows(nhwc(active)), _rows(nhwc(grad_output))
-        grad_scale, grad_shift = affine_gradients(grad_rows, active_rows, mean, invstd)
-        _, grad_nhwc = empty_nhwc(active.shape, active.dtype, device)
-        grad_bias = empty((active.shape[1],), active.dtype, device)
-        workspace = scratch(
-            backend.batch_norm_backward_relu_workspace(*active_rows.shape), float64, device
-        )
-        backend.batch_norm_backward_relu(
-            _rows(grad_nhwc), grad_bias.data, grad_rows, active_rows, mean.data, invstd.data,
-            parameter(scale), grad_scale.data, grad_shift.data, workspace,
-        )  # fmt: skip
+        arrays = nhwc(grad_output), nhwc(active), mean, invstd, parameter(scale)
+        if ctx.pool is None:
+            gradients = _norm_gradients(*arrays)
+        else:
+            gradients = _norm_pool_gradients(*arrays, ctx.window, ctx.pool)
+        grad_nhwc, grad_bias, grad_scale, grad_shift = gradients
         grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad_nhwc, ctx.dims)
         return (
             *grads,
             grad_bias if needs_bias else None,
             grad_scale if needs_scale else None,
             grad_shift if needs_shift else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
+
+
+# What batch norm passes back: the NHWC gradient of the convolution, and those of its bias and of
+# scale and shift. The first is made of the last two.
+Gradients = tuple[np.ndarray, Tensor, Tensor, Tensor]
+
+
+def _norm_gradients(
+    grad_output: np.ndarray,
+    active: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: np.ndarray | None,
+) -> Gradients:
+    device, rows, grad_rows = mean.device, _rows(active), _rows(grad_output)
+    backend = kernels.get(device)
+    grad_scale, grad_shift = affine_gradients(grad_rows, rows, mean, invstd)
+    grad, grad_bias = allocate(active.shape, active.dtype, device), empty_like(invstd)
+    workspace = scratch(backend.batch_norm_backward_relu_workspace(*rows.shape), float64, device)
+    backend.batch_norm_backward_relu(
+        _rows(grad), grad_bias.data, grad_rows, rows, mean.data, invstd.data, scale,
+        grad_scale.data, grad_shift.data, workspace,
+    )  # fmt: skip
+    return grad, grad_bias, grad_scale, grad_shift
+
+
+def _norm_pool_gradients(
+    grad_output: np.ndarray,
+    active: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: np.ndarray | None,
+    window: np.ndarray,
+    pool: Pool2dDims,
+) -> Gradients:
+    device = mean.device
+    backend = kernels.get(device)
+    grad_scale, grad_shift, grad_bias = (empty_like(invstd) for _ in range(3))
+    elements = backend.batch_norm_max_pool2d_backward_affine_workspace(pool)
+    workspace = scratch(elements, float64, device)
+    backend.batch_norm_max_pool2d_backward_affine(
+        grad_scale.data, grad_shift.data, grad_output, window, active,
+        mean.data, invstd.data, workspace, pool,
+    )  # fmt: skip
+    grad = allocate(active.shape, active.dtype, device)
+    elements = backend.batch_norm_max_pool2d_backward_relu_workspace(pool)
+    workspace = scratch(elements, float64, device)
+    backend.batch_norm_max_pool2d_backward_relu(
+        grad, grad_bias.data, grad_output, window, active, mean.data, invstd.data, scale,
+        grad_scale.data, grad_shift.data, workspace, pool,
+    )  # fmt: skip
+    return grad, grad_bias, grad_scale, grad_shift
+
+
+def _normalized_maxima(
+    input: np.ndarray,
+    mean: Tensor,
+    invstd: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    pool: Pool2dDims,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`pool_maxima` of the normalised NHWC array."""
+    device, dtype = mean.device, input.dtype
+    backend = kernels.get(device)
+    out, taps = empty_maxima(pool, dtype, device)
+    workspace = scratch(backend.batch_norm_max_pool2d_forward_workspace(pool), dtype, device)
+    backend.batch_norm_max_pool2d_forward(
+        out, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
+        workspace, pool,
+    )  # fmt: skip
+    return out, taps
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

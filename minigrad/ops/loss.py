@@ -66,7 +66,8 @@ def mean_or_sum(losses: Tensor, reduction: str) -> Tensor:
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
-    return c_order(tensor).reshape(-1)
+    array = c_order(tensor)
+    return array if array.ndim == 1 else array.reshape(-1)
 
 
 def _weights(weight: Tensor | None) -> np.ndarray | None:
@@ -270,12 +271,12 @@ def _check_classes(
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise DTypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r}")
     check_fits(f"{operation}: ignore_index", ignore_index, int64)
-    if input.ndim == 0 or input.shape[_class_axis(input)] == 0:
+    C = input.shape[_class_axis(input)] if input.ndim else 0
+    if C == 0:
         raise ShapeError(
             f"{operation}: input must be (C,), (N, C) or (N, C, …) with at least one class, "
             f"got shape {input.shape}"
         )
-    C = input.shape[_class_axis(input)]
     if weight is not None and weight.shape != (C,):
         raise ShapeError(
             f"{operation}: weight must have shape ({C},), one for each class, got {weight.shape}"

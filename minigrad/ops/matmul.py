@@ -10,21 +10,16 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
+from ..runtime.allocation import allocate
 from ._operands import (
-    Order,
     broadcast_shape,
     c_order,
     contiguous,
     empty,
-    empty_array,
     floating_operands,
     scratch,
 )
 from .shape import expand, reshape, squeeze, unsqueeze
-
-# A linear layer's weight is shown as (out, in), as torch does, and stored as (in, out), the order
-# in which the product reads it.
-TRANSPOSED: Order = (1, 0)
 
 
 class MatMul(Function):
@@ -92,11 +87,10 @@ class Linear(Function):
                 grad_input.data[None], grad, _stored(weight)[None], workspace, dims
             )
         if ctx.needs_input_grad[1]:
-            grad_weight = Tensor(empty_array(weight.shape, dtype, device, TRANSPOSED), device)
+            stored = allocate((1, dims.K, dims.N), dtype, device)
             workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype, device)
-            backend.matmul_backward_right(
-                grad_weight.data.T[None], grad, c_order(input)[None], workspace, dims
-            )
+            backend.matmul_backward_right(stored, grad, c_order(input)[None], workspace, dims)
+            grad_weight = Tensor(stored[0].T, device)
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
             workspace = scratch(backend.matmul_backward_bias_workspace(dims), float64, device)
@@ -105,7 +99,8 @@ class Linear(Function):
 
 
 def _stored(weight: Tensor) -> Any:
-    """The C-ordered (in, out) array of a weight: free for weights that nn made."""
+    """The C-ordered (in, out) array of a weight, in which order the product reads it: free for
+    weights that nn made, which are shown as (out, in), as in torch, but stored so."""
     return contiguous(weight.data.T, weight.device)
 
 

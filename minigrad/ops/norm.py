@@ -25,6 +25,42 @@ class Running(NamedTuple):
     batches: Tensor | None = None
 
 
+def batch_statistics(
+    input: np.ndarray, running: Running, momentum: float, eps: float, device: Device
+) -> tuple[Tensor, Tensor]:
+    """The mean (2, C) and invstd (C,) of an array (rows, C); the running ones are moved.
+
+    An empty batch has none: what is returned is uninitialised, and only the count moves.
+    """
+    backend, dtype = kernels.get(device), input.dtype
+    rows, C = input.shape
+    mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
+    if not input.size:
+        if running.batches is not None:
+            add_(running.batches, 1)
+        return mean, invstd
+    running_mean, running_var, batches = (None if t is None else t.data for t in running)
+    workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64, device)
+    backend.batch_norm_statistics(
+        mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps, workspace
+    )
+    for tensor in running:
+        if tensor is not None:
+            tensor.mark_changed()
+    return mean, invstd
+
+
+def _running_statistics(running: Running, eps: float) -> tuple[Tensor, Tensor]:
+    assert running.mean is not None
+    assert running.var is not None
+    device, dtype, (C,) = running.mean.device, running.mean.dtype, running.mean.shape
+    mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
+    kernels.get(device).batch_norm_running(
+        mean.data, invstd.data, running.mean.data, running.var.data, eps
+    )
+    return mean, invstd
+
+
 def normalize(
     out: np.ndarray,
     input: np.ndarray,
@@ -37,31 +73,16 @@ def normalize(
     device: Device,
 ) -> tuple[Tensor, Tensor]:
     """Fill out (rows, C) from input; the mean (2, C) and invstd (C,) for the gradients."""
-    backend, dtype = kernels.get(device), input.dtype
-    rows, C = input.shape
-    mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
-    if not input.size:
-        if running.batches is not None:
-            add_(running.batches, 1)
-        return mean, invstd
-    running_mean, running_var, batches = (None if t is None else t.data for t in running)
+    backend = kernels.get(device)
     if training:
-        workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64, device)
-        backend.batch_norm_statistics(
-            mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps,
-            workspace,
-        )  # fmt: skip
-        for tensor in running:
-            if tensor is not None:
-                tensor.mark_changed()
+        mean, invstd = batch_statistics(input, running, momentum, eps, device)
     else:
-        assert running_mean is not None
-        assert running_var is not None
-        backend.batch_norm_running(mean.data, invstd.data, running_mean, running_var, eps)
-    workspace = scratch(backend.batch_norm_forward_workspace(rows, C), dtype, device)
-    backend.batch_norm_forward(
-        out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
-    )
+        mean, invstd = _running_statistics(running, eps)
+    if input.size:
+        workspace = scratch(backend.batch_norm_forward_workspace(*input.shape), input.dtype, device)
+        backend.batch_norm_forward(
+            out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
+        )
     return mean, invstd
 
 

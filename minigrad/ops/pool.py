@@ -20,7 +20,8 @@ from ..geometry import (
     adaptive_pool2d_dims,
     pool2d_dims,
 )
-from ._operands import empty_array, empty_nhwc, floating_operands, nhwc, takes_tensor
+from ..runtime.allocation import allocate
+from ._operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
 from .shape import unbatched
 
 Dims = Pool2dDims | AdaptivePool2dDims
@@ -36,31 +37,37 @@ def _position_dtype(dims: Dims) -> np.dtype:
     return uint8 if taps <= 2**8 else np.dtype(np.int32) if taps <= 2**31 else int64
 
 
-def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[Tensor, np.ndarray]:
+def empty_maxima(dims: Dims, dtype: np.dtype, device: Device) -> tuple[np.ndarray, np.ndarray]:
+    """Uninitialised NHWC arrays for the maxima and for their taps."""
+    shape = dims.N, dims.H_out, dims.W_out, dims.C
+    return allocate(shape, dtype, device), allocate(shape, _position_dtype(dims), device)
+
+
+def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """The maxima over windows of an NHWC array, and which tap of its window each is.
 
     The taps are all that backward needs: a byte each, for windows of up to 256.
     """
-    out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, device)
-    taps = empty_array(out_nhwc.shape, _position_dtype(dims), device)
-    kernels.get(device).max_pool2d_forward(out_nhwc, taps, input, dims)
+    out, taps = empty_maxima(dims, input.dtype, device)
+    kernels.get(device).max_pool2d_forward(out, taps, input, dims)
     return out, taps
 
 
 def spread_to_maxima(
-    grad_output: np.ndarray, taps: np.ndarray, dims: Dims, dtype: np.dtype, device: Device
-) -> Tensor:
+    grad_output: np.ndarray, taps: np.ndarray, dims: Dims, device: Device
+) -> np.ndarray:
     """The gradient of the input: each maximum's gradient where the maximum came from."""
-    grad_input, grad_nhwc = empty_nhwc((dims.N, dims.C, dims.H, dims.W), dtype, device)
-    kernels.get(device).max_pool2d_backward_input(grad_nhwc, grad_output, taps, dims)
+    grad_input = allocate((dims.N, dims.H, dims.W, dims.C), grad_output.dtype, device)
+    kernels.get(device).max_pool2d_backward_input(grad_input, grad_output, taps, dims)
     return grad_input
 
 
 class MaxPool2d(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, dims: Dims, return_indices: bool) -> Any:
-        ctx.dims, ctx.dtype = dims, input.dtype
-        out, ctx.window = pool_maxima(nhwc(input), dims, input.device)
+        ctx.dims = dims
+        maxima, ctx.window = pool_maxima(nhwc(input), dims, input.device)
+        out = from_nhwc(maxima, input.device)
         if not return_indices:
             return out
         indices, indices_nhwc = empty_nhwc(_out_shape(dims), int64, input.device)
@@ -69,10 +76,9 @@ class MaxPool2d(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        grad_input = spread_to_maxima(
-            nhwc(grad_output), ctx.window, ctx.dims, ctx.dtype, grad_output.device
-        )
-        return grad_input, None, None
+        device = grad_output.device
+        grad_input = spread_to_maxima(nhwc(grad_output), ctx.window, ctx.dims, device)
+        return from_nhwc(grad_input, device), None, None
 
 
 class AvgPool2d(Function):

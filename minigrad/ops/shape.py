@@ -24,7 +24,7 @@ Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
 def view_of(tensor: Tensor, array: np.ndarray) -> Tensor:
     """A tensor on a view of another's memory, with the same version counter."""
-    return Tensor(array, tensor.device, version=tensor._version)
+    return Tensor(array, tensor.device, False, tensor._version)
 
 
 def sizes_of(operation: str, sizes: Sequence[Any]) -> tuple[int, ...]:

@@ -105,13 +105,14 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        name = type(self).__name__
         for param, _ in pending:
-            _check_grad(type(self).__name__, param)
+            _check_grad(name, param)
             self._check_state(param)
-        jobs: dict[Any, list[Job]] = {}
+        jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs.setdefault((param.device.type, param.data.dtype), []).append(job)
+            jobs[param.device.type, param.data.dtype].append(job)
         for batch in jobs.values():
             self._update(batch)
         for param, _ in pending:
@@ -126,9 +127,9 @@ class Optimizer:
 
     def _check_state(self, param: Tensor) -> None:
         """Kernels walk parameter and state together: no step once the parameter was resized."""
-        state = self.state.get(param, {})
+        state, shape = self.state.get(param, {}), param.data.shape
         for key in self._state_tensors:
-            if key in state and state[key].data.shape != param.data.shape:
+            if key in state and state[key].data.shape != shape:
                 raise ShapeError(
                     f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
@@ -315,6 +316,7 @@ class Flats:
         self._device = param.device
         self._gaps = _operands.memory_order(param.data) is None
         self._order = _order(param)
+        self._c_order = self._order == tuple(range(param.ndim))
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.param = _operands.flat(self.source, self._order, self._device)
 
@@ -322,7 +324,11 @@ class Flats:
         """The gradient; `param` holds the parameter's values from now on."""
         if self._gaps:
             self.param = _operands.flat(self.source, self._order, self._device)
-        return _operands.flat(grad.data, self._order, self._device)
+        array = grad.data if self._c_order else grad.data.transpose(self._order)
+        return array.ravel() if array.flags.c_contiguous else self._ordered(array)
+
+    def _ordered(self, array: np.ndarray) -> np.ndarray:
+        return _operands.contiguous(array, self._device).reshape(-1)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.

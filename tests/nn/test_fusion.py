@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,21 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.geometry import Pool2dDims, pool2d_dims
 from minigrad.nn.fusion import steps
 
 
-def network(kind: str, conv: dict[str, Any], options: dict[str, Any]) -> nn.Sequential:
+def network(conv: dict[str, Any], options: dict[str, Any]) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(dtype=mg.float64, **conv), nn.ReLU()]
-    if kind == "pool":
-        layers.append(nn.MaxPool2d(**options))
-    if kind == "norm":
-        layers.append(nn.BatchNorm2d(conv["out_channels"], dtype=mg.float64, **options))
+    if "norm" in options:
+        layers.append(nn.BatchNorm2d(conv["out_channels"], dtype=mg.float64, **options["norm"]))
+        if options["norm"]["affine"]:
+            # The maximum of a channel of negative scale is the input's minimum, and of zero scale
+            # the first of equals.
+            layers[-1].weight.data[:] = np.resize([0.5, -2.0, 0.0], conv["out_channels"])
+    if "pool" in options:
+        layers.append(nn.MaxPool2d(**options["pool"]))
+    if "norm" in options:
         # A second one, so that the chain is followed by another.
         layers.append(nn.Conv2d(conv["out_channels"], 2, 1, dtype=mg.float64))
         layers.append(nn.ReLU())
@@ -34,7 +41,7 @@ def run(model: nn.Sequential, x: np.ndarray, steps: int = 2) -> dict[str, np.nda
         model.zero_grad()
         out = model(input)
         rng = np.random.default_rng(step)
-        out.backward(mg.tensor(rng.standard_normal(out.shape)))
+        out.backward(mg.tensor(rng.standard_normal(out.shape), dtype=out.dtype))
         results[f"out {step}"] = out.detach().numpy().copy()
         results[f"input {step}"] = input.grad.numpy().copy()
         for name, parameter in model.named_parameters():
@@ -54,43 +61,37 @@ CONVOLUTIONS = st.fixed_dictionaries(
         "bias": st.booleans(),
     }
 )
-OPTIONS = st.one_of(
-    st.just(("plain", {})),
-    st.tuples(
-        st.just("pool"),
-        st.fixed_dictionaries(
-            {
-                "kernel_size": st.sampled_from((2, 3)),
-                "stride": st.sampled_from((None, 1, 2)),
-                "ceil_mode": st.booleans(),
-            }
-        ),
-    ),
-    st.tuples(
-        st.just("norm"),
-        st.fixed_dictionaries(
-            {
-                "momentum": st.sampled_from((0.1, None)),
-                "affine": st.booleans(),
-                "track_running_stats": st.booleans(),
-            }
-        ),
-    ),
+POOLS = st.fixed_dictionaries(
+    {
+        "kernel_size": st.sampled_from((2, 3, (2, 3))),
+        "stride": st.sampled_from((None, 1, 2, 3)),
+        "padding": st.sampled_from((0, 1)),
+        "dilation": st.sampled_from((1, 1, 2)),
+        "ceil_mode": st.booleans(),
+    }
 )
+NORMS = st.fixed_dictionaries(
+    {
+        "momentum": st.sampled_from((0.1, None)),
+        "affine": st.booleans(),
+        "track_running_stats": st.booleans(),
+    }
+)
+# What follows convolution and ReLU.
+OPTIONS = st.fixed_dictionaries({}, optional={"norm": NORMS, "pool": POOLS})
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
 def test_a_chain_gives_what_its_layers_give(device: str) -> None:
     @given(CONVOLUTIONS, OPTIONS, st.sampled_from((0, 1, 3)), st.integers(0, 2**31))
-    def holds(conv: dict[str, Any], last: Any, batch: int, seed: int) -> None:
-        kind, options = last
-        if device == "reference" or kind == "norm":
-            conv = {**conv, "in_channels": min(conv["in_channels"], 2)}
+    def holds(conv: dict[str, Any], options: dict[str, Any], batch: int, seed: int) -> None:
+        if device == "reference":
+            conv = {**conv, "in_channels": 1, "out_channels": min(conv["out_channels"], 4)}
         mg.manual_seed(seed)
-        model = network(kind, conv, options).to(device)
+        model = network(conv, options).to(device)
         state = {name: value.clone() for name, value in model.state_dict().items()}
         rng = np.random.default_rng(seed)
-        x = rng.standard_normal((batch, conv["in_channels"], 8, 7))
+        x = rng.standard_normal((batch, conv["in_channels"], 11, 12))
         with mg_default(device):
             joined = run(model, x)
             model.load_state_dict(state)
@@ -103,6 +104,32 @@ def test_a_chain_gives_what_its_layers_give(device: str) -> None:
             )
 
     holds()
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+def test_a_large_chain_gives_what_its_layers_give_whatever_the_number_of_threads(
+    dtype: Any,
+) -> None:
+    """Large enough for several partial sums, with channels for vectors of every width."""
+    mg.manual_seed(0)
+    layers = nn.Conv2d(3, 21, 3), nn.ReLU(), nn.BatchNorm2d(21), nn.MaxPool2d(2)
+    model = nn.Sequential(*layers).to(dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((8, 3, 33, 34)).astype(dtype)
+    joined = run(model, x, steps=1)
+    model[2].reset_running_stats()
+    threads = mg.get_num_threads()
+    try:
+        mg.set_num_threads(1)
+        alone = run(model, x, steps=1)
+    finally:
+        mg.set_num_threads(threads)
+    model[2].reset_running_stats()
+    with nn.no_fusion():
+        apart = run(model, x, steps=1)
+    for name in joined:
+        np.testing.assert_array_equal(joined[name], alone[name], err_msg=name)
+        tolerance = 50 * np.finfo(dtype).eps * np.abs(apart[name]).max()
+        np.testing.assert_allclose(joined[name], apart[name], rtol=0, atol=tolerance, err_msg=name)
 
 
 class mg_default:
@@ -133,7 +160,11 @@ def test_chains_are_joined() -> None:
     shape = 2, 2, 8, 8
     assert nodes(nn.Sequential(conv, relu), *shape) == ["ConvReLU"]
     assert nodes(nn.Sequential(conv, relu, nn.MaxPool2d(2)), *shape) == ["ConvReLU"]
-    assert nodes(nn.Sequential(conv, relu, nn.BatchNorm2d(3)), *shape) == ["ConvReLUBatchNorm"]
+    norm = nn.BatchNorm2d(3)
+    assert nodes(nn.Sequential(conv, relu, norm), *shape) == ["ConvReLUBatchNorm"]
+    joined = nn.Sequential(conv, relu, norm, nn.MaxPool2d(2))
+    assert nodes(joined, *shape) == ["ConvReLUBatchNorm"]
+    assert nodes(joined.eval(), *shape) == ["MaxPool2d", "BatchNorm", "ConvReLU"]
     with nn.no_fusion():
         assert not nn.is_fusion_enabled()
         assert nodes(nn.Sequential(conv, relu), *shape) == ["ReLU", "Conv2d"]
@@ -154,8 +185,14 @@ def test_hooks_subclasses_and_evaluation_keep_layers_apart() -> None:
     assert joined(conv, norm, relu) == 0
     assert joined(nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), relu) == 0
     assert joined(conv, relu, nn.MaxPool2d(2, return_indices=True)) == 1
+    assert joined(conv, relu, norm, nn.MaxPool2d(2, return_indices=True)) == 2
+    assert joined(conv, relu, nn.MaxPool2d(2), norm) == 2
+    pool = nn.MaxPool2d(2)
+    with pool.register_forward_hook(lambda module, args, output: None):
+        assert joined(conv, relu, norm, pool) == 2
+    assert joined(conv, relu, norm, pool) == 3
     norm.eval()
-    assert joined(conv, relu, norm) == 1
+    assert joined(conv, relu, norm, pool) == 1
     norm.train()
     seen = []
     with relu.register_forward_hook(lambda module, args, output: seen.append(output.shape)):
@@ -165,18 +202,88 @@ def test_hooks_subclasses_and_evaluation_keep_layers_apart() -> None:
     assert joined(conv, relu, norm) == 2
 
 
-def test_not_a_number_goes_through_a_chain() -> None:
-    x = np.zeros((1, 1, 6, 6))
-    x[0, 0, 2, 2] = np.nan
-    model = network(
-        "pool", {"in_channels": 1, "out_channels": 2, "kernel_size": 3}, {"kernel_size": 2}
-    )
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_not_a_number_goes_through_a_chain(norm: bool, bad: float) -> None:
+    x = np.ones((2, 1, 6, 6))
+    x[0, 0, 2, 2] = bad
+    options = {"norm": {"affine": False}} if norm else {}
+    options["pool"] = {"kernel_size": 2}
+    model = network({"in_channels": 1, "out_channels": 2, "kernel_size": 3}, options)
     joined = run(model, x, steps=1)
     with nn.no_fusion():
+        model[2].reset_running_stats() if norm else None
         apart = run(model, x, steps=1)
-    assert np.isnan(joined["out 0"]).any()
+    assert norm or bad == np.inf or np.isnan(joined["out 0"]).any()
     for name in joined:
         np.testing.assert_allclose(joined[name], apart[name], err_msg=name)
+
+
+def backend(name: str) -> Any:
+    return import_module(f"minigrad.kernels.{name}")
+
+
+def normalise_and_pool(
+    name: str, arrays: dict[str, np.ndarray], dims: Pool2dDims
+) -> dict[str, np.ndarray]:
+    """What one backend makes of the same statistics and gradients."""
+    launch, x, grad = backend(name), arrays["x"], arrays["grad"]
+    mean, invstd, weight, bias = (arrays[key] for key in ("mean", "invstd", "weight", "bias"))
+    out, window = np.full_like(grad, -7), np.full(grad.shape, 77, np.uint8)
+    scratch = np.empty(launch.batch_norm_max_pool2d_forward_workspace(dims), x.dtype)
+    launch.batch_norm_max_pool2d_forward(out, window, x, mean, invstd, weight, bias, scratch, dims)
+    grad_weight, grad_bias, sums = (np.empty_like(invstd) for _ in range(3))
+    scratch = np.empty(launch.batch_norm_max_pool2d_backward_affine_workspace(dims))
+    launch.batch_norm_max_pool2d_backward_affine(
+        grad_weight, grad_bias, grad, window, x, mean, invstd, scratch, dims
+    )
+    grad_input = np.full_like(x, -7)
+    scratch = np.empty(launch.batch_norm_max_pool2d_backward_relu_workspace(dims))
+    launch.batch_norm_max_pool2d_backward_relu(
+        grad_input, sums, grad, window, x, mean, invstd, weight, grad_weight, grad_bias, scratch,
+        dims,
+    )  # fmt: skip
+    return {
+        "window": window, "out": out, "grad_weight": grad_weight, "grad_bias": grad_bias,
+        "grad_input": grad_input, "sums": sums,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+# One by one, four at a time, sixteen at a time, and all of them.
+@pytest.mark.parametrize("C", [3, 4, 16, 23])
+# Windows side by side, overlapping, with gaps, one past the end, with holes, next to the input.
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation", "ceil_mode"),
+    [
+        (2, 2, 0, 1, False), (3, 1, 1, 1, False), ((2, 1), (3, 2), 0, 1, False),
+        (3, 2, 1, 1, True), (2, 1, 0, (3, 2), False), (2, 2, 1, 8, True),
+    ],
+)  # fmt: skip
+def test_backends_normalise_and_pool_alike(
+    dtype: Any, C: int, kernel: Any, stride: Any, padding: int, dilation: Any, ceil_mode: bool
+) -> None:
+    rng = np.random.default_rng(C)
+    dims = pool2d_dims("", (2, C, 7, 8), kernel, stride, padding, dilation, ceil_mode)
+    # Small integers, and zeros of both signs: ties.
+    x = np.maximum(rng.integers(-2, 3, (2, 7, 8, C)), 0).astype(dtype) * 0.5
+    arrays = {
+        "x": x,
+        "grad": rng.standard_normal((2, dims.H_out, dims.W_out, C)).astype(dtype),
+        "mean": np.stack([x.mean((0, 1, 2)), np.full(C, 1e-9)]).astype(dtype),
+        "invstd": rng.uniform(0.5, 2, C).astype(dtype),
+        "weight": np.resize([0.5, -2.0, 0.0], C).astype(dtype),
+        "bias": rng.standard_normal(C).astype(dtype),
+    }
+    ours = normalise_and_pool("cpu", arrays, dims)
+    definition = normalise_and_pool("reference", arrays, dims)
+    held = np.isfinite(definition["out"])  # in a window without cells there is no tap
+    np.testing.assert_array_equal(ours["window"][held], definition["window"][held])
+    tolerance = 100 * np.finfo(dtype).eps
+    for key in list(ours)[1:]:
+        np.testing.assert_allclose(
+            ours[key], definition[key], rtol=tolerance, atol=tolerance, err_msg=key
+        )
 
 
 def test_a_chain_checks_before_any_work() -> None:

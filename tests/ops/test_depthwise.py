@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu import conv, depthwise
+from minigrad.kernels.cpu import conv_weight, depthwise
 
 LABELS = ("result", "input", "weight", "bias")
 TOLERANCES = {np.float32: 3e-5, np.float64: 1e-11}
@@ -126,7 +126,7 @@ def test_a_window_that_is_larger_than_the_table_of_tiles_falls_back() -> None:
     dims = conv2d_dims(arrays[0].shape, arrays[1].shape, None, 1, options["padding"], 1, 8)
 
     assert depthwise.suits(dims)
-    assert conv._depthwise_plan(dims) is None
+    assert conv_weight._depthwise_plan(dims) is None
     compare("conv2d", [*arrays, None], options)
 
 

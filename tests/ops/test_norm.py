@@ -46,6 +46,17 @@ def test_float32_training_is_exact_to_a_few_ulps_whatever_the_mean(
     assert np.abs(weight.grad.data - (g * normal).sum(axis=0)).max() < 1e-6 * rows**0.5
 
 
+@pytest.mark.parametrize("outlier", [1e3, 1e8])
+def test_statistics_are_exact_where_the_first_value_is_far_from_all_others(outlier: float) -> None:
+    # Sums run over the distance from the first value, which is the outlier here.
+    x = np.random.default_rng(0).standard_normal((20_000, 3))
+    x[0] = outlier
+    running_mean, running_var = Tensor(np.zeros(3)), Tensor(np.zeros(3))
+    batch_norm(Tensor(x), running_mean, running_var, training=True, momentum=1.0)
+    np.testing.assert_allclose(running_mean.data, x.mean(axis=0), rtol=1e-11)
+    np.testing.assert_allclose(running_var.data, x.var(axis=0, ddof=1), rtol=1e-11)
+
+
 @devices
 def test_running_statistics_are_updated_through_views(device: Device) -> None:
     storage = np.zeros((2, 6), np.float32)

@@ -14,17 +14,19 @@ from .activation import (
 )
 from .augment import augment_affine, augment_affine_workspace, augment_crop
 from .conv import (
-    conv2d_backward_bias,
-    conv2d_backward_bias_workspace,
     conv2d_backward_input,
     conv2d_backward_input_workspace,
-    conv2d_backward_relu,
-    conv2d_backward_weight,
-    conv2d_backward_weight_workspace,
     conv2d_forward,
     conv2d_forward_workspace,
     conv_transpose2d_forward,
     conv_transpose2d_forward_workspace,
+)
+from .conv_weight import (
+    conv2d_backward_bias,
+    conv2d_backward_bias_workspace,
+    conv2d_backward_relu,
+    conv2d_backward_weight,
+    conv2d_backward_weight_workspace,
 )
 from .divergence import (
     binary_cross_entropy_backward_input,
@@ -135,6 +137,14 @@ from .norm import (
     batch_norm_statistics,
     batch_norm_statistics_workspace,
 )
+from .norm_pool import (
+    batch_norm_max_pool2d_backward_affine,
+    batch_norm_max_pool2d_backward_affine_workspace,
+    batch_norm_max_pool2d_backward_relu,
+    batch_norm_max_pool2d_backward_relu_workspace,
+    batch_norm_max_pool2d_forward,
+    batch_norm_max_pool2d_forward_workspace,
+)
 from .pad import (
     pad_backward_input,
     pad_forward,
@@ -242,6 +252,12 @@ __all__ = [
     "batch_norm_backward_relu_workspace",
     "batch_norm_forward",
     "batch_norm_forward_workspace",
+    "batch_norm_max_pool2d_backward_affine",
+    "batch_norm_max_pool2d_backward_affine_workspace",
+    "batch_norm_max_pool2d_backward_relu",
+    "batch_norm_max_pool2d_backward_relu_workspace",
+    "batch_norm_max_pool2d_forward",
+    "batch_norm_max_pool2d_forward_workspace",
     "batch_norm_running",
     "batch_norm_statistics",
     "batch_norm_statistics_workspace",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ._exp import exp
 from ._jit import helper, serial_kernel
+from ._simd import whole_registers
 from ._vector import exceeds, load, select, store
 
 # Elements that a task works on at a time: they stay in the first-level cache.
@@ -44,15 +45,44 @@ def line_range(chunk, chunks, size, width):
 
 
 @helper
+def backwards(task, tasks, threads):
+    """The tasks of each thread in reverse.
+
+    What a kernel read last is still in the thread's cache when the next kernel begins with it. A
+    kernel that reads an array again walks through it the other way round than the one before.
+    """
+    thread = task * threads // tasks
+    first = -(-thread * tasks // threads)
+    last = -(-(thread + 1) * tasks // threads) - 1
+    return first + last - task
+
+
+@helper
 def fold_line(line, C):
     """Add up what belongs to the same channel, into the first C places."""
-    for j in range(C, line.size):
-        line[j % C] += line[j]
+    first = line[:C]
+    for at in range(C, line.size, C):
+        add_to(first, line[at : at + C])
+
+
+@helper
+def add_to(sums, row):
+    for j in range(row.size):
+        sums[j] += row[j]
+
+
+@helper
+def repeat_row(line, row):
+    """A line whose every row is `row`. A remainder j % C for each element takes longer."""
+    for at in range(0, line.size, row.size):
+        for c in range(row.size):
+            line[at + c] = row[c]
 
 
 @helper
 def relu_gradient(sums, grad_input, grad_output, out):
     """grad_input = grad_output where out = max(x, 0) is not 0, and sums += grad_input."""
+    whole_registers()
     zero = out.dtype.type(0)
     for j in range(out.size):
         g = zero if out[j] <= zero else grad_output[j]
@@ -63,6 +93,7 @@ def relu_gradient(sums, grad_input, grad_output, out):
 @helper
 def relu_gradient_in_place(sums, grad, out):
     """relu_gradient with one array for both gradients: LLVM vectorises only what cannot overlap."""
+    whole_registers()
     zero = out.dtype.type(0)
     for j in range(out.size):
         g = zero if out[j] <= zero else grad[j]
@@ -73,11 +104,11 @@ def relu_gradient_in_place(sums, grad, out):
 @serial_kernel
 def combine_sums(out, partial):
     """out[c] = Σ_chunk partial[chunk, c], in the order of the chunks."""
+    total = partial[0, : out.size]
+    for chunk in range(1, partial.shape[0]):
+        add_to(total, partial[chunk, : out.size])
     for c in range(out.size):
-        total = 0.0
-        for chunk in range(partial.shape[0]):
-            total += partial[chunk, c]
-        out[c] = total
+        out[c] = total[c]
 
 
 def chunk_count(elements: int) -> int:
@@ -119,6 +150,7 @@ def row_max(row, spare):
 @helper
 def row_sum(row):
     """Σ row in float64: exact enough for rows of any length."""
+    whole_registers()
     total = 0.0
     for j in range(row.size):
         total += np.float64(row[j])
@@ -127,14 +159,30 @@ def row_sum(row):
 
 @helper
 def scale_row(row, factor):
+    whole_registers()
     for j in range(row.size):
         row[j] *= factor
 
 
 @helper
 def _exp_of_difference(out, row, maximum):
+    whole_registers()
     for j in range(row.size):
         out[j] = exp(row[j] - maximum)
+
+
+@helper
+def exp_of(out, values):
+    whole_registers()
+    for i in range(out.size):
+        out[i] = exp(values[i])
+
+
+@helper
+def _exp_in_place(values):
+    whole_registers()
+    for i in range(values.size):
+        values[i] = exp(values[i])
 
 
 @helper
@@ -155,6 +203,4 @@ def exp_rows(out, maxima, input, first, last):
         for c in range(C):
             out[r, c] = input[r, c] - maximum
     # One loop over all rows: short rows alone would leave most of a vector empty.
-    block = out[first:last].reshape(-1)
-    for i in range(block.size):
-        block[i] = exp(block[i])
+    _exp_in_place(out[first:last].reshape(-1))

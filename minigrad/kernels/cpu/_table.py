@@ -6,6 +6,7 @@ parameter. The caller keeps the arrays alive and their dtypes equal.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 
 from numba import carray, types
@@ -13,13 +14,16 @@ from numba.extending import intrinsic
 
 from ._jit import helper
 
-# NumPy takes a microsecond to tell an address. What a table holds step after step is asked once:
-# by the array's identity, as long as the array lives.
+# What a table holds step after step is asked for its address once: by the array's identity, as long
+# as the array lives.
 _known: dict[int, tuple[weakref.ref, int]] = {}
 
 
 def address(array) -> int:
-    return array.__array_interface__["data"][0]
+    try:  # three times as fast as asking the array, but it must be C-ordered and not empty
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):
+        return array.__array_interface__["data"][0]
 
 
 def kept_address(array) -> int:

@@ -113,6 +113,34 @@ def add(typing_context, left, right):
 
 
 @intrinsic
+def subtract(typing_context, left, right):
+    def codegen(context, builder, signature, arguments):
+        return builder.fsub(*arguments)
+
+    return left(left, right), codegen
+
+
+@intrinsic
+def multiply(typing_context, left, right):
+    def codegen(context, builder, signature, arguments):
+        return builder.fmul(*arguments)
+
+    return left(left, right), codegen
+
+
+@intrinsic
+def multiply_add(typing_context, left, right, addend):
+    """left · right + addend, rounded once where the machine can."""
+
+    def codegen(context, builder, signature, arguments):
+        left_, right_, addend_ = arguments
+        product = builder.fmul(left_, right_, flags=("contract",))
+        return builder.fadd(product, addend_, flags=("contract",))
+
+    return left(left, right, addend), codegen
+
+
+@intrinsic
 def scale(typing_context, vector, scalar):
     """vector · scalar."""
 

@@ -15,6 +15,7 @@ from ._exp import exp, expm1, tanh
 from ._jit import inlined, kernel
 from ._log import log1p
 from ._operand import at, operand
+from ._simd import whole_registers
 
 
 @kernel
@@ -46,6 +47,7 @@ def leaky_relu_backward_input(grad_input, grad_output, input, negative_slope):
 def _elu(out, input, negative, scale, input_scale):
     zero = out.dtype.type(0)
     for i in prange(out.size):
+        whole_registers()
         x = input[i]
         out[i] = negative * expm1(input_scale * x) if x <= zero else scale * x
 
@@ -60,6 +62,7 @@ def _elu_backward(grad_input, grad_output, input, negative, scale, input_scale):
     # y = a·(e^(b·x) − 1): dy/dx = a·b·e^(b·x)
     zero = grad_input.dtype.type(0)
     for i in prange(grad_input.size):
+        whole_registers()
         x = input[i]
         slope = negative * exp(input_scale * x) if x <= zero else scale
         grad_input[i] = at(grad_output, i) * slope
@@ -83,6 +86,7 @@ def _gelu(out, input):
     # x·Φ(x), Φ(x) = ½·erfc(−x/√2): no digits are lost in the left tail.
     dtype = out.dtype.type
     for i in prange(out.size):
+        whole_registers()
         x = input[i]
         tail, _ = erfc_and_gauss(-x * dtype(_SQRT_HALF))
         out[i] = x * dtype(0.5) * tail
@@ -92,6 +96,7 @@ def _gelu(out, input):
 def _gelu_tanh(out, input):
     dtype = out.dtype.type
     for i in prange(out.size):
+        whole_registers()
         x = input[i]
         t = tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
         out[i] = dtype(0.5) * x * (dtype(1) + t)
@@ -106,6 +111,7 @@ def _gelu_backward(grad_input, grad_output, input):
     # y = x·Φ(x): dy/dx = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)
     dtype = grad_input.dtype.type
     for i in prange(grad_input.size):
+        whole_registers()
         x = input[i]
         tail, gauss = erfc_and_gauss(-x * dtype(_SQRT_HALF))
         slope = dtype(0.5) * tail + x * (dtype(_DENSITY) * gauss)
@@ -117,6 +123,7 @@ def _gelu_tanh_backward(grad_input, grad_output, input):
     # y = ½x(1 + t), t = tanh u: dy/dx = ½(1 + t) + ½x(1 − t²)·du/dx
     dtype = grad_input.dtype.type
     for i in prange(grad_input.size):
+        whole_registers()
         x = input[i]
         t = tanh(dtype(_TANH_SCALE) * (x + dtype(_TANH_CUBE) * x * x * x))
         inner = dtype(_TANH_SCALE) * (dtype(1) + dtype(3 * _TANH_CUBE) * x * x)
@@ -140,6 +147,7 @@ def _sigmoid(x, one):
 def silu_forward(out, input):
     one = out.dtype.type(1)
     for i in prange(out.size):
+        whole_registers()
         out[i] = input[i] * _sigmoid(input[i], one)
 
 
@@ -148,6 +156,7 @@ def _silu_backward(grad_input, grad_output, input):
     # y = x·s(x): dy/dx = s + x·s·(1 − s)
     one = grad_input.dtype.type(1)
     for i in prange(grad_input.size):
+        whole_registers()
         x = input[i]
         s = _sigmoid(x, one)
         grad_input[i] = at(grad_output, i) * s * (one + x * (one - s))
@@ -162,6 +171,7 @@ def _softplus(out, input, beta, threshold):
     # ln(1 + e^z) = max(z, 0) + ln(1 + e^−|z|): the exponent is never positive.
     zero = out.dtype.type(0)
     for i in prange(out.size):
+        whole_registers()
         x = input[i]
         z = beta * x
         # NaN fails the first test and stays NaN in the second.
@@ -179,6 +189,7 @@ def _softplus_backward(grad_input, grad_output, input, beta, threshold):
     # d ln(1 + e^(βx))/β / dx = s(βx)
     one = grad_input.dtype.type(1)
     for i in prange(grad_input.size):
+        whole_registers()
         z = beta * input[i]
         slope = one if z > threshold else _sigmoid(z, one)
         grad_input[i] = at(grad_output, i) * slope

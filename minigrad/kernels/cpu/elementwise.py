@@ -14,6 +14,7 @@ from ._exp import exp, tanh
 from ._jit import helper, kernel
 from ._log import log
 from ._operand import at, operand
+from ._simd import whole_registers
 from .transpose import copy_transposed
 
 # Below this many elements, NumPy's own fill is faster than waking the threads.
@@ -43,7 +44,7 @@ def fill(out, value):
 
 def copy_strided(out, input):
     if out.dtype == input.dtype:
-        if not copy_transposed(out, input):
+        if out.size < _SMALL // 4 or not copy_transposed(out, input):
             np.copyto(out, input)
         return
     # Out-of-range values are converted as the hardware does it, without NumPy's warnings.
@@ -226,18 +227,21 @@ def abs_backward_input(grad_input, grad_output, input):
 @kernel
 def exp_forward(out, input):
     for i in prange(out.size):
+        whole_registers()
         out[i] = exp(input[i])
 
 
 @kernel
 def log_forward(out, input):
     for i in prange(out.size):
+        whole_registers()
         out[i] = log(input[i])
 
 
 @kernel
 def sqrt_forward(out, input):
     for i in prange(out.size):
+        whole_registers()
         out[i] = np.sqrt(input[i])
 
 
@@ -247,6 +251,7 @@ def sigmoid_forward(out, input):
     # overflows and small results keep their digits.
     one = out.dtype.type(1)
     for i in prange(out.size):
+        whole_registers()
         x = input[i]
         e = exp(-abs(x))
         out[i] = (e if x < 0 else one) / (one + e)
@@ -267,6 +272,7 @@ def sigmoid_backward_input(grad_input, grad_output, out):
 @kernel
 def tanh_forward(out, input):
     for i in prange(out.size):
+        whole_registers()
         out[i] = tanh(input[i])
 
 

@@ -1,7 +1,8 @@
 """Normalisation over groups of channels, on (N, L, C) arrays: layer_norm has one group and L = 1.
 
-The statistics of a group are float64 and need two passes, mean before variance; its numbers stay in
-cache between them. Inner loops run over the channels of one group at one position, as slices.
+The statistics of a group are float64 sums over the distance from its first number (why that is
+enough: norm.py); the group stays in cache until it is normalised. Inner loops run over the channels
+of one group at one position, as slices.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import numpy as np
 from numba import prange
 
 from ._jit import helper, kernel
-from ._rows import chunk_count, row_sum
+from ._rows import chunk_count
+from ._simd import whole_registers
 
 
 @helper
-def _squares(row, center):
-    total = 0.0
+def _moments(row, shift):
+    """Σ (x − shift) and Σ (x − shift)²."""
+    whole_registers()
+    total = squares = 0.0
     for j in range(len(row)):
-        d = np.float64(row[j]) - center
-        total += d * d
-    return total
+        d = np.float64(row[j]) - shift
+        total += d
+        squares += d * d
+    return total, squares
 
 
 @helper
 def _normalise(out, row, weight, bias, mean, invstd):
+    whole_registers()
     for j in range(len(row)):
         normal = (np.float64(row[j]) - mean) * invstd
         out[j] = normal * weight[j] + bias[j]
@@ -43,7 +49,7 @@ def _or(parameter, C, value):
 
 @kernel
 def _forward(out, mean, invstd, input, weight, bias, eps):
-    # Three passes over cached data. Parallel over (n, g): each task owns its group.
+    # Two passes, the second over cached data. Parallel over (n, g): each task owns its group.
     N, L, C = input.shape
     G = mean.shape[1]
     K = C // G
@@ -51,35 +57,40 @@ def _forward(out, mean, invstd, input, weight, bias, eps):
     for task in prange(N * G):
         n, g = task // G, task % G
         a, b = g * K, (g + 1) * K
-        total = 0.0
+        shift = np.float64(input[n, 0, a]) if L * K > 0 else 0.0
+        total = squares = 0.0
         for i in range(L):
-            total += row_sum(input[n, i, a:b])
-        center = total / count
-        total = 0.0
-        for i in range(L):
-            total += _squares(input[n, i, a:b], center)
-        scale = 1 / sqrt(total / count + eps)
+            sums = _moments(input[n, i, a:b], shift)
+            total += sums[0]
+            squares += sums[1]
+        d = total / count
+        center = shift + d
+        # Rounding alone may take the difference below zero. NaN stays.
+        spread = squares - d * total
+        scale = 1 / sqrt((0.0 if spread < 0 else spread) / count + eps)
         mean[n, g], invstd[n, g] = center, scale
         for i in range(L):
             _normalise(out[n, i, a:b], input[n, i, a:b], weight[a:b], bias[a:b], center, scale)
 
 
 @helper
-def _gradient_sums(grad, row, weight, mean, invstd):
-    """Σ w·g and Σ w·g·x̂ of one slice."""
+def _gradient_sums(grad, row, weight, mean):
+    """Σ w·g and Σ w·g·(x − μ) of one slice."""
+    whole_registers()
     first = second = 0.0
     for j in range(len(row)):
         scaled = np.float64(grad[j]) * weight[j]
         first += scaled
-        second += scaled * (np.float64(row[j]) - mean) * invstd
+        second += scaled * (np.float64(row[j]) - mean)
     return first, second
 
 
 @helper
-def _gradient(out, grad, row, weight, mean, invstd, first, second):
+def _gradient(out, grad, row, weight, mean, invstd, first, slope):
+    whole_registers()
     for j in range(len(row)):
-        normal = (np.float64(row[j]) - mean) * invstd
-        out[j] = invstd * (np.float64(grad[j]) * weight[j] - first - normal * second)
+        d = np.float64(row[j]) - mean
+        out[j] = invstd * (np.float64(grad[j]) * weight[j] - first - d * slope)
 
 
 def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd):
@@ -90,7 +101,7 @@ def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invs
 @kernel
 def _backward_input(grad_input, grad_output, input, weight, mean, invstd):
     # x̂ = (x − μ)·r with μ, r functions of every x of the group:
-    #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂))
+    #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂)),   x̂·mean(w·g·x̂) = (x − μ)·r²·mean(w·g·(x − μ))
     # Two passes over cached data. Parallel over (n, g): each task owns its group.
     N, L, C = input.shape
     G = mean.shape[1]
@@ -101,20 +112,20 @@ def _backward_input(grad_input, grad_output, input, weight, mean, invstd):
         a, b = g * K, (g + 1) * K
         first = second = 0.0
         for i in range(L):
-            sums = _gradient_sums(
-                grad_output[n, i, a:b], input[n, i, a:b], weight[a:b], mean[n, g], invstd[n, g]
-            )
+            sums = _gradient_sums(grad_output[n, i, a:b], input[n, i, a:b], weight[a:b], mean[n, g])
             first += sums[0]
             second += sums[1]
+        slope = second / count * invstd[n, g] ** 2
         for i in range(L):
             _gradient(
                 grad_input[n, i, a:b], grad_output[n, i, a:b], input[n, i, a:b], weight[a:b],
-                mean[n, g], invstd[n, g], first / count, second / count,
+                mean[n, g], invstd[n, g], first / count, slope,
             )  # fmt: skip
 
 
 @helper
 def _add_affine(weight_sums, bias_sums, grad, row, mean, invstd):
+    whole_registers()
     for j in range(len(row)):
         weight_sums[j] += np.float64(grad[j]) * (np.float64(row[j]) - mean) * invstd
         bias_sums[j] += np.float64(grad[j])

@@ -11,10 +11,10 @@ from math import log
 import numpy as np
 from numba import prange
 
-from ._exp import exp
 from ._jit import helper, inlined, kernel, serial_kernel
 from ._operand import at
-from ._rows import chunk_count, exp_rows, row_sum, row_tasks, scale_row
+from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
+from ._simd import whole_registers
 
 # Class indices ------------------------------------------------------------------------------
 
@@ -94,6 +94,7 @@ def cross_entropy_forward(losses, probabilities, input, target, weight, ignore_i
 
 @helper
 def _scaled_row(out, row, factor):
+    whole_registers()
     for c in range(row.size):
         out[c] = row[c] * factor
 
@@ -176,8 +177,7 @@ def soft_cross_entropy_backward_input(
             last = min(first + block, end)
             probabilities = grad_input[first:last].reshape(-1)
             logs = log_probabilities[first:last].reshape(-1)
-            for i in range(probabilities.size):
-                probabilities[i] = exp(logs[i])
+            exp_of(probabilities, logs)
             for r in range(first, last):
                 g = np.float64(grad_output[r * step]) / np.float64(divisor[0])
                 total = 0.0
@@ -266,6 +266,7 @@ def _slope(kind, d, beta):
 
 @inlined
 def _loss_sum(kind, input, target, beta, half):
+    whole_registers()
     total = 0.0
     for i in range(input.size):
         total += np.float64(_loss(kind, input[i] - target[i], beta, half))

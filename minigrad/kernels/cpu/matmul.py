@@ -19,7 +19,7 @@ import numba
 from numba import get_thread_id, prange
 
 from ...geometry import Conv2dDims, MatmulDims
-from . import conv
+from . import conv_weight
 from ._jit import helper, kernel
 from ._product import copy_columns, product_tile, square_side, transpose_square
 from ._simd import PIXELS, VECTOR_BYTES
@@ -163,6 +163,7 @@ def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = ""
     return _THREADS * (plan.panels + plan.strip)
 
 
+@lru_cache(maxsize=4096)
 def matmul_forward_workspace(dims) -> int:
     return _workspace(dims.B, dims.M, dims.N, dims.K)
 
@@ -171,6 +172,7 @@ def matmul_forward(out, left, right, bias, scratch, dims):
     _product(out, left, right, bias, scratch, dims.K)
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_left_workspace(dims) -> int:
     return _workspace(dims.B, dims.M, dims.K, dims.N, "right")
 
@@ -197,9 +199,10 @@ def _pixels(array):
     return array.reshape(array.shape[0], 1, 1, array.shape[1])
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_right_workspace(dims) -> int:
     if _few_results(dims):
-        return conv.conv2d_backward_weight_workspace(_as_conv(dims))
+        return conv_weight.conv2d_backward_weight_workspace(_as_conv(dims))
     return _workspace(dims.B, dims.K, dims.N, dims.M, "left")
 
 
@@ -209,17 +212,18 @@ def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
         _product(grad_right, left, grad_output, None, scratch, dims.M, "left")
         return
     for b in range(dims.B):
-        conv.conv2d_backward_weight(
+        conv_weight.conv2d_backward_weight(
             grad_right[b][None, None], _pixels(grad_output[b]), _pixels(left[b]), scratch,
             _as_conv(dims),
         )  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def matmul_backward_bias_workspace(dims) -> int:
-    return conv.conv2d_backward_bias_workspace((dims.B * dims.M, 1, 1, dims.N))
+    return conv_weight.conv2d_backward_bias_workspace((dims.B * dims.M, 1, 1, dims.N))
 
 
 def matmul_backward_bias(grad_bias, grad_output, scratch, dims):
     # db[n] = Σ_{b, m} dY[b, m, n]
     rows = grad_output.reshape(dims.B * dims.M, dims.N)
-    conv.conv2d_backward_bias(grad_bias, _pixels(rows), scratch)
+    conv_weight.conv2d_backward_bias(grad_bias, _pixels(rows), scratch)

@@ -20,15 +20,20 @@ from math import sqrt
 import numpy as np
 from numba import prange
 
+from ...runtime.threads import get_num_threads
 from ._jit import helper, kernel, serial_kernel
 from ._rows import (
+    add_to,
+    backwards,
     chunk_count,
     combine_sums,
     fold_line,
     line_range,
     line_width,
     relu_gradient_in_place,
+    repeat_row,
 )
+from ._simd import whole_registers
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -42,7 +47,7 @@ def batch_norm_statistics(
 ):
     rows, C = input.shape
     partial = scratch.reshape(-1, 3, line_width(C))
-    _partial_moments(partial, input.reshape(-1), C)
+    _partial_moments(partial, input.reshape(-1), C, get_num_threads())
     _combine_moments(
         mean, invstd, running_mean, running_var, batches, partial, rows, float(momentum), float(eps)
     )
@@ -50,6 +55,7 @@ def batch_norm_statistics(
 
 @helper
 def _add_moments(sums, squares, line, shift):
+    whole_registers()
     for j in range(line.size):
         d = np.float64(line[j]) - shift[j]
         sums[j] += d
@@ -57,18 +63,18 @@ def _add_moments(sums, squares, line, shift):
 
 
 @kernel
-def _partial_moments(partial, input, C):
+def _partial_moments(partial, input, C, threads):
     # Three flop an element, one pass over memory. Parallel over chunks of lines; each task owns
     # partial[chunk] = (shift, Σ (x − shift), Σ (x − shift)²), first by place in the line, then,
-    # in the first C places, by channel. The shift is the channel's first value in the chunk.
+    # in the first C places, by channel. The shift is the channel's first value.
     chunks, _, width = partial.shape
-    for chunk in prange(chunks):
+    for task in prange(chunks):
+        chunk = backwards(task, chunks, threads)
         shift, sums, squares = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
         start, end = line_range(chunk, chunks, input.size, width)
         sums[:] = 0
         squares[:] = 0
-        for j in range(min(width, end - start)):
-            shift[j] = input[start + j % C]
+        repeat_row(shift, input[:C])
         for at in range(start, end, width):
             _add_moments(sums, squares, input[at : min(at + width, end)], shift)
         fold_line(sums, C)
@@ -79,30 +85,28 @@ def _partial_moments(partial, input, C):
 def _combine_moments(
     mean, invstd, running_mean, running_var, batches, partial, rows, momentum, eps
 ):
-    # Chan, Golub & LeVeque 1979: with counts n, m, means a, b and sums of squares S, T about them,
-    # both together have the mean a + (b − a)·m/(n+m) and S + T + (b − a)²·n·m/(n+m).
-    chunks, _, width = partial.shape
+    # With n rows, shift a and d = Σ (x − a)/n: the mean is a + d and Σ (x − mean)² is
+    # Σ (x − a)² − n·d². As a is one of the values, n·d² ≤ (n − 1)·Σ (x − mean)²: what cancels
+    # costs about log₂ n of float64's 53 bits, not more.
     C = invstd.size
     if batches is not None:
         batches[()] += 1
+    sums, squares = partial[0, 1, :C], partial[0, 2, :C]
+    for chunk in range(1, partial.shape[0]):
+        add_to(sums, partial[chunk, 1, :C])
+        add_to(squares, partial[chunk, 2, :C])
     for c in range(C):
-        count, mu, squares = 0, 0.0, 0.0
-        for chunk in range(chunks):
-            start, end = line_range(chunk, chunks, rows * C, width)
-            m = (end - start) // C
-            if m > 0:
-                d = partial[chunk, 1, c] / m
-                delta = partial[chunk, 0, c] + d - mu
-                squares += max(0.0, partial[chunk, 2, c] - d * partial[chunk, 1, c])
-                squares += delta * delta * count * m / (count + m)
-                mu += delta * m / (count + m)
-                count += m
+        d = sums[c] / rows
+        mu = partial[0, 0, c] + d
+        spread = squares[c] - d * sums[c]
+        # Rounding alone may take it below zero. NaN stays.
+        spread = 0.0 if spread < 0 else spread
         mean[0, c] = mu
         mean[1, c] = mu - np.float64(mean[0, c])
-        invstd[c] = 1 / sqrt(squares / rows + eps)
+        invstd[c] = 1 / sqrt(spread / rows + eps)
         if running_mean is not None:
             running_mean[c] = (1 - momentum) * np.float64(running_mean[c]) + momentum * mu
-            unbiased = squares / (rows - 1)
+            unbiased = spread / (rows - 1)
             running_var[c] = (1 - momentum) * np.float64(running_var[c]) + momentum * unbiased
 
 
@@ -127,6 +131,7 @@ def batch_norm_forward_workspace(rows: int, C: int) -> int:
 
 @helper
 def _normalise(y, x, centre, rest, scale, offset):
+    whole_registers()
     for j in range(x.size):
         y[j] = ((x[j] - centre[j]) - rest[j]) * scale[j] + offset[j]
 
@@ -136,12 +141,14 @@ def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
     # Four flop an element, one pass over memory. Parallel over lines; each task owns its lines.
     width = scratch.size // 4
     table = scratch.reshape(4, width)
-    for j in range(width):
-        c = j % invstd.size
-        table[0, j] = mean[0, c]
-        table[1, j] = mean[1, c]
-        table[2, j] = invstd[c] if weight is None else invstd[c] * weight[c]
-        table[3, j] = 0 if bias is None else bias[c]
+    C = invstd.size
+    for c in range(C):
+        table[0, c] = mean[0, c]
+        table[1, c] = mean[1, c]
+        table[2, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+        table[3, c] = 0 if bias is None else bias[c]
+    for k in range(4):
+        repeat_row(table[k, C:], table[k, :C])
     centre, rest, scale, offset = table[0], table[1], table[2], table[3]
     x, y = input.reshape(-1), out.reshape(-1)
     lines = (x.size + width - 1) // width
@@ -160,12 +167,14 @@ def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
 def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
     # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
     partial = scratch.reshape(-1, 3, line_width(input.shape[1]))
-    _partial_products(partial, grad_output.reshape(-1), input.reshape(-1), mean)
+    flat = grad_output.reshape(-1), input.reshape(-1)
+    _partial_products(partial, *flat, mean, get_num_threads())
     _combine_products(grad_weight, grad_bias, partial, invstd)
 
 
 @helper
 def _add_products(grads, products, grad_line, line, centre):
+    whole_registers()
     for j in range(line.size):
         g = np.float64(grad_line[j])
         grads[j] += g
@@ -173,17 +182,19 @@ def _add_products(grads, products, grad_line, line, centre):
 
 
 @kernel
-def _partial_products(partial, grad_output, input, mean):
+def _partial_products(partial, grad_output, input, mean, threads):
     # Four flop an element, one pass. Parallel over chunks of lines; each task owns
     # partial[chunk] = (μ, Σ g, Σ g·(x − μ)), laid out as in _partial_moments.
     chunks, _, width = partial.shape
     C = mean.shape[1]
-    for chunk in prange(chunks):
+    for task in prange(chunks):
+        chunk = backwards(task, chunks, threads)
         centre, grads, products = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
         grads[:] = 0
         products[:] = 0
-        for j in range(width):
-            centre[j] = np.float64(mean[0, j % C]) + np.float64(mean[1, j % C])
+        for c in range(C):
+            centre[c] = np.float64(mean[0, c]) + np.float64(mean[1, c])
+        repeat_row(centre[C:], centre[:C])
         start, end = line_range(chunk, chunks, input.size, width)
         for at in range(start, end, width):
             place = slice(at, min(at + width, end))
@@ -194,13 +205,14 @@ def _partial_products(partial, grad_output, input, mean):
 
 @serial_kernel
 def _combine_products(grad_weight, grad_bias, partial, invstd):
-    for c in range(invstd.size):
-        grads, products = 0.0, 0.0
-        for chunk in range(partial.shape[0]):
-            grads += partial[chunk, 1, c]
-            products += partial[chunk, 2, c]
-        grad_bias[c] = grads
-        grad_weight[c] = products * np.float64(invstd[c])
+    C = invstd.size
+    grads, products = partial[0, 1, :C], partial[0, 2, :C]
+    for chunk in range(1, partial.shape[0]):
+        add_to(grads, partial[chunk, 1, :C])
+        add_to(products, partial[chunk, 2, :C])
+    for c in range(C):
+        grad_bias[c] = grads[c]
+        grad_weight[c] = products[c] * np.float64(invstd[c])
 
 
 def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
@@ -219,6 +231,7 @@ def batch_norm_backward_input(
 
 @helper
 def _input_gradient(grad_input, grad_output, input, centre, rest, mean_grad, slope, scale):
+    whole_registers()
     for j in range(input.size):
         x = (input[j] - centre[j]) - rest[j]
         grad_input[j] = (grad_output[j] - mean_grad[j] - x * slope[j]) * scale[j]
@@ -229,13 +242,15 @@ def _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows):
     # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
     #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
     # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine.
-    for j in range(table.shape[1]):
-        c = j % invstd.size
-        table[0, j] = mean[0, c]
-        table[1, j] = mean[1, c]
-        table[2, j] = np.float64(grad_bias[c]) / rows
-        table[3, j] = np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
-        table[4, j] = invstd[c] if weight is None else invstd[c] * weight[c]
+    C = invstd.size
+    for c in range(C):
+        table[0, c] = mean[0, c]
+        table[1, c] = mean[1, c]
+        table[2, c] = np.float64(grad_bias[c]) / rows
+        table[3, c] = np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
+        table[4, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+    for k in range(5):
+        repeat_row(table[k, C:], table[k, :C])
 
 
 @kernel
@@ -256,19 +271,25 @@ def _backward_training(
         )  # fmt: skip
 
 
+@helper
+def _scaled(out, row, scale):
+    for j in range(row.size):
+        out[j] = row[j] * scale[j]
+
+
 @kernel
 def _backward_evaluation(grad_input, grad_output, input, invstd, weight, scratch):
     # gx = g·invstd·w: the running statistics do not depend on x.
     width = scratch.size // 5
     scale = scratch[:width]
-    for j in range(width):
-        c = j % invstd.size
-        scale[j] = invstd[c] if weight is None else invstd[c] * weight[c]
+    C = invstd.size
+    for c in range(C):
+        scale[c] = invstd[c] if weight is None else invstd[c] * weight[c]
+    repeat_row(scale[C:], scale[:C])
     lines = (input.size + width - 1) // width
     for line in prange(lines):
-        at = line * width
-        for j in range(min(width, input.size - at)):
-            grad_input[at + j] = grad_output[at + j] * scale[j]
+        place = slice(line * width, min((line + 1) * width, input.size))
+        _scaled(grad_input[place], grad_output[place], scale)
 
 
 # Backward to relu's input ------------------------------------------------------------------

@@ -4,7 +4,8 @@ Arrays: input (N, H, W, C), output and window (N, H_out, W_out, C), all C-ordere
 
 Ordinary and adaptive windows differ only in which cells they hold, and that separately for rows and
 columns. `_Axis` tables list it for either direction, so that the kernels know nothing of stride,
-padding and dilation.
+padding and dilation. Inner loops read them number by number: `ow, kw = entries[b]` would make a
+view of a row, which takes longer than all that is done with a vector of channels.
 
 **Backward passes gather.** A cell sums over the outputs whose windows hold it, instead of outputs
 adding to cells. So every cell is written exactly once, by one task, also where windows overlap, and
@@ -79,7 +80,7 @@ def _adaptive_axis(size: int, out: int) -> _Axis:
 
 
 @lru_cache(maxsize=1024)
-def _axes(dims: Pool2dDims | AdaptivePool2dDims) -> tuple[_Axis, _Axis]:
+def window_axes(dims: Pool2dDims | AdaptivePool2dDims) -> tuple[_Axis, _Axis]:
     d = dims
     if isinstance(d, AdaptivePool2dDims):
         return _adaptive_axis(d.H, d.H_out), _adaptive_axis(d.W, d.W_out)
@@ -146,7 +147,7 @@ def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
         h, taps, kh = rows[oh]
         row = (kh, taps, row_step * W * C)
         for ow in range(W_out):
-            w, taps, kw = cols[ow]
+            w, taps, kw = cols[ow, 0], cols[ow, 1], cols[ow, 2]
             col = (kw, taps, col_step * C)
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
@@ -159,7 +160,7 @@ def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
 
 
 def max_pool2d_forward(out, window, input, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _maxima(
         out, window, input, rows.windows, rows.step, cols.windows, cols.step, dims.kW, _parts(dims)
     )
@@ -182,7 +183,7 @@ def _flat_indices(indices, window, rows, row_step, cols, col_step, W, kW):
 
 
 def max_pool2d_indices(indices, window, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _flat_indices(
         indices, window, rows.windows, rows.step, cols.windows, cols.step, dims.W, dims.kW
     )
@@ -196,9 +197,9 @@ def _make_route(lanes: int):
         zero = splat(lanes, grad_input.dtype.type(0))
         total = zero
         for a in range(row[0], row[1]):
-            oh, kh = row_entries[a]
+            oh, kh = row_entries[a, 0], row_entries[a, 1]
             for b in range(col[0], col[1]):
-                ow, kw = col_entries[b]
+                ow, kw = col_entries[b, 0], col_entries[b, 1]
                 from_output = source + oh * row_step + ow * col_step
                 tap = window.dtype.type(kh * kW + kw)
                 chosen = equals(load(lanes, window, from_output), tap)
@@ -239,7 +240,7 @@ def _route_to_maxima(grad_input, grad_output, window, row_index, row_entries, co
 def max_pool2d_backward_input(grad_input, grad_output, window, dims):
     # Y[o] = X[i*] with i* the maximum's cell: dY[o]/dX[i] = 1 if i = i*, else 0. So
     # dX[i] = Σ_{o, t: tap t of window o is cell i} (window[o] = t) · grad[o].
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _route_to_maxima(
         grad_input, grad_output, window,
         rows.index, rows.entries, cols.index, cols.entries, dims.kW,
@@ -278,7 +279,7 @@ def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
         c0, c1, c2, c3 = _cut(C, task % parts, parts)
         h, row_taps, _ = rows[oh]
         for ow in range(W_out):
-            w, col_taps, _ = cols[ow]
+            w, col_taps = cols[ow, 0], cols[ow, 1]
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
             divisor = row_divisors[oh] * col_divisors[ow]
@@ -291,7 +292,7 @@ def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
 
 
 def avg_pool2d_forward(out, input, dims):
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _averages(out, input, rows.windows, rows.divisors, cols.windows, cols.divisors, _parts(dims))
 
 
@@ -341,7 +342,7 @@ def _spread_over_windows(grad_input, grad_output, row_index, row_entries, row_sc
 def avg_pool2d_backward_input(grad_input, grad_output, dims):
     # Y[o] = (1/D[o]) Σ_{i in window o} X[i]: dX[i] = Σ_{o: i in window o} grad[o] / D[o], and
     # D[oh, ow] is the product of a divisor per row and one per column.
-    rows, cols = _axes(dims)
+    rows, cols = window_axes(dims)
     _spread_over_windows(
         grad_input, grad_output,
         rows.index, rows.entries, rows.scales, cols.index, cols.entries, cols.scales,

@@ -14,6 +14,7 @@ import numpy as np
 from numba import prange
 
 from ._jit import helper, kernel
+from ._simd import whole_registers
 
 _CHUNK = 16384  # elements of a chunk, at least
 _MAX_CHUNKS = 64
@@ -36,6 +37,7 @@ def _chunks(shape) -> int:
 @helper
 def _sum_of(row, total):
     """total + Σ x, in the type of `total`."""
+    whole_registers()
     for i in range(row.size):
         total += row[i]
     return total
@@ -44,6 +46,7 @@ def _sum_of(row, total):
 @helper
 def _squares_of(row, center):
     """Σ (x − center)² in float64."""
+    whole_registers()
     total = 0.0
     for i in range(row.size):
         d = np.float64(row[i]) - center
@@ -53,12 +56,14 @@ def _squares_of(row, center):
 
 @helper
 def _add_row(sums, row):
+    whole_registers()
     for i in range(row.size):
         sums[i] += row[i]
 
 
 @helper
 def _add_squares(sums, row, center):
+    whole_registers()
     for i in range(row.size):
         d = np.float64(row[i]) - np.float64(center[i])
         sums[i] += d * d

@@ -10,9 +10,9 @@ from math import log
 import numpy as np
 from numba import prange
 
-from ._exp import exp
 from ._jit import helper, kernel
-from ._rows import exp_rows, row_sum, row_tasks, scale_row
+from ._rows import exp_of, exp_rows, row_sum, row_tasks, scale_row
+from ._simd import whole_registers
 
 
 def softmax_forward_workspace(rows: int, C: int) -> int:
@@ -35,6 +35,7 @@ def softmax_forward(out, input, scratch):
 
 @helper
 def _dot(left, right):
+    whole_registers()
     total = 0.0
     for c in range(left.size):
         total += np.float64(left[c]) * np.float64(right[c])
@@ -43,6 +44,7 @@ def _dot(left, right):
 
 @helper
 def _deviation(grad_input, out, grad_output, mean):
+    whole_registers()
     for c in range(out.size):
         grad_input[c] = out[c] * (grad_output[c] - mean)
 
@@ -65,6 +67,7 @@ def log_softmax_forward_workspace(rows: int, C: int) -> int:
 
 @helper
 def _subtract_both(out, row, maximum, log_total):
+    whole_registers()
     for c in range(row.size):
         out[c] = (row[c] - maximum) - log_total
 
@@ -72,6 +75,7 @@ def _subtract_both(out, row, maximum, log_total):
 @helper
 def _subtract_share(probabilities, grad_output, total):
     """In place, from the probabilities to the gradient."""
+    whole_registers()
     for c in range(grad_output.size):
         probabilities[c] = grad_output[c] - probabilities[c] * total
 
@@ -103,8 +107,7 @@ def log_softmax_backward_input(grad_input, grad_output, out):
             last = min(first + block, end)
             probabilities = grad_input[first:last].reshape(-1)
             log_probabilities = out[first:last].reshape(-1)
-            for i in range(probabilities.size):
-                probabilities[i] = exp(log_probabilities[i])
+            exp_of(probabilities, log_probabilities)
             for r in range(first, last):
                 total = out.dtype.type(row_sum(grad_output[r]))
                 _subtract_share(grad_input[r], grad_output[r], total)

@@ -1,8 +1,8 @@
 """Instructions that Python has no words for, as inline PTX, each with a Python twin.
 
 **Arrays by address**: `array_at(address, length, real)` is the array of `real` numbers at a device
-address, which a kernel has read from a table. On the GPU that is a pointer, whatever the length; the
-simulator's device memory is the host's, where the twin finds it.
+address, which a kernel has read from a table. On the GPU that is a pointer, whatever the length;
+the simulator's device memory is the host's, where the twin finds it.
 
 **Products on tensor cores**: mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, since sm_80.
 The 32 threads of a warp together compute D = A·B + D with A (16, 8), B (8, 8) and D (16, 8);

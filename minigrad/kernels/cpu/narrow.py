@@ -1,0 +1,112 @@
+"""Convolution into few channels, from the side of the source: the input gradient of a first layer.
+
+Where the target has three channels, a tile of conv.py would multiply vectors of which three lanes
+are live. Instead every source pixel is multiplied once by all taps of a kernel row, a vector of
+kW·C elements:
+    product[j', b, c] = Σ_{taps a} Σ_k source[n, row(i, a), j', k] · weight[a, k, b, c]
+and the target adds up what belongs to each of its pixels, where column j' with tap b goes to
+column j = j'·stride + b·dilation − left:
+    target[n, i, j, c] = bias[c] + Σ_{(j', b) → j} product[j', b, c]
+Arrays and tables as in conv.py, but the weight as (kH, K, kW, C).
+"""
+
+from __future__ import annotations
+
+import numba
+from numba import get_thread_id, prange
+
+from ...geometry import Conv2dDims
+from ._jit import helper, kernel
+from ._simd import PIXELS, VECTOR_BYTES, convolve_tile
+
+_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
+
+
+def suits_adjoint(dims: Conv2dDims) -> bool:
+    """Whether the taps of a kernel row fill vectors better than the channels of one tap."""
+    return dims.groups == 1 < dims.kW and 2 * dims.C_in <= VECTOR_BYTES // 4
+
+
+def adjoint_workspace(dims: Conv2dDims) -> int:
+    """Elements for the products of one source row, for each thread."""
+    return _THREADS * dims.W_out * dims.kW * dims.C_in
+
+
+@kernel
+def _repack_adjoint(repacked, weight):
+    """repacked[u, co, kw, ci] = weight[kH−1−u, kw, ci, co]"""
+    kH, C_out, kW, C_in = repacked.shape
+    for u in prange(kH):
+        for co in range(C_out):
+            for kw in range(kW):
+                for ci in range(C_in):
+                    repacked[u, co, kw, ci] = weight[kH - 1 - u, kw, ci, co]
+
+
+@helper
+def _add(sums, terms):
+    for p in range(sums.size):
+        sums[p] += terms[p]
+
+
+def _make_convolve(vectors: int):
+    """The kernel whose register tile is `vectors` vectors of products wide."""
+
+    @kernel
+    def convolve(target, source, weight, bias, use_bias, workspaces,
+                 rows, row_steps, stride, dilation, left):  # fmt: skip
+        # 2·N·H·W_src·taps·K·kW·C flop. Parallel over target rows, which the tasks own.
+        N, H, W, C = target.shape
+        H_src, W_src, K = source.shape[1:]
+        kW = weight.shape[2]
+        products = kW * C
+        width = vectors * (VECTOR_BYTES // target.itemsize)
+        for task in prange(N * H):
+            n, i = task // H, task % H
+            line = workspaces[get_thread_id()]
+            tap, taps, row = rows[i]
+            for c0 in range(0, products, width):
+                for j in range(0, W_src, PIXELS):
+                    convolve_tile(
+                        PIXELS, vectors, line, j * products + c0, products,
+                        source, ((n * H_src + row) * W_src + j) * K, K,
+                        weight, tap * K * products + c0, products, bias, 0, False, False,
+                        (taps, 1, K), (row_steps[1] * W_src * K, 0),
+                        (row_steps[0] * K * products, 0),
+                        min(PIXELS, W_src - j), min(width, products - c0),
+                    )  # fmt: skip
+            pixels = target[n, i].reshape(-1)
+            for c in range(C):
+                pixels[c::C] = bias[c] if use_bias else target.dtype.type(0)
+            for b in range(kW):
+                origin = b * dilation - left
+                # Source columns from which this tap goes to a column inside the target.
+                low = max(0, -(origin // stride))
+                high = min(W_src, (W - 1 - origin) // stride + 1)
+                if low < high:
+                    first, last = low * stride + origin, (high - 1) * stride + origin
+                    for c in range(C):
+                        _add(
+                            pixels[first * C + c : last * C + c + 1 : stride * C],
+                            line[low * products + b * C + c : high * products : products],
+                        )
+
+    return convolve
+
+
+_convolve = (_make_convolve(1), _make_convolve(2))
+
+
+def convolve_adjoint(target, source, weight, bias, rows, dims, scratch):
+    """target = the adjoint of the convolution `dims`, applied to source, + bias.
+
+    rows: the adjoint's table.
+    """
+    kH, kW, C, K = weight.shape
+    repacked = scratch[: weight.size].reshape(kH, K, kW, C)
+    _repack_adjoint(repacked, weight)
+    _convolve[kW * C > VECTOR_BYTES // target.itemsize](
+        target, source, repacked, weight.reshape(-1) if bias is None else bias, bias is not None,
+        scratch[weight.size :].reshape(_THREADS, -1), rows.positions,
+        (rows.tap_step, rows.source_step), dims.stride_w, dims.dilation_w, dims.left,
+    )  # fmt: skip
