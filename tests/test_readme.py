@@ -17,7 +17,7 @@ def test_python_of_the_readme_runs(block: str) -> None:
 
 
 def test_readme_has_its_two_commands_and_its_pictures() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
     assert len(re.findall(r"^pip install .* && python .*$", README, flags=re.MULTILINE)) == 2
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
         assert (Path(__file__).resolve().parents[1] / picture).is_file(), picture
