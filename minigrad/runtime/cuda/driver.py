@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+from importlib.util import find_spec
 from typing import Any
 
 from ...errors import DeviceError
@@ -27,18 +28,19 @@ class Driver:
     """
 
     def __init__(self, ordinal: int = 0) -> None:
-        try:
-            from cuda.bindings import driver as api
-        except ImportError:
+        if find_spec("numba_cuda") is None or find_spec("cuda") is None:
             raise DeviceError(
                 "cuda: the packages for NVIDIA GPUs are not installed; "
                 'pip install "minigrad[cuda]" installs them'
-            ) from None
+            )
+        from cuda.bindings import driver as api
+
         self._api = api
         try:
             self._call(api.cuInit, 0)
         except Exception as error:  # the loader's own errors differ between versions
-            raise DeviceError(f"cuda: no NVIDIA driver could be started ({error})") from None
+            reason = str(error).removeprefix("cuda: ")
+            raise DeviceError(f"cuda: no NVIDIA driver could be started: {reason}") from None
         count = self._call(api.cuDeviceGetCount)
         if ordinal >= count:
             raise DeviceError(f"cuda: the driver sees {count} devices, none of number {ordinal}")

@@ -1,0 +1,48 @@
+"""Devices by name, and what a machine without a GPU says of "cuda"."""
+
+from __future__ import annotations
+
+import pytest
+
+import minigrad as mg
+from minigrad.runtime.cuda import driver
+
+
+@pytest.fixture
+def no_driver(monkeypatch) -> None:
+    """As in a new process on a machine whose driver cannot be started."""
+    monkeypatch.setattr(driver, "_driver", None)
+    monkeypatch.setattr(driver, "SIMULATED", False)
+    monkeypatch.setattr(driver, "find_spec", lambda name: None)
+
+
+def test_unknown_devices_are_refused() -> None:
+    with pytest.raises(mg.DeviceError, match=r"'cpu', 'cuda', 'reference', got 'gpu'"):
+        mg.zeros(2, device="gpu")
+
+
+def test_without_the_packages_cuda_says_what_to_install(no_driver) -> None:
+    assert not mg.cuda.is_available()
+    assert mg.cuda.device_count() == 0
+    assert 'pip install "minigrad[cuda]"' in str(mg.cuda.why_unavailable())
+    for use in (
+        lambda: mg.zeros(2, device="cuda"),
+        lambda: mg.zeros(2).cuda(),
+        lambda: mg.nn.Linear(2, 2).to("cuda"),
+        mg.cuda.synchronize,
+        mg.cuda.get_device_name,
+    ):
+        with pytest.raises(mg.DeviceError, match="minigrad"):
+            use()
+
+
+def test_a_failed_move_leaves_the_module_as_it_was(no_driver) -> None:
+    layer = mg.nn.Linear(2, 2)
+    with pytest.raises(mg.DeviceError):
+        layer.to("cuda")
+    assert {p.device.type for p in layer.parameters()} == {"cpu"}
+    assert layer(mg.ones(1, 2)).shape == (1, 2)
+
+
+def test_asking_for_cuda_leaves_the_cpu_working(no_driver) -> None:
+    assert mg.ones(3).sum().item() == 3
