@@ -135,6 +135,14 @@ from .norm import (
     batch_norm_statistics,
     batch_norm_statistics_workspace,
 )
+from .norm_pool import (
+    batch_norm_max_pool2d_backward_affine,
+    batch_norm_max_pool2d_backward_affine_workspace,
+    batch_norm_max_pool2d_backward_relu,
+    batch_norm_max_pool2d_backward_relu_workspace,
+    batch_norm_max_pool2d_forward,
+    batch_norm_max_pool2d_forward_workspace,
+)
 from .pad import (
     pad_backward_input,
     pad_forward,
@@ -242,6 +250,12 @@ __all__ = [
     "batch_norm_backward_relu_workspace",
     "batch_norm_forward",
     "batch_norm_forward_workspace",
+    "batch_norm_max_pool2d_backward_affine",
+    "batch_norm_max_pool2d_backward_affine_workspace",
+    "batch_norm_max_pool2d_backward_relu",
+    "batch_norm_max_pool2d_backward_relu_workspace",
+    "batch_norm_max_pool2d_forward",
+    "batch_norm_max_pool2d_forward_workspace",
     "batch_norm_running",
     "batch_norm_statistics",
     "batch_norm_statistics_workspace",

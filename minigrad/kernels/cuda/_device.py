@@ -42,13 +42,6 @@ def device(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function)
 
 
-@device
-def unravel(i, H, W, C):
-    """(n, h, w, c) of element i of a C-ordered (N, H, W, C)."""
-    pixel, row, n = i // C, i // C // W, i // C // W // H
-    return n, row - n * H, pixel - row * W, i - pixel * C
-
-
 def _unary(name: str, twin: Callable[[Any], Any]) -> Any:
     """The function of libdevice called `name`, for float64, and `name`f, for float32."""
 

@@ -20,7 +20,9 @@ _PATIENCE = 60.0  # seconds at a barrier before it counts as broken
 
 class _Thread(kernel.BlockThread):
     def run(self) -> None:
-        super().run()
+        # A GPU divides by zero and overflows silently. NumPy keeps this by thread.
+        with np.errstate(all="ignore"):
+            super().run()
         if self.exception:
             self._manager.barrier.abort()
 

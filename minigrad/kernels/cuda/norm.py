@@ -138,33 +138,37 @@ def batch_norm_forward_workspace(rows: int, C: int) -> int:
     return 0
 
 
+@device
+def scale_of(invstd, weight, c):
+    return invstd[c] if weight is None else invstd[c] * weight[c]
+
+
+@device
+def change_of(mean, invstd, weight, bias, zero, c, C):
+    """What `normalised` does to channel c: (centre, what rounding took from it, scale, offset)."""
+    offset = zero if bias is None else bias[c]
+    return mean[c], mean[C + c], scale_of(invstd, weight, c), offset
+
+
+@device
+def normalised(x, change):
+    centre, rest, scale, offset = change
+    return ((x - centre) - rest) * scale + offset
+
+
 @kernel
 def _forward(real, threads):
     def forward(
-        out,
-        input,
-        mean,
-        invstd,
-        weight,
-        bias,
-        rows,
-        C,
-        tile,
-        tiles,
-        depth,
-        groups,
-        outer,
-        rows_each,
-    ):
+        out, input, mean, invstd, weight, bias, rows, C,
+        tile, tiles, depth, groups, outer, rows_each,
+    ):  # fmt: skip
         # Four flop an element, one pass over memory. Each thread owns rows of one channel.
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
-            centre, rest = mean[c], mean[C + c]
-            scale = invstd[c] if weight is None else invstd[c] * weight[c]
-            offset = real(0) if bias is None else bias[c]
+            change = change_of(mean, invstd, weight, bias, real(0), c, C)
             first, end = rows_of(lane, rows_each, rows)
             for r in range(first, end, depth):
-                out[r * C + c] = ((input[r * C + c] - centre) - rest) * scale + offset
+                out[r * C + c] = normalised(input[r * C + c], change)
 
     return forward
 
@@ -223,8 +227,19 @@ def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
 
 
 @device
-def _gradient(g, x, mean_grad, slope, scale):
-    return (g - mean_grad - x * slope) * scale
+def slopes_of(mean, invstd, weight, grad_weight, grad_bias, rows, c, C):
+    """What `gradient` does to channel c; rows: how many, in the type of the arrays."""
+    mean_grad, slope = grad_bias[c] / rows, grad_weight[c] * invstd[c] / rows
+    return mean[c], mean[C + c], mean_grad, slope, scale_of(invstd, weight, c)
+
+
+@device
+def gradient(g, x, slopes):
+    """With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
+        gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
+    Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine."""
+    centre, rest, mean_grad, slope, scale = slopes
+    return (g - mean_grad - ((x - centre) - rest) * slope) * scale
 
 
 @kernel
@@ -233,27 +248,20 @@ def _backward(real, threads, training):
         grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows, C,
         tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
-        # With n rows and s = invstd: ∂μ/∂x = 1/n and ∂s/∂x = −s³·(x − μ)/n, so
-        #   gx = w·s·(g − mean(g) − (x − μ)·s²·mean(g·(x − μ))).
-        # Here mean(g) = gb/n, and s·mean(g·(x − μ)) = gw/n, from batch_norm_backward_affine. The
-        # running statistics do not depend on x: gx = w·s·g.
+        # In training as `gradient` says. The running statistics do not depend on x: gx = w·s·g.
         # Six flop an element, one pass. Each thread owns rows of one channel.
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
-            centre, rest = mean[c], mean[C + c]
-            scale = invstd[c] if weight is None else invstd[c] * weight[c]
-            mean_grad = slope = real(0)
-            if training:
-                mean_grad = grad_bias[c] / real(rows)
-                slope = grad_weight[c] * invstd[c] / real(rows)
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
-                g = grad_output[r * C + c]
-                if training:
-                    x = (input[r * C + c] - centre) - rest
-                    grad_input[r * C + c] = _gradient(g, x, mean_grad, slope, scale)
-                else:
-                    grad_input[r * C + c] = g * scale
+            if training:
+                slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
+                for r in range(first, end, depth):
+                    at = r * C + c
+                    grad_input[at] = gradient(grad_output[at], input[at], slopes)
+            else:
+                scale = scale_of(invstd, weight, c)
+                for r in range(first, end, depth):
+                    grad_input[r * C + c] = grad_output[r * C + c] * scale
 
     return backward
 
@@ -278,6 +286,12 @@ def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
     return reduction(1, rows, C).chunks * C
 
 
+@device
+def through_relu(g, y, zero):
+    """y = max(z, 0): ∂y/∂z = 1 where y is not 0, else 0. NaN passes: relu(NaN) is NaN."""
+    return zero if y <= zero else g
+
+
 @kernel
 def _backward_relu(real, threads):
     def backward_relu(
@@ -290,15 +304,11 @@ def _backward_relu(real, threads):
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = np.float64(0)
         if o >= 0:
-            centre, rest = mean[c], mean[C + c]
-            scale = invstd[c] if weight is None else invstd[c] * weight[c]
-            mean_grad = grad_bias[c] / real(rows)
-            slope = grad_weight[c] * invstd[c] / real(rows)
+            slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
             first, end = rows_of(lane, rows_each, rows)
             for r in range(first, end, depth):
                 x = input[r * C + c]
-                g = _gradient(grad_output[r * C + c], (x - centre) - rest, mean_grad, slope, scale)
-                g = real(0) if x <= real(0) else g
+                g = through_relu(gradient(grad_output[r * C + c], x, slopes), x, real(0))
                 grad_input[r * C + c] = g
                 total += np.float64(g)
         total = fold(shared, total, tile, depth, lane, SUM)

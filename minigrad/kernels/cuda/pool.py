@@ -25,6 +25,7 @@ from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._middle import SUM, fold
 from ._reduce import add_compensated
+from .norm import normalised
 
 # A window of so many cells is read by so many threads.
 _LARGE_WINDOW = size(128, simulated=12)
@@ -33,7 +34,7 @@ _LANES = size(32, simulated=4)
 Dims = Pool2dDims | AdaptivePool2dDims
 
 
-def _axes(dims: Dims) -> tuple[int, ...]:
+def axes_of(dims: Dims) -> tuple[int, ...]:
     """Both axes, as kernels take them: H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW."""
     d = dims
     if isinstance(d, AdaptivePool2dDims):
@@ -44,8 +45,8 @@ def _axes(dims: Dims) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _bits(dims: Dims) -> int:
-    d, axes = dims, _axes(dims)
+def bits_for(dims: Dims) -> int:
+    d, axes = dims, axes_of(dims)
     reach = [
         (outputs + 1) * max(stride, 1 if stride else size) + size + 2 * pad + taps * dilation
         for size, outputs, taps, stride, pad, dilation in (axes[:6], axes[6:])
@@ -102,36 +103,52 @@ def _windows(bits: int) -> Any:
 # Maximum ------------------------------------------------------------------------------------
 
 
+@cache
+def maximum_of(real: type, bits: int) -> Any:
+    """maximum: a device function, the (value, tap) of one window's maximum."""
+    index, _, _ = arithmetic(bits)
+    cells, _, _ = _windows(bits)
+
+    @device
+    def maximum(input, change, n, oh, ow, c, C, rows, cols):
+        """change: None, or what normalises the values first."""
+        (H, _, _, _, _, dH), (W, _, kW, _, _, dW) = rows, cols
+        top, kh0, kh1 = cells(oh, rows)
+        left, kw0, kw1 = cells(ow, cols)
+        best = real(-np.inf)
+        position = index(0 if kh0 == kh1 or kw0 == kw1 else kh0 * kW + kw0)
+        for kh in range(kh0, kh1):
+            row = index((n * H + top + kh * dH) * W + left)
+            for kw in range(kw0, kw1):
+                value = input[index((row + kw * dW) * C + c)]
+                if change is not None:
+                    value = normalised(value, change)
+                if value > best or isnan(value):
+                    best, position = value, index(kh * kW + kw)
+        return best, position
+
+    return maximum
+
+
 @kernel
 def _maxima(real, bits):
     # N·H_out·W_out·C·taps comparisons; what windows share is read from cache. Each thread owns its
     # outputs.
-    index, _, unravel = arithmetic(bits)
-    cells, _, _ = _windows(bits)
+    _, _, unravel = arithmetic(bits)
+    maximum = maximum_of(real, bits)
 
     def maxima(out, window, input, n_out, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW):
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
         for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
             n, oh, ow, c = unravel(at, H_out, W_out, C)
-            top, kh0, kh1 = cells(oh, rows)
-            left, kw0, kw1 = cells(ow, cols)
-            best = real(-np.inf)
-            position = 0 if kh0 == kh1 or kw0 == kw1 else index(kh0 * kW + kw0)
-            for kh in range(kh0, kh1):
-                row = index((n * H + top + kh * dH) * W + left)
-                for kw in range(kw0, kw1):
-                    value = input[index((row + kw * dW) * C + c)]
-                    if value > best or isnan(value):
-                        best, position = value, index(kh * kW + kw)
-            out[at] = best
-            window[at] = position
+            out[at], window[at] = maximum(input, None, n, oh, ow, c, C, rows, cols)
 
     return maxima
 
 
 def max_pool2d_forward(out, window, input, dims):
-    variant = _maxima(out.dtype, _bits(dims))
-    launch(variant, over(out.size), out, window, input, out.size, dims.C, *_axes(dims))
+    variant = _maxima(out.dtype, bits_for(dims))
+    launch(variant, over(out.size), out, window, input, out.size, dims.C, *axes_of(dims))
 
 
 @kernel
@@ -154,18 +171,43 @@ def _flat_indices(_, bits):
 
 
 def max_pool2d_indices(indices, window, dims):
-    variant = _flat_indices(indices.dtype, _bits(dims))
-    launch(variant, over(indices.size), indices, window, indices.size, dims.C, *_axes(dims))
+    variant = _flat_indices(indices.dtype, bits_for(dims))
+    launch(variant, over(indices.size), indices, window, indices.size, dims.C, *axes_of(dims))
+
+
+@cache
+def routed_to(real: type, bits: int) -> Any:
+    """routed: a device function, what a cell gets of the gradients of the maxima.
+
+    Y[o] = X[i*] with i* the maximum's cell: dY[o]/dX[i] = 1 if i = i*, else 0. So
+    dX[i] = Σ_{o, t: tap t of window o is cell i} (window[o] = t) · grad[o].
+    """
+    index, _, _ = arithmetic(bits)
+    _, outputs, tap = _windows(bits)
+
+    @device
+    def routed(grad_output, window, n, h, w, c, C, rows, cols):
+        H_out, W_out, kW = rows[1], cols[1], cols[2]
+        oh0, oh1 = outputs(h, rows)
+        ow0, ow1 = outputs(w, cols)
+        total = real(0)
+        for oh in range(oh0, oh1):
+            kh = tap(h, oh, rows)
+            for ow in range(ow0, ow1):
+                kw = tap(w, ow, cols)
+                source = index(((n * H_out + oh) * W_out + ow) * C + c)
+                if kh >= 0 and kw >= 0 and window[source] == index(kh * kW + kw):
+                    total += grad_output[source]
+        return total
+
+    return routed
 
 
 @kernel
 def _route_to_maxima(real, bits):
     # N·H·W·C·(windows a cell is in) comparisons. Each thread owns its cells.
-    #
-    # Y[o] = X[i*] with i* the maximum's cell: dY[o]/dX[i] = 1 if i = i*, else 0. So
-    # dX[i] = Σ_{o, t: tap t of window o is cell i} (window[o] = t) · grad[o].
-    index, _, unravel = arithmetic(bits)
-    _, outputs, tap = _windows(bits)
+    _, _, unravel = arithmetic(bits)
+    routed = routed_to(real, bits)
 
     def route_to_maxima(
         grad_input, grad_output, window, n_in, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW
@@ -173,25 +215,15 @@ def _route_to_maxima(real, bits):
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
         for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
             n, h, w, c = unravel(at, H, W, C)
-            oh0, oh1 = outputs(h, rows)
-            ow0, ow1 = outputs(w, cols)
-            total = real(0)
-            for oh in range(oh0, oh1):
-                kh = tap(h, oh, rows)
-                for ow in range(ow0, ow1):
-                    kw = tap(w, ow, cols)
-                    source = index(((n * H_out + oh) * W_out + ow) * C + c)
-                    if kh >= 0 and kw >= 0 and window[source] == index(kh * kW + kw):
-                        total += grad_output[source]
-            grad_input[at] = total
+            grad_input[at] = routed(grad_output, window, n, h, w, c, C, rows, cols)
 
     return route_to_maxima
 
 
 def max_pool2d_backward_input(grad_input, grad_output, window, dims):
-    variant = _route_to_maxima(grad_input.dtype, _bits(dims))
+    variant = _route_to_maxima(grad_input.dtype, bits_for(dims))
     cells = grad_input.size
-    launch(variant, over(cells), grad_input, grad_output, window, cells, dims.C, *_axes(dims))
+    launch(variant, over(cells), grad_input, grad_output, window, cells, dims.C, *axes_of(dims))
 
 
 # Average ------------------------------------------------------------------------------------
@@ -266,8 +298,8 @@ def _average_options(dims: Dims) -> tuple[bool, int]:
 def avg_pool2d_forward(out, input, dims):
     lanes = _LANES if dims.kH * dims.kW >= _LARGE_WINDOW else 1
     launch(
-        _averages(out.dtype, _bits(dims), lanes), over(out.size * lanes),
-        out, input, out.size, *_average_options(dims), dims.C, *_axes(dims),
+        _averages(out.dtype, bits_for(dims), lanes), over(out.size * lanes),
+        out, input, out.size, *_average_options(dims), dims.C, *axes_of(dims),
     )  # fmt: skip
 
 
@@ -303,6 +335,6 @@ def _spread_over_windows(real, bits):
 
 def avg_pool2d_backward_input(grad_input, grad_output, dims):
     launch(
-        _spread_over_windows(grad_input.dtype, _bits(dims)), over(grad_input.size),
-        grad_input, grad_output, grad_input.size, *_average_options(dims), dims.C, *_axes(dims),
+        _spread_over_windows(grad_input.dtype, bits_for(dims)), over(grad_input.size),
+        grad_input, grad_output, grad_input.size, *_average_options(dims), dims.C, *axes_of(dims),
     )  # fmt: skip
