@@ -54,9 +54,9 @@ def whole_registers(typing_context):
     """LLVM's loops in the function that calls this take vectors of VECTOR_BITS.
 
     Left to itself LLVM takes 256 bits even where the machine has 512, because the first such
-    processors slowed down under them. Loops of much arithmetic become up to 1.7 times as fast, with
-    the same bits; loops that wait for memory stay as they are. It goes for one function in LLVM's
-    sense: the helper that has the loop, the body of a `prange`, a serial kernel.
+    processors slowed down under them. Loops of much arithmetic become 1.7 times as fast, loops
+    that wait for memory stay as they are. It goes for one function in LLVM's sense: the helper that
+    has the loop, the body of a `prange`, a serial kernel.
     """
 
     def codegen(context, builder, signature, arguments):
