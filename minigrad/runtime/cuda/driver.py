@@ -152,7 +152,8 @@ class Driver:
     def begin_capture(self) -> None:
         """From here on, work is recorded instead of run."""
         self.enter_thread()
-        mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        # Relaxed: memory that is asked for meanwhile is allocated at once, and not recorded.
+        mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         self._call(self._api.cuStreamBeginCapture, self.stream, mode)
         self.capturing = True
 
