@@ -1,89 +1,86 @@
-"""Sums over the rows of a matrix: the gradient of a bias."""
+"""Sums over the rows of (R, C) matrices: what channels sum up, gradients of biases above all.
+
+In two stages. Threads share the matrix as _middle.py says; a block makes something of its chunk of
+rows and keeps the sums of that in partial (sums, chunks, C); `column_totals` adds up the chunks.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, size
+from ._device import cuda, device, through_relu
 from ._launch import kernel, launch
-from ._tile import index_bits, index_type
+from ._middle import place, reduction, rows_of, whole
+from ._reduce import SUM, fold
 
-_COLS = size(32, simulated=2)  # of a block, next to one another in memory
-_LANES = size(8, simulated=4)  # rows that a block reads at a time
-_MAX_CHUNKS = size(256, simulated=3)
-_CHUNK_ROWS = size(64, simulated=4)  # rows that are worth a block
+
+@device
+def keep_sum(partial, k, shared, value, tile, depth, lane, c, C):
+    """partial[k, chunk, c] = Σ value over the lanes of column c. All threads of the block take
+    part."""
+    total = fold(shared, value, tile, depth, lane, SUM)
+    if lane == 0:
+        partial[(k * cuda.gridDim.y + cuda.blockIdx.y) * C + c] = total
 
 
 @kernel
-def _column_sums(real, cols_each, lanes, bits):
-    """out[chunk, c] = Σ values[r, c] over the chunk's rows; also through relu, see below.
+def _column_totals(real, threads):
+    def column_totals(first, second, partial, scale, R, C, tile, tiles, depth, groups, outer, rows):
+        # One addition an element, for two sums at a time. A block owns its tile of columns.
+        shared = cuda.shared.array(threads, real)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
+        total = other = real(0)
+        if o >= 0:
+            for r in range(lane, R, depth):
+                total += partial[r * C + c]
+                if second is not None:
+                    other += partial[(R + r) * C + c]
+        total = fold(shared, total, tile, depth, lane, SUM)
+        if second is not None:
+            other = fold(shared, other, tile, depth, lane, SUM)
+        if lane == 0:
+            first[c] = total if scale is None else total * scale[c]
+            if second is not None:
+                second[c] = other
 
-    One addition a number, so memory-bound: neighbouring threads read neighbouring columns. Each
-    column of a block has `lanes` threads, whose sums, in float64, are added in their order."""
-    index = index_type(bits)
-    shape = (lanes, cols_each)
-
-    def column_sums(out, values, passed, relu_out, zero, rows, cols, rows_each):
-        """passed, relu_out: arrays or None; if given, values count where relu_out is above 0, and
-        what counts is stored in `passed`. zero: 0 in the type of the sums."""
-        sums = cuda.shared.array(shape, np.float64)
-        lane, at = cuda.threadIdx.x // cols_each, cuda.threadIdx.x % cols_each
-        tiles = (cols + cols_each - 1) // cols_each
-        chunk, col = cuda.blockIdx.x // tiles, cuda.blockIdx.x % tiles * cols_each + at
-        total = zero
-        if col < cols:
-            first = chunk * rows_each
-            for row in range(first + lane, min(first + rows_each, rows), lanes):
-                i = index(index(row) * index(cols) + index(col))
-                value = values[i]
-                if relu_out is not None:
-                    # NaN passes: relu(NaN) is NaN.
-                    value = real(0) if relu_out[i] <= real(0) else value
-                    passed[i] = value
-                total += np.float64(value)
-        sums[lane, at] = total
-        cuda.syncthreads()
-        if lane == 0 and col < cols:
-            for other in range(1, lanes):
-                total += sums[other, at]
-            out[index(index(chunk) * index(cols) + index(col))] = total
-
-    return column_sums
+    return column_totals
 
 
-def _chunks(rows: int) -> tuple[int, int]:
-    """How many, and rows of each."""
-    chunks = max(1, min(rows // _CHUNK_ROWS, _MAX_CHUNKS))
-    rows_each = max(1, -(-rows // chunks))
-    return max(1, -(-rows // rows_each)), rows_each
+def column_totals(first, second, partial, scale, R, C):
+    """first[c] = scale[c] · Σ_r partial[0, r, c] and second[c] = Σ_r partial[1, r, c].
+
+    partial (2, R, C), or (1, R, C) if second is None. A scale of None is 1.
+    """
+    plan = whole(1, R, C)
+    variant = _column_totals(partial.dtype, plan.threads)
+    launch(variant, plan.shape, first, second, partial, scale, R, C, *plan.cut)
 
 
-def column_sums_workspace(rows: int, cols: int) -> int:
-    chunks, _ = _chunks(rows)
-    return chunks * cols if chunks > 1 else 0
+@kernel
+def _relu_sums(real, threads):
+    def relu_sums(
+        partial, grad_input, grad_output, out, R, C, tile, tiles, depth, groups, outer, rows
+    ):  # fmt: skip
+        # One addition a number, one pass. A block owns partial[chunk, c] and its part of
+        # grad_input.
+        shared = cuda.shared.array(threads, np.float64)
+        o, c, lane = place(tile, tiles, depth, groups, outer, C)
+        total = np.float64(0)
+        if o >= 0:
+            first, end = rows_of(lane, rows, R)
+            for r in range(first, end, depth):
+                g = through_relu(grad_output[r * C + c], out[r * C + c], real(0))
+                grad_input[r * C + c] = g
+                total += np.float64(g)
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+
+    return relu_sums
 
 
-def column_sums(
-    out: DeviceArray,
-    values: DeviceArray,
-    scratch: DeviceArray,
-    rows: int,
-    cols: int,
-    passed: DeviceArray | None = None,
-    relu_out: DeviceArray | None = None,
-) -> None:
-    """out (cols,) from values (rows, cols). scratch is float64. First over chunks of rows, then
-    over the chunks."""
-    chunks, rows_each = _chunks(rows)
-    sums = out if chunks == 1 else scratch
-    _launch(sums, values, passed, relu_out, rows, cols, chunks, rows_each)
-    if chunks > 1:
-        _launch(out, scratch, None, None, chunks, cols, 1, chunks)
-
-
-def _launch(out, values, passed, relu_out, rows, cols, chunks, rows_each) -> None:  # fmt: skip
-    variant = _column_sums(values.dtype, _COLS, _LANES, index_bits(values))
-    shape = (chunks * -(-cols // _COLS),), (_COLS * _LANES,)
-    zero = np.float64(0)
-    launch(variant, shape, out, values, passed, relu_out, zero, rows, cols, rows_each)
+def relu_sums(grad_input, sums, grad_output, out, scratch, R, C):
+    """grad_input (R, C): what passes through relu, which made `out`; sums[c] = Σ_r of it. scratch:
+    a number for each of `reduction`'s chunks and each column."""
+    plan = reduction(1, R, C)
+    variant = _relu_sums(out.dtype, plan.threads)
+    launch(variant, plan.shape, scratch, grad_input, grad_output, out, R, C, *plan.cut)
+    column_totals(sums, None, scratch, None, plan.chunks, C)

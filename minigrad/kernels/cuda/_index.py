@@ -2,7 +2,7 @@
 in 64, of which a GPU emulates every one.
 
 A kernel that computes places takes as a constant how many bits they need, `index_bits` of all that
-it counts, and gets its arithmetic from `arithmetic(bits)`.
+it counts, and gets its arithmetic from `arithmetic(bits)` or, if it never divides, `index_type`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from ._device import device
 
 def index_bits(*sizes: int) -> int:
     return 32 if max(sizes) < 2**31 else 64
+
+
+def index_type(bits: int) -> type:
+    """For places that are only added up and multiplied: unsigned, so that a pointer takes them
+    without extending a sign."""
+    return np.uint32 if bits == 32 else np.int64
 
 
 @cache

@@ -10,8 +10,8 @@ share each column:
 Lane k takes the rows k, k + depth, … of the chunk. So neighbouring threads read neighbouring
 addresses, whether inner is 1 (then they lie along R) or large, and short rows share a block.
 
-A plan follows from the shape alone, and lanes are combined in a tree: results do not depend on
-scheduling.
+A plan follows from the shape alone, and `fold` (_reduce.py) combines the lanes in a tree: results
+do not depend on scheduling.
 """
 
 from __future__ import annotations
@@ -20,15 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._device import THREADS, Blocks, cuda, device, isnan, size
-from ._launch import kernel, launch
+from ._device import THREADS, Blocks, cuda, device, size
 
 WIDE = size(512, simulated=16)  # threads of a block that has long rows to itself
 
 _TILE = size(64, simulated=4)  # columns: at least 256 neighbouring bytes, where there are as many
 _PER_LANE = 4  # elements, at least
-
-SUM, PRODUCT, MAX = 0, 1, 2
 
 
 class Plan(NamedTuple):
@@ -91,63 +88,3 @@ def rows_of(lane, rows, R):
     """The lane's first row in the block's chunk of `rows` rows, and the chunk's end."""
     first = np.int64(cuda.blockIdx.y) * rows
     return first + lane, min(first + rows, np.int64(R))
-
-
-@device
-def fold(shared, value, tile, depth, lane, kind):
-    """The sum, product or maximum over the lanes of each column, for all of them; the maximum of
-    NaN and anything is NaN. shared: one number a thread. All threads of the block take part."""
-    at = cuda.threadIdx.x
-    first = at - lane * tile if lane < depth else at
-    shared[at] = value
-    cuda.syncthreads()
-    left = depth
-    while left > 1:
-        half = (left + 1) // 2
-        if lane < left - half:
-            other = shared[at + half * tile]
-            if kind == SUM:
-                shared[at] += other
-            elif kind == PRODUCT:
-                shared[at] *= other
-            elif other > shared[at] or isnan(other):
-                shared[at] = other
-        cuda.syncthreads()
-        left = half
-    total = shared[first]
-    cuda.syncthreads()
-    return total
-
-
-@kernel
-def _column_totals(real, threads):
-    def column_totals(first, second, partial, scale, R, C, tile, tiles, depth, groups, outer, rows):
-        # One addition an element, for two sums at a time. A block owns its tile of columns.
-        shared = cuda.shared.array(threads, real)
-        o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = other = real(0)
-        if o >= 0:
-            for r in range(lane, R, depth):
-                total += partial[r * C + c]
-                if second is not None:
-                    other += partial[(R + r) * C + c]
-        total = fold(shared, total, tile, depth, lane, SUM)
-        if second is not None:
-            other = fold(shared, other, tile, depth, lane, SUM)
-        if lane == 0:
-            first[c] = total if scale is None else total * scale[c]
-            if second is not None:
-                second[c] = other
-
-    return column_totals
-
-
-def column_totals(first, second, partial, scale, R, C):
-    """first[c] = scale[c] · Σ_r partial[0, r, c] and second[c] = Σ_r partial[1, r, c].
-
-    The second stage of sums over rows; partial (2, R, C), or (1, R, C) if second is None. A scale
-    of None is 1.
-    """
-    plan = whole(1, R, C)
-    variant = _column_totals(partial.dtype, plan.threads)
-    launch(variant, plan.shape, first, second, partial, scale, R, C, *plan.cut)

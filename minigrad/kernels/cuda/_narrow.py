@@ -12,8 +12,9 @@ import numpy as np
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device, size
+from ._index import index_bits, index_type
 from ._launch import kernel, launch, over
-from ._tile import combine, finish, index_bits, index_type
+from ._tile import combine, finish
 
 _CHANNELS = size(16, simulated=2)  # of a group; from so many on, tiles are better
 _TASKS = size(1 << 17, simulated=40)  # threads that keep a GPU busy
@@ -124,7 +125,7 @@ def convolve(
     relu: bool,
     adjoint: bool,
 ) -> None:
-    variant = _convolve(target.dtype, index_bits(target, source, weight), adjoint)
+    variant = _convolve(target.dtype, index_bits(target.size, source.size, weight.size), adjoint)
     launch(variant, over(target.size), target, source, weight, bias, relu, *dims)
 
 
@@ -152,7 +153,7 @@ def correlate(
 ) -> None:
     spans, pixels_each = _spans(dims)
     out = scratch if spans > 1 else grad_weight
-    variant = _correlate(input.dtype, index_bits(out, grad_output, input))
+    variant = _correlate(input.dtype, index_bits(out.size, grad_output.size, input.size))
     shape = over(spans * grad_weight.size)
     launch(variant, shape, out, grad_output, input, spans, pixels_each, *dims)
     if spans > 1:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-from ._device import cuda, device
+from ._device import cuda, device, isnan
+
+SUM, PRODUCT, MAX = 0, 1, 2
 
 
 @device
-def block_sum(partial, value, threads):
-    """Σ value over the block's threads, for all of them. partial: shared, `threads` long; threads
-    is a power of two. The order is a tree, so rounding grows with log₂ threads only."""
+def fold(shared, value, tile, depth, lane, kind):
+    """The sum, product or maximum over the lanes of each column, for all of them; the maximum of
+    NaN and anything is NaN. Where columns and lanes are: _middle.py. shared: one number a thread.
+
+    All threads of the block take part. The order is a tree: rounding grows with log₂ depth only.
+    """
     at = cuda.threadIdx.x
-    partial[at] = value
+    first = at - lane * tile if lane < depth else at
+    shared[at] = value
     cuda.syncthreads()
-    half = threads // 2
-    while half > 0:
-        if at < half:
-            partial[at] += partial[at + half]
+    left = depth
+    while left > 1:
+        half = (left + 1) // 2
+        if lane < left - half:
+            other = shared[at + half * tile]
+            if kind == SUM:
+                shared[at] += other
+            elif kind == PRODUCT:
+                shared[at] *= other
+            elif other > shared[at] or isnan(other):
+                shared[at] = other
         cuda.syncthreads()
-        half //= 2
-    total = partial[0]
+        left = half
+    total = shared[first]
     cuda.syncthreads()
     return total
 
 
 @device
+def block_sum(partial, value, threads):
+    """Σ value over the block's threads, for all of them. partial: shared, `threads` long."""
+    return fold(partial, value, 1, threads, cuda.threadIdx.x, SUM)
+
+
+@device
 def block_max(partial, value, threads):
     """The largest value of the block's threads, NaN if one is NaN, for all of them."""
-    at = cuda.threadIdx.x
-    partial[at] = value
-    cuda.syncthreads()
-    half = threads // 2
-    while half > 0:
-        if at < half:
-            other = partial[at + half]
-            if other > partial[at] or other != other:
-                partial[at] = other
-        cuda.syncthreads()
-        half //= 2
-    largest = partial[0]
-    cuda.syncthreads()
-    return largest
+    return fold(partial, value, 1, threads, cuda.threadIdx.x, MAX)
 
 
 @device

@@ -32,6 +32,7 @@ from ...backends import cuda as settings
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import driver
 from ._device import cuda, device, size
+from ._index import index_bits, index_type
 from ._launch import kernel, launch, over
 from ._ptx import (
     LANES,
@@ -131,16 +132,6 @@ def scratch_size(rows: int, cols: int, terms: int, batch: int, results: int) -> 
     """Elements of scratch that `plan` needs for `results` numbers in all, with either tiles."""
     splits = max(plan(rows, cols, terms, batch, tensor).splits for tensor in (False, True))
     return results * splits if splits > 1 else 0
-
-
-def index_bits(*arrays: DeviceArray | None) -> int:
-    """32 if elements of all of these can be counted in 31 bits, for which kernels are faster."""
-    return 32 if all(a is None or a.size < 2**31 for a in arrays) else 64
-
-
-def index_type(bits: int) -> type:
-    """In which a kernel computes the place of an element."""
-    return np.uint32 if bits == 32 else np.int64
 
 
 Shape3 = tuple[int, int, int]
@@ -305,5 +296,5 @@ def combine(
     splits: int,
 ) -> None:
     """out from the results of each span, which lie in `parts` one after the other."""
-    variant = _combine(out.dtype, index_bits(parts))
+    variant = _combine(out.dtype, index_bits(parts.size))
     launch(variant, over(out.size), out, parts, bias, relu, out.size, splits, out.shape[-1])

@@ -31,16 +31,15 @@ import numpy as np
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
 from . import _narrow as narrow
-from ._columns import column_sums, column_sums_workspace
+from ._columns import relu_sums
 from ._device import cuda, device
+from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
 from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
     combine,
     finish,
-    index_bits,
-    index_type,
     on_tensor_cores,
     panel_sizes,
     place,
@@ -48,6 +47,7 @@ from ._tile import (
     scratch_size,
     tile_functions,
 )
+from .reduce import sum_forward, sum_forward_workspace
 
 _OUTSIDE = -(2**30)  # a row that no tap brings into the image
 
@@ -321,7 +321,7 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
     make = _convolve_tf32 if share.tile.tensor else _convolve
     split = share.splits > 1
     out = scratch if split else target
-    bits = index_bits(out, source, weight)
+    bits = index_bits(out.size, source.size, weight.size)
     launch(
         make(target.dtype, *share.tile.sizes, bits, adjoint), share.shape,
         out, source, weight, None if split else bias, share.splits, share.span,
@@ -399,8 +399,9 @@ def conv2d_backward_weight(
     make = _correlate_tf32 if share.tile.tensor else _correlate
     split = share.splits > 1
     out = scratch if split else grad_weight
+    bits = index_bits(out.size, grad_output.size, input.size)
     launch(
-        make(input.dtype, *share.tile.sizes, index_bits(out, grad_output, input)), share.shape,
+        make(input.dtype, *share.tile.sizes, bits), share.shape,
         out, grad_output, input, share.splits, share.span, *dims,
     )  # fmt: skip
     if split:
@@ -409,7 +410,7 @@ def conv2d_backward_weight(
 
 def conv2d_backward_bias_workspace(shape: tuple[int, int, int, int]) -> int:
     N, H_out, W_out, C_out = shape
-    return column_sums_workspace(N * H_out * W_out, C_out)
+    return sum_forward_workspace((1, N * H_out * W_out, C_out))
 
 
 def conv2d_backward_bias(
@@ -417,7 +418,7 @@ def conv2d_backward_bias(
 ) -> None:
     """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
     N, H_out, W_out, C_out = grad_output.shape
-    column_sums(grad_bias, grad_output, scratch, N * H_out * W_out, C_out)
+    sum_forward(grad_bias, grad_output.reshape(1, N * H_out * W_out, C_out), scratch, 1.0)
 
 
 def conv2d_backward_relu(
@@ -429,6 +430,4 @@ def conv2d_backward_relu(
 ) -> None:
     """∂ max(z, 0) / ∂z = 1 where the maximum is not 0, else 0; ∂z / ∂bias[co] = 1"""
     N, H_out, W_out, C_out = out.shape
-    column_sums(
-        grad_bias, grad_output, scratch, N * H_out * W_out, C_out, passed=grad_input, relu_out=out
-    )
+    relu_sums(grad_input, grad_bias, grad_output, out, scratch, N * H_out * W_out, C_out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._copy import copy_strided as copy_strided
-from ._device import cuda, device, exp, log, power, sqrt, tanh
+from ._device import cuda, device, exp, log, power, sqrt, tanh, through_relu
 from ._launch import kernel, launch, over
 from ._map import apply, pointwise, scalar, step
 
@@ -276,7 +276,7 @@ def relu_forward(out, input):
 @pointwise
 def _relu_backward_input(real):
     # y = max(x, 0): dy/dx = 1 where y > 0, else 0. At x = 0 torch chooses 0.
-    return lambda g, y: real(0) if y <= real(0) else g
+    return lambda g, y: through_relu(g, y, real(0))
 
 
 def relu_backward_input(grad_input, grad_output, out):

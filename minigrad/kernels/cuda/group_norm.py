@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._columns import column_totals, keep_sum
 from ._device import cuda, device, sqrt
 from ._launch import kernel, launch
-from ._middle import SUM, column_totals, fold, place, reduction, rows_of, whole
+from ._middle import place, reduction, rows_of, whole
+from ._reduce import SUM, fold
 
 
 @device
@@ -155,11 +157,8 @@ def _affine_sums(real, threads):
                 grads += g
                 total += g * (np.float64(input[r * C + c]) - mean[group]) * invstd[group]
                 n, i = _next(n, i, n_step, i_step, L)
-        total = fold(shared, total, tile, depth, lane, SUM)
-        grads = fold(shared, grads, tile, depth, lane, SUM)
-        if lane == 0:
-            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
-            partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
 
     return affine_sums
 

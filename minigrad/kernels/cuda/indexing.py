@@ -11,8 +11,7 @@ import numpy as np
 from ._device import THREADS, atomic_max, atomic_min, cuda, size
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
-from ._middle import SUM, fold
-from ._reduce import add_compensated, block_scan, block_sum
+from ._reduce import SUM, add_compensated, block_scan, block_sum, fold
 from .elementwise import fill
 from .sort import argsort_forward
 

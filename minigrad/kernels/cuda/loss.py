@@ -16,8 +16,8 @@ import numpy as np
 from ._device import THREADS, absolute, cuda, device, exp, log, size
 from ._launch import kernel, launch, over
 from ._map import step
-from ._middle import SUM, fold, place, whole
-from ._reduce import block_max, block_sum
+from ._middle import place, whole
+from ._reduce import SUM, block_max, block_sum, fold
 from .softmax import row_exp_sum, row_maximum
 
 # Chunks of positions ------------------------------------------------------------------------

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from ...geometry import MatmulDims
 from ...runtime.cuda.array import DeviceArray
-from ._columns import column_sums, column_sums_workspace
 from ._device import cuda
+from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
 from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
     combine,
     finish,
-    index_bits,
-    index_type,
     on_tensor_cores,
     panel_sizes,
     place,
@@ -31,6 +29,7 @@ from ._tile import (
     scratch_size,
     tile_functions,
 )
+from .reduce import sum_forward, sum_forward_workspace
 
 
 def _product_kernel(real, tile, bits, left_by_rows, right_by_cols):
@@ -102,7 +101,7 @@ def _multiply(out, left, right, bias, scratch, sizes, left_by_rows, right_by_col
     batch, rows, cols, terms = sizes
     share = plan(rows, cols, terms, batch, on_tensor_cores(out.dtype))
     make = _product_tf32 if share.tile.tensor else _product
-    bits = index_bits(left, right, scratch if share.splits > 1 else out)
+    bits = index_bits(left.size, right.size, out.size * share.splits)
     variant = make(out.dtype, *share.tile.sizes, bits, left_by_rows, right_by_cols)
     split = share.splits > 1
     launch(
@@ -166,11 +165,11 @@ def matmul_backward_right(
 
 
 def matmul_backward_bias_workspace(dims: MatmulDims) -> int:
-    return column_sums_workspace(dims.B * dims.M, dims.N)
+    return sum_forward_workspace((1, dims.B * dims.M, dims.N))
 
 
 def matmul_backward_bias(
     grad_bias: DeviceArray, grad_output: DeviceArray, scratch: DeviceArray, dims: MatmulDims
 ) -> None:
     """∂out[b, m, n] / ∂bias[n] = 1"""
-    column_sums(grad_bias, grad_output, scratch, dims.B * dims.M, dims.N)
+    sum_forward(grad_bias, grad_output.reshape(1, dims.B * dims.M, dims.N), scratch, 1.0)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import cuda, device, sqrt
+from ._columns import column_totals, keep_sum
+from ._device import cuda, device, sqrt, through_relu
 from ._launch import kernel, launch, over
-from ._middle import SUM, column_totals, fold, place, reduction, rows_of, spread, whole
+from ._middle import place, reduction, rows_of, spread, whole
+from ._reduce import SUM, fold
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -56,13 +58,10 @@ def _moments(real, threads):
                 d = np.float64(input[r * C + c]) - shift
                 total += d
                 squares += d * d
-        total = fold(shared, total, tile, depth, lane, SUM)
-        squares = fold(shared, squares, tile, depth, lane, SUM)
         if lane == 0:
-            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
-            partial[chunk * C + c] = shift
-            partial[(chunks + chunk) * C + c] = total
-            partial[(2 * chunks + chunk) * C + c] = squares
+            partial[cuda.blockIdx.y * C + c] = shift
+        keep_sum(partial, 1, shared, total, tile, depth, lane, c, C)
+        keep_sum(partial, 2, shared, squares, tile, depth, lane, c, C)
 
     return moments
 
@@ -213,11 +212,8 @@ def _products(real, threads):
                 g = np.float64(grad_output[r * C + c])
                 grads += g
                 total += g * (np.float64(input[r * C + c]) - centre)
-        total = fold(shared, total, tile, depth, lane, SUM)
-        grads = fold(shared, grads, tile, depth, lane, SUM)
-        if lane == 0:
-            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
-            partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
 
     return products
 
@@ -286,12 +282,6 @@ def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
     return reduction(1, rows, C).chunks * C
 
 
-@device
-def through_relu(g, y, zero):
-    """y = max(z, 0): ∂y/∂z = 1 where y is not 0, else 0. NaN passes: relu(NaN) is NaN."""
-    return zero if y <= zero else g
-
-
 @kernel
 def _backward_relu(real, threads):
     def backward_relu(
@@ -311,9 +301,7 @@ def _backward_relu(real, threads):
                 g = through_relu(gradient(grad_output[r * C + c], x, slopes), x, real(0))
                 grad_input[r * C + c] = g
                 total += np.float64(g)
-        total = fold(shared, total, tile, depth, lane, SUM)
-        if lane == 0:
-            partial[cuda.blockIdx.y * C + c] = total
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
 
     return backward_relu
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import cuda
+from ._columns import column_totals, keep_sum
+from ._device import cuda, through_relu
 from ._index import arithmetic
 from ._launch import kernel, launch
-from ._middle import SUM, column_totals, fold, place, reduction, rows_of, spread
-from .norm import change_of, gradient, slopes_of, through_relu
+from ._middle import place, reduction, rows_of, spread
+from .norm import change_of, gradient, slopes_of
 from .pool import axes_of, bits_for, maximum_of, routed_to
 
 # Forward ------------------------------------------------------------------------------------
@@ -98,11 +99,8 @@ def _products(real, threads, bits):
                     x = input[index(((n * H + h) * W + w) * C + c)]
                     grads += g
                     total += g * (np.float64(x) - centre)
-        total = fold(shared, total, tile, depth, lane, SUM)
-        grads = fold(shared, grads, tile, depth, lane, SUM)
-        if lane == 0:
-            chunk, chunks = cuda.blockIdx.y, cuda.gridDim.y
-            partial[chunk * C + c], partial[(chunks + chunk) * C + c] = total, grads
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
 
     return products
 
@@ -154,9 +152,7 @@ def _backward_relu(real, threads, bits):
                 g = through_relu(gradient(g, x, slopes), x, real(0))
                 grad_input[r * C + c] = g
                 total += np.float64(g)
-        total = fold(shared, total, tile, depth, lane, SUM)
-        if lane == 0:
-            partial[cuda.blockIdx.y * C + c] = total
+        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
 
     return backward_relu
 

@@ -23,8 +23,7 @@ from ...geometry import AdaptivePool2dDims, Pool2dDims
 from ._device import THREADS, cuda, device, isnan, size
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
-from ._middle import SUM, fold
-from ._reduce import add_compensated
+from ._reduce import SUM, add_compensated, fold
 from .norm import normalised
 
 # A window of so many cells is read by so many threads.

@@ -12,7 +12,8 @@ import numpy as np
 
 from ._device import cuda, device
 from ._launch import kernel, launch, over
-from ._middle import PRODUCT, SUM, fold, place, reduction, rows_of, spread, whole
+from ._middle import place, reduction, rows_of, spread, whole
+from ._reduce import PRODUCT, SUM, fold
 
 # Sums -----------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import math
 
 from ._device import cuda, device, exp, isnan, log
 from ._launch import kernel, launch
-from ._middle import MAX, SUM, fold, place, whole
+from ._middle import place, whole
+from ._reduce import MAX, SUM, fold
 
 
 @device
