@@ -17,7 +17,7 @@ import torch
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import MinigradError, Tensor
-from minigrad.testing.oracle import upstream_gradient
+from minigrad.testing.oracle import TEST_DEVICE, default_device, upstream_gradient, values
 
 pytest.importorskip("expecttest", reason="torch's OpInfo tables need it")
 common_methods = pytest.importorskip("torch.testing._internal.common_methods_invocations")
@@ -85,7 +85,7 @@ def function_of(name: str) -> Callable[..., Any]:
 
 def to_minigrad(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        tensor = mg.from_numpy(value.detach().numpy())
+        tensor = mg.from_numpy(value.detach().numpy()).to(TEST_DEVICE)
         tensor.requires_grad = value.requires_grad
         return tensor
     if isinstance(value, torch.dtype):
@@ -122,7 +122,7 @@ def compare(mine: Any, theirs: Any, tolerance: float) -> None:
     assert mine.shape == tuple(theirs.shape)
     assert mine.dtype.name == str(theirs.dtype).removeprefix("torch.")
     np.testing.assert_allclose(
-        mine.data, theirs.detach().numpy(), rtol=tolerance, atol=tolerance, equal_nan=True
+        values(mine), theirs.detach().numpy(), rtol=tolerance, atol=tolerance, equal_nan=True
     )
 
 
@@ -136,7 +136,8 @@ def check(name: str, op: Any, sample: Any, dtype: torch.dtype) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = op.op(*arguments, **sample.kwargs)
-        got = function_of(name)(*ours, **our_keywords)
+        with default_device(mg.Device(TEST_DEVICE)):
+            got = function_of(name)(*ours, **our_keywords)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-4
     outputs = list(leaves(got, Tensor)) if not isinstance(got, Tensor) else [got]
     torchs = list(leaves(expected, torch.Tensor))
@@ -147,7 +148,7 @@ def check(name: str, op: Any, sample: Any, dtype: torch.dtype) -> None:
         assert mine.requires_grad == theirs.requires_grad
         if theirs.requires_grad:
             upstream = upstream_gradient(index, index, mine.shape).astype(mine.dtype)
-            mine.backward(mg.from_numpy(upstream), retain_graph=True)
+            mine.backward(mg.from_numpy(upstream).to(TEST_DEVICE), retain_graph=True)
             theirs.backward(torch.from_numpy(upstream), retain_graph=True)
     mine_leaves = list(leaves((ours, our_keywords), Tensor))
     torch_leaves = list(leaves((arguments, sample.kwargs), torch.Tensor))

@@ -325,7 +325,7 @@ class Flats:
         if self._gaps:
             self.param = _operands.flat(self.source, self._order, self._device)
         array = grad.data if self._c_order else grad.data.transpose(self._order)
-        return array.ravel() if array.flags.c_contiguous else self._ordered(array)
+        return array.reshape(-1) if array.flags.c_contiguous else self._ordered(array)
 
     def _ordered(self, array: np.ndarray) -> np.ndarray:
         return _operands.contiguous(array, self._device).reshape(-1)
