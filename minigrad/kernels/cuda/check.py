@@ -54,6 +54,8 @@ class Report:
     arch: int
     registers: int = 0
     shared: int = 0
+    stack: int = 0
+    """Bytes of local arrays that are not in registers, a thread."""
     fault: str = ""
 
 
@@ -94,6 +96,7 @@ def inspect(launch: Launch, arch: int) -> Report:
         return Report(launch, arch, fault=f"does not compile: {type(error).__name__}: {error}")
     used = re.search(r"Used (\d+) registers", compiled.report)
     shared = re.search(r"(\d+) bytes smem", compiled.report)
+    stack = re.search(r"(\d+) bytes stack frame", compiled.report)
     fault = ""
     if re.search(r"[1-9]\d* bytes spill", compiled.report):
         fault = "spills registers"
@@ -104,7 +107,8 @@ def inspect(launch: Launch, arch: int) -> Report:
     )
     if not double and (found := re.search(r".*\.f64\s.*", compiled.ptx)):
         fault = f"computes in float64: {found[0].strip()}"
-    return Report(launch, arch, int(used[1]) if used else 0, int(shared[1]) if shared else 0, fault)
+    sizes = [int(found[1]) if found else 0 for found in (used, shared, stack)]
+    return Report(launch, arch, *sizes, fault)
 
 
 def never_launched(launches: list[Launch]) -> list[str]:
@@ -140,6 +144,11 @@ def main() -> int:
         faults += [f"{name} was not launched" for name in never_launched(launches)]
     print("\n".join(faults))
     most = max(reports, key=lambda report: report.registers)
+    for report in sorted(reports, key=lambda report: -report.stack)[:5]:
+        if report.stack:
+            print(
+                f"sm_{report.arch} {report.launch}: {report.stack} bytes of local memory a thread"
+            )
     print(
         f"{len(reports)} kernels compiled, {len(faults)} at fault; at most {most.registers} "
         f"registers a thread ({most.launch.module}.{most.launch.name})"
