@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 
-# Windows side by side, overlapping, with gaps, with holes and past the end, next to the input.
+# Windows side by side, overlapping, with gaps, with holes and past the end, around the input.
 POOLS = [
     pytest.param(None, id="none"),
     pytest.param({"kernel_size": 2}, id="side by side"),
@@ -20,7 +20,10 @@ POOLS = [
         {"kernel_size": 2, "stride": 1, "dilation": (3, 2), "ceil_mode": True}, id="holes"
     ),
     pytest.param(
-        {"kernel_size": 2, "padding": 1, "dilation": 7, "ceil_mode": True}, id="next to the input"
+        {"kernel_size": 2, "padding": 1, "dilation": 7, "ceil_mode": True}, id="beside the input"
+    ),
+    pytest.param(
+        {"kernel_size": 2, "padding": 1, "dilation": (8, 2), "stride": 1}, id="above and below it"
     ),
     pytest.param({"kernel_size": (17, 18), "stride": 1, "padding": (8, 9)}, id="many taps"),
 ]
