@@ -14,17 +14,19 @@ from .activation import (
 )
 from .augment import augment_affine, augment_affine_workspace, augment_crop
 from .conv import (
-    conv2d_backward_bias,
-    conv2d_backward_bias_workspace,
     conv2d_backward_input,
     conv2d_backward_input_workspace,
-    conv2d_backward_relu,
-    conv2d_backward_weight,
-    conv2d_backward_weight_workspace,
     conv2d_forward,
     conv2d_forward_workspace,
     conv_transpose2d_forward,
     conv_transpose2d_forward_workspace,
+)
+from .conv_weight import (
+    conv2d_backward_bias,
+    conv2d_backward_bias_workspace,
+    conv2d_backward_relu,
+    conv2d_backward_weight,
+    conv2d_backward_weight_workspace,
 )
 from .divergence import (
     binary_cross_entropy_backward_input,

@@ -3,14 +3,15 @@
     out[n, oh, ow, co] = bias[co]
         + Σ_{kh, kw, ci} input[n, oh·sH − top + kh·dH, ow·sW − left + kw·dW, g·C_in/G + ci]
                          · weight[kh, kw, ci, co]
-with g = co // (C_out/G) the group of the output channel, and input = 0 outside the image. The two
-gradients run over the same indices and follow from the product rule.
+with g = co // (C_out/G) the group of the output channel, and input = 0 outside the image. The
+gradients, of the weight in conv_weight.py, run over the same indices and follow from the product
+rule.
 """
 
 from __future__ import annotations
 
 
-def _products(dims):
+def products(dims):
     """Every (n, oh, ow, co, kh, kw, ci, h, w, c) whose product is a term of the sum."""
     d = dims
     C_group, K = d.C_out // d.groups, d.C_in // d.groups
@@ -36,7 +37,7 @@ def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], and with `relu`
     the larger of that and 0; NaN stays NaN."""
     out[...] = 0 if bias is None else bias
-    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
+    for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         out[n, oh, ow, co] += input[n, h, w, c] * weight[kh, kw, ci, co]
     if relu:
         flat = out.reshape(-1)
@@ -52,46 +53,8 @@ def conv2d_backward_input_workspace(dims):
 def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
     """∂out[n, oh, ow, co] / ∂input[n, h, w, c] = weight[kh, kw, ci, co]"""
     grad_input[...] = 0
-    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
+    for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         grad_input[n, h, w, c] += grad_output[n, oh, ow, co] * weight[kh, kw, ci, co]
-
-
-def conv2d_backward_weight_workspace(dims):
-    return 0
-
-
-def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
-    """∂out[n, oh, ow, co] / ∂weight[kh, kw, ci, co] = input[n, h, w, c]"""
-    grad_weight[...] = 0
-    for n, oh, ow, co, kh, kw, ci, h, w, c in _products(dims):
-        grad_weight[kh, kw, ci, co] += grad_output[n, oh, ow, co] * input[n, h, w, c]
-
-
-def conv2d_backward_bias_workspace(shape):
-    return 0
-
-
-def conv2d_backward_bias(grad_bias, grad_output, scratch):
-    """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
-    N, H_out, W_out, C_out = grad_output.shape
-    grad_bias[...] = 0
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                for co in range(C_out):
-                    grad_bias[co] += grad_output[n, oh, ow, co]
-
-
-def conv2d_backward_relu(grad_input, grad_bias, grad_output, out, scratch):
-    """∂ max(z, 0) / ∂z = 1 where the maximum is not 0, else 0; ∂z / ∂bias[co] = 1"""
-    N, H_out, W_out, C_out = out.shape
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                for co in range(C_out):
-                    passes = not out[n, oh, ow, co] <= 0
-                    grad_input[n, oh, ow, co] = grad_output[n, oh, ow, co] if passes else 0
-    conv2d_backward_bias(grad_bias, grad_input, scratch)
 
 
 def conv_transpose2d_forward_workspace(dims):
@@ -107,5 +70,5 @@ def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     In the names of `dims`, the convolution from out to input, whose input is `out` here:
     """
     out[...] = 0 if bias is None else bias
-    for n, ih, iw, ci, kh, kw, co, h, w, c in _products(dims):
+    for n, ih, iw, ci, kh, kw, co, h, w, c in products(dims):
         out[n, h, w, c] += input[n, ih, iw, ci] * weight[kh, kw, co, ci]

@@ -1,0 +1,43 @@
+"""Gradients of a convolution's weight and bias: the loops of conv.py, with another factor summed."""
+
+from __future__ import annotations
+
+from .conv import products
+
+
+def conv2d_backward_weight_workspace(dims):
+    return 0
+
+
+def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
+    """∂out[n, oh, ow, co] / ∂weight[kh, kw, ci, co] = input[n, h, w, c]"""
+    grad_weight[...] = 0
+    for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
+        grad_weight[kh, kw, ci, co] += grad_output[n, oh, ow, co] * input[n, h, w, c]
+
+
+def conv2d_backward_bias_workspace(shape):
+    return 0
+
+
+def conv2d_backward_bias(grad_bias, grad_output, scratch):
+    """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
+    N, H_out, W_out, C_out = grad_output.shape
+    grad_bias[...] = 0
+    for n in range(N):
+        for oh in range(H_out):
+            for ow in range(W_out):
+                for co in range(C_out):
+                    grad_bias[co] += grad_output[n, oh, ow, co]
+
+
+def conv2d_backward_relu(grad_input, grad_bias, grad_output, out, scratch):
+    """∂ max(z, 0) / ∂z = 1 where the maximum is not 0, else 0; ∂z / ∂bias[co] = 1"""
+    N, H_out, W_out, C_out = out.shape
+    for n in range(N):
+        for oh in range(H_out):
+            for ow in range(W_out):
+                for co in range(C_out):
+                    passes = not out[n, oh, ow, co] <= 0
+                    grad_input[n, oh, ow, co] = grad_output[n, oh, ow, co] if passes else 0
+    conv2d_backward_bias(grad_bias, grad_input, scratch)
