@@ -246,6 +246,7 @@ __all__ = [
     "argmin",
     "argsort",
     "as_tensor",
+    "backends",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",

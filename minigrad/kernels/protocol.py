@@ -219,8 +219,8 @@ class Matmul(Protocol):
 
 
 class Conv(Protocol):
-    """conv.py; the gradients of weight and bias in conv_weight.py. Input, output and their gradients
-    NHWC."""
+    """conv.py, and conv_weight.py for the gradients of weight and bias. Input, output and their
+    gradients NHWC."""
 
     def conv2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
 

@@ -1,6 +1,5 @@
 """Kernels for NVIDIA GPUs: the launchers of `kernels.protocol`, in numba.cuda."""
 
-from ._copy import copy_strided
 from .activation import (
     elu_backward_input,
     elu_forward,
@@ -15,17 +14,19 @@ from .activation import (
 )
 from .augment import augment_affine, augment_affine_workspace, augment_crop
 from .conv import (
-    conv2d_backward_bias,
-    conv2d_backward_bias_workspace,
     conv2d_backward_input,
     conv2d_backward_input_workspace,
-    conv2d_backward_relu,
-    conv2d_backward_weight,
-    conv2d_backward_weight_workspace,
     conv2d_forward,
     conv2d_forward_workspace,
     conv_transpose2d_forward,
     conv_transpose2d_forward_workspace,
+)
+from .conv_weight import (
+    conv2d_backward_bias,
+    conv2d_backward_bias_workspace,
+    conv2d_backward_relu,
+    conv2d_backward_weight,
+    conv2d_backward_weight_workspace,
 )
 from .divergence import (
     binary_cross_entropy_backward_input,
@@ -46,6 +47,7 @@ from .elementwise import (
     bitwise_xor_forward,
     clamp_backward_input,
     clamp_forward,
+    copy_strided,
     div_backward_right,
     div_forward,
     eq_forward,

@@ -31,7 +31,7 @@ _NARROW = size(16, simulated=2)  # below this, most of a tile would be empty
 _DIRECT, _TO_BOOL, _BY_INT64 = 0, 1, 2
 
 
-def copy_strided(out: DeviceArray, input: DeviceArray) -> None:
+def copy(out: DeviceArray, input: DeviceArray) -> None:
     if out.size == 0:
         return
     forward = _reversal(out)

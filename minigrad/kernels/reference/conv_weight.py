@@ -1,4 +1,4 @@
-"""Gradients of a convolution's weight and bias: the loops of conv.py, with another factor summed."""
+"""Gradients of a convolution's weight and bias: conv.py's loops with another factor summed."""
 
 from __future__ import annotations
 
