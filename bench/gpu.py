@@ -41,7 +41,7 @@ TURNS = 5
 
 
 class MinigradGpu(Minigrad):
-    name = "minigrad"
+    device = "cuda"
 
     def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
         return super().tensor(array, weight).cuda()
@@ -75,9 +75,7 @@ class MinigradGpu(Minigrad):
 
 
 class TorchGpu(Torch):
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.compiles = name == "torch compile channels_last"
+    device = "cuda"
 
     def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
         return super().tensor(array, weight).cuda()
@@ -157,7 +155,7 @@ def seconds_of(engine: Any, run: Callable[[], Any], budget: float) -> float:
 
 
 def training_step(
-    engine: Any, network: str, batch: int, capturable: bool = False
+    engine: Any, network: str, batch: int, captured: bool = False
 ) -> tuple[Callable[..., Any], list[tuple[Any, Any]]]:
     """step(images, labels) → loss, and data to cycle through."""
     build, shape = NETWORKS[network]
@@ -166,8 +164,10 @@ def training_step(
     with engine.lib.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(engine.lib.from_numpy(start[name]))
-    model = engine.placed(model.to("cuda"))
-    options = {"capturable": True} if capturable else {}
+    model = engine.placed(model.to(engine.device))
+    # torch's Adam keeps its step count on the GPU if it is told that it will be recorded.
+    records = isinstance(engine, TorchGpu) and captured and engine.device == "cuda"
+    options = {"capturable": True} if records else {}
     optimizer = engine.optim.Adam(model.parameters(), lr=1e-3, **options)
     forward = engine.compiled(model)
     data = [
@@ -207,8 +207,7 @@ def measure_steps(report: dict[str, Any], configurations: list[Any], budget: flo
                 ("torch compile", TorchGpu("torch compile channels_last"), False),
             ):
                 with guarded(report, f"{name}, {network} {batch}, tf32 {tf32}"), engine.tf32(tf32):
-                    capturable = captured and isinstance(engine, TorchGpu)
-                    step, data = training_step(engine, network, batch, capturable)
+                    step, data = training_step(engine, network, batch, captured)
                     losses[name] = np.array([to_numpy(step(*data[i])) for i in range(2)])
                     run = _cycled(engine.captured(step) if captured else step, data)
                     for _ in range(3):
@@ -325,7 +324,7 @@ def guarded(report: dict[str, Any], what: str) -> Any:
     """An error is printed and kept in the report."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # bench.measure.check ends programs
         traceback.print_exc()
         report.setdefault("failures", []).append(f"{what}: {type(error).__name__}: {error}")
 

@@ -4,15 +4,17 @@
     model.to("cuda")
 
 Work on the GPU is queued and runs while Python goes on; `item`, `tolist`, `cpu` and printing wait
-for it, `synchronize` does nothing else. All work is queued on one stream, in the order of the
-program.
+for it, `synchronize` does nothing else. All work is queued in the order of the program, on one
+stream unless `stream` says otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from .errors import DeviceError
+from .errors import DeviceError, GraphError
 from .runtime.cuda import checks, memory
 from .runtime.cuda.driver import driver
 from .runtime.cuda.memory import Stats
@@ -58,9 +60,72 @@ def synchronize() -> None:
     checks.run()
 
 
-def stream() -> int:
-    """The handle of the stream on which all work is queued, for other libraries."""
-    return int(driver().stream)
+# Streams and events -------------------------------------------------------------------------
+
+
+class Stream:
+    """A queue of work. handle: the CUstream, for other libraries; with a handle of theirs, such as
+    `torch.cuda.current_stream().cuda_stream`, it stands for their queue."""
+
+    def __init__(self, handle: int | None = None) -> None:
+        self._own = handle is None
+        self.handle = driver().new_stream() if handle is None else handle
+
+    def __del__(self) -> None:
+        if getattr(self, "_own", False):
+            driver().free_stream(self.handle)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and other.handle == self.handle
+
+    def __hash__(self) -> int:
+        return hash(self.handle)
+
+
+def current_stream() -> Stream:
+    """Where work is queued."""
+    return Stream(driver().stream)
+
+
+@contextmanager
+def stream(stream: Stream) -> Iterator[None]:
+    """Work inside is queued on `stream`, so that it stands in order with what another library
+    queues there. It waits for minigrad's work before it, and minigrad's work after it waits for it.
+    """
+    if driver().capturing:
+        raise GraphError("stream: a captured step must stay on one stream")
+    before = driver().stream
+    driver().use_stream(stream.handle)
+    try:
+        yield
+    finally:
+        driver().use_stream(before)
+
+
+class Event:
+    """A mark in the queue, for measuring: record two, synchronize the second, ask for the time."""
+
+    def __init__(self) -> None:
+        self._event = driver().new_event()
+
+    def record(self) -> None:
+        """Mark the work queued so far."""
+        driver().record_event(self._event)
+
+    def synchronize(self) -> None:
+        """Wait until the work before the mark is done."""
+        driver().wait_for_event(self._event)
+
+    def elapsed_time(self, end: Event) -> float:
+        """Milliseconds from this mark to `end`, both of which must have been reached."""
+        return driver().milliseconds_between(self._event, end._event)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_event"):
+            driver().free_event(self._event)
+
+
+# Memory -------------------------------------------------------------------------------------
 
 
 def memory_stats() -> Stats:

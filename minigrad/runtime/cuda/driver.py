@@ -1,9 +1,9 @@
 """The one place that talks to the NVIDIA driver: memory, copies, launches, graphs.
 
 `driver()` is the process's driver, or raises DeviceError that says what is missing. Everything is
-queued on one stream, so that work runs in the order in which it was asked for, and a stream of our
-own can be captured, which the default stream cannot. Under NUMBA_ENABLE_CUDASIM=1 the simulator's
-stand-in takes the driver's place.
+queued on one stream at a time, so that work runs in the order in which it was asked for. It is one
+of our own, which can be captured, while the default stream cannot. Under NUMBA_ENABLE_CUDASIM=1 the
+simulator's stand-in takes the driver's place.
 
 Source: CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
 """
@@ -55,8 +55,7 @@ class Driver:
         self.compute_capability = (self._attribute(major), self._attribute(minor))
         self.multiprocessors = self._attribute(attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
         self.name = self._call(api.cuDeviceGetName, 128, self._device).rstrip(b"\0").decode()
-        flags = api.CUstream_flags.CU_STREAM_NON_BLOCKING
-        self.stream = self._call(api.cuStreamCreate, flags)
+        self.stream = self.new_stream()
         self.capturing = False
 
     def _attribute(self, attribute: Any) -> int:
@@ -127,6 +126,46 @@ class Driver:
     def synchronize(self) -> None:
         self.enter_thread()
         self._call(self._api.cuStreamSynchronize, self.stream)
+
+    # Streams and events ---------------------------------------------------------------------
+
+    def new_stream(self) -> int:
+        self.enter_thread()
+        flags = self._api.CUstream_flags.CU_STREAM_NON_BLOCKING
+        return int(self._call(self._api.cuStreamCreate, flags))
+
+    def free_stream(self, stream: int) -> None:
+        self.enter_thread()
+        self._call(self._api.cuStreamDestroy, stream)
+
+    def use_stream(self, stream: int) -> None:
+        """Work from here on goes to `stream`, where it waits for what was queued before."""
+        mark = self.new_event()
+        self.record_event(mark)
+        self._call(self._api.cuStreamWaitEvent, stream, mark, 0)
+        self.free_event(mark)
+        self.stream = stream
+
+    def new_event(self) -> Any:
+        self.enter_thread()
+        return self._call(self._api.cuEventCreate, 0)
+
+    def free_event(self, event: Any) -> None:
+        self.enter_thread()
+        self._call(self._api.cuEventDestroy, event)
+
+    def record_event(self, event: Any) -> None:
+        """Mark the place that the queued work has reached."""
+        self.enter_thread()
+        self._call(self._api.cuEventRecord, event, self.stream)
+
+    def wait_for_event(self, event: Any) -> None:
+        self.enter_thread()
+        self._call(self._api.cuEventSynchronize, event)
+
+    def milliseconds_between(self, first: Any, second: Any) -> float:
+        self.enter_thread()
+        return float(self._call(self._api.cuEventElapsedTime, first, second))
 
     # Kernels --------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ calls, so that allocators, launches and captured steps are exercised without a G
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,9 @@ class SimulatedDriver:
     compute_capability = (9, 0)
     device_count = 1
     multiprocessors = 1
-    stream = 1
 
     def __init__(self) -> None:
+        self.stream = self._streams = 1
         self._memory: dict[int, np.ndarray] = {}
         self._recorded: list[Callable[[], object]] | None = None
 
@@ -63,6 +64,33 @@ class SimulatedDriver:
 
     def synchronize(self) -> None:
         """Everything happened already."""
+
+    # Streams and events ---------------------------------------------------------------------
+
+    def new_stream(self) -> int:
+        self._streams += 1
+        return self._streams
+
+    def free_stream(self, stream: int) -> None:
+        """There is nothing behind a stream here."""
+
+    def use_stream(self, stream: int) -> None:
+        self.stream = stream
+
+    def new_event(self) -> list[float]:
+        return []
+
+    def free_event(self, event: list[float]) -> None:
+        event.clear()
+
+    def record_event(self, event: list[float]) -> None:
+        self._do(lambda: event.__setitem__(slice(None), [time.perf_counter()]))
+
+    def wait_for_event(self, event: list[float]) -> None:
+        """It happened already."""
+
+    def milliseconds_between(self, first: list[float], second: list[float]) -> float:
+        return 1e3 * (second[0] - first[0])
 
     # Kernels --------------------------------------------------------------------------------
 
