@@ -25,7 +25,7 @@ settings.register_profile(
 )
 # A thread of a simulated GPU is a thread of the host: few examples, on the same records.
 settings.register_profile(
-    "simulator", max_examples=2, derandomize=True, deadline=None,
+    "simulator", max_examples=5, derandomize=True, deadline=None,
     suppress_health_check=_SLOW_IS_FINE,
 )  # fmt: skip
 settings.load_profile("simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else "ci")
