@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+import minigrad as mg
+import minigrad.nn.functional as F
 from minigrad import DeviceError, GraphError, Tensor
 from minigrad.device import Device
 from minigrad.ops.norm import batch_norm
@@ -108,3 +112,20 @@ def test_operands_on_two_devices_are_refused() -> None:
     weight = Tensor(np.ones(3), Device("reference"))
     with pytest.raises(DeviceError, match=r"^batch_norm: .*weight on reference"):
         batch_norm(Tensor(np.ones((2, 3))), None, None, weight, training=True)
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("norm", ["group_norm", "layer_norm"])
+def test_a_group_of_one_number_has_no_gradient_but_rounding(norm: str, dtype) -> None:
+    """It is its own mean, so x̂ = 0 whatever x is: w·g·r − mean(w·g)·r cancels."""
+    draw = np.random.default_rng(0)
+    x = mg.tensor(draw.standard_normal((50, 1)) + 64, dtype=dtype, requires_grad=True)
+    weight = mg.tensor(draw.standard_normal(1), dtype=dtype, requires_grad=True)
+    argument = 1 if norm == "group_norm" else (1,)
+    out = getattr(F, norm)(x, argument, weight=weight)
+    upstream = draw.standard_normal((50, 1))
+    out.backward(mg.tensor(upstream, dtype=dtype))
+    np.testing.assert_array_equal(out.detach().numpy(), 0)
+    np.testing.assert_array_equal(weight.grad.numpy(), 0)
+    cancels = np.abs(upstream * weight.detach().numpy()) / math.sqrt(1e-5)
+    assert np.all(np.abs(x.grad.numpy()) <= np.finfo(np.float64).eps * cancels)

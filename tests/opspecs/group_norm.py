@@ -38,8 +38,10 @@ def group_norm_cases(draw: st.DrawFn) -> Case:
     C = groups * draw(st.sampled_from((1, 2, 3, 17)))
     N = draw(st.integers(0, 3))
     rest = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
-    if N * C // groups * int(np.prod(rest)) == 1:
-        N = 2
+    if C // groups * int(np.prod(rest)) == 1:
+        # The gradient of a single number is 0, of which torch gives the rounding of what cancels:
+        # see tests/ops/test_norm.py.
+        rest = (*rest, 2)
     return Case((draw(inputs((N, C, *rest))), groups), options(draw, (C,)))
 
 

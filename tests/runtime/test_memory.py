@@ -102,10 +102,10 @@ def test_arrays_are_aligned_contiguous_and_apart(sizes, dtype):
 
 
 @given(st.integers(1, 2**40))
-def test_size_classes_waste_at_most_an_eighth(nbytes):
-    size = memory._size_class(nbytes)
+def testsize_classes_waste_at_most_an_eighth(nbytes):
+    size = memory.size_class(nbytes)
     assert nbytes <= size <= max(nbytes * 9 / 8, nbytes + 64)
-    assert memory._size_class(size) == size
+    assert memory.size_class(size) == size
 
 
 def test_statistics_count_bytes_and_blocks():
@@ -165,7 +165,7 @@ def test_a_kept_block_of_more_than_twice_the_size_is_given_back_instead(nothing_
     array = memory.empty((1000,), FLOAT32)
     del array
     small = memory.empty((400,), FLOAT32)
-    assert memory.memory_reserved() - start == memory._size_class(small.nbytes)
+    assert memory.memory_reserved() - start == memory.size_class(small.nbytes)
 
 
 def test_while_little_is_kept_each_size_has_its_own_blocks(monkeypatch):
@@ -197,7 +197,7 @@ def test_the_block_unused_longest_is_given_back_first(monkeypatch):
     del old
     held = memory.empty((9000,), FLOAT32)  # fresh memory is what time is counted in
     del young
-    size = memory._size_class(4 * 40_000)
+    size = memory.size_class(4 * 40_000)
     monkeypatch.setattr(memory, "_KEPT", 1)
     monkeypatch.setattr(memory, "_most", memory.memory_reserved() + size - 1)  # a byte too much
     other = memory.empty((40_000,), FLOAT32)
@@ -230,7 +230,7 @@ def test_an_allocation_amid_an_allocation_does_no_harm(monkeypatch):
     start = memory.memory_allocated()
     keep = [memory.empty((1000,), FLOAT32) for _ in range(4)]
     keep.clear()
-    for name in ("_sort_in", "_kept", "_fresh", "_size_class"):
+    for name in ("_sort_in", "_kept", "_fresh", "size_class"):
         real = getattr(memory, name)
 
         def interrupted(*args: Any, name: str = name, real: Any = real) -> Any:
