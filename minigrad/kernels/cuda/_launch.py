@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +43,6 @@ if SIMULATED:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
     from . import _simulation  # noqa: F401  its barriers are faster
-
-    if _launches := os.environ.get("MINIGRAD_CUDA_LAUNCHES"):
-        from .check import write_launches
-
-        atexit.register(write_launches, Path(_launches))
 
 _GRID = 2 if SIMULATED else 4096  # blocks; what is left is done in further rounds
 _CTYPES = {
@@ -170,3 +166,21 @@ def _prepare(variant: Variant, types: tuple[str, ...]) -> Any:
 
     cubin, entry = _compile.cached_cubin(variant, types, driver().compute_capability)
     return driver().load(cubin, entry)
+
+
+def _write_launches(folder: Path) -> None:
+    """Everything that this process launched so far, as lines of JSON for check.py."""
+    found: list[dict[str, Any]] = [
+        {
+            "module": kernel.module, "name": kernel.make.__name__, "dtype": variant.dtype.name,
+            "constants": [getattr(c, "gpu", c) for c in variant.constants], "types": list(types),
+        }
+        for kernel in KERNELS for variant in kernel.variants.values() for types in variant.functions
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{os.getpid()}.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in found))
+
+
+if SIMULATED and (_launches := os.environ.get("MINIGRAD_CUDA_LAUNCHES")):
+    atexit.register(_write_launches, Path(_launches))

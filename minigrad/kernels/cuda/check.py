@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._launch import Kernel
@@ -57,22 +56,6 @@ class Report:
     stack: int = 0
     """Bytes of local arrays that are not in registers, a thread."""
     fault: str = ""
-
-
-def write_launches(folder: Path) -> None:
-    """Everything that this process launched so far, as lines of JSON."""
-    from ._launch import KERNELS
-
-    found: list[dict[str, Any]] = [
-        {
-            "module": kernel.module, "name": kernel.make.__name__, "dtype": variant.dtype.name,
-            "constants": [getattr(c, "gpu", c) for c in variant.constants], "types": list(types),
-        }
-        for kernel in KERNELS for variant in kernel.variants.values() for types in variant.functions
-    ]  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{os.getpid()}.jsonl"
-    file.write_text("".join(json.dumps(each) + "\n" for each in found))
 
 
 def read_launches(folder: Path) -> list[Launch]:
