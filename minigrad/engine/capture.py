@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import kernels
-from ..errors import DTypeError, GraphError
+from ..errors import DeviceError, DTypeError, GraphError
 from .tensor import Tensor
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
@@ -75,14 +75,18 @@ def _kind(arg: Any) -> Any:
                 "capture: arguments of a step must not require gradients; parameters belong to "
                 "what the step closes over"
             )
-        return arg.shape, arg.dtype, arg.device, arg.data.strides
+        if arg.device.type != "cuda":
+            raise DeviceError(
+                f"capture: all tensor arguments must be on the GPU, got one on {arg.device}"
+            )
+        return arg.shape, arg.dtype, arg.data.strides
     try:
         hash(arg)
     except TypeError:
         raise DTypeError(
             f"capture: arguments must be tensors or hashable values, got {type(arg).__name__}"
         ) from None
-    return arg
+    return type(arg), arg
 
 
 class _Recording:
@@ -105,8 +109,12 @@ class _Recording:
             with self._graph.warm_up():
                 self._inputs = [_private(arg) for arg in args]
             self._fill(args)
-            with self._graph.record():
-                self._result = _detached(self._step(*self._inputs))
+            try:
+                with self._graph.record():
+                    self._result = _detached(self._step(*self._inputs))
+            except BaseException:
+                self._calls = _WARM_UPS  # the next call records again
+                raise
         else:
             self._fill(args)
         self._graph.replay()

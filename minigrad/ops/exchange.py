@@ -136,7 +136,7 @@ def from_dlpack(x: Any) -> Tensor:
     from ..runtime.cuda.array import DeviceArray
     from ..runtime.cuda.driver import driver
 
-    capsule = x.__dlpack__(stream=int(driver().stream))
+    capsule = x.__dlpack__(stream=int(driver().stream) or 1)
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
     borrowed: Any = DeviceArray(np.asarray(_Borrowed(address)))
@@ -182,5 +182,5 @@ def cuda_array_interface(input: Tensor) -> dict[str, Any]:
     return {
         "version": 3, "shape": array.shape, "strides": array.strides,
         "typestr": array.dtype.str, "data": (array.pointer, not array.flags.writeable),
-        "stream": int(driver().stream),
+        "stream": int(driver().stream) or 1,  # 1: the default stream, which has no other name here
     }  # fmt: skip

@@ -98,3 +98,31 @@ def test_arguments_must_be_tensors_or_hashable() -> None:
         step(mg.ones(1, device="cuda"), [])
     with pytest.raises(mg.GraphError, match="gradients"):
         step(mg.ones(1, device="cuda", requires_grad=True), None)
+
+
+def test_copies_from_the_host_are_refused_and_the_next_call_records_again() -> None:
+    bad = [True]
+
+    @mg.capture
+    def step(x: mg.Tensor) -> mg.Tensor:
+        return x + mg.ones(2).cuda() if bad[0] else x + 1
+
+    x = mg.zeros(2, device="cuda")
+    step(x), step(x)
+    with pytest.raises(mg.GraphError, match="copy from the host"):
+        step(x)
+    bad[0] = False
+    assert [step(x).tolist() for _ in range(3)] == [[1, 1]] * 3
+
+
+def test_equal_arguments_of_two_types_are_two_kinds() -> None:
+    step = mg.capture(lambda x, k: x * 2 if k is True else x)
+    x = mg.ones(1, device="cuda")
+    assert [step(x, 1).item() for _ in range(4)] == [1.0] * 4
+    assert step(x, True).item() == 2.0
+
+
+def test_arguments_on_two_devices_are_refused() -> None:
+    step = mg.capture(lambda x, y: x)
+    with pytest.raises(mg.DeviceError, match="on cpu"):
+        step(mg.ones(1, device="cuda"), mg.ones(1))

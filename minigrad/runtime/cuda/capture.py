@@ -46,8 +46,8 @@ class Graph:
         checks.run()
         with memory.allocate_from(self.pool):
             self._tables, self._hooks = table.record()
-            driver().begin_capture()
             try:
+                driver().begin_capture()
                 yield
             except BaseException:
                 _abandon()

@@ -27,7 +27,7 @@ class Check:
 
 
 _pending: list[Check] = []
-_MANY = 1024  # a loop that never waits must not keep every flag
+_MANY = 64  # a loop that never waits must not keep every flag
 
 
 def defer(flag: DeviceArray, refuse: Callable[[int], None]) -> None:

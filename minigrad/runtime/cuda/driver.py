@@ -18,6 +18,7 @@ from typing import Any
 from ...errors import DeviceError
 from .simulator import SimulatedDriver
 
+_OLDEST = 13000  # the driver's CUDA version that takes the compiler's cubins
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
@@ -41,6 +42,11 @@ class Driver:
         except Exception as error:  # the loader's own errors differ between versions
             reason = str(error).removeprefix("cuda: ")
             raise DeviceError(f"cuda: no NVIDIA driver could be started: {reason}") from None
+        if (found := self._call(api.cuDriverGetVersion)) < _OLDEST:
+            raise DeviceError(
+                f"cuda: the driver is for CUDA {found // 1000}, the kernels are compiled for CUDA "
+                f"{_OLDEST // 1000}; install a newer driver"
+            )
         count = self._call(api.cuDeviceGetCount)
         if ordinal >= count:
             raise DeviceError(f"cuda: the driver sees {count} devices, none of number {ordinal}")

@@ -175,6 +175,11 @@ def is_pinned(array: np.ndarray) -> bool:
 def to_device(array: np.ndarray, wait: bool = True) -> DeviceArray:
     """A copy of a C-ordered host array, which may change afterwards: memory that is not pinned is
     read before this returns, pinned memory only if it waits."""
+    if driver().capturing:
+        raise GraphError(
+            "a captured step must not copy from the host, whose memory a replay would read again: "
+            "pass the tensor as an argument, or make it outside"
+        )
     out = empty(array.shape, array.dtype)
     if array.nbytes:
         driver().upload(out.pointer, array.ctypes.data, array.nbytes)
