@@ -77,3 +77,16 @@ def test_a_full_device_names_the_figures(monkeypatch) -> None:
     monkeypatch.setattr(memory.driver(), "allocate", full)
     with pytest.raises(MemoryError, match=r"shape \(123456,\).*bytes"):
         _array(123456)
+
+
+def test_a_retired_pools_blocks_are_everybodys() -> None:
+    pool = memory.Pool()
+    with memory.allocate_from(pool):
+        free, lent = _array(), _array()
+    addresses = {free.pointer, lent.pointer}
+    del free
+    memory.stats()  # sorts the block in
+    pool.retire()
+    del lent
+    first, second = _array(), _array()
+    assert {first.pointer, second.pointer} == addresses

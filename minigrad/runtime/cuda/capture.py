@@ -74,6 +74,7 @@ class Graph:
         if self._graph is not None:
             driver().free_graph(self._graph)
             self._graph = None
+        self.pool.retire()
 
 
 def _abandon() -> None:

@@ -54,6 +54,17 @@ class Pool:
 
     def __init__(self) -> None:
         self.free: dict[int, list[_Block]] = {}
+        self.retired = False
+
+    def retire(self) -> None:
+        """Its blocks are everybody's from now on, those still lent when they come back."""
+        with _lock:
+            self.retired = True
+            for size, blocks in self.free.items():
+                _shared.free.setdefault(size, []).extend(blocks)
+                for block in blocks:
+                    block.pool = _shared
+            self.free = {}
 
     def release(self) -> None:
         """Give the unused blocks back to the driver."""
@@ -106,6 +117,8 @@ def _sort_in() -> None:
     while _returned:
         block = _returned.popleft()
         _stats.allocated -= block.lent
+        if block.pool.retired:
+            block.pool = _shared
         block.pool.free.setdefault(block.size, []).append(block)
 
 
