@@ -6,6 +6,7 @@ engine as an argument. Each engine gets the memory layout that its own layers wo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ EAGER = ("torch nchw", "torch channels_last")
 COMPILED = ("torch compile", "torch compile channels_last")
 
 
-class Engine:
+class Engine(ABC):
     """What a benchmark needs of an engine."""
 
     name: str
@@ -33,16 +34,16 @@ class Engine:
         """Whether this engine differs from another only in the layout of four-dimensional data."""
         return self.name.endswith("channels_last")
 
+    @abstractmethod
     def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
         """A copy, in the memory order in which the engine keeps activations or weights.
 
         It lies in the engine's own memory, aligned as that is.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def gradients(self, out: Any, inputs: Sequence[Any], grad_output: Any = None) -> list[Any]:
         """Gradients of `out` with respect to leaves. The graph stays, if grad_output is given."""
-        raise NotImplementedError
 
     def placed(self, model: Any) -> Any:
         """The model with its parameters in this engine's memory order."""
@@ -52,7 +53,7 @@ class Engine:
         """The function, compiled if that is what this engine is about."""
         return function
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 — most engines compile nothing
         """Drop what was compiled for earlier benchmarks."""
 
 

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from . import cases
-from .engines import Minigrad, Torch
+from .engines import Engine, Minigrad, Torch
 from .measure import check, conditions, geometric_mean
 from .operation import Case, Pass
-from .training import NETWORKS, batches, weights
+from .training import batches, cycled, step_and_data
 
 CONFIGURATIONS = [
     (network, batch)
@@ -40,15 +40,23 @@ TOLERANCE, TF32_TOLERANCE = 2e-3, 2e-2
 TURNS = 5
 
 
-class MinigradGpu(Minigrad):
+class OnGpu(Engine):
+    """What both engines do alike."""
+
     device = "cuda"
 
     def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
-        return super().tensor(array, weight).cuda()
+        return super().tensor(array, weight).to(self.device)
+
+    def placed(self, model: Any) -> Any:
+        return super().placed(model.to(self.device))
 
     def synchronize(self) -> None:
-        self.lib.cuda.synchronize()
+        if self.device == "cuda":
+            self.lib.cuda.synchronize()
 
+
+class MinigradGpu(OnGpu, Minigrad):
     def recorded(self, run: Callable[[], Any]) -> Callable[[], Any]:
         """The same work as a replay of a CUDA graph."""
         from minigrad.runtime.cuda.capture import Graph
@@ -74,15 +82,7 @@ class MinigradGpu(Minigrad):
             settings.allow_tf32 = before
 
 
-class TorchGpu(Torch):
-    device = "cuda"
-
-    def tensor(self, array: np.ndarray, weight: bool = False) -> Any:
-        return super().tensor(array, weight).cuda()
-
-    def synchronize(self) -> None:
-        self.lib.cuda.synchronize()
-
+class TorchGpu(OnGpu, Torch):
     def recorded(self, run: Callable[[], Any]) -> Callable[[], Any]:
         torch = self.lib
         side = torch.cuda.Stream()
@@ -154,42 +154,6 @@ def seconds_of(engine: Any, run: Callable[[], Any], budget: float) -> float:
 # Training steps -----------------------------------------------------------------------------
 
 
-def training_step(
-    engine: Any, network: str, batch: int, captured: bool = False
-) -> tuple[Callable[..., Any], list[tuple[Any, Any]]]:
-    """step(images, labels) → loss, and data to cycle through."""
-    build, shape = NETWORKS[network]
-    model = build(engine.nn)
-    start = weights([(name, tuple(p.shape)) for name, p in model.named_parameters()])
-    with engine.lib.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(engine.lib.from_numpy(start[name]))
-    model = engine.placed(model.to(engine.device))
-    # torch's Adam keeps its step count on the GPU if it is told that it will be recorded.
-    records = isinstance(engine, TorchGpu) and captured and engine.device == "cuda"
-    options = {"capturable": True} if records else {}
-    optimizer = engine.optim.Adam(model.parameters(), lr=1e-3, **options)
-    forward = engine.compiled(model)
-    data = [
-        (engine.tensor(images.transpose(0, 3, 1, 2)), engine.tensor(labels))
-        for images, labels in batches(shape, batch)
-    ]
-
-    def step(images: Any, labels: Any) -> Any:
-        optimizer.zero_grad()
-        loss = engine.F.cross_entropy(forward(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step, data
-
-
-def _cycled(step: Callable[..., Any], data: list[tuple[Any, Any]]) -> Callable[[], Any]:
-    turn = iter(range(10**9))
-    return lambda: step(*data[next(turn) % len(data)])
-
-
 def measure_steps(report: dict[str, Any], configurations: list[Any], budget: float) -> None:
     """Seconds a step of every engine, captured or not, in float32 and TF32."""
     print(f"\n{'training step':<22}{'tf32':>5}  milliseconds (torch / minigrad captured)")
@@ -207,9 +171,12 @@ def measure_steps(report: dict[str, Any], configurations: list[Any], budget: flo
                 ("torch compile", TorchGpu("torch compile channels_last"), False),
             ):
                 with guarded(report, f"{name}, {network} {batch}, tf32 {tf32}"), engine.tf32(tf32):
-                    step, data = training_step(engine, network, batch, captured)
+                    # torch's Adam keeps its step count on the GPU if it is told of a recording.
+                    records = captured and isinstance(engine, TorchGpu) and engine.device == "cuda"
+                    options = {"capturable": True} if records else {}
+                    step, data = step_and_data(engine, network, batch, **options)
                     losses[name] = np.array([to_numpy(step(*data[i])) for i in range(2)])
-                    run = _cycled(engine.captured(step) if captured else step, data)
+                    run = cycled(engine.captured(step) if captured else step, data)
                     for _ in range(3):
                         run()
                     row["seconds"][name] = seconds_of(engine, run, budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -62,8 +63,11 @@ def weights(named_shapes: list[tuple[str, tuple[int, ...]]]) -> dict[str, np.nda
     return values
 
 
-def training_step(engine: Engine, network: str, batch: int) -> Callable[[], list[float]]:
-    """A function that trains one step (forward, backward, Adam) and returns the loss."""
+def step_and_data(
+    engine: Engine, network: str, batch: int, **options: Any
+) -> tuple[Callable[[Any, Any], Any], list[tuple[Any, Any]]]:
+    """step(images, labels), which trains once (forward, backward, Adam) and returns the loss, and
+    the batches to train on. options: of Adam."""
     build, shape = NETWORKS[network]
     model = build(engine.nn)
     start = weights([(name, tuple(p.shape)) for name, p in model.named_parameters()])
@@ -71,23 +75,33 @@ def training_step(engine: Engine, network: str, batch: int) -> Callable[[], list
         for name, parameter in model.named_parameters():
             parameter.copy_(engine.lib.from_numpy(start[name]))
     model = engine.placed(model)
-    optimizer = engine.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    optimizer = engine.optim.Adam(model.parameters(), lr=LEARNING_RATE, **options)
     data = [
         (engine.tensor(images.transpose(0, 3, 1, 2)), engine.tensor(labels))
         for images, labels in batches(shape, batch)
     ]
     forward = engine.compiled(model)
-    turn = iter(range(10**9))
 
-    def step() -> list[float]:
-        images, labels = data[next(turn) % BATCHES]
+    def step(images: Any, labels: Any) -> Any:
         optimizer.zero_grad()
         loss = engine.F.cross_entropy(forward(images), labels)
         loss.backward()
         optimizer.step()
-        return [loss.item()]
+        return loss
 
-    return step
+    return step, data
+
+
+def cycled(step: Callable[[Any, Any], Any], data: list[tuple[Any, Any]]) -> Callable[[], Any]:
+    """The step without arguments: every call takes the next batch."""
+    turn = itertools.cycle(data)
+    return lambda: step(*next(turn))
+
+
+def training_step(engine: Engine, network: str, batch: int) -> Callable[[], list[float]]:
+    """A function that trains one step and returns the loss."""
+    step = cycled(*step_and_data(engine, network, batch))
+    return lambda: [step().item()]
 
 
 @dataclass(frozen=True)

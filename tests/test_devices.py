@@ -45,4 +45,6 @@ def test_a_failed_move_leaves_the_module_as_it_was(no_driver) -> None:
 
 
 def test_asking_for_cuda_leaves_the_cpu_working(no_driver) -> None:
+    with pytest.raises(mg.DeviceError):
+        mg.zeros(2, device="cuda")
     assert mg.ones(3).sum().item() == 3

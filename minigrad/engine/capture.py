@@ -107,8 +107,7 @@ class _Recording:
                 return self._step(*args)
         if self._calls == _WARM_UPS + 1:
             with self._graph.warm_up():
-                self._inputs = [_private(arg) for arg in args]
-            self._fill(args)
+                self._inputs = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
             try:
                 with self._graph.record():
                     self._result = _detached(self._step(*self._inputs))
@@ -124,18 +123,6 @@ class _Recording:
         for own, arg in zip(self._inputs, args, strict=True):
             if isinstance(arg, Tensor):
                 kernels.get(arg.device).copy_strided(own.data, arg.data)
-
-
-def _private(arg: Any) -> Any:
-    """A tensor at an address of the recording's own, laid out as the argument is."""
-    if not isinstance(arg, Tensor):
-        return arg
-    from ..runtime.cuda import memory
-
-    order = sorted(range(arg.ndim), key=lambda axis: -arg.data.strides[axis])
-    stored: Any = memory.empty(tuple([arg.shape[axis] for axis in order]), arg.dtype)
-    back = sorted(range(arg.ndim), key=order.__getitem__)
-    return Tensor(stored.transpose(back), arg.device)
 
 
 def _detached(result: Any) -> Any:

@@ -35,7 +35,7 @@ def converted(
         return copy
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.
-        array, order = converted(array, dtype, source, source), None
+        array = converted(array, dtype, source, source)
         order = memory_order(array) or tuple(range(array.ndim))
     from ..runtime.cuda import memory
 

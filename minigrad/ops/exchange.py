@@ -77,6 +77,13 @@ def _destroy(capsule: int) -> None:
         _delete(_pointer(capsule, _NAME))
 
 
+def _stream() -> int:
+    """The handle of our stream; the default stream is called 1 here, and not 0."""
+    from ..runtime.cuda.driver import driver
+
+    return int(driver().stream) or 1
+
+
 def _shareable(operation: str, tensor: Tensor) -> None:
     if tensor.requires_grad:
         raise GraphError(
@@ -134,9 +141,8 @@ def from_dlpack(x: Any) -> Tensor:
             f"from_dlpack: minigrad reads host memory and GPU 0, got device {(int(kind), number)}"
         )
     from ..runtime.cuda.array import DeviceArray
-    from ..runtime.cuda.driver import driver
 
-    capsule = x.__dlpack__(stream=int(driver().stream) or 1)
+    capsule = x.__dlpack__(stream=_stream())
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
     borrowed: Any = DeviceArray(np.asarray(_Borrowed(address)))
@@ -176,11 +182,10 @@ def cuda_array_interface(input: Tensor) -> dict[str, Any]:
     if not is_cuda(input.device):
         raise AttributeError("__cuda_array_interface__: the tensor lies in the host's memory")
     _shareable("__cuda_array_interface__", input)
-    from ..runtime.cuda.driver import driver
 
     array: Any = input.data
     return {
         "version": 3, "shape": array.shape, "strides": array.strides,
         "typestr": array.dtype.str, "data": (array.pointer, not array.flags.writeable),
-        "stream": int(driver().stream) or 1,  # 1: the default stream, which has no other name here
+        "stream": _stream(),
     }  # fmt: skip

@@ -316,7 +316,6 @@ class Flats:
         self._device = param.device
         self._gaps = _operands.memory_order(param.data) is None
         self._order = _order(param)
-        self._c_order = self._order == tuple(range(param.ndim))
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.param = _operands.flat(self.source, self._order, self._device)
 
@@ -324,11 +323,7 @@ class Flats:
         """The gradient; `param` holds the parameter's values from now on."""
         if self._gaps:
             self.param = _operands.flat(self.source, self._order, self._device)
-        array = grad.data if self._c_order else grad.data.transpose(self._order)
-        return array.reshape(-1) if array.flags.c_contiguous else self._ordered(array)
-
-    def _ordered(self, array: np.ndarray) -> np.ndarray:
-        return _operands.contiguous(array, self._device).reshape(-1)
+        return _operands.flat(grad.data, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.

@@ -26,8 +26,6 @@ def _torch_on_the_cpu(monkeypatch) -> None:
     monkeypatch.setitem(training.NETWORKS, "tiny", (_tiny, (6, 6, 1)))
     if not _SIMULATED:
         return
-    monkeypatch.setattr(gpu.TorchGpu, "tensor", gpu.Torch.tensor)
-    monkeypatch.setattr(gpu.TorchGpu, "synchronize", lambda self: None)
     monkeypatch.setattr(gpu.TorchGpu, "recorded", lambda self, run: run)
     monkeypatch.setattr(gpu.TorchGpu, "compiled", lambda self, function: function)
     monkeypatch.setattr(gpu.TorchGpu, "device", "cpu")

@@ -52,7 +52,6 @@ class Report:
     launch: Launch
     arch: int
     registers: int = 0
-    shared: int = 0
     stack: int = 0
     """Bytes of local arrays that are not in registers, a thread."""
     fault: str = ""
@@ -78,7 +77,6 @@ def inspect(launch: Launch, arch: int) -> Report:
     except Exception as error:
         return Report(launch, arch, fault=f"does not compile: {type(error).__name__}: {error}")
     used = re.search(r"Used (\d+) registers", compiled.report)
-    shared = re.search(r"(\d+) bytes smem", compiled.report)
     stack = re.search(r"(\d+) bytes stack frame", compiled.report)
     fault = ""
     if re.search(r"[1-9]\d* bytes spill", compiled.report):
@@ -90,7 +88,7 @@ def inspect(launch: Launch, arch: int) -> Report:
     )
     if not double and (found := re.search(r".*\.f64\s.*", compiled.ptx)):
         fault = f"computes in float64: {found[0].strip()}"
-    sizes = [int(found[1]) if found else 0 for found in (used, shared, stack)]
+    sizes = [int(found[1]) if found else 0 for found in (used, stack)]
     return Report(launch, arch, *sizes, fault)
 
 
@@ -125,7 +123,8 @@ def main() -> int:
     faults = [f"sm_{r.arch} {r.launch}: {r.fault}" for r in reports if r.fault]
     if options.complete:
         faults += [f"{name} was not launched" for name in never_launched(launches)]
-    print("\n".join(faults))
+    for fault in faults:
+        print(fault)
     most = max(reports, key=lambda report: report.registers)
     for report in sorted(reports, key=lambda report: -report.stack)[:5]:
         if report.stack:

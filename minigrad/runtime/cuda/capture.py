@@ -29,7 +29,7 @@ class Graph:
     def __init__(self) -> None:
         self.pool = memory.Pool()
         self._graph: Any = None
-        self._replays = 0
+        self._replayed = False
         self._tables: list[Table] = []
         self._hooks: list[Callable[[], None]] = []
         self._checks: list[Check] = []
@@ -61,10 +61,10 @@ class Graph:
     def replay(self) -> None:
         """Queue everything, with fresh values in the tables; those of the first replay are what
         the recorded calls had computed already."""
-        if self._replays:
+        if self._replayed:
             for hook in self._hooks:
                 hook()
-        self._replays += 1
+        self._replayed = True
         for each in self._tables:
             each.copy()
         driver().replay(self._graph)

@@ -59,7 +59,6 @@ class Driver:
         major = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
         self.compute_capability = (self._attribute(major), self._attribute(minor))
-        self.multiprocessors = self._attribute(attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
         self.name = self._call(api.cuDeviceGetName, 128, self._device).rstrip(b"\0").decode()
         self.stream = self.new_stream()
         self.capturing = False
@@ -120,14 +119,6 @@ class Driver:
     def download(self, to: int, source: int, nbytes: int) -> None:
         self.enter_thread()
         self._call(self._api.cuMemcpyDtoHAsync, to, source, nbytes, self.stream)
-
-    def copy(self, to: int, source: int, nbytes: int) -> None:
-        self.enter_thread()
-        self._call(self._api.cuMemcpyDtoDAsync, to, source, nbytes, self.stream)
-
-    def fill_zero(self, address: int, nbytes: int) -> None:
-        self.enter_thread()
-        self._call(self._api.cuMemsetD8Async, address, 0, nbytes, self.stream)
 
     def synchronize(self) -> None:
         self.enter_thread()

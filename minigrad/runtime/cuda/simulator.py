@@ -20,7 +20,6 @@ class SimulatedDriver:
     name = "CUDA simulator"
     compute_capability = (9, 0)
     device_count = 1
-    multiprocessors = 1
 
     def __init__(self) -> None:
         self.stream = self._streams = 1
@@ -53,14 +52,10 @@ class SimulatedDriver:
         """Free and total bytes."""
         return 1 << 30, 1 << 30
 
-    def copy(self, to: int, source: int, nbytes: int) -> None:
-        """Between any two of device and pinned memory, in the stream's order."""
+    def upload(self, to: int, source: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memmove(to, source, nbytes))
 
-    upload = download = copy
-
-    def fill_zero(self, address: int, nbytes: int) -> None:
-        self._do(lambda: ctypes.memset(address, 0, nbytes))
+    download = upload
 
     def synchronize(self) -> None:
         """Everything happened already."""
