@@ -5,10 +5,12 @@ loader = DataLoader(train, batch_size=64, shuffle=True, transform=Normalize(0.13
 for images, labels in loader: ...
 """
 
+from .cifar10 import load_cifar10
 from .collate import default_collate
 from .datasets import ArrayDataset, BucketDataset, ImageDataset, Subset, random_split
+from .image_folder import load_image_folder
 from .loader import DataLoader
-from .readers import load_digits, load_image_folder, load_mnist, read_idx
+from .mnist import load_digits, load_mnist, read_idx
 from .transforms import (
     Compose,
     Normalize,
@@ -33,6 +35,7 @@ __all__ = [
     "Subset",
     "Transform",
     "default_collate",
+    "load_cifar10",
     "load_digits",
     "load_image_folder",
     "load_mnist",

@@ -14,12 +14,12 @@ import pytest
 from minigrad.data import (
     ArrayDataset,
     BucketDataset,
+    image_folder,
     load_digits,
     load_image_folder,
     load_mnist,
     read_idx,
 )
-from minigrad.data import readers as readers_module
 from minigrad.errors import DataError
 
 
@@ -134,7 +134,7 @@ def test_digits_are_those_of_the_source() -> None:
     assert np.bincount(digits.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert digits.images.sum() == 561_718
     assert digits[0][0][0, :, 0].tolist() == [0, 0, 5, 13, 9, 1, 0, 0]
-    notes = Path(readers_module.__file__).with_name("digits.txt").read_text(encoding="utf-8")
+    notes = Path(image_folder.__file__).with_name("digits.txt").read_text(encoding="utf-8")
     assert "CC BY 4.0" in notes
     assert "10.24432/C50P49" in notes
 
@@ -194,13 +194,13 @@ def test_the_cache_spares_the_decoding(folder: Path, tmp_path: Path, monkeypatch
     cache = tmp_path / "cache"
     fresh = load_image_folder(folder, cache=cache)
     decoded: list[Path] = []
-    original = readers_module._decode
+    original = image_folder._decode
 
     def counting(file: Path, *rest: Any) -> np.ndarray:
         decoded.append(file)
         return original(file, *rest)
 
-    monkeypatch.setattr(readers_module, "_decode", counting)
+    monkeypatch.setattr(image_folder, "_decode", counting)
     cached = load_image_folder(folder, cache=cache)
     assert not decoded
     assert len(list(cache.iterdir())) == 1
