@@ -6,6 +6,7 @@ arguments are torch's, so `torch.nn` builds the same network for a comparison.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -41,13 +42,15 @@ def mnist_variable(
     return nn.Sequential(*stages, globally, nn.Flatten(), nn.Linear(width, classes))
 
 
-def cifar(nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10) -> Any:
+def cifar(
+    nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10, channels: int = 3
+) -> Any:
     """Eight 3×3 convolutions in four stages, for 32×32 RGB images.
 
     Network A (batch_norm=False, 294,810 parameters): [conv → ReLU] × 8. Network B (295,770): the
     same with batch normalisation after every ReLU.
     """
-    widths = (3, 16, 16, 32, 32, 64, 64, 128, 128)
+    widths = (channels, 16, 16, 32, 32, 64, 64, 128, 128)
     layers: list[Any] = []
     for index, (width, filters) in enumerate(pairwise(widths), start=1):
         layers += [nn.Conv2d(width, filters, 3, padding="same"), nn.ReLU()]
@@ -56,3 +59,43 @@ def cifar(nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10) ->
         if index in (2, 4, 6):
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
+
+
+_BUILDERS = {
+    "fixed": mnist_fixed,
+    "variable": mnist_variable,
+    "variable-mean": partial(mnist_variable, pool="mean"),
+    "A": cifar,
+    "B": partial(cifar, batch_norm=True),
+}
+
+
+def build(name: str, channels: int) -> minigrad.nn.Module:
+    """The network that the recipes call so, for images of so many channels."""
+    return _BUILDERS[name](channels=channels)
+
+
+def he_init(model: minigrad.nn.Module) -> None:
+    """Weights of convolutions from N(0, 2 / fan_in), biases 0: activations keep their size from
+    ReLU to ReLU, which a deep network without batch normalisation needs. Source: He et al. 2015."""
+    for layer in model.modules():
+        if isinstance(layer, minigrad.nn.Conv2d):
+            minigrad.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            minigrad.nn.init.zeros_(layer.bias)
+
+
+def parameter_count(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def counted_widths(parameters: int, around: int = 2) -> list[tuple[int, int]]:
+    """(N, parameters) of variable networks whose last stage has N channels: those with about so
+    many parameters, the closest in the middle."""
+
+    def count(width: int) -> int:
+        return parameter_count(mnist_variable(width=width))
+
+    # A linear function of the width.
+    step = count(2) - count(1)
+    closest = round((parameters - count(1)) / step) + 1
+    return [(width, count(width)) for width in range(closest - around, closest + around + 1)]

@@ -9,6 +9,7 @@ never interrupted.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -64,17 +65,26 @@ class Tally:
 
 @dataclass
 class Run:
-    """One training run: what is trained, on what, and where its files go."""
+    """One training run: what is trained, on what, and where its files go.
+
+    settings: what decides how the run ends, for the record and for `resume`, which refuses others.
+    extensible: whether a resumed run may have another number of epochs. tensorboard: whether to
+    write event files.
+    """
 
     model: mg.nn.Module
     optimizer: mg.optim.Optimizer
     train: DataLoader
     validation: DataLoader
+    test: DataLoader
     out: Path
     epochs: int
     settings: dict[str, Any]
     scheduler: Any = None  # stepped after every batch
+    label_smoothing: float = 0.0
     title: str = ""
+    extensible: bool = True
+    tensorboard: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     best_accuracy: float = -1.0
     train_seconds: float = 0.0  # of all epochs, without validation
@@ -113,7 +123,7 @@ class Run:
         changed = {
             name: (extra["settings"].get(name), value)
             for name, value in self.settings.items()
-            if extra["settings"].get(name) != value and name != "epochs"
+            if extra["settings"].get(name) != value and not (name == "epochs" and self.extensible)
         }
         if changed:
             listed = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())
@@ -131,7 +141,7 @@ class Run:
         print("  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS))
         for entry in self.history:
             print(_row(entry))
-        with _interruptible() as interrupted:
+        with _interruptible() as interrupted, _event_files(self) as watch:
             for epoch in range(len(self.history) + 1, self.epochs + 1):
                 entry = self._epoch(epoch, interrupted)
                 if entry is None:
@@ -140,7 +150,8 @@ class Run:
                         f"{epoch - 1}. Add --resume to go on from there."
                     )
                     return False
-                print(_row(entry))
+                print(_row(entry), flush=True)
+                watch(entry)
         return True
 
     def _step(self) -> tuple[Callable[..., None], Tally]:
@@ -154,7 +165,7 @@ class Run:
                 images = loader.render(samples, bucket)
                 optimizer.zero_grad()
                 logits = model(images)
-                loss = F.cross_entropy(logits, labels)
+                loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
                 loss.backward()
                 optimizer.step()
                 tally.add(logits, labels, loss)
@@ -197,13 +208,16 @@ class Run:
         self.save()
         return entry
 
-    def finish(self, test: DataLoader) -> dict[str, Any]:
-        """Test the best weights once; write metrics.json and curves.png."""
-        self.model.load_state_dict(serialization.load_file(self.best))
-        result = evaluate(self.model, test, "test")
+    def finish(self, tested: bool = True) -> dict[str, Any]:
+        """Test the best weights once, unless the run is only a trial; write curves.png and, when
+        all else is done, metrics.json."""
+        figures = {}
+        if tested:
+            self.model.load_state_dict(serialization.load_file(self.best))
+            result = evaluate(self.model, self.test, "test")
+            figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
-            "test_accuracy": result.accuracy,
-            "test_loss": result.loss,
+            **figures,
             "best_val_accuracy": self.best_accuracy,
             "train_images_per_second": self.images_seen / self.train_seconds,
             "epochs": len(self.history),
@@ -212,14 +226,22 @@ class Run:
             "settings": self.settings,
             "history": self.history,
         }
-        (self.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         viz.plot_curves(self.history, self.out / "curves.png", self.title)
-        print(
-            f"test accuracy {result.accuracy:.2%} (loss {result.loss:.4f}) with the weights of the "
-            f"best epoch; {metrics['train_images_per_second']:,.0f} training images/s"
-        )
+        write_text(json.dumps(metrics, indent=1) + "\n", self.out / "metrics.json")
+        if tested:
+            print(
+                f"test accuracy {result.accuracy:.2%} (loss {result.loss:.4f}) with the weights of "
+                f"the best epoch; {metrics['train_images_per_second']:,.0f} training images/s"
+            )
         print(f"wrote metrics.json, curves.png and checkpoints to {self.out}")
         return metrics
+
+
+def write_text(text: str, path: Path) -> None:
+    """The file appears whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
@@ -239,6 +261,37 @@ def _advance(bar: tqdm, images: int, tally: Tally) -> None:
     """Moves the bar; figures are read, which waits for a GPU, only when it is drawn."""
     if bar.update(images):
         bar.set_postfix({"loss": f"{tally.loss:.4f}", "acc": f"{tally.accuracy:.2%}"})
+
+
+@contextmanager
+def _event_files(run: Run) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes an epoch's figures for TensorBoard, if the run asks for it. Every call
+    of `fit` writes a file with all epochs, whose figures replace those of earlier files."""
+    if not run.tensorboard:
+        yield lambda entry: None
+        return
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise SystemExit(
+            "--tensorboard needs tensorboardX: `pip install tensorboardX`, or minigrad's "
+            "'tensorboard' extra"
+        ) from None
+    done = len(run.history)
+    writer = SummaryWriter(str(run.out / "tensorboard"), purge_step=1, filename_suffix=f".{done}")
+
+    def write(entry: dict[str, Any]) -> None:
+        for name, *_ in COLUMNS[1:]:
+            part, _, quantity = name.partition("_")
+            tag = f"{quantity}/{part}" if part in ("train", "val") else f"speed/{name}"
+            writer.add_scalar(tag, entry[name], entry["epoch"])
+
+    try:
+        for entry in run.history:
+            write(entry)
+        yield write
+    finally:
+        writer.close()
 
 
 def _row(entry: dict[str, Any]) -> str:

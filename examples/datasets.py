@@ -1,0 +1,87 @@
+"""The data sets that the examples train on, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.make_mixed_mnist import load_mixed
+from minigrad.data import ImageDataset, load_cifar10, load_digits, load_image_folder, load_mnist
+
+CACHE = Path("runs") / "cache"  # decoded image folders
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and test images; the last `validation` of the shuffled training images are held
+    out to choose settings and weights by."""
+
+    train: ImageDataset
+    test: ImageDataset
+    validation: int
+    source: str = "the original files"
+
+
+def load(name: str, root: Path | None, size: int | None = None) -> Data:
+    """One of digits (embedded), mnist, mixed (what make_mixed_mnist.py makes) and cifar10.
+
+    root: its folder, by default data, data/mixed or data. MNIST and CIFAR-10 are downloaded by
+    torchvision if they are absent. CIFAR-10 may also be an image folder {train,test}/<class>/*.
+    size: the images of an image folder are resized to it as they are decoded, antialiased.
+    """
+    if name == "digits":
+        digits, indices = load_digits(), range(1797)
+        return Data(
+            digits.subset([i for i in indices if i % 5]),
+            digits.subset([i for i in indices if not i % 5]),  # every fifth image
+            validation=297,
+        )
+    if name == "mixed":
+        try:
+            return Data(*load_mixed(root or Path("data") / "mixed", size), validation=10_000)
+        except FileNotFoundError as missing:
+            raise SystemExit(str(missing)) from None
+    root = root or Path("data")
+    if name == "mnist":
+        return Data(*_fetched("MNIST", load_mnist, root), validation=10_000)
+    if (root / "train").is_dir():
+        return _folder(root, size)
+    return Data(*_fetched("CIFAR10", load_cifar10, root), validation=5_000)
+
+
+def _folder(root: Path, size: int | None) -> Data:
+    """CIFAR-10 as images."""
+    print(f"reading the images in {root} …", flush=True)
+    train, test = (load_image_folder(root / part, size, cache=CACHE) for part in ("train", "test"))
+    suffix = next((root / "train").rglob("*.*")).suffix.lower()
+    return Data(train, test, validation=5_000, source=f"an image folder of {suffix} files")
+
+
+def _fetched(
+    name: str, reader: Callable[..., ImageDataset], root: Path
+) -> tuple[ImageDataset, ImageDataset]:
+    """What the reader reads; torchvision fetches it, if it is absent."""
+    try:
+        return reader(root, train=True), reader(root, train=False)
+    except FileNotFoundError as missing:
+        _download(name, root, missing)
+        return reader(root, train=True), reader(root, train=False)
+
+
+def _download(name: str, root: Path, missing: FileNotFoundError) -> None:
+    """Let torchvision fetch the files, or end with a sentence that says what to do."""
+    try:
+        from torchvision import datasets
+
+        getattr(datasets, name)(str(root), download=True)
+    except ImportError:
+        raise SystemExit(
+            f"{name} is not in {root}: give its folder with --data-root, or "
+            "`pip install torch torchvision`, with which it is downloaded"
+        ) from missing
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(
+            f"{name} is not in {root} and torchvision could not download it "
+            f"({str(error).splitlines()[0].rstrip(':')}); give its folder with --data-root"
+        ) from missing

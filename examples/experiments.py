@@ -1,0 +1,107 @@
+"""The experiments of the five course reports: what they reached, and minigrad's recipes.
+
+Settings were chosen by accuracy on the validation images; the candidates are listed, too, so that
+`examples.reproduce` shows the choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from examples.recipe import Recipe
+from examples.train_cifar10 import RECIPES as CIFAR10
+from examples.train_mnist import RECIPES as MNIST
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the page.
+
+    name: its folder. reported: test accuracies of the reports, lowest and highest. final: measured
+    on the test images, with several seeds; otherwise a trial on the validation images alone.
+    """
+
+    name: str
+    title: str
+    recipe: Recipe
+    reported: tuple[float, ...] = ()
+    final: bool = True
+
+
+def _trial(name: str, title: str, recipe: Recipe) -> Experiment:
+    return Experiment(name, title, recipe, final=False)
+
+
+_fixed = MNIST["mnist", "fixed"]
+_resized, _variable = MNIST["mixed", "fixed"], MNIST["mixed", "variable"]
+_mean = MNIST["mixed", "variable-mean"]
+_of_the_report = {"optimizer": "SGD", "momentum": 0.0, "lr": 1e-3, "batch_size": 16,
+                  "schedule": "constant"}  # fmt: skip
+
+MNIST_RUNS = [
+    Experiment("mnist-fixed", "28×28", _fixed, (0.9868, 0.9893)),
+    Experiment(
+        "mnist-augmented", "28×28, augmented", replace(_fixed, rotation=10.0, crop=2), (0.9907,)
+    ),
+]
+
+MIXED_RUNS = [
+    Experiment("mixed-resized", "resized to 28×28", _resized, (0.9504, 0.9507)),
+    Experiment("mixed-variable", "as they are, a batch a resolution", _variable, (0.8587,)),
+]
+
+MIXED_TRIALS = [
+    _trial("mixed-trial-report-max", "SGD, rate 0.001, batch 16, global max (the report's)",
+           replace(_variable, **_of_the_report)),
+    _trial("mixed-trial-report-mean", "SGD, rate 0.001, batch 16, global mean (the report's)",
+           replace(_mean, **_of_the_report)),
+    _trial("mixed-trial-adam-max", "Adam, rate 0.001, batch 16, global max",
+           replace(_variable, lr=1e-3, batch_size=16, schedule="constant")),
+    _trial("mixed-trial-cycle-mean", "Adam, one cycle to 0.01, batch 64, global mean", _mean),
+    _trial("mixed-trial-cycle-max", "Adam, one cycle to 0.01, batch 64, global max", _variable),
+]  # fmt: skip
+
+CIFAR10_RUNS = [
+    Experiment("cifar10-A", "A: no batch normalisation", CIFAR10["cifar10", "A"], (0.80, 0.827)),
+    Experiment("cifar10-B", "B: batch normalisation", CIFAR10["cifar10", "B"], (0.82, 0.838)),
+]
+
+# The third report's grid, in short runs.
+RATES, BATCHES, OPTIMIZERS = (0.1, 0.01), (32, 64, 128), ("Adam", "SGD")
+GRID_EPOCHS = 2
+
+
+def grid_name(network: str, optimizer: str, rate: float, batch: int) -> str:
+    return f"grid-{network}-{optimizer}-{rate:g}-{batch}"
+
+
+GRID_TRIALS = [
+    _trial(
+        grid_name(network, kind, rate, batch), f"{network}, {kind}, rate {rate:g}, batch {batch}",
+        Recipe("cifar10", network, GRID_EPOCHS, batch, rate, kind, momentum=0.0),
+    )
+    for network, kind, rate, batch in product("AB", OPTIMIZERS, RATES, BATCHES)
+]  # fmt: skip
+
+_plain = replace(CIFAR10["cifar10", "B"], epochs=8, crop=0, flip=False)
+
+AUGMENTATION_TRIALS = [
+    _trial(f"augmentation-{name}", title, replace(_plain, **changes))
+    for name, title, changes in (
+        ("none", "none", {}),
+        ("flip", "flip", {"flip": True}),
+        ("rotation", "rotation ±15°", {"rotation": 15.0}),
+        ("rotation30", "rotation ±30°", {"rotation": 30.0}),
+        ("crop", "crop", {"crop": 4}),
+        ("crop-flip", "crop and flip", {"crop": 4, "flip": True}),
+    )
+]
+
+# What `examples.reproduce` runs, part by part.
+PARTS = {
+    "mnist": MNIST_RUNS,
+    "mixed": MIXED_TRIALS + MIXED_RUNS,
+    "cifar10": CIFAR10_RUNS,
+    "grid": GRID_TRIALS + AUGMENTATION_TRIALS,
+}

@@ -1,0 +1,222 @@
+"""A recipe: all that decides how a training run ends, as values; and the command line for one.
+
+The training scripts, and `examples.reproduce`, build their runs from recipes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import minigrad as mg
+from examples import datasets, networks
+from examples.datasets import Data
+from examples.training import Run
+from minigrad.data import (
+    Compose,
+    DataLoader,
+    ImageDataset,
+    Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomRotation,
+    Resize,
+    Transform,
+    random_split,
+)
+from minigrad.optim import SGD, Adam, AdamW, lr_scheduler
+
+OPTIMIZERS = ("Adam", "AdamW", "SGD")
+SCHEDULES = ("constant", "cosine", "one-cycle")
+INITS = ("torch", "he")
+CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "init": INITS}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, and how. `help` texts of the command line are in HELP."""
+
+    dataset: str
+    network: str
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str = "Adam"
+    schedule: str = "constant"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    init: str = "torch"
+    size: int | None = None
+    crop: int = 0
+    flip: bool = False
+    rotation: float = 0.0
+    seed: int = 0
+    limit: int | None = None
+
+
+HELP = {
+    "epochs": "passes over the training images",
+    "lr": "learning rate; with a schedule, the highest",
+    "schedule": "how the rate changes from step to step",
+    "momentum": "of SGD",
+    "weight_decay": "L2 penalty, or the decay of AdamW",
+    "label_smoothing": "share of the target that is spread over all classes",
+    "init": "how weights start: as torch's layers, or He's normal distribution",
+    "size": "resize images to SIZE × SIZE",
+    "crop": "augment: pad by CROP pixels and cut out a window at a random place",
+    "flip": "augment: mirror half of the images",
+    "rotation": "augment: rotate by up to ± ROTATION degrees",
+    "limit": "use only so many training images, for a quick trial",
+}
+
+
+def transforms(recipe: Recipe, train: ImageDataset) -> tuple[Compose, Compose]:
+    """(augmented, plain) of a recipe, normalised by the training images' mean and deviation."""
+    mean, std = train.statistics()
+    first: list[Transform] = [] if recipe.size is None else [Resize(recipe.size)]
+    # What comes in at the border: the mean colour of photographs, the black around digits.
+    fill = tuple(round(255 * m) for m in mean) if train.channels == 3 else 0
+    steps: list[Transform] = []
+    if recipe.crop:
+        steps.append(RandomCrop(recipe.size or train.buckets[0].size, recipe.crop, fill))
+    if recipe.flip:
+        steps.append(RandomHorizontalFlip())
+    if recipe.rotation:
+        steps.append(RandomRotation(recipe.rotation, fill))
+    last = Normalize(mean, std)
+    return Compose([*first, *steps, last]), Compose([*first, last])
+
+
+def split(recipe: Recipe, data: Data) -> tuple[ImageDataset, ImageDataset]:
+    """(training, validation) images; which is which follows from the seed."""
+    kept = len(data.train) - data.validation
+    train, validation = random_split(data.train, [kept, data.validation], seed=recipe.seed)
+    if recipe.limit is not None:
+        train = train.subset(range(min(recipe.limit, len(train))))
+    return train, validation
+
+
+def optimizer(recipe: Recipe, model: mg.nn.Module) -> mg.optim.Optimizer:
+    decay = recipe.weight_decay
+    if recipe.optimizer == "SGD":
+        return SGD(model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=decay)
+    kind = {"Adam": Adam, "AdamW": AdamW}[recipe.optimizer]
+    return kind(model.parameters(), recipe.lr, weight_decay=decay)
+
+
+def scheduler(recipe: Recipe, optimizer: mg.optim.Optimizer, steps: int) -> Any:
+    """The schedule over all steps of the run, or None for a constant rate."""
+    if recipe.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    if recipe.schedule == "one-cycle":
+        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
+    return None
+
+
+def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options: Any) -> Run:
+    """A run of the recipe in the folder `out`: `fit` trains it, `finish` tests it.
+
+    options: of `Run`.
+    """
+    mg.manual_seed(recipe.seed)
+    train, validation = split(recipe, data)
+    augmented, plain = transforms(recipe, train)
+    model = networks.build(recipe.network, channels=train.channels)
+    if recipe.init == "he":
+        networks.he_init(model)
+    model.to(device)
+    updates = optimizer(recipe, model)
+    loader = DataLoader(
+        train, recipe.batch_size, shuffle=True, seed=recipe.seed, transform=augmented, device=device
+    )
+    mean, std = train.statistics()
+    return Run(
+        model=model,
+        optimizer=updates,
+        scheduler=scheduler(recipe, updates, recipe.epochs * len(loader)),
+        train=loader,
+        validation=DataLoader(validation, 500, transform=plain, device=device),
+        test=DataLoader(data.test, 500, transform=plain, device=device),
+        label_smoothing=recipe.label_smoothing,
+        out=out,
+        epochs=recipe.epochs,
+        settings={
+            **asdict(recipe),
+            "images": data.source,
+            "mean": list(mean),
+            "std": list(std),
+            "parameters": networks.parameter_count(model),
+        },
+        # A constant rate knows no end: such a run may be made longer.
+        extensible=recipe.schedule == "constant",
+        title=f"{recipe.dataset}, network {recipe.network}, {recipe.epochs} epochs, "
+        f"seed {recipe.seed}",
+        **options,
+    )
+
+
+# The command line ---------------------------------------------------------------------------
+
+
+def train_from_command_line(
+    description: str, recipes: Mapping[tuple[str, str], Recipe], argv: list[str] | None
+) -> None:
+    """Train one of the recipes, given by data set and network, with what the arguments change."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    first = next(iter(recipes.values()))
+    kinds = {name: list(dict.fromkeys(getattr(r, name) for r in recipes.values()))
+             for name in ("dataset", "network")}  # fmt: skip
+    for name, choices in kinds.items():
+        parser.add_argument(f"--{name}", choices=choices, default=getattr(first, name))
+    parser.add_argument("--data-root", type=Path, help="folder of the data set (default: data)")
+    for field in fields(Recipe)[2:]:
+        _add(parser, field.name)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--out", type=Path, help="default: runs/<dataset>-<network>")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write event files to the folder's tensorboard"
+    )
+    arguments = parser.parse_args(argv)
+
+    device = arguments.device
+    if device == "cuda" and (reason := mg.cuda.why_unavailable()):
+        raise SystemExit(f"--device cuda: {reason}")
+    if arguments.threads:
+        mg.set_num_threads(arguments.threads)
+    given = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(recipes[arguments.dataset, arguments.network], **changes)
+    data = datasets.load(recipe.dataset, arguments.data_root)
+    out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
+    run = start(recipe, data, out, device, tensorboard=arguments.tensorboard)
+    where = f"{mg.get_num_threads()} threads" if device == "cpu" else mg.cuda.get_device_name()
+    print(
+        f"{recipe.dataset}, network {recipe.network}: {run.settings['parameters']:,} parameters; "
+        f"{len(run.train.dataset):,} training, {len(run.validation.dataset):,} validation and "
+        f"{len(data.test):,} test images; {where}"
+    )
+    if arguments.resume:
+        run.resume()
+    if run.fit():
+        run.finish()
+
+
+def _add(parser: argparse.ArgumentParser, name: str) -> None:
+    """An option for a field of Recipe. Absent means None: the recipe's own value stays."""
+    kind = {f.name: f.type for f in fields(Recipe)}[name]
+    options: dict[str, Any] = {"help": HELP.get(name)}
+    if kind == "bool":
+        options["action"] = argparse.BooleanOptionalAction
+    else:
+        options["type"] = {"int": int, "float": float, "str": str}[str(kind).split(" |")[0]]
+    if name in CHOICES:
+        options["choices"] = CHOICES[name]
+    parser.add_argument("--" + name.replace("_", "-"), **options)

@@ -1,0 +1,255 @@
+"""The page of `examples.reproduce`: tables and pictures, from the folders of the runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from examples import experiments, networks
+from examples.experiments import Experiment
+from examples.training import write_text
+
+Metrics = dict[str, Any]
+
+
+class Report:
+    """path: the Markdown file; its pictures lie beside it in a folder of its name. runs: the folder
+    of the runs. command: how they were made."""
+
+    def __init__(self, path: Path, runs: Path, command: str) -> None:
+        self.path, self.runs, self.command = path, runs, command
+        self.pictures = path.with_suffix("")
+
+    def metrics(self, experiment: Experiment) -> list[Metrics]:
+        """Of every seed that is done, in order."""
+        files = sorted((self.runs / experiment.name).glob("seed*/metrics.json"))
+        return [json.loads(file.read_text()) for file in files]
+
+    def write(self) -> None:
+        """Write the page with what is there; a part without a run is left out."""
+        self.pictures.mkdir(parents=True, exist_ok=True)
+        parts = [self._head(), self._results(), self._mnist(), self._mixed(), self._cifar10(),
+                 self._inside(), self._grid(), self._runs()]  # fmt: skip
+        write_text("\n\n".join(part for part in parts if part) + "\n", self.path)
+
+    # Parts ----------------------------------------------------------------------------------
+
+    def _head(self) -> str:
+        return (
+            "# The reports' experiments, with minigrad\n\n"
+            f"Made by `{self.command}` on {_machine()}.\n\n"
+            "The networks, and what the reports reached, are those of five course reports that "
+            "used torch. Settings were chosen on validation images. The test images were used once "
+            "a run, for the weights of the epoch that was best on the validation images."
+        )
+
+    def _results(self) -> str:
+        rows = []
+        titles = {"mnist": "MNIST", "mixed": "MNIST, mixed resolutions", "cifar10": "CIFAR-10"}
+        for part, title in titles.items():
+            for experiment in experiments.PARTS[part]:
+                runs = self.metrics(experiment) if experiment.final else []
+                if runs:
+                    rows.append(_result(f"{title}: {experiment.title}", experiment, runs))
+        head = ("experiment", "parameters", "the reports", "minigrad", "difference", "epochs",
+                "seeds", "minutes a run")  # fmt: skip
+        note = (
+            "Test accuracy: the mean over the seeds ± their standard deviation. The difference is "
+            "to the best of the reports, in percentage points."
+        )
+        return _section("Results", note, table(head, rows)) if rows else ""
+
+    def _mnist(self) -> str:
+        curves = self._curves(experiments.MNIST_RUNS)
+        return _section("MNIST", *curves) if curves else ""
+
+    def _mixed(self) -> str:
+        rows = []
+        for trial in experiments.MIXED_TRIALS:
+            rows += [
+                (trial.title, percent(run["best_val_accuracy"]), str(run["epochs"]))
+                for run in self.metrics(trial)
+            ]
+        if not rows:
+            return ""
+        target = networks.parameter_count(networks.mnist_fixed())
+        widths = [
+            (str(width), f"{count:,}", f"{count - target:+,}")
+            for width, count in networks.counted_widths(target)
+        ]
+        return _section(
+            "MNIST in mixed resolutions",
+            "Each digit is scaled to between half and all of a frame of 32, 48 or 64 pixels and "
+            "put at a random place in it. The fixed network sees all of them resized to 28×28; the "
+            "variable network sees them as they are, one resolution a batch. The set is our own "
+            "(the reports' is not at hand), so what counts is the comparison of the two.",
+            self._picture("mixed-samples.png", "Examples of the three resolutions"),
+            f"The width N of the variable network's last stage, so that it has about the "
+            f"{target:,} parameters of the fixed one:",
+            table(("N", "parameters", "difference"), widths),
+            "What makes the variable network good, by validation accuracy (seed 0): the reports "
+            "trained it by SGD with a small rate.",
+            table(("settings", "validation accuracy", "epochs"), rows),
+            *self._curves([e for e in experiments.MIXED_RUNS if e.final]),
+        )
+
+    def _cifar10(self) -> str:
+        runs = [run for e in experiments.CIFAR10_RUNS for run in self.metrics(e)]
+        if not runs:
+            return ""
+        jpeg = any(".jp" in run["settings"]["images"] for run in runs)
+        note = (
+            "The images are CIFAR-10 re-encoded as JPEG (about 900 bytes each), so these are not "
+            "quite the reports' images."
+            if jpeg
+            else ""
+        )
+        return _section("CIFAR-10", note, *self._curves(experiments.CIFAR10_RUNS))
+
+    def _inside(self) -> str:
+        pictures = sorted((self.runs / "inside").glob("*.png"))
+        numbers = self.runs / "inside" / "table.md"
+        if not numbers.exists():
+            return ""
+        shown = [self._picture(f"inside/{p.name}", _caption(p.stem)) for p in pictures]
+        return _section("Inside networks A and B", numbers.read_text().rstrip(), *shown)
+
+    def _grid(self) -> str:
+        parts = []
+        for network in "AB":
+            rows = []
+            for kind in experiments.OPTIMIZERS:
+                for rate in experiments.RATES:
+                    name = [experiments.grid_name(network, kind, rate, batch)
+                            for batch in experiments.BATCHES]  # fmt: skip
+                    rows.append((f"{kind}, {rate:g}", *(self._validation(n) for n in name)))
+            if any(cell for row in rows for cell in row[1:]):
+                head = (f"network {network}", *(f"batch {b}" for b in experiments.BATCHES))
+                parts.append(table(head, rows))
+        augmented = [
+            (trial.title, self._validation(trial.name))
+            for trial in experiments.AUGMENTATION_TRIALS
+            if self._validation(trial.name)
+        ]
+        if parts:
+            parts.insert(
+                0,
+                "Validation accuracy of short runs (seed 0) for each optimizer, learning rate and "
+                "batch size, without augmentation.",
+            )
+        if augmented:
+            epochs = experiments.AUGMENTATION_TRIALS[0].recipe.epochs
+            parts += [
+                f"Network B, one augmentation at a time, {epochs} epochs. Augmentation pays in "
+                "longer runs than these.",
+                table(("augmentation", "validation accuracy"), augmented),
+            ]
+        return _section("Settings tried one by one", *parts) if parts else ""
+
+    def _runs(self) -> str:
+        rows = []
+        for part in experiments.PARTS.values():
+            for experiment in part:
+                for run in self.metrics(experiment) if experiment.final else ():
+                    rows.append(
+                        (
+                            experiment.name, str(run["seed"]),
+                            percent(run["best_val_accuracy"]), percent(run["test_accuracy"]),
+                            f"{run['test_loss']:.4f}",
+                            f"{run['train_images_per_second']:,.0f}", f"{run['seconds']:,.0f}",
+                            _settings(run["settings"]),
+                        )
+                    )  # fmt: skip
+        head = ("run", "seed", "validation", "test", "test loss", "images/s", "seconds", "settings")
+        return _section("Every run", table(head, rows)) if rows else ""
+
+    # Pieces ---------------------------------------------------------------------------------
+
+    def _validation(self, name: str) -> str:
+        file = self.runs / name / "seed0" / "metrics.json"
+        return percent(json.loads(file.read_text())["best_val_accuracy"]) if file.exists() else ""
+
+    def _curves(self, shown: Sequence[Experiment]) -> list[str]:
+        """Loss and accuracy by epoch of each experiment's first seed."""
+        found = []
+        for experiment in shown:
+            file = self.runs / experiment.name / "seed0" / "curves.png"
+            if file.exists():
+                target = f"{experiment.name}.png"
+                found.append(
+                    self._picture(str(file.relative_to(self.runs)), experiment.title, target)
+                )
+        return found
+
+    def _picture(self, name: str, caption: str, target: str = "") -> str:
+        """A link to a copy of the picture beside the page; nothing if there is none."""
+        source = self.runs / name
+        if not source.exists():
+            return ""
+        target = target or source.name
+        shutil.copyfile(source, self.pictures / target)
+        return f"![{caption}]({self.pictures.name}/{target})"
+
+
+def _result(title: str, experiment: Experiment, runs: Sequence[Metrics]) -> tuple[str, ...]:
+    accuracies = [run["test_accuracy"] for run in runs]
+    mean = statistics.fmean(accuracies)
+    spread = f" ± {100 * statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
+    low, high = min(experiment.reported), max(experiment.reported)
+    reported = f"{100 * low:.4g} to {100 * high:.4g} %" if low < high else f"{100 * high:.4g} %"
+    return (
+        title,
+        f"{runs[0]['settings']['parameters']:,}",
+        reported,
+        f"{100 * mean:.2f}{spread} %",
+        f"{100 * (mean - high):+.2f}",
+        str(runs[0]["epochs"]),
+        ", ".join(str(run["seed"]) for run in runs),
+        f"{statistics.fmean(run['seconds'] for run in runs) / 60:.1f}",
+    )
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """The settings in which a run differs from the plainest, in words."""
+    words = [settings["optimizer"], f"rate {settings['lr']:g}", settings["schedule"],
+             f"batch {settings['batch_size']}"]  # fmt: skip
+    for name in ("weight_decay", "label_smoothing", "crop", "rotation"):
+        if settings[name]:
+            words.append(f"{name.replace('_', ' ')} {settings[name]:g}")
+    return ", ".join(words + (["flip"] if settings["flip"] else []))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _section(title: str, *parts: str) -> str:
+    return "\n\n".join([f"## {title}", *(part for part in parts if part)])
+
+
+def _caption(name: str) -> str:
+    return name.replace("-", " ").replace("_", " ")
+
+
+def _machine() -> str:
+    """Processor, cores and versions."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    versions = ", ".join(f"{package} {version(package)}" for package in ("numba", "numpy"))
+    return f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}, {versions}"

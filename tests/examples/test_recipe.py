@@ -1,0 +1,172 @@
+"""Recipes, the command line made of them, and what a run keeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from examples import datasets, networks, recipe, train_cifar10, train_mnist
+from examples.datasets import Data
+from examples.recipe import Recipe
+from examples.training import evaluate
+from minigrad import serialization
+from minigrad.data import ArrayDataset
+
+TINY = Recipe(
+    "digits", "fixed", epochs=2, batch_size=64, lr=3e-3, schedule="one-cycle", size=28,
+    label_smoothing=0.1, crop=2, flip=True, rotation=10.0, limit=128,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return datasets.load("digits", None)
+
+
+def _weights(out: Path) -> dict[str, np.ndarray]:
+    tensors = serialization.load_file(out / "last.safetensors")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("given", [*train_mnist.RECIPES.values(), *train_cifar10.RECIPES.values()])
+def test_every_recipe_makes_a_run(given: Recipe, tmp_path: Path) -> None:
+    side, channels = (32, 3) if given.dataset == "cifar10" else (given.size or 28, 1)
+    rng = np.random.default_rng(0)
+    images = ArrayDataset(
+        rng.integers(0, 256, (96, side, side, channels), np.uint8), rng.integers(0, 10, 96)
+    )
+    run = recipe.start(replace(given, epochs=1), Data(images, images, 32), tmp_path)
+    assert run.fit()
+    metrics = run.finish()
+    assert 0 <= metrics["test_accuracy"] <= 1
+    assert asdict(given).keys() <= metrics["settings"].keys()
+
+
+def test_the_split_is_disjoint_and_follows_the_seed(digits: Data) -> None:
+    train, validation = recipe.split(replace(TINY, limit=None), digits)
+    assert len(train) + len(validation) == len(digits.train)
+    assert len(validation) == digits.validation
+    rows = [set(part.buckets[0].rows.tolist()) for part in (train, validation)]
+    assert not rows[0] & rows[1]
+    again, _ = recipe.split(replace(TINY, limit=None), digits)
+    other, _ = recipe.split(replace(TINY, limit=None, seed=1), digits)
+    np.testing.assert_array_equal(again.buckets[0].rows, train.buckets[0].rows)
+    assert (other.buckets[0].rows != train.buckets[0].rows).any()
+
+
+def test_one_cycle_spans_the_run_and_resumes_to_the_same_bits(digits: Data, tmp_path: Path) -> None:
+    whole = recipe.start(TINY, digits, tmp_path / "whole")
+    assert whole.fit()
+    assert whole.scheduler.last_epoch == whole.scheduler.total_steps == 2 * 2
+    half = recipe.start(TINY, digits, tmp_path / "half")
+    half.epochs = 1
+    assert half.fit()
+    resumed = recipe.start(TINY, digits, tmp_path / "half")
+    resumed.resume()
+    assert len(resumed.history) == 1
+    assert resumed.fit()
+    left, right = _weights(tmp_path / "whole"), _weights(tmp_path / "half")
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+def test_a_schedule_fixes_the_number_of_epochs(digits: Data, tmp_path: Path) -> None:
+    run = recipe.start(TINY, digits, tmp_path)
+    run.out.mkdir(exist_ok=True)
+    run.save()
+    with pytest.raises(SystemExit, match="epochs was 2, is 3"):
+        recipe.start(replace(TINY, epochs=3), digits, tmp_path).resume()
+    steady = replace(TINY, schedule="constant")
+    run = recipe.start(steady, digits, tmp_path)
+    run.save()
+    recipe.start(replace(steady, epochs=3), digits, tmp_path).resume()
+
+
+def test_validation_is_plain_cross_entropy_on_plain_images(digits: Data, tmp_path: Path) -> None:
+    run = recipe.start(TINY, digits, tmp_path)
+    tally = evaluate(run.model, run.validation, "validation")
+    _, validation = recipe.split(TINY, digits)
+    train, _ = recipe.split(TINY, digits)
+    _, plain = recipe.transforms(TINY, train)
+    images = np.stack([validation[i][0] for i in range(len(validation))])
+    with mg.no_grad():
+        logits = run.model(plain(images, max_value=16)).numpy().astype(np.float64)
+    logits -= logits.max(1, keepdims=True)
+    chosen = logits[np.arange(len(images)), validation.labels]
+    losses = np.log(np.exp(logits).sum(1)) - chosen
+    assert tally.loss == pytest.approx(losses.mean(), rel=1e-5)
+    assert tally.accuracy == (logits.argmax(1) == validation.labels).mean()
+
+
+def test_he_init_keeps_the_size_of_activations() -> None:
+    mg.manual_seed(0)
+    model = networks.build("A", channels=3)
+    x = mg.randn(8, 3, 32, 32)
+
+    def spread() -> float:
+        with mg.no_grad():
+            return float(model[:-3](x).numpy().std())
+
+    before = spread()
+    networks.he_init(model)
+    assert before < 0.05 < 0.2 < spread() < 3
+
+
+def test_command_line_changes_the_recipe(tmp_path: Path) -> None:
+    train_mnist.main(
+        ["--epochs", "1", "--limit", "64", "--optimizer", "SGD", "--lr", "0.05", "--no-flip",
+         "--network", "variable", "--out", str(tmp_path)]
+    )  # fmt: skip
+    settings = json.loads((tmp_path / "metrics.json").read_text())["settings"]
+    expected = train_mnist.RECIPES["digits", "variable"]
+    expected = replace(expected, epochs=1, limit=64, optimizer="SGD", lr=0.05)
+    assert {name: settings[name] for name in asdict(expected)} == asdict(expected)
+
+
+def test_mixed_set_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="make it with"):
+        train_mnist.main(["--dataset", "mixed", "--data-root", str(tmp_path)])
+
+
+def test_tensorboard_events_hold_every_epoch(tmp_path: Path) -> None:
+    out = ["--epochs", "1", "--limit", "64", "--out", str(tmp_path), "--tensorboard"]
+    train_mnist.main(out)
+    train_mnist.main([*out, "--epochs", "2", "--resume"])
+    history = json.loads((tmp_path / "metrics.json").read_text())["history"]
+    found = _scalars(tmp_path / "tensorboard")
+    assert {step for _, step in found} == {1, 2}
+    for entry in history:
+        assert found["accuracy/val", entry["epoch"]] == pytest.approx(entry["val_accuracy"])
+        assert found["loss/train", entry["epoch"]] == pytest.approx(entry["train_loss"])
+
+
+def test_tensorboard_that_is_not_installed_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(SystemExit, match="pip install tensorboardX"):
+        train_mnist.main(["--limit", "64", "--out", str(tmp_path), "--tensorboard"])
+
+
+def _scalars(folder: Path) -> dict[tuple[str, int], float]:
+    """What the event files say: records of (length, CRC of it, message, CRC of it)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for file in sorted(folder.glob("events*")):
+        content = file.read_bytes()
+        at = 0
+        while at < len(content):
+            length = int.from_bytes(content[at : at + 8], "little")
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
