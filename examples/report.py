@@ -114,12 +114,18 @@ class Report:
         return _section("CIFAR-10", note, *self._curves(experiments.CIFAR10_RUNS))
 
     def _inside(self) -> str:
-        pictures = sorted((self.runs / "inside").glob("*.png"))
         numbers = self.runs / "inside" / "table.md"
         if not numbers.exists():
             return ""
-        shown = [self._picture(f"inside/{p.name}", _caption(p.stem)) for p in pictures]
-        return _section("Inside networks A and B", numbers.read_text().rstrip(), *shown)
+        shown = {
+            "feature-maps-A.png": "Network A: what its layers make of one image",
+            "feature-maps-B.png": "Network B: the same image",
+            "average-activations-A.png": "Network A: mean absolute activation, all training images",
+            "average-activations-B.png": "Network B: mean absolute activation, all training images",
+            "comparison.png": "Share of zeros and mean activation of A and B, layer by layer",
+        }
+        pictures = [self._picture(f"inside/{name}", caption) for name, caption in shown.items()]
+        return _section("Inside networks A and B", *pictures, numbers.read_text().rstrip())
 
     def _grid(self) -> str:
         parts = []
@@ -238,10 +244,6 @@ def percent(share: float) -> str:
 
 def _section(title: str, *parts: str) -> str:
     return "\n\n".join([f"## {title}", *(part for part in parts if part)])
-
-
-def _caption(name: str) -> str:
-    return name.replace("-", " ").replace("_", " ")
 
 
 def _machine() -> str:

@@ -1,0 +1,155 @@
+"""Run the experiments of five course reports and write one page about them.
+
+    python -m examples.reproduce                       # all of them, in an hour or two
+    python -m examples.reproduce --quick               # the same path on few images, in minutes
+    python -m examples.reproduce mnist cifar10         # some parts only
+
+MNIST and CIFAR-10 are downloaded by torchvision if --mnist and --cifar10 do not hold them. Every
+run has a folder of its own in --out; one that is done is skipped, and one that was interrupted goes
+on after its last epoch, so the same command finishes the work, with the same results. The page is
+written anew after every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
+
+import minigrad as mg
+from examples import datasets, feature_maps, make_mixed_mnist, recipe
+from examples.datasets import Data
+from examples.experiments import CIFAR10_RUNS, PARTS, Experiment
+from examples.recipe import Recipe
+from examples.report import Report
+
+INSIDE = "inside"
+# With --quick: one epoch, few images of each set.
+IMAGES, HELD_OUT, DIGITS = 2_000, 500, 3_000
+
+
+class Reproduction:
+    """All experiments in one folder."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.quick: bool = arguments.quick
+        self.seeds: int = 1 if self.quick else arguments.seeds
+        self.device: str = arguments.device
+        self.out: Path = arguments.out or Path("runs") / (
+            "reproduce-quick" if self.quick else "reproduce"
+        )
+        self.roots = {
+            "mnist": arguments.mnist,
+            "cifar10": arguments.cifar10,
+            "mixed": self.out / "mixed",
+        }
+        command = "python -m examples.reproduce" + (" --quick" if self.quick else "")
+        self.report = Report(arguments.report or self.out / "report.md", self.out, command)
+        self._loaded: tuple[tuple[str, int | None], Data] | None = None  # one set at a time
+
+    def data(self, name: str, size: int | None) -> Data:
+        if self._loaded is None or self._loaded[0] != (name, size):
+            self._loaded = None
+            if name == "mixed":
+                self._make_mixed()
+            self._loaded = (name, size), datasets.load(name, self.roots[name], size)
+        data = self._loaded[1]
+        return replace(data, validation=HELD_OUT) if self.quick else data
+
+    def _make_mixed(self) -> None:
+        datasets.load("mnist", self.roots["mnist"])  # fetches it
+        limit = DIGITS if self.quick else None
+        make_mixed_mnist.make(self.roots["mnist"], self.roots["mixed"], limit=limit)
+        picture = self.out / "mixed-samples.png"
+        if not picture.exists():
+            _, test = make_mixed_mnist.load_mixed(self.roots["mixed"])
+            make_mixed_mnist.draw_samples(test, picture)
+
+    def part(self, name: str) -> None:
+        if name == INSIDE:
+            self.look_inside()
+            return
+        for experiment in PARTS[name]:
+            for seed in range(self.seeds if experiment.final else 1):
+                self.run(experiment, seed)
+
+    def run(self, experiment: Experiment, seed: int) -> Path:
+        """Train and test an experiment with one seed, unless that is done; the run's folder."""
+        settings = replace(experiment.recipe, seed=seed)
+        if self.quick:
+            settings = replace(settings, epochs=1, limit=IMAGES)
+        out = self.out / experiment.name / f"seed{seed}"
+        if _is_done(out, settings):
+            return out
+        print(f"\n{experiment.name}: {experiment.title}, seed {seed}")
+        data = self.data(settings.dataset, settings.size)
+        run = recipe.start(settings, data, out, self.device)
+        if run.last.exists():
+            run.resume()
+        if not run.fit():
+            raise SystemExit(f"The same command goes on from here. So far: {self.report.path}")
+        run.finish(tested=experiment.final)
+        self.report.write()
+        return out
+
+    def look_inside(self) -> None:
+        """Feature maps and average activations of networks A and B, seed 0."""
+        runs = [str(self.run(experiment, 0)) for experiment in CIFAR10_RUNS]
+        limit = ["--limit", str(IMAGES)] if self.quick else []
+        feature_maps.main(
+            [*runs, "--data-root", str(self.roots["cifar10"]), "--out", str(self.out / INSIDE),
+             *limit]
+        )  # fmt: skip
+        self.report.write()
+
+
+def _is_done(out: Path, settings: Recipe) -> bool:
+    finished = out / "metrics.json"
+    if not finished.exists():
+        return False
+    found = json.loads(finished.read_text())["settings"]
+    changed = [name for name, value in asdict(settings).items() if found.get(name) != value]
+    if changed:
+        raise SystemExit(
+            f"{out} holds a run with other settings ({', '.join(changed)}): move it away, or name "
+            "another --out"
+        )
+    return True
+
+
+def main(argv: list[str] | None = None) -> None:
+    names = ["mnist", "mixed", "cifar10", INSIDE, "grid"]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="one epoch, one seed, few images")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each experiment")
+    parser.add_argument("--mnist", type=Path, default=Path("data"), help="holds MNIST/raw")
+    parser.add_argument("--cifar10", type=Path, default=Path("data"),
+                        help="what torchvision keeps, or {train,test}/<class>/<image>")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="default: runs/reproduce")
+    parser.add_argument("--report", type=Path, help="the page; default: report.md in --out")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.parts) - set(names):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
+        raise SystemExit(f"--device cuda: {reason}")
+    if arguments.threads:
+        mg.set_num_threads(arguments.threads)
+    reproduction = Reproduction(arguments)
+    for name in names:
+        if name in arguments.parts or not arguments.parts:
+            reproduction.part(name)
+    reproduction.report.write()
+    print(f"\nwrote {reproduction.report.path}")
+
+
+if __name__ == "__main__":
+    main()
