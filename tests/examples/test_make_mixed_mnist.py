@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples import make_mixed_mnist
+import minigrad as mg
+import minigrad.nn.functional as F
+from examples import make_mixed_mnist, networks
 from examples.make_mixed_mnist import FRAMES, draw_samples, ink, load_mixed, make, mixed
-from minigrad.data import BucketDataset, load_mnist
+from minigrad.data import BucketDataset, DataLoader, Normalize, Resize, load_mnist
 from minigrad.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +158,43 @@ def test_load_mixed_shrinks_with_antialiasing(made: Path) -> None:
     with Image.open(made / "test" / "0" / "00000.png") as picture:
         expected = np.array(picture.resize((28, 28), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(test[0][0][..., 0], expected)
+
+
+@pytest.mark.parametrize("network", ["variable", "fixed"])
+def test_the_networks_train_on_batches_of_one_resolution(made: Path, network: str) -> None:
+    train, _ = load_mixed(made)
+    fixed = network == "fixed"
+    mg.manual_seed(0)
+    model = networks.mnist_fixed() if fixed else networks.mnist_variable()
+    steps = [Normalize(*train.statistics())]
+    loader = DataLoader(train, 16, shuffle=True, transform=[Resize(28), *steps] if fixed else steps)
+    optimizer = mg.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+
+    @mg.capture
+    def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
+        images = loader.render(samples, bucket)
+        size = (28, 28) if fixed else train.buckets[bucket].size
+        assert images.shape == (len(labels), 1, *size)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() * len(labels))
+
+    means = []
+    for _ in range(4):
+        losses.clear()
+        seen: list[int] = []
+        for draw in loader.draws():
+            step(*draw)
+            bucket = train.buckets[draw.bucket]
+            numbers = bucket.indices[np.searchsorted(bucket.rows, draw.samples.numpy()[:, 0])]
+            np.testing.assert_array_equal(draw.labels.numpy(), train.labels[numbers])
+            seen += numbers.tolist()
+        assert sorted(seen) == list(range(len(train)))
+        means.append(sum(losses) / len(train))
+    assert means[-1] < means[0]
 
 
 # Whole sets, and others ---------------------------------------------------------------------
