@@ -1,7 +1,7 @@
 """Look inside trained CIFAR-10 networks: what their layers make of an image, and of all images.
 
     python examples/feature_maps.py runs/cifar10-A --data-root data
-    python examples/feature_maps.py runs/cifar10-A runs/cifar10-B --image 17   # one beside the other
+    python examples/feature_maps.py runs/cifar10-A runs/cifar10-B --image 17  # side by side
     python examples/feature_maps.py runs/cifar10-B --image-file frog.png
 
 Each RUN is the folder of a finished `train_cifar10.py`. For each, the pictures show the channels of
@@ -197,7 +197,8 @@ def draw_feature_maps(
     for path, name in _pictures(folder, maps):
         heading = f"{title}: {_described(name, maps[name])}"
         viz.plot_channels({"": maps[name]}, path, heading, "activation", image)
-    viz.plot_layers(_rectified(maps), folder.with_suffix(".png"), title, image)
+    heading = f"{title}: the first 16 channels of each layer"
+    viz.plot_layers(_rectified(maps), folder.with_suffix(".png"), heading, image)
 
 
 def draw_averages(averages: Mapping[str, Activation], folder: Path, title: str) -> None:
@@ -206,11 +207,12 @@ def draw_averages(averages: Mapping[str, Activation], folder: Path, title: str) 
     for path, name in _pictures(folder, maps):
         heading = f"{title}: {_described(name, maps[name])}"
         viz.plot_channels({"": maps[name]}, path, heading, "mean |activation|")
-    viz.plot_layers(_rectified(maps), folder.with_suffix(".png"), title)
+    heading = f"{title}: the first 16 channels of each layer"
+    viz.plot_layers(_rectified(maps), folder.with_suffix(".png"), heading)
 
 
 def draw_comparison(networks: Mapping[str, Mapping[str, Activation]], folder: Path) -> None:
-    """The averages of several networks side by side: a picture of every layer that all have in the
+    """The averages of several networks side by side: a picture of every layer that all have, in the
     folder, and a chart of sparsity and mean activation beside the folder, under its name."""
     first = next(iter(networks.values()))
     common = {
@@ -220,8 +222,9 @@ def draw_comparison(networks: Mapping[str, Mapping[str, Activation]], folder: Pa
     }
     for path, name in _pictures(folder, common):
         panels = {f"network {key}": averages[name].average for key, averages in networks.items()}
-        heading = f"Average absolute activation: {_described(name, common[name])}"
-        viz.plot_channels(panels, path, heading, "mean |activation|")
+        heading = f"Mean |activation|: {_described(name, common[name])}"
+        label = "mean |activation|, colours by its root"
+        viz.plot_channels(panels, path, heading, label, power=0.5)
     viz.plot_bars(
         {
             "share of zeros (%)": {
@@ -234,6 +237,7 @@ def draw_comparison(networks: Mapping[str, Mapping[str, Activation]], folder: Pa
             },
         },
         folder.with_suffix(".png"),
+        "Zeros and mean activation of every layer",
     )
 
 
@@ -272,7 +276,7 @@ def averages_table(networks: Mapping[str, Mapping[str, Activation]]) -> str:
     padded = [
         [
             f"{cell:<{w}}" if i < 2 else f"{cell:>{w}}"
-            for i, (cell, w) in enumerate(zip(row, widths))
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
         for row in (head, *rows)
     ]

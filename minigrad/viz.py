@@ -44,12 +44,14 @@ def plot_channels(
     title: str = "",
     label: str = "",
     image: np.ndarray | None = None,
+    power: float = 1.0,
 ) -> None:
     """Arrays (C, H, W), channel by channel: a grid for each, side by side on one colour scale.
 
     panels: the arrays by caption. label: what the colours stand for. image: (H, W, 3) or (H, W, 1)
     uint8, shown before them. Values from 0 up run from dark to bright; if there are negative ones,
-    they are blue, positive ones red, and 0 is white.
+    they are blue, positive ones red, and 0 is white. power: below 1, small values from 0 up are
+    told apart better: colours follow value ** power.
     """
     side = 656 if len(panels) == 1 else 528
     mosaics = {name: _mosaic(maps, side) for name, maps in panels.items()}
@@ -60,15 +62,16 @@ def plot_channels(
         width += shown.shape[1] + 20
         height = max(height, shown.shape[0])
     page = _Page(width, height + 100, title)
-    left, top = 20, 80
+    left, top = 20, 82
     if shown is not None:
         page.picture(left, top, shown, "input", cmap="gray")
         left += shown.shape[1] + 20
-    scale = _scale(panels.values())
-    for name, (mosaic, first) in mosaics.items():
+    scale = _scale(panels.values(), power)
+    for name, (mosaic, columns) in mosaics.items():
         left += 70
         axes, drawn = page.picture(left, top, mosaic, name, **scale)
-        _label_rows(axes, first, len(panels[name]), len(mosaic))
+        _label_rows(axes, columns, len(panels[name]), len(mosaic))
+        page.text(left - 8, top - 14, "channels", fontsize=8, ha="right", color="0.4")
         left += mosaic.shape[1] + 20
     bar_height = min(height, 400)
     bar = page.figure.colorbar(drawn, cax=page.axes(left, top, 18, bar_height))
@@ -111,7 +114,10 @@ def plot_layers(
         middle = top + len(mosaic) / 2
         page.text(margin - 14, middle, f"{name}\n{C} × {H}×{W}", ha="right")
         page.text(
-            margin + wide + 14, middle, f"{scale['vmin']:.2g} … {scale['vmax']:.2g}", color="0.4"
+            margin + wide + 14,
+            middle,
+            f"{scale['norm'].vmin:.2g} … {scale['norm'].vmax:.2g}",
+            color="0.4",
         )
     page.save(path)
 
@@ -226,14 +232,16 @@ def _enlarged(image: np.ndarray, side: int) -> np.ndarray:
     return image.repeat(zoom, 0).repeat(zoom, 1)
 
 
-def _scale(arrays: Iterable[np.ndarray]) -> dict[str, Any]:
+def _scale(arrays: Iterable[np.ndarray], power: float = 1.0) -> dict[str, Any]:
     """Colour map and limits that suit all of the arrays."""
+    from matplotlib.colors import Normalize, PowerNorm
+
     arrays = list(arrays)
     low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
     if low < 0:
         limit = max(-low, high)
-        return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    return {"cmap": "magma", "vmin": 0.0, "vmax": high or 1.0}
+        return {"cmap": "RdBu_r", "norm": Normalize(-limit, limit)}
+    return {"cmap": "magma", "norm": PowerNorm(power, 0, high or 1)}
 
 
 def _label_rows(axes: Any, columns: int, channels: int, height: int) -> None:
