@@ -222,9 +222,8 @@ def draw_comparison(networks: Mapping[str, Mapping[str, Activation]], folder: Pa
     }
     for path, name in _pictures(folder, common):
         panels = {f"network {key}": averages[name].average for key, averages in networks.items()}
-        heading = f"Mean |activation|: {_described(name, common[name])}"
-        label = "mean |activation|, colours by its root"
-        viz.plot_channels(panels, path, heading, label, power=0.5)
+        heading = f"{_described(name, common[name])} (colours by the square root)"
+        viz.plot_channels(panels, path, heading, "mean |activation|", power=0.5)
     viz.plot_bars(
         {
             "share of zeros (%)": {
@@ -321,10 +320,15 @@ def open_run(folder: Path) -> Trained:
         )
     model = networks.build(network, channels=3)
     try:
-        model.load_state_dict(serialization.load_file(weights))
+        state = serialization.load_file(weights)
     except CheckpointError as error:
-        reason = " ".join(str(error).split())
-        raise SystemExit(f"{weights} does not fit network {network}: {reason}") from None
+        raise SystemExit(str(error)) from None
+    try:
+        model.load_state_dict(state)
+    except CheckpointError:
+        raise SystemExit(
+            f"the weights in {weights} do not fit network {network}, which {metrics.name} names"
+        ) from None
     return Trained(network, model, normalize, weights.read_bytes() + f"{mean} {std}".encode())
 
 
