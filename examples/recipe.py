@@ -46,6 +46,7 @@ class Recipe:
     lr: float
     optimizer: str = "Adam"
     schedule: str = "constant"
+    warm_up: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -62,6 +63,7 @@ HELP = {
     "epochs": "passes over the training images",
     "lr": "learning rate; with a schedule, the highest",
     "schedule": "how the rate changes from step to step",
+    "warm_up": "share of one-cycle's steps in which the rate rises",
     "momentum": "of SGD",
     "weight_decay": "L2 penalty, or the decay of AdamW",
     "label_smoothing": "share of the target that is spread over all classes",
@@ -113,7 +115,7 @@ def scheduler(recipe: Recipe, optimizer: mg.optim.Optimizer, steps: int) -> Any:
     if recipe.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps)
     if recipe.schedule == "one-cycle":
-        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
+        return lr_scheduler.OneCycleLR(optimizer, recipe.lr, steps, pct_start=recipe.warm_up)
     return None
 
 

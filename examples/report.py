@@ -147,8 +147,9 @@ class Report:
         if parts:
             parts.insert(
                 0,
-                "Validation accuracy of short runs (seed 0) for each optimizer, learning rate and "
-                "batch size, without augmentation.",
+                "Validation accuracy for each optimizer (SGD without momentum), learning rate and "
+                f"batch size: {experiments.GRID_EPOCHS} epochs over {experiments.GRID_IMAGES:,} "
+                "images without augmentation, seed 0.",
             )
         if augmented:
             epochs = experiments.AUGMENTATION_TRIALS[0].recipe.epochs

@@ -17,11 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from examples.recipe import Recipe, train_from_command_line
 
-_AUGMENTED = {"crop": 4, "flip": True, "schedule": "one-cycle", "batch_size": 128}
+_COMMON = {"optimizer": "SGD", "schedule": "one-cycle", "crop": 4, "flip": True}
 
 RECIPES = {
-    ("cifar10", "A"): Recipe("cifar10", "A", epochs=30, lr=2e-3, **_AUGMENTED),
-    ("cifar10", "B"): Recipe("cifar10", "B", epochs=30, lr=1e-2, **_AUGMENTED),
+    ("cifar10", "A"): Recipe(
+        "cifar10", "A", epochs=30, batch_size=64, lr=0.05, weight_decay=2e-4, init="he", **_COMMON
+    ),
+    ("cifar10", "B"): Recipe(
+        "cifar10", "B", epochs=30, batch_size=128, lr=0.1, weight_decay=5e-4, **_COMMON
+    ),
 }
 
 

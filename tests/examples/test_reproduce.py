@@ -123,7 +123,7 @@ def test_interrupted_part_goes_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(Run, "fit", interrupted)
         with pytest.raises(SystemExit, match="goes on from here"):
             run("mnist")
-    assert done == ["mnist-fixed"]
+    assert done == [experiments.PARTS["mnist"][0].name]
     page = run("mnist") / "report.md"
     assert "MNIST: 28×28, augmented" in page.read_text()
 
