@@ -76,7 +76,7 @@ CIFAR10_RUNS = [
 
 # The third report's grid, in short runs.
 RATES, BATCHES, OPTIMIZERS = (0.1, 0.01), (32, 64, 128), ("Adam", "SGD")
-GRID_EPOCHS, GRID_IMAGES = 3, 20_000
+GRID_EPOCHS, GRID_IMAGES = 2, 20_000
 
 
 def grid_name(network: str, optimizer: str, rate: float, batch: int) -> str:
@@ -91,7 +91,7 @@ GRID_TRIALS = [
     for network, kind, rate, batch in product("AB", OPTIMIZERS, RATES, BATCHES)
 ]  # fmt: skip
 
-_plain = replace(CIFAR10["cifar10", "B"], epochs=6, crop=0, flip=False)
+_plain = replace(CIFAR10["cifar10", "B"], epochs=6, limit=GRID_IMAGES, crop=0, flip=False)
 
 AUGMENTATION_TRIALS = [
     _trial(f"augmentation-{name}", title, replace(_plain, **changes))

@@ -15,6 +15,7 @@ from typing import Any
 from examples import experiments, networks
 from examples.experiments import Experiment
 from examples.training import write_text
+from minigrad.nn import summary
 
 Metrics = dict[str, Any]
 
@@ -111,7 +112,12 @@ class Report:
             if jpeg
             else ""
         )
-        return _section("CIFAR-10", note, *self._curves(experiments.CIFAR10_RUNS))
+        layers = [
+            f"<details><summary>Layers of network {name}</summary>\n\n"
+            f"```\n{summary(networks.build(name, channels=3), (3, 32, 32))}\n```\n\n</details>"
+            for name in "AB"
+        ]
+        return _section("CIFAR-10", note, *self._curves(experiments.CIFAR10_RUNS), *layers)
 
     def _inside(self) -> str:
         numbers = self.runs / "inside" / "table.md"
@@ -154,8 +160,8 @@ class Report:
         if augmented:
             epochs = experiments.AUGMENTATION_TRIALS[0].recipe.epochs
             parts += [
-                f"Network B, one augmentation at a time, {epochs} epochs. Augmentation pays in "
-                "longer runs than these.",
+                f"Network B, one augmentation at a time, {epochs} epochs over the same images. "
+                "Augmentation pays in longer runs than these.",
                 table(("augmentation", "validation accuracy"), augmented),
             ]
         return _section("Settings tried one by one", *parts) if parts else ""

@@ -21,7 +21,15 @@ _COMMON = {"optimizer": "SGD", "schedule": "one-cycle", "crop": 4, "flip": True}
 
 RECIPES = {
     ("cifar10", "A"): Recipe(
-        "cifar10", "A", epochs=30, batch_size=64, lr=0.05, weight_decay=2e-4, init="he", **_COMMON
+        "cifar10",
+        "A",
+        epochs=30,
+        batch_size=64,
+        lr=0.05,
+        warm_up=0.1,
+        weight_decay=5e-4,
+        init="he",
+        **_COMMON,
     ),
     ("cifar10", "B"): Recipe(
         "cifar10", "B", epochs=30, batch_size=128, lr=0.1, weight_decay=5e-4, **_COMMON
