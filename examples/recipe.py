@@ -27,6 +27,7 @@ from minigrad.data import (
     Transform,
     random_split,
 )
+from minigrad.errors import MinigradError
 from minigrad.optim import SGD, Adam, AdamW, lr_scheduler
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -196,17 +197,23 @@ def train_from_command_line(
     given = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[arguments.dataset, arguments.network], **changes)
-    data = datasets.load(recipe.dataset, arguments.data_root)
+    for name in ("epochs", "limit"):
+        if (value := given[name]) is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    run = start(recipe, data, out, device, tensorboard=arguments.tensorboard)
+    try:
+        data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
+        run = start(recipe, data, out, device, tensorboard=arguments.tensorboard)
+        if arguments.resume:
+            run.resume()
+    except (ValueError, FileNotFoundError, MinigradError) as error:
+        raise SystemExit(str(error)) from None
     where = f"{mg.get_num_threads()} threads" if device == "cpu" else mg.cuda.get_device_name()
     print(
         f"{recipe.dataset}, network {recipe.network}: {run.settings['parameters']:,} parameters; "
         f"{len(run.train.dataset):,} training, {len(run.validation.dataset):,} validation and "
         f"{len(data.test):,} test images; {where}"
     )
-    if arguments.resume:
-        run.resume()
     if run.fit():
         run.finish()
 

@@ -130,6 +130,32 @@ def test_command_line_changes_the_recipe(tmp_path: Path) -> None:
     assert {name: settings[name] for name in asdict(expected)} == asdict(expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--limit", "-1"], "--limit must be at least 1, got -1"),
+        (["--lr", "-1"], "lr must be at least 0, got -1.0"),
+        (["--batch-size", "0"], "batch_size must be a positive int, got 0"),
+        (["--rotation", "-4"], "degrees must be a number"),
+        (["--optimizer", "Adm"], "invalid choice: 'Adm'"),
+        (["--dataset", "mnist", "--data-root", "DAMAGED"], "damaged"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train-images-idx3", "train-labels-idx1"):
+        (tmp_path / f"{part}-ubyte.gz").write_bytes(b"\x1f\x8b and then nothing")
+    given = [str(tmp_path) if a == "DAMAGED" else a for a in arguments]
+    with pytest.raises(SystemExit) as ended:
+        train_mnist.main([*given, "--out", str(tmp_path / "out")])
+    message = capsys.readouterr().err + str(ended.value)
+    assert said in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_mixed_set_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="make it with"):
         train_mnist.main(["--dataset", "mixed", "--data-root", str(tmp_path)])
