@@ -16,6 +16,7 @@ from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..ops import _operands
 from ..ops._transfer import readable
 from ..runtime.cuda import table
+from ..runtime.cuda.recording import current
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -295,7 +296,7 @@ def fresh_at_replay(compute: Callable[[], list[Options]]) -> list[Options]:
     """The options of a step. While the step is recorded for a GPU: a list whose items are computed
     anew before each replay."""
     options = compute()
-    if table.recording():
+    if current.recording is not None:
 
         def again() -> None:
             options[:] = compute()

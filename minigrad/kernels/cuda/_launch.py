@@ -37,6 +37,7 @@ import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import SIMULATED, driver
+from ...runtime.cuda.recording import current
 from ._device import THREADS, Blocks, cuda
 
 if SIMULATED:
@@ -108,6 +109,10 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
     grid, block = shape
     if 0 in grid:
         return
+    if (recording := current.recording) is not None:
+        for arg in args:
+            if isinstance(arg, DeviceArray):
+                recording.touch(arg)
     types, values = zip(*[_argument(arg, variant.real) for arg in args], strict=True)
     function = variant.functions.get(types)
     if function is None:
@@ -143,15 +148,14 @@ def _stored(dtype: np.dtype) -> np.dtype:
 
 
 def _flat(array: DeviceArray) -> FakeCUDAArray:
-    """The simulator's pointer: a flat array from the first element to the last that is reached."""
-    geometry = array._geometry
+    """The simulator's pointer: a flat array from the first element to the last that is reached. As
+    a pointer, it does not keep the memory alive: a recorded launch has nothing else."""
     reach = 1 + sum(
         (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
     ) // array.itemsize if array.size else 0  # fmt: skip
-    dtype = _stored(array.dtype)
-    flat = np.lib.stride_tricks.as_strided(geometry, (reach,), (array.itemsize,))
+    cells = (ctypes.c_char * (reach * array.itemsize)).from_address(array.pointer)
     # Wrapped, the simulator takes it as it is; a plain array it would copy there and back.
-    return FakeCUDAArray(flat.view(dtype))
+    return FakeCUDAArray(np.frombuffer(cells, _stored(array.dtype)))
 
 
 def _ctype(name: str) -> Any:
