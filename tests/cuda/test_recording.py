@@ -135,6 +135,28 @@ def test_what_is_filled_before_a_replay_has_memory_of_its_own() -> None:
     assert values.tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda x: x.__dlpack__(),
+        mg.from_dlpack,
+        lambda _: mg.cuda.Event().record(),
+        lambda _: mg.cuda.empty_cache(),
+    ],
+    ids=["dlpack", "from_dlpack", "event", "empty_cache"],
+)
+def test_what_a_replay_would_not_do_is_refused(act) -> None:
+    x = mg.ones(2, device="cuda")
+
+    def run() -> None:
+        if driver().capturing:
+            act(x)
+
+    with pytest.raises(mg.GraphError, match=r"captured step"):
+        _recorded(run)
+    assert (x + 1).tolist() == [2, 2]
+
+
 # Value checks -----------------------------------------------------------------------------------
 
 

@@ -137,11 +137,24 @@ class Driver:
             self.enter_thread()
             self._call(self._api.cuStreamSynchronize, self.stream)
 
-    def synchronize_all(self) -> None:
-        """Wait for the work of every stream in the context, other libraries' too."""
-        with self.turn:
+    def wait_unless_recorded(self) -> bool:
+        """For finalizers: wait for the queued work. False, and no wait, while a step is recorded:
+        what was queued before is done then, and a replay is refused once memory of its is gone."""
+        return self._wait_unless_recorded(self._api.cuStreamSynchronize, self.stream)
+
+    def wait_for_all_unless_recorded(self) -> bool:
+        """The same for the work of every stream in the context, other libraries' too."""
+        return self._wait_unless_recorded(self._api.cuCtxSynchronize)
+
+    def _wait_unless_recorded(self, *wait: Any) -> bool:
+        if not self.turn.enter_unless_recorded():
+            return False
+        try:
             self.enter_thread()
-            self._call(self._api.cuCtxSynchronize)
+            self._call(*wait)
+        finally:
+            self.turn.leave()
+        return True
 
     # Streams and events ---------------------------------------------------------------------
 

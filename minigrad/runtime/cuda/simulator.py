@@ -70,7 +70,14 @@ class SimulatedDriver:
         with self.turn:
             pass
 
-    synchronize_all = synchronize
+    def wait_unless_recorded(self) -> bool:
+        """Everything happened already."""
+        if not self.turn.enter_unless_recorded():
+            return False
+        self.turn.leave()
+        return True
+
+    wait_for_all_unless_recorded = wait_unless_recorded
 
     # Streams and events ---------------------------------------------------------------------
 

@@ -34,10 +34,14 @@ class Turn:
                 )
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
         self._lock.release()
 
     def enter_unless_recorded(self) -> bool:
-        """For finalizers, which must not wait for a recording: whether the turn was given."""
+        """For finalizers, which must not wait for a recording: whether the turn was given, until
+        `leave`."""
         while self._recorder is None:
             if self._lock.acquire(timeout=0.01):
                 if self._recorder is None:
