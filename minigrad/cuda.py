@@ -110,6 +110,8 @@ class Event:
 
     def record(self) -> None:
         """Mark the work queued so far."""
+        if driver().capturing:
+            raise GraphError("Event: a captured step cannot be marked inside; record around it")
         driver().record_event(self._event)
 
     def synchronize(self) -> None:

@@ -20,7 +20,7 @@ from .. import kernels
 from ..errors import DTypeError, GraphError, ShapeError
 from ..runtime.allocation import allocate
 from .function import Node
-from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .grad_mode import enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
 from .tensor import Tensor
 
 __all__ = ["backward", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
@@ -163,6 +163,8 @@ def _sum(left: Tensor, right: Tensor) -> Tensor:
 def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
     if leaf._hooks:
         grad = _run_hooks(leaf._hooks, grad)
+    if mode.trace is not None and mode.trace.accumulate(leaf, grad):
+        return
     if leaf.grad is not None:
         leaf.grad = _sum(leaf.grad, grad)
     elif shared or leaf._hooks or _overlaps(grad.data):

@@ -18,28 +18,23 @@ step hands the GPU all launches at once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .. import kernels
 from ..errors import DeviceError, DTypeError, GraphError
+from .grad_mode import is_grad_enabled, mode
 from .tensor import Tensor
+from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
 _MOST = 8  # kinds of arguments that are captured; each keeps the memory of a step
 
 
 class CapturedStep:
-    """step(*args), recorded for each kind of arguments (shapes, dtypes and other values).
-
-    The first two calls of a kind run as they are, the third one is recorded, and from then on the
-    recording is replayed with the new tensors' values. Without a GPU the step just runs.
-
-    What a replay does anew: everything on the GPU; the optimizer's options and step count, and the
-    streams of random operations. What it does not: other Python statements of the step. Results are
-    tensors whose memory the next call overwrites. The step must not read values on the host (item,
-    printing, `if loss > …`), and must find its parameters at the same place at every call.
-    """
+    """step(*args), recorded for each kind of arguments; made by `capture`, which says the rules."""
 
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step)
@@ -48,13 +43,13 @@ class CapturedStep:
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if not any(t.device.type == "cuda" for t in tensors):
-            return self._step(*args)
-        key = tuple([_kind(arg) for arg in args])
+        if mode.trace is not None or not any(t.device.type == "cuda" for t in tensors):
+            return self._step(*args)  # inside another captured step, it is part of that
+        key = (is_grad_enabled(), *[_kind(arg) for arg in args])
         recording = self._recordings.get(key)
         if recording is None:
             if len(self._recordings) >= _MOST:
-                return self._step(*args)
+                return _detached(self._step(*args))
             recording = self._recordings[key] = _Recording(self._step)
         return recording(args)
 
@@ -62,8 +57,31 @@ class CapturedStep:
 def capture(step: Callable[..., Any]) -> CapturedStep:
     """The step, recorded as a CUDA graph at its third call with arguments of one kind.
 
-    Positional arguments: tensors, whose values may differ from call to call, and hashable values.
-    Raises GraphError, at the call that records, where the step reads values on the host.
+    Positional arguments: tensors on the GPU, whose values may differ from call to call, and
+    hashable values. A kind is a combination of shapes, dtypes and such values; up to eight are
+    recorded, each with memory of its own, and further ones run as they are. The first two calls of
+    a kind run as they are, the third one is recorded, and from then on the recording is replayed
+    with the new tensors' values. Without a GPU, and inside another captured step, the step just
+    runs.
+
+    **What a replay does**: everything on the GPU; options and step counts of optimizers, and the
+    streams of random operations, are today's. It leaves what the step would leave: parameters,
+    buffers and optimizer state, which may be saved and loaded between calls, and gradients. So
+    `optimizer.zero_grad()`, clipping and `optimizer.step()` may as well stand outside, and
+    gradients that are there before the step are accumulated onto, in place.
+
+    **What it does not**: other Python statements of the step, such as printing, a scheduler's
+    step, or `model.train()`. Values must not be read on the host inside (`item`, `if loss > …`).
+
+    **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call;
+    clone what shall last. Tensors from outside that the step uses must change in place (`copy_`,
+    `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
+    optimizer), the step is recorded anew, after two calls that run as they are; a step that itself
+    replaces what it has read is refused. Threads: the recording waits for no other thread, and
+    other threads' work on the GPU waits for the recording.
+
+    Raises GraphError, at the call that records, where a rule is broken. Gradients, optimizer state
+    and step counts are then as before that call, and the next call records again.
     """
     return CapturedStep(step)
 
@@ -93,36 +111,88 @@ class _Recording:
     """The step for one kind of arguments."""
 
     def __init__(self, step: Callable[..., Any]) -> None:
+        self._step = step
+        self._leaves: dict[int, Tensor] = {}  # that get gradients
+        self._accumulating: list[Tensor] = []  # that had gradients before the step once
+        self._in_vain = 0  # recordings that were never used again
+        self._start_again()
+
+    def _start_again(self) -> None:
         from ..runtime.cuda.capture import Graph
 
-        self._step, self._graph = step, Graph()
+        self._graph = Graph()
         self._calls = 0
+        self._trace: Trace | None = None
         self._inputs: list[Any] = []
         self._result: Any = None
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
-        self._calls += 1
-        if self._calls <= _WARM_UPS:
-            with self._graph.warm_up():
-                return self._step(*args)
-        if self._calls == _WARM_UPS + 1:
-            with self._graph.warm_up():
-                self._inputs = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
-            try:
-                with self._graph.record():
-                    self._result = _detached(self._step(*self._inputs))
-            except BaseException:
-                self._calls = _WARM_UPS  # the next call records again
-                raise
+        if self._trace is not None and not self._is_valid(self._trace):
+            self._accumulating += self._trace.accumulating()
+            self._start_again()
+            self._in_vain += 1
+            if self._in_vain == 3:
+                warnings.warn(
+                    "capture: the step is recorded again and again, because at every call it finds "
+                    "other tensors than before; it is right, but slow. Change tensors in place, or "
+                    "pass them as arguments",
+                    stacklevel=4,
+                )
+        if self._trace is None:
+            if self._calls < _WARM_UPS:
+                return self._warm_up(args)
+            self._trace = self._record(args)
         else:
-            self._fill(args)
+            self._in_vain = 0
+            for own, arg in zip(self._inputs, args, strict=True):
+                if isinstance(arg, Tensor):
+                    kernels.get(arg.device).copy_strided(own.data, arg.data)
+        self._trace.before_replay()
         self._graph.replay()
+        self._trace.after_replay()
         return self._result
 
-    def _fill(self, args: tuple[Any, ...]) -> None:
-        for own, arg in zip(self._inputs, args, strict=True):
-            if isinstance(arg, Tensor):
-                kernels.get(arg.device).copy_strided(own.data, arg.data)
+    def _is_valid(self, trace: Trace) -> bool:
+        return self._graph.is_valid() and trace.is_valid()
+
+    def _warm_up(self, args: tuple[Any, ...]) -> Any:
+        trace = Trace([])
+        with self._graph.warm_up(), _tracing(trace):
+            result = _detached(self._step(*args))
+        self._leaves |= {id(leaf): leaf for leaf in trace.leaves()}
+        self._calls += 1
+        return result
+
+    def _record(self, args: tuple[Any, ...]) -> Trace:
+        with self._graph.warm_up():
+            self._inputs = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
+        for leaf in self._accumulating:
+            if leaf.grad is None:
+                leaf.grad = _zeros_like(leaf)
+        trace = Trace(list(self._leaves.values()))
+        try:
+            with _tracing(trace), self._graph.record():
+                self._result = _detached(self._step(*self._inputs))
+        except BaseException:
+            self._result = None
+            trace.undo()
+            raise
+        trace.finish()
+        return trace
+
+
+@contextmanager
+def _tracing(trace: Trace) -> Iterator[None]:
+    mode.trace = trace
+    try:
+        yield
+    finally:
+        mode.trace = None
+
+
+def _zeros_like(leaf: Tensor) -> Tensor:
+    zeros = leaf.detach().clone()
+    return zeros.fill_(0)
 
 
 def _detached(result: Any) -> Any:
@@ -130,7 +200,8 @@ def _detached(result: Any) -> Any:
     if isinstance(result, Tensor):
         return result.detach()
     if isinstance(result, tuple | list):
-        return type(result)([_detached(each) for each in result])
+        parts = [_detached(each) for each in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else type(result)(parts)
     if isinstance(result, dict):
         return {name: _detached(each) for name, each in result.items()}
     return result

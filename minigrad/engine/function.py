@@ -166,6 +166,10 @@ class Function:
             result = cls.forward(context, *args)
         finally:
             mode.enabled = recording
+        if mode.trace is not None:
+            for arg in args:
+                if isinstance(arg, Tensor) and arg.node is None:
+                    mode.trace.use(arg)
         outputs = result if isinstance(result, tuple) else (result,)
         for output in outputs:
             if not isinstance(output, Tensor):

@@ -1,15 +1,19 @@
-"""Whether operations are recorded, per thread."""
+"""Whether operations are recorded, per thread; and whether a captured step is."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .trace import Trace
 
 
 class Mode(threading.local):
     enabled = True
+    trace: Trace | None = None  # of the captured step that this thread runs
 
     def __init__(self) -> None:
         self.before: list[bool] = []  # what the `with` blocks around this place go back to

@@ -12,6 +12,7 @@ import numpy as np
 from ..device import CPU, Device
 from ..dtypes import is_floating
 from ..errors import DTypeError, GraphError
+from .grad_mode import mode
 
 if TYPE_CHECKING:
     from .function import Node
@@ -111,6 +112,8 @@ class Tensor:
     def mark_changed(self) -> None:
         """Count an in-place change, so that a backward pass that saved this memory notices."""
         self._version.value += 1
+        if mode.trace is not None:
+            mode.trace.change(self._version)
 
     def backward(
         self,

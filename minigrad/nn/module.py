@@ -12,6 +12,7 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, is_floating
 from ..engine import Tensor
 from ..engine.backward import RemovableHandle, add_hook
+from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DTypeError
 from ..ops import _operands
 from ..ops._transfer import converted, is_cuda, readable
@@ -342,6 +343,8 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or with set_to_none=False fill them with zeros."""
         for param in self.parameters():
+            if mode.trace is not None:
+                mode.trace.clear_gradient(param)
             if set_to_none or param.grad is None:
                 param.grad = None
             else:

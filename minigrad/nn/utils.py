@@ -11,6 +11,7 @@ from .. import kernels
 from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor
+from ..engine.grad_mode import mode
 from ..errors import ShapeError
 from ..ops import _operands
 
@@ -107,6 +108,9 @@ def _parts(vector: Tensor, params: list[Tensor]) -> Iterable[tuple[np.ndarray, T
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     params = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if mode.trace is not None:
+        for param in params:
+            mode.trace.use_gradient(param, read=True)
     return [param.grad for param in params if param.grad is not None]
 
 

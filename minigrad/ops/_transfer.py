@@ -2,12 +2,12 @@
 
 "cpu" and "reference" share the host's memory, so only "cuda" needs copies. What reads values on the
 host comes through `host`; a value check that the host can make at once and the GPU only later,
-through `check_flag`.
+through `check_rows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,29 +88,26 @@ def constant(values: np.ndarray, device: Device) -> Any:
     return upload(values)
 
 
-def check_flag(flag: Any, device: Device, refuse: Callable[[int], None]) -> None:
-    """refuse(flag[0]), which raises if that tells of a bad value: now, or for a GPU at the next
-    synchronisation. What it reads of the GPU's memory it must read through `element`."""
-    if not is_cuda(device):
-        refuse(int(flag[0]))
-        return
-    from ..runtime.cuda import checks
+def check_rows(
+    flag: Any, values: Any, device: Device, refuse: Callable[[int, Sequence[int | float]], None]
+) -> None:
+    """refuse(k, row k of values), which raises, if flag[0] is the number k of a row: now, or for a
+    GPU at the next synchronisation. values: (rows,), or (rows, at most 7)."""
+    if is_cuda(device):
+        from ..kernels.cuda import _checks
 
-    checks.defer(flag, refuse)
-
-
-def element(array: Any, index: int, device: Device) -> Any:
-    """One number of a flat array, for a message."""
-    if not is_cuda(device):
-        return array[index]
-    from ..runtime.cuda import memory
-
-    value = np.empty(1, array.dtype)
-    memory.to_host(array[index : index + 1], value)
-    return value[0]
+        _checks.keep(flag, values, refuse)
+    elif 0 <= (k := int(flag[0])) < len(values):
+        refuse(k, values[k].reshape(-1).tolist())
 
 
 def read_count(flag: Any, device: Device) -> int:
     """A number that decides a shape; waits for the GPU."""
     assert flag.dtype == int64
-    return int(element(flag, 0, device))
+    if not is_cuda(device):
+        return int(flag[0])
+    from ..runtime.cuda import memory
+
+    count = np.empty(1, np.int64)
+    memory.to_host(flag, count)
+    return int(count[0])

@@ -184,6 +184,8 @@ def conv2d(
     input (N, C_in, H, W) or (C_in, H, W); weight (C_out, C_in/groups, kH, kW); bias (C_out,)
     → (N, C_out, H_out, W_out), H_out = ⌊(H + 2·padding − dilation·(kH − 1) − 1) / stride⌋ + 1.
     padding may be 'valid' (0) or 'same' (H_out = H; needs stride 1).
+    An infinite or NaN weight on a padded zero: "cpu" leaves the product out, "cuda" computes 0·∞,
+    which is NaN; torch does the one or the other, as its sizes decide.
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
     floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})

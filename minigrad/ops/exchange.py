@@ -6,6 +6,11 @@
 Both sides see each other's changes; neither knows the other's graph, so a tensor that requires a
 gradient must be detached first.
 
+Lent memory comes back while the GPU may still work on it: what a library has queued does not keep
+memory alive, and which streams it used is not known. So whoever gives memory back waits for the GPU
+first: minigrad for its own stream when a tensor on another library's memory goes, and for all
+streams when another library is done with minigrad's memory.
+
 Sources: https://dmlc.github.io/dlpack/latest/, version 0 capsules, which all libraries read;
 https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
 """
@@ -13,6 +18,7 @@ https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -65,9 +71,20 @@ _set_name = _python("PyCapsule_SetName", ctypes.c_int, ctypes.c_void_p, ctypes.c
 _lent: dict[int, tuple[Any, ...]] = {}
 
 
+# Given back while work was captured, when nobody may wait for the GPU.
+_late: list[tuple[Any, ...]] = []
+
+
 @_Deleter
 def _delete(address: int) -> None:
-    _lent.pop(address, None)
+    lent = _lent.pop(address, None)
+    if lent is not None:
+        from ..runtime.cuda.driver import driver
+
+        _late.append(lent)
+        with suppress(DeviceError):  # another library captures: the next one that comes back waits
+            if driver().wait_for_all_unless_recorded():
+                _late.clear()
 
 
 @_Destructor
@@ -92,6 +109,16 @@ def _shareable(operation: str, tensor: Tensor) -> None:
         )
 
 
+def _refuse_in_captured_step(operation: str) -> None:
+    from ..runtime.cuda.driver import driver
+
+    if driver().capturing:
+        raise GraphError(
+            f"{operation}: a captured step must not hand memory to another library or take it, "
+            "because a replay would not; do it outside"
+        )
+
+
 def dlpack_device(input: Tensor) -> tuple[int, int]:
     """(kind of device, its number), as DLPack counts them."""
     return (_CUDA if is_cuda(input.device) else _CPU), 0
@@ -107,6 +134,7 @@ def to_dlpack(input: Tensor, *, stream: Any = None, **options: Any) -> Any:
         return input.data.__dlpack__(**options)
     from ..runtime.cuda import checks
 
+    _refuse_in_captured_step("__dlpack__")
     checks.run()
     array: Any = input.data
     n = input.ndim
@@ -142,6 +170,7 @@ def from_dlpack(x: Any) -> Tensor:
         )
     from ..runtime.cuda.array import DeviceArray
 
+    _refuse_in_captured_step("from_dlpack")
     capsule = x.__dlpack__(stream=_stream())
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
@@ -168,6 +197,9 @@ class _Borrowed:
 
     def __del__(self) -> None:
         if self._managed.deleter:
+            from ..runtime.cuda.driver import driver
+
+            driver().wait_unless_recorded()
             _Deleter(self._managed.deleter)(ctypes.addressof(self._managed))
 
 

@@ -9,6 +9,7 @@ the first of them stood if they stood side by side, else in front.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
 from ._operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
-from ._transfer import check_flag, constant, element, host, read_count
+from ._transfer import check_rows, constant, host, read_count
 from .creation import tensor
 from .inplace import copy_
 from .shape import view_of
@@ -278,16 +279,15 @@ def _positions(
 
 def check_index(operation: str, bad: Any, indices: Any, axis: int, input: Tensor) -> None:
     """TargetError where `bad` numbers one of the indices: the first out of range."""
-    device, shape = input.device, input.shape
+    shape = input.shape
 
-    def refuse(first: int) -> None:
-        if first < indices.size:
-            raise TargetError(
-                f"{operation}: index {element(indices.reshape(-1), first, device)} is out of range "
-                f"for axis {axis} of size {shape[axis]} of a tensor of shape {shape}"
-            )
+    def refuse(_: int, values: Sequence[float]) -> None:
+        raise TargetError(
+            f"{operation}: index {values[0]} is out of range for axis {axis} of size {shape[axis]} "
+            f"of a tensor of shape {shape}"
+        )
 
-    check_flag(bad, device, refuse)
+    check_rows(bad, indices.reshape(-1), input.device, refuse)
 
 
 class Pick(Function):

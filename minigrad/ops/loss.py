@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..runtime.allocation import allocate
 from ._operands import c_order, empty, floating_operands, scratch
 from ._promotion import check_fits, number, scalar
 from ._rows import empty_rows, to_rows
-from ._transfer import check_flag, element
+from ._transfer import check_rows
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -337,16 +338,14 @@ def _class_targets(
         first_bad, total_weight.data, indices, _weights(weight), C, ignore_index, workspace
     )
 
-    def refuse(bad: int) -> None:
-        if bad >= 0:
-            position = tuple(int(i) for i in np.unravel_index(bad, target.shape))
-            raise TargetError(
-                f"{operation}: target at position {position} is "
-                f"{element(indices, bad, target.device)}, must be in [0, {C}) or "
-                f"ignore_index={ignore_index}"
-            )
+    def refuse(bad: int, values: Sequence[float]) -> None:
+        position = tuple(int(i) for i in np.unravel_index(bad, expected))
+        raise TargetError(
+            f"{operation}: target at position {position} is {values[0]}, must be in [0, {C}) or "
+            f"ignore_index={ignore_index}"
+        )
 
-    check_flag(first_bad, input.device, refuse)
+    check_rows(first_bad, indices, input.device, refuse)
     if reduction == "mean":
         return target, total_weight
     return target, scalar(operation, 1, input.dtype, input.device)

@@ -18,7 +18,7 @@ from ..errors import ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
 from ._operands import empty_nhwc, floating_operands, nhwc, takes_tensor
-from ._transfer import check_flag, element
+from ._transfer import check_rows
 
 Boxes = Tensor | Sequence[Tensor]
 
@@ -161,15 +161,15 @@ def _checked(
     backend = kernels.get(input.device)
     backend.roi_check(bad, rows, input.shape[0], float(spatial_scale), largest)
 
-    def refuse(k: int) -> None:
-        if k < len(rows):
-            box = [element(rows[k], i, input.device).item() for i in range(5)]
-            raise TargetError(
-                f"{operation}: boxes must name an image from 0 to {input.shape[0] - 1} and have "
-                f"finite coordinates of moderate size, got box {k}: {box}"
-            )
+    images = input.shape[0]
 
-    check_flag(bad, input.device, refuse)
+    def refuse(k: int, box: Sequence[float]) -> None:
+        raise TargetError(
+            f"{operation}: boxes must name an image from 0 to {images - 1} and have finite "
+            f"coordinates of moderate size, got box {k}: {list(box)}"
+        )
+
+    check_rows(bad, rows, input.device, refuse)
     return rows, size
 
 

@@ -15,7 +15,7 @@ from ..errors import DTypeError, ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
 from ._operands import empty_nhwc, floating_operands, nhwc
-from ._transfer import check_flag, element
+from ._transfer import check_rows
 from .shape import unbatched
 
 
@@ -120,12 +120,11 @@ def _positions(indices: Tensor, size: tuple[int, int]) -> np.ndarray:
     cells = size[0] * size[1]
     backend.accumulate_index(positions.reshape(-1), bad, wanted.reshape(-1), 0, cells, 1)
 
-    def refuse(first: int) -> None:
-        if first < wanted.size:
-            raise TargetError(
-                f"max_unpool2d: indices must be in [0, {cells}) for an output of "
-                f"{size[0]}×{size[1]}, got {element(wanted.reshape(-1), first, device)}"
-            )
+    def refuse(_: int, values: Sequence[float]) -> None:
+        raise TargetError(
+            f"max_unpool2d: indices must be in [0, {cells}) for an output of {size[0]}×{size[1]}, "
+            f"got {values[0]}"
+        )
 
-    check_flag(bad, device, refuse)
+    check_rows(bad, wanted.reshape(-1), device, refuse)
     return positions

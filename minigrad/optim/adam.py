@@ -65,6 +65,9 @@ class Adam(Optimizer):
         check_range(name, "betas[0]", betas[0], 0, 1)
         check_range(name, "betas[1]", betas[1], 0, 1)
 
+    def _terms(self, group: dict[str, Any]) -> Any:
+        return bool(group["amsgrad"])
+
     def _update(self, jobs: list[Job]) -> None:
         params, averages, squares, maxima, grads = [], [], [], [], []
         for param, group, state, flats in jobs:

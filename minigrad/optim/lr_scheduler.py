@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError
+from ..engine.grad_mode import mode
+from ..errors import CheckpointError, GraphError
 from .optimizer import Optimizer
 
 __all__ = [
@@ -63,7 +64,8 @@ class LRScheduler:
         return self._last_lr
 
     def step(self) -> None:
-        """Set the next rates. Call it after `optimizer.step()`."""
+        """Set the next rates. Call it after `optimizer.step()`, outside of captured steps."""
+        _refuse_in_captured_step(type(self).__name__)
         self.last_epoch += 1
         try:
             rates = self.get_lr()
@@ -100,6 +102,13 @@ class LRScheduler:
 
     def _rates(self) -> list[float]:
         return [group["lr"] for group in self.optimizer.param_groups]
+
+
+def _refuse_in_captured_step(name: str) -> None:
+    if mode.trace is not None:
+        raise GraphError(
+            f"{name}: a scheduler must step outside of the captured step, which would not repeat it"
+        )
 
 
 def _check_optimizer(name: str, optimizer: Any) -> None:
@@ -417,7 +426,9 @@ class ReduceLROnPlateau(LRScheduler):
         self._last_lr = self._rates()
 
     def step(self, metrics: Any) -> None:  # type: ignore[override]
-        """Take note of the metric (a number or a tensor of one element) after an epoch."""
+        """Take note of the metric (a number or a tensor of one element) after an epoch,
+        outside of captured steps."""
+        _refuse_in_captured_step(type(self).__name__)
         current = float(metrics.item() if hasattr(metrics, "item") else metrics)
         self.last_epoch += 1
         if self._is_better(current):

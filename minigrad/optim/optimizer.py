@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,10 +13,12 @@ import numpy as np
 from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Tensor, enable_grad
+from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..ops import _operands
 from ..ops._transfer import readable
-from ..runtime.cuda import table
+from ..runtime.cuda import memory, table
+from ..runtime.cuda.recording import current
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -104,6 +107,10 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if mode.trace is not None:
+            for group in self.param_groups:
+                for param in group["params"]:
+                    mode.trace.use_gradient(param, read=True)
         pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
         name = type(self).__name__
         for param, _ in pending:
@@ -113,8 +120,14 @@ class Optimizer:
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
             jobs[param.device.type, param.data.dtype].append(job)
+        recording = current.recording
+        if recording is not None:
+            before = [(self.state[param], dict(self.state[param])) for param, _ in pending]
+            recording.undo.append(partial(_put_back, before))
         for batch in jobs.values():
             self._update(batch)
+        if recording is not None:
+            recording.conditions.append(self._condition([param for param, _ in pending]))
         for param, _ in pending:
             param.mark_changed()
         return loss
@@ -134,6 +147,37 @@ class Optimizer:
                     f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
                 )
+
+    def _condition(self, params: list[Tensor]) -> Callable[[], bool]:
+        """Whether a step that was recorded just now is still the one that `step` would do: for as
+        many parameters, with the same tensors, and the same terms."""
+
+        def terms() -> list[Any]:
+            return [(len(group["params"]), self._terms(group)) for group in self.param_groups]
+
+        recorded = terms()
+        kept = [
+            (param, key, value)
+            for param in params for key, value in self.state[param].items()
+            if isinstance(value, Tensor)
+        ]  # fmt: skip
+        for tensor in (*params, *[value for _, _, value in kept]):
+            if mode.trace is not None:
+                mode.trace.use(tensor)
+        states = [(param, self.state[param]) for param in params]
+
+        def holds() -> bool:
+            return (
+                recorded == terms()
+                and all(self.state.get(param) is state for param, state in states)
+                and all(self.state[param].get(key) is value for param, key, value in kept)
+            )
+
+        return holds
+
+    def _terms(self, group: dict[str, Any]) -> Any:
+        """Of the options what decides which state there is. Numbers may change between replays."""
+        return None
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options outside their range."""
@@ -160,7 +204,8 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over options and state, matched by position. Tensors are copied.
+        """Take over options and state, matched by position. Tensors are copied, into those that
+        are there if they fit, so that captured steps go on with them.
 
         Raises CheckpointError, before anything changes, if the groups or shapes do not fit.
         """
@@ -171,13 +216,21 @@ class Optimizer:
                     # JSON knows no tuples.
                     group[key] = tuple(value) if isinstance(value, list) else value
         params = [p for group in self.param_groups for p in group["params"]]
-        self.state.clear()
-        for index, values in state_dict["state"].items():
-            param = params[int(index)]
-            self.state[param] = {
-                key: _like_param(value, param) if isinstance(value, Tensor) else value
+        # All copies come before the first change: the tensors may be those of another parameter.
+        loaded = {
+            int(index): {
+                key: _like_param(value, params[int(index)]) if isinstance(value, Tensor) else value
                 for key, value in values.items()
             }
+            for index, values in state_dict["state"].items()
+        }
+        for param in [param for param in self.state if not any(param is p for p in params)]:
+            del self.state[param]
+        for index, param in enumerate(params):
+            if index in loaded:
+                _take_over(self.state[param], loaded[index])
+            else:
+                self.state.pop(param, None)
 
     def _check_state_dict(self, state_dict: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -235,6 +288,8 @@ def check_range(name: str, option: str, value: Any, low: float, below: float = m
 
 
 def clear_grad(param: Tensor, set_to_none: bool) -> None:
+    if mode.trace is not None:
+        mode.trace.clear_gradient(param)
     if set_to_none or param.grad is None:
         param.grad = None
         return
@@ -291,11 +346,34 @@ def _like_param(value: Tensor, param: Tensor) -> Tensor:
     return Tensor(copy, param.device)
 
 
+def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
+    for key in set(state) - set(loaded):
+        del state[key]
+    for key, value in loaded.items():
+        own = state.get(key)
+        if (
+            isinstance(own, Tensor)
+            and isinstance(value, Tensor)
+            and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
+        ):
+            kernels.get(own.device).copy_strided(own.data, value.data)
+            own.mark_changed()
+        else:
+            state[key] = value
+
+
+def _put_back(before: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """State as it was: (the state, its copy) of each parameter."""
+    for state, copy in before:
+        state.clear()
+        state.update(copy)
+
+
 def fresh_at_replay(compute: Callable[[], list[Options]]) -> list[Options]:
     """The options of a step. While the step is recorded for a GPU: a list whose items are computed
     anew before each replay."""
     options = compute()
-    if table.recording():
+    if current.recording is not None:
 
         def again() -> None:
             options[:] = compute()
@@ -332,9 +410,7 @@ class Flats:
         """
         tensor = state.get(name)
         if tensor is None:
-            data = _operands.empty_array(
-                self.source.shape, self.source.dtype, self._device, self._order
-            )
+            data = self._empty()
             tensor = state[name] = Tensor(data, self._device)
             if fill is not None:
                 kernels.get(self._device).fill(_flat(data, self._order), fill)
@@ -343,14 +419,18 @@ class Flats:
             stored = tensor.data
             in_order = stored.transpose(self._order).flags.c_contiguous
             if stored.dtype != self.source.dtype or not in_order:
-                data = _operands.empty_array(
-                    self.source.shape, self.source.dtype, self._device, self._order
-                )
+                data = self._empty()
                 kernels.get(self._device).copy_strided(data, stored)
                 tensor.data = stored = data
             view = _flat(stored, self._order)
             self._views[name] = stored, view
         return view
+
+    def _empty(self) -> np.ndarray:
+        with memory.lasting():
+            return _operands.empty_array(
+                self.source.shape, self.source.dtype, self._device, self._order
+            )
 
     def finish(self) -> None:
         if self._gaps:

@@ -62,6 +62,9 @@ class SGD(Optimizer):
                 f"{group['momentum']} and dampening {group['dampening']}"
             )
 
+    def _terms(self, group: dict[str, Any]) -> Any:
+        return group["momentum"] != 0
+
     def _update(self, jobs: list[Job]) -> None:
         params, buffers, grads, kinds = [], [], [], []
         for param, group, state, flats in jobs:
@@ -75,6 +78,7 @@ class SGD(Optimizer):
             buffers.append(buffer)
             kinds.append((group, first))
         options = fresh_at_replay(partial(_options, kinds))
+        kinds[:] = [(group, False) for group, _ in kinds]  # at replays the buffers are there
         kernels.get(jobs[0].param.device).sgd_update(params, buffers, grads, options)
         for job in jobs:
             job.flats.finish()

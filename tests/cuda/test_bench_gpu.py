@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -38,6 +42,7 @@ def test_steps_of_every_engine_are_checked_and_timed(capsys) -> None:
     assert len(report["steps"]) == 2
     for row in report["steps"]:
         assert len(row["seconds"]) == 6
+        assert row["recorded"] == ["minigrad captured", "torch graph"]
         assert all(seconds > 0 for seconds in row["seconds"].values())
     assert "minigrad captured" in capsys.readouterr().out
     json.dumps(report)
@@ -72,3 +77,59 @@ def test_a_wrong_result_is_a_failure(monkeypatch) -> None:
     gpu.measure_kernels(report, quick=False, budget=0.01, until=float("inf"))
     assert len(report["failures"]) == 1
     assert not report["kernels"]
+
+
+def test_a_row_says_what_was_recorded_and_is_done_on_one_stream(monkeypatch) -> None:
+    inside: list[str] = []
+
+    @contextmanager
+    def queue(self: gpu.TorchGpu) -> Iterator[None]:
+        inside.append(self.name)
+        yield
+        inside.pop()
+
+    def recorded(self: gpu.TorchGpu, run: Any) -> Any:
+        assert inside == [self.name]
+        if self.name == "torch nchw":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return run
+
+    def work(e: Any, x: Any) -> Any:
+        assert inside == ([] if isinstance(e, gpu.MinigradGpu) else [e.name])
+        return e.F.relu(x)
+
+    monkeypatch.setattr(gpu.TorchGpu, "queue", queue)
+    monkeypatch.setattr(gpu.TorchGpu, "recorded", recorded)
+    relu = Operation(
+        "memory", "relu", (forward(24), gradient(24)), work, (activation(2, 3, 2, 2),)
+    )  # fmt: skip
+    monkeypatch.setattr(cases, "rows", lambda: [(relu, each) for each in relu.passes])
+    report: dict[str, Any] = {}
+    gpu.measure_kernels(report, quick=False, budget=0.01, until=float("inf"))
+    assert not report.get("failures")
+    assert [row["recorded"] for row in report["kernels"]] == [
+        ["minigrad", "torch channels_last"]
+    ] * 2
+
+
+@pytest.mark.parametrize("how", ["an error", "a signal"])
+def test_what_was_measured_is_written_whatever_happens(monkeypatch, tmp_path, how: str) -> None:
+    def kernels(report: dict[str, Any], *_: Any) -> None:
+        report["kernels"] = [1, 2]
+        if how == "a signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("so")
+
+    def failing(*_: Any) -> None:
+        raise KeyError("training")
+
+    file = tmp_path / "gpu.json"
+    monkeypatch.setattr(gpu, "check_training", failing)
+    monkeypatch.setattr(gpu, "measure_steps", failing)
+    monkeypatch.setattr(gpu, "measure_kernels", kernels)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--json", str(file)])
+    assert gpu.main() == 1
+    report = json.loads(file.read_text())
+    assert report["kernels"] == [1, 2]
+    assert len(report["failures"]) == 3
+    assert ("SIGTERM" in report["failures"][2]) == (how == "a signal")

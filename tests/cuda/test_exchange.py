@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
+from typing import Any
 
 import pytest
 
 import minigrad as mg
 from minigrad.ops import exchange
+from minigrad.runtime.cuda.capture import Graph
+from minigrad.runtime.cuda.driver import driver
 
 _SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
 
@@ -33,6 +37,57 @@ def test_a_capsule_gives_back_what_it_lends() -> None:
     del y
     gc.collect()
     assert len(exchange._lent) == before
+
+
+def test_memory_goes_back_after_the_gpu_is_done_with_it(monkeypatch) -> None:
+    x = mg.arange(4.0, device="cuda")
+    seen = []
+
+    def waits(name: str) -> Any:
+        wait = getattr(driver(), name)
+
+        def spied() -> bool:
+            seen.append((name, len(exchange._lent), owner() is not None))
+            return wait()
+
+        return spied
+
+    names = ["wait_unless_recorded", "wait_for_all_unless_recorded"]
+    for name in names:
+        monkeypatch.setattr(driver(), name, waits(name))
+    owner = weakref.ref(x.data.owner)
+    before = len(exchange._lent)
+    y = mg.from_dlpack(x)
+    del x
+    y.fill_(3)
+    del y
+    gc.collect()
+    # First ours waits for its own stream, while it still has the memory; then the lender for all.
+    assert seen == [(names[0], before + 1, True), (names[1], before, True)]
+    assert owner() is None
+
+
+def test_memory_that_comes_back_during_a_recording_is_kept_until_later() -> None:
+    x = mg.arange(4.0, device="cuda")
+    owner, kept = weakref.ref(x.data.owner), [mg.from_dlpack(x)]
+    del x
+    graph = Graph()
+    with graph.record():
+        kept.clear()
+        assert owner() is not None
+    assert owner() is not None
+    mg.from_dlpack(mg.ones(1, device="cuda"))  # comes back at once
+    assert owner() is None
+
+
+def test_a_recording_on_borrowed_memory_that_is_gone_is_not_replayed() -> None:
+    owner = mg.ones(2, device="cuda")
+    lent = [mg.from_dlpack(owner)]
+    step = mg.capture(lambda x: x + lent[0])
+    x = mg.zeros(2, device="cuda")
+    assert [step(x).tolist() for _ in range(4)] == [[1, 1]] * 4
+    lent[0] = mg.from_dlpack(mg.ones(2, device="cuda") * 5)
+    assert step(x).tolist() == [5, 5]
 
 
 def test_cuda_array_interface_describes_the_memory() -> None:

@@ -1,5 +1,6 @@
 """Kernels for NVIDIA GPUs: the launchers of `kernels.protocol`, in numba.cuda."""
 
+from . import _checks as _checks
 from .activation import (
     elu_backward_input,
     elu_forward,

@@ -34,6 +34,11 @@ def size(gpu: int, simulated: int) -> int:
     return chosen
 
 
+def on_gpu(number: int) -> int:
+    """What the GPU takes for a number of the simulator."""
+    return getattr(number, "gpu", number)
+
+
 THREADS = size(256, simulated=8)  # of a block that has no reason for another number
 
 

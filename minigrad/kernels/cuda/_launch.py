@@ -27,7 +27,9 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import inspect
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +39,8 @@ import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import SIMULATED, driver
-from ._device import THREADS, Blocks, cuda
+from ...runtime.cuda.recording import current
+from ._device import THREADS, Blocks, cuda, on_gpu
 
 if SIMULATED:
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
@@ -62,6 +65,7 @@ class Kernel:
     def __init__(self, make: Callable[..., Callable[..., None]], since: int = 0) -> None:
         self.make, self.since = make, since
         self.module, self.name = make.__module__.rpartition(".")[2], make.__name__.lstrip("_")
+        self.names = tuple(inspect.signature(make).parameters)[1:]  # of the constants
         self.variants: dict[Any, Variant] = {}
         KERNELS.append(self)
 
@@ -75,13 +79,15 @@ class Kernel:
 
 
 class Variant:
-    """A kernel with its constants. functions: what the driver launches, by the arguments' types."""
+    """A kernel with its constants. functions: what the driver launches, by the arguments' types.
+    threads: of the largest block in the simulator, as many as the GPU would take."""
 
     def __init__(self, kernel: Kernel, dtype: np.dtype, constants: tuple[int, ...]) -> None:
         self.kernel, self.dtype, self.constants = kernel, dtype, constants
         self.body = kernel.make(_stored(dtype).type, *constants)
         self.real = dtype if dtype.kind == "f" else np.dtype(np.float64)
         self.functions: dict[tuple[str, ...], Any] = {}
+        self.threads: dict[tuple[str, ...], int] = {}
 
     def __repr__(self) -> str:
         constants = ", ".join([self.dtype.name, *map(str, self.constants)])
@@ -108,11 +114,17 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
     grid, block = shape
     if 0 in grid:
         return
+    if (recording := current.recording) is not None:
+        for arg in args:
+            if isinstance(arg, DeviceArray):
+                recording.touch(arg)
     types, values = zip(*[_argument(arg, variant.real) for arg in args], strict=True)
     function = variant.functions.get(types)
     if function is None:
         function = variant.functions[types] = _prepare(variant, types)
     if SIMULATED:
+        threads = math.prod(map(on_gpu, block))
+        variant.threads[types] = max(threads, variant.threads.get(types, 0))
         driver().launch(function, grid, block, values)
         return
     passed = [(v, t) for v, t in zip(values, types, strict=True) if t != "none"]
@@ -143,15 +155,14 @@ def _stored(dtype: np.dtype) -> np.dtype:
 
 
 def _flat(array: DeviceArray) -> FakeCUDAArray:
-    """The simulator's pointer: a flat array from the first element to the last that is reached."""
-    geometry = array._geometry
+    """The simulator's pointer: a flat array from the first element to the last that is reached. As
+    a pointer, it does not keep the memory alive: a recorded launch has nothing else."""
     reach = 1 + sum(
         (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
     ) // array.itemsize if array.size else 0  # fmt: skip
-    dtype = _stored(array.dtype)
-    flat = np.lib.stride_tricks.as_strided(geometry, (reach,), (array.itemsize,))
+    cells = (ctypes.c_char * (reach * array.itemsize)).from_address(array.pointer)
     # Wrapped, the simulator takes it as it is; a plain array it would copy there and back.
-    return FakeCUDAArray(flat.view(dtype))
+    return FakeCUDAArray(np.frombuffer(cells, _stored(array.dtype)))
 
 
 def _ctype(name: str) -> Any:
@@ -173,9 +184,11 @@ def _write_launches(folder: Path) -> None:
     found: list[dict[str, Any]] = [
         {
             "module": kernel.module, "name": kernel.make.__name__, "dtype": variant.dtype.name,
-            "constants": [getattr(c, "gpu", c) for c in variant.constants], "types": list(types),
+            "constants": [on_gpu(c) for c in variant.constants], "types": list(types),
+            "threads": threads,
         }
-        for kernel in KERNELS for variant in kernel.variants.values() for types in variant.functions
+        for kernel in KERNELS for variant in kernel.variants.values()
+        for types, threads in variant.threads.items()
     ]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{os.getpid()}.jsonl"

@@ -38,24 +38,25 @@ class Plan(NamedTuple):
     shape: tuple[Blocks, Blocks]
 
 
-def _plan(outer: int, R: int, inner: int, chunk: int, most: int) -> Plan:
-    """chunk: elements of a tile's columns in a chunk, at least. most: blocks for the whole."""
+def _plan(outer: int, R: int, inner: int, chunk: int, most: int, bits: int = 32) -> Plan:
+    """chunk: elements of a tile's columns in a chunk, at least. most: blocks for the whole. bits:
+    of the kernel's indices; with 64 it can need more registers than wide blocks have."""
     columns = max(_TILE, THREADS * _PER_LANE // max(R, 1))
     tiles = -(-inner // min(inner, columns, THREADS))
     tile = -(-inner // tiles)
     chunks = max(1, min(R * tile // chunk, most // (outer * tiles)))
     rows = max(1, -(-R // chunks))
     chunks = max(1, -(-R // rows))
-    threads = WIDE if rows * tile >= 16 * WIDE else THREADS
+    threads = WIDE if bits == 32 and rows * tile >= 16 * WIDE else THREADS
     depth = max(1, min(threads // tile, -(-rows // _PER_LANE)))
     groups = min(outer, threads // (tile * depth))
     grid = -(-outer // groups) * tiles, chunks
     return Plan(threads, chunks, (tile, tiles, depth, groups, outer, rows), (grid, (threads,)))
 
 
-def reduction(outer: int, R: int, inner: int) -> Plan:
+def reduction(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """In two stages, if it has more than one chunk; outer and inner are not 0."""
-    return _plan(outer, R, inner, size(4096, simulated=32), size(512, simulated=6))
+    return _plan(outer, R, inner, size(4096, simulated=32), size(512, simulated=6), bits)
 
 
 def whole(outer: int, R: int, inner: int) -> Plan:
@@ -63,9 +64,9 @@ def whole(outer: int, R: int, inner: int) -> Plan:
     return _plan(outer, R, inner, 1, 1)
 
 
-def spread(outer: int, R: int, inner: int) -> Plan:
+def spread(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """For work on each element with values that belong to its column: a thread loads them once."""
-    return _plan(outer, R, inner, size(1024, simulated=16), size(16384, simulated=6))
+    return _plan(outer, R, inner, size(1024, simulated=16), size(16384, simulated=6), bits)
 
 
 @device

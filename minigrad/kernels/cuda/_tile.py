@@ -31,7 +31,7 @@ import numpy as np
 from ...backends import cuda as settings
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import driver
-from ._device import cuda, device, size
+from ._device import cuda, device, on_gpu, size
 from ._index import index_bits, index_type
 from ._launch import kernel, launch, over
 from ._ptx import (
@@ -65,7 +65,10 @@ class Tile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        parts = (self.rows // self.part_rows) * (self.cols // self.part_cols)
+        return size(*[self._threads(*map(of, self[:5])) for of in (on_gpu, int)])
+
+    def _threads(self, rows: int, cols: int, depth: int, part_rows: int, part_cols: int) -> int:
+        parts = (rows // part_rows) * (cols // part_cols)
         return parts * LANES if self.tensor else parts
 
     def blocks(self, rows: int, cols: int) -> int:

@@ -5,8 +5,11 @@
 
 The first command runs anything in the simulator and writes which kernels it launched with which
 types, a file a process in that folder; the second compiles each of them to a cubin. It fails for a
-kernel that does not compile, that spills registers, or that computes in float64 although neither
-its dtype nor any argument is float64.
+kernel that does not compile, that spills registers, that needs more of them than a block of its
+size can have, or that computes in float64 although neither its dtype nor any argument is float64.
+
+Tests in the simulator are small. Of each kernel that has them, the forms for large arrays are
+checked besides: blocks of `_middle.WIDE` threads, and 64 bits for indices.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,19 +32,41 @@ if TYPE_CHECKING:
 _RARELY_DOUBLE = {("special", "_sin"), ("special", "_cos")}
 
 
+REGISTERS, MOST_REGISTERS = 65536, 255  # of a block, and of a thread
+
+
 @dataclass(frozen=True)
 class Launch:
-    """Of which kernel, with which constants and types of arguments."""
+    """Of which kernel, with which constants and types of arguments, by how many threads a block."""
 
     module: str
     name: str
     dtype: str
     constants: tuple[int, ...]
     types: tuple[str, ...]
+    threads: int
 
     @property
     def kernel(self) -> Kernel:
         return getattr(import_module(f"{__package__}.{self.module}"), self.name)
+
+    def forms(self) -> Iterator[Launch]:
+        """The same for arrays that are too large for a test: a block is wide, or indices are."""
+        from ._device import THREADS, on_gpu
+        from ._middle import WIDE
+
+        constants = dict(zip(self.kernel.names, self.constants, strict=True))
+        shares_rows = hasattr(import_module(f"{__package__}.{self.module}"), "rows_of")
+        block = {"threads": on_gpu(THREADS)} if shares_rows and "threads" in constants else {}
+        if "bits" in constants:
+            yield self._with(constants | block | {"bits": 64})
+        if block and constants["threads"] == self.threads:
+            wide = {"bits": 32} if "bits" in constants else {}
+            yield self._with(constants | wide | {"threads": on_gpu(WIDE)})
+
+    def _with(self, constants: dict[str, int]) -> Launch:
+        threads = constants.get("threads", self.threads)
+        return replace(self, constants=tuple(constants.values()), threads=threads)
 
     def __str__(self) -> str:
         constants = ", ".join([self.dtype, *map(str, self.constants)])
@@ -62,9 +88,17 @@ def read_launches(folder: Path) -> list[Launch]:
     lines = {line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()}
     records = [json.loads(line) for line in sorted(lines)]
     return [
-        Launch(r["module"], r["name"], r["dtype"], tuple(r["constants"]), tuple(r["types"]))
+        Launch(
+            r["module"], r["name"], r["dtype"], tuple(r["constants"]), tuple(r["types"]),
+            r["threads"],
+        )
         for r in records
-    ]
+    ]  # fmt: skip
+
+
+def block_registers(registers: int, threads: int) -> int:
+    """Of a block. A warp of 32 threads gets them in portions of 256."""
+    return -(-threads // 32) * (-(-32 * registers // 256) * 256)
 
 
 def inspect(launch: Launch, arch: int) -> Report:
@@ -89,6 +123,8 @@ def inspect(launch: Launch, arch: int) -> Report:
     if not double and (found := re.search(r".*\.f64\s.*", compiled.ptx)):
         fault = f"computes in float64: {found[0].strip()}"
     sizes = [int(found[1]) if found else 0 for found in (used, stack)]
+    if sizes[0] > MOST_REGISTERS or block_registers(sizes[0], launch.threads) > REGISTERS:
+        fault = f"needs {sizes[0]} registers in each of {launch.threads} threads"
     return Report(launch, arch, *sizes, fault)
 
 
@@ -112,6 +148,10 @@ def main() -> int:
     )
     options = parser.parse_args()
     launches = [x for x in read_launches(options.launches) if options.only in str(x)]
+    # The arguments' types matter little: one launch of a form stands for all.
+    known = {(x.module, x.name, x.dtype, x.constants) for x in launches}
+    forms = {(x.module, x.name, x.dtype, x.constants): x for y in launches for x in y.forms()}
+    launches += [x for key, x in forms.items() if key not in known]
     tasks = [
         (launch, arch)
         for arch in options.arch

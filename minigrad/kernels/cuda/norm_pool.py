@@ -56,9 +56,10 @@ def _maxima(real, threads, bits):
 
 def batch_norm_max_pool2d_forward(out, window, input, mean, invstd, weight, bias, scratch, dims):
     n_out = dims.N * dims.H_out * dims.W_out
-    plan = spread(1, n_out, dims.C)
+    bits = bits_for(dims)
+    plan = spread(1, n_out, dims.C, bits)
     launch(
-        _maxima(out.dtype, plan.threads, bits_for(dims)), plan.shape, out, window, input,
+        _maxima(out.dtype, plan.threads, bits), plan.shape, out, window, input,
         mean, invstd, weight, bias, n_out, dims.C, *axes_of(dims), *plan.cut,
     )  # fmt: skip
 
@@ -111,9 +112,10 @@ def batch_norm_max_pool2d_backward_affine(
     # y = x̂·w + b, x̂ = (x − μ)·invstd, and o passes its gradient to y at its maximum m(o):
     # gw = Σ_o g[o]·x̂[m(o)], gb = Σ_o g[o].
     C, n_out = dims.C, dims.N * dims.H_out * dims.W_out
-    plan = reduction(1, n_out, C)
+    bits = bits_for(dims)
+    plan = reduction(1, n_out, C, bits)
     launch(
-        _products(input.dtype, plan.threads, bits_for(dims)), plan.shape, scratch, grad_output,
+        _products(input.dtype, plan.threads, bits), plan.shape, scratch, grad_output,
         window, input, mean, n_out, C, *axes_of(dims), *plan.cut,
     )  # fmt: skip
     column_totals(grad_weight, grad_bias, scratch, invstd, plan.chunks, C)
@@ -162,9 +164,10 @@ def batch_norm_max_pool2d_backward_relu(
     scratch, dims,
 ):  # fmt: skip
     C, n_in = dims.C, dims.N * dims.H * dims.W
-    plan = reduction(1, n_in, C)
+    bits = bits_for(dims)
+    plan = reduction(1, n_in, C, bits)
     launch(
-        _backward_relu(input.dtype, plan.threads, bits_for(dims)), plan.shape, scratch, grad_input,
+        _backward_relu(input.dtype, plan.threads, bits), plan.shape, scratch, grad_input,
         grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias, n_in, C,
         *axes_of(dims), *plan.cut,
     )  # fmt: skip

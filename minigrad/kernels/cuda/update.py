@@ -10,11 +10,12 @@ number: records hold the number of their first piece, ascending. Each element ha
 
 from __future__ import annotations
 
+import itertools
 import math
-from itertools import pairwise
 
 import numpy as np
 
+from ...runtime.cuda.recording import current
 from ...runtime.cuda.table import upload
 from ._device import THREADS, absolute, cuda, device, power, size, sqrt
 from ._launch import kernel, launch, over
@@ -50,6 +51,10 @@ def _step(kernel, numbers, *columns):
     sizes = [param.size for param in params]
     pieces = [-(-size // _PIECE) for size in sizes]
     firsts = np.cumsum([0, *pieces], dtype=np.int64)[:-1].tolist()
+    if current.recording is not None:  # the kernel finds its arrays in the table
+        for array in itertools.chain(*columns):
+            if array is not None:
+                current.recording.touch(array)
     addresses = [[0 if a is None else a.pointer for a in arrays] for arrays in columns]
     records = np.array([firsts, sizes, *addresses], np.int64).T
 
@@ -71,7 +76,7 @@ def _step(kernel, numbers, *columns):
 def _distinct(params):
     """Whether no two parameters share memory; those that do must go one after the other."""
     spans = sorted((param.pointer, param.pointer + param.nbytes) for param in params if param.size)
-    return all(end <= start for (_, end), (start, _) in pairwise(spans))
+    return all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 # SGD ----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class DeviceArray:
     geometry: an ndarray at a device address, whose base keeps the memory alive.
     """
 
-    __slots__ = ("_geometry",)
+    __slots__ = ("__weakref__", "_geometry")
 
     def __init__(self, geometry: np.ndarray) -> None:
         self._geometry = geometry
@@ -47,6 +47,14 @@ class DeviceArray:
     def base(self) -> Any:
         """What keeps the memory alive: one object for an array and all its views."""
         return self._geometry.base
+
+    @property
+    def owner(self) -> Any:
+        """What gives the memory back when it goes: no ndarray, one for an array and its views."""
+        owner = self._geometry.base
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        return owner
 
     @property
     def pointer(self) -> int:

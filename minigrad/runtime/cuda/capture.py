@@ -5,14 +5,14 @@ Source: CUDA graphs, https://docs.nvidia.com/cuda/cuda-programming-guide/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from . import checks, memory, table
-from .checks import Check
+from ...errors import GraphError
+from . import checks, memory
 from .driver import driver
-from .table import Table
+from .recording import Recording, current
 
 
 class Graph:
@@ -24,15 +24,15 @@ class Graph:
     with graph.record():
         ...
     graph.replay()
+
+    A thread records its own work only; the work of others waits until the recording is done.
     """
 
     def __init__(self) -> None:
         self.pool = memory.Pool()
         self._graph: Any = None
         self._replayed = False
-        self._tables: list[Table] = []
-        self._hooks: list[Callable[[], None]] = []
-        self._checks: list[Check] = []
+        self._recording = Recording()
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
@@ -42,33 +42,48 @@ class Graph:
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """Work inside is recorded and does not run."""
+        """Work inside is recorded and does not run. If it raises, nothing is recorded, and what it
+        changed on the host is put back as far as the recording knows of it."""
         checks.run()
+        recording = Recording()
+        graph: Any = None
         with memory.allocate_from(self.pool):
-            self._tables, self._hooks = table.record()
+            driver().begin_capture()
+            current.recording = recording
             try:
-                driver().begin_capture()
                 yield
+                graph = driver().end_capture()
+                _refuse_replaced(recording)
             except BaseException:
-                _abandon()
+                if driver().capturing:  # a capture that an error invalidated has no graph
+                    with suppress(Exception):
+                        graph = driver().end_capture()
+                if graph is not None:
+                    driver().free_graph(graph)
+                for undo in reversed(recording.undo):
+                    undo()
                 raise
-            else:
-                self._graph = driver().end_capture()
-                self._checks = checks.take()
             finally:
-                table.stop_recording()
+                current.recording = None
+        for ledger in recording.ledgers:
+            ledger.clear()
+        self._graph, self._recording = graph, recording
+
+    def is_valid(self) -> bool:
+        """Whether a replay still works on the memory that is meant."""
+        return self._recording.is_valid()
 
     def replay(self) -> None:
         """Queue everything, with fresh values in the tables; those of the first replay are what
         the recorded calls had computed already."""
         if self._replayed:
-            for hook in self._hooks:
+            for hook in self._recording.hooks:
                 hook()
         self._replayed = True
-        for each in self._tables:
-            each.copy()
+        for table in self._recording.tables:
+            table.copy()
         driver().replay(self._graph)
-        checks.add(self._checks)
+        checks.add(self._recording.ledgers)
 
     def __del__(self) -> None:
         if self._graph is not None:
@@ -77,8 +92,10 @@ class Graph:
         self.pool.retire()
 
 
-def _abandon() -> None:
-    """An error ended the recording: the stream must leave capture mode, whatever it says."""
-    checks.take()
-    with suppress(Exception):  # a capture that an error invalidated has no graph to free
-        driver().free_graph(driver().end_capture())
+def _refuse_replaced(recording: Recording) -> None:
+    if shapes := recording.replaced():
+        raise GraphError(
+            "a captured step must find its tensors at the same place at every call, but it read "
+            f"tensors of shape {', '.join(map(str, shapes))} from outside and replaced them: "
+            "change them in place (copy_, add_), or pass them as arguments"
+        )

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import DeviceError
 from .simulator import SimulatedDriver
+from .turn import Turn
 
 _OLDEST = 13000  # the driver's CUDA version that takes the compiler's cubins
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
@@ -60,8 +61,9 @@ class Driver:
         minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
         self.compute_capability = (self._attribute(major), self._attribute(minor))
         self.name = self._call(api.cuDeviceGetName, 128, self._device).rstrip(b"\0").decode()
-        self.stream = self.new_stream()
-        self.capturing = False
+        self.turn = Turn()
+        self.stream = self._own = self.new_stream()
+        self._before = self.stream
 
     def _attribute(self, attribute: Any) -> int:
         return self._call(self._api.cuDeviceGetAttribute, attribute, self._device)
@@ -112,17 +114,47 @@ class Driver:
         free, total = self._call(self._api.cuMemGetInfo)
         return int(free), int(total)
 
-    def upload(self, to: int, source: int, nbytes: int) -> None:
+    def is_pinned(self, address: int) -> bool:
+        """Whether the driver knows this host memory, whoever pinned it."""
         self.enter_thread()
-        self._call(self._api.cuMemcpyHtoDAsync, to, source, nbytes, self.stream)
+        kind = self._api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+        status, found = self._api.cuPointerGetAttribute(kind, address)
+        host = int(self._api.CUmemorytype.CU_MEMORYTYPE_HOST)
+        return status == self._api.CUresult.CUDA_SUCCESS and int(found) == host
+
+    def upload(self, to: int, source: int, nbytes: int) -> None:
+        with self.turn:
+            self.enter_thread()
+            self._call(self._api.cuMemcpyHtoDAsync, to, source, nbytes, self.stream)
 
     def download(self, to: int, source: int, nbytes: int) -> None:
-        self.enter_thread()
-        self._call(self._api.cuMemcpyDtoHAsync, to, source, nbytes, self.stream)
+        with self.turn:
+            self.enter_thread()
+            self._call(self._api.cuMemcpyDtoHAsync, to, source, nbytes, self.stream)
 
     def synchronize(self) -> None:
-        self.enter_thread()
-        self._call(self._api.cuStreamSynchronize, self.stream)
+        with self.turn:
+            self.enter_thread()
+            self._call(self._api.cuStreamSynchronize, self.stream)
+
+    def wait_unless_recorded(self) -> bool:
+        """For finalizers: wait for the queued work. False, and no wait, while a step is recorded:
+        what was queued before is done then, and a replay is refused once memory of its is gone."""
+        return self._wait_unless_recorded(self._api.cuStreamSynchronize, self.stream)
+
+    def wait_for_all_unless_recorded(self) -> bool:
+        """The same for the work of every stream in the context, other libraries' too."""
+        return self._wait_unless_recorded(self._api.cuCtxSynchronize)
+
+    def _wait_unless_recorded(self, *wait: Any) -> bool:
+        if not self.turn.enter_unless_recorded():
+            return False
+        try:
+            self.enter_thread()
+            self._call(*wait)
+        finally:
+            self.turn.leave()
+        return True
 
     # Streams and events ---------------------------------------------------------------------
 
@@ -137,11 +169,12 @@ class Driver:
 
     def use_stream(self, stream: int) -> None:
         """Work from here on goes to `stream`, where it waits for what was queued before."""
-        mark = self.new_event()
-        self.record_event(mark)
-        self._call(self._api.cuStreamWaitEvent, stream, mark, 0)
-        self.free_event(mark)
-        self.stream = stream
+        with self.turn:
+            mark = self.new_event()
+            self.record_event(mark)
+            self._call(self._api.cuStreamWaitEvent, stream, mark, 0)
+            self.free_event(mark)
+            self.stream = stream
 
     def new_event(self) -> Any:
         self.enter_thread()
@@ -153,8 +186,9 @@ class Driver:
 
     def record_event(self, event: Any) -> None:
         """Mark the place that the queued work has reached."""
-        self.enter_thread()
-        self._call(self._api.cuEventRecord, event, self.stream)
+        with self.turn:
+            self.enter_thread()
+            self._call(self._api.cuEventRecord, event, self.stream)
 
     def wait_for_event(self, event: Any) -> None:
         self.enter_thread()
@@ -176,33 +210,55 @@ class Driver:
         self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], args: Any
     ) -> None:
         """args: (values, ctypes types), as cuda.bindings packs them."""
-        self.enter_thread()
         gx, gy, gz = (*grid, 1, 1)[:3]
         bx, by, bz = (*block, 1, 1)[:3]
-        self._call(
-            self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, self.stream, args, 0
-        )
+        with self.turn:
+            self.enter_thread()
+            self._call(
+                self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, self.stream, args, 0
+            )
 
     # Capture --------------------------------------------------------------------------------
 
+    @property
+    def capturing(self) -> bool:
+        """Whether this thread's work is recorded."""
+        return self.turn.recording
+
     def begin_capture(self) -> None:
-        """From here on, work is recorded instead of run."""
-        self.enter_thread()
-        # Relaxed: memory that is asked for meanwhile is allocated at once, and not recorded.
-        mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
-        self._call(self._api.cuStreamBeginCapture, self.stream, mode)
-        self.capturing = True
+        """From here on, this thread's work is recorded instead of run; other threads' waits.
+
+        On our own stream: one of another library may be the default stream, which has no capture.
+        """
+        self.turn.start_recording()
+        try:
+            self._before = self.stream
+            if self.stream != self._own:
+                self.use_stream(self._own)
+            # Relaxed: memory that is asked for meanwhile is allocated at once, and not recorded.
+            mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+            self._call(self._api.cuStreamBeginCapture, self.stream, mode)
+        except BaseException:
+            self.stream = self._before
+            self.turn.stop_recording()
+            raise
 
     def end_capture(self) -> Any:
-        self.capturing = False
-        graph = self._call(self._api.cuStreamEndCapture, self.stream)
-        executable = self._call(self._api.cuGraphInstantiate, graph, 0)
-        self._call(self._api.cuGraphDestroy, graph)
-        return executable
+        """The recorded graph. The capture is over also if this raises."""
+        try:
+            graph = self._call(self._api.cuStreamEndCapture, self.stream)
+            try:
+                return self._call(self._api.cuGraphInstantiate, graph, 0)
+            finally:
+                self._call(self._api.cuGraphDestroy, graph)
+        finally:
+            self.stream = self._before
+            self.turn.stop_recording()
 
     def replay(self, graph: Any) -> None:
-        self.enter_thread()
-        self._call(self._api.cuGraphLaunch, graph, self.stream)
+        with self.turn:
+            self.enter_thread()
+            self._call(self._api.cuGraphLaunch, graph, self.stream)
 
     def free_graph(self, graph: Any) -> None:
         self.enter_thread()
@@ -211,6 +267,11 @@ class Driver:
 
 _driver: Any = None
 _lock = threading.Lock()
+
+
+def started() -> bool:
+    """Whether `driver()` was called with success."""
+    return _driver is not None
 
 
 def driver() -> Any:

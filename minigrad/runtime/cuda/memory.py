@@ -18,7 +18,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ import numpy as np
 from ...errors import GraphError
 from ..memory import size_class
 from .array import DeviceArray
-from .driver import driver
+from .driver import driver, started
+from .recording import current, serials
 
 _SMALLEST = 512  # bytes of a block, at least
 
@@ -81,16 +82,22 @@ _lock = threading.RLock()
 _stats = Stats()
 _returned: deque[_Block] = deque()
 _shared = Pool()
-_pool = _shared
+
+
+class _Current(threading.local):
+    pool = _shared
+
+
+_current = _Current()
 
 
 class _Owner:
     """Lends a block to one array and its views."""
 
-    __slots__ = ("__array_interface__", "block")
+    __slots__ = ("__array_interface__", "__weakref__", "block", "serial")
 
     def __init__(self, block: _Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.block = block
+        self.block, self.serial = block, next(serials)
         self.__array_interface__: dict[str, Any] = {
             "version": 3, "data": (block.address, False), "shape": shape, "typestr": dtype.str,
         }  # fmt: skip
@@ -105,8 +112,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
     size = size_class(max(nbytes, _SMALLEST))
     with _lock:
         _sort_in()
-        blocks = _pool.free.get(size)
-        block = blocks.pop() if blocks else _fresh(size, shape, dtype)
+        pool = _current.pool
+        blocks = pool.free.get(size)
+        block = blocks.pop() if blocks else _fresh(pool, size, shape, dtype)
         block.lent = nbytes
         _stats.allocated += nbytes
         _stats.max_allocated = max(_stats.max_allocated, _stats.allocated)
@@ -122,7 +130,7 @@ def _sort_in() -> None:
         block.pool.free.setdefault(block.size, []).append(block)
 
 
-def _fresh(size: int, shape: tuple[int, ...], dtype: np.dtype) -> _Block:
+def _fresh(pool: Pool, size: int, shape: tuple[int, ...], dtype: np.dtype) -> _Block:
     try:
         address = driver().allocate(size)
     except MemoryError:
@@ -138,18 +146,23 @@ def _fresh(size: int, shape: tuple[int, ...], dtype: np.dtype) -> _Block:
             ) from None
     _stats.reserved += size
     _stats.max_reserved = max(_stats.max_reserved, _stats.reserved)
-    return _Block(_pool, address, size)
+    return _Block(pool, address, size)
 
 
 @contextmanager
 def allocate_from(pool: Pool) -> Iterator[None]:
-    """Arrays made inside come from `pool`."""
-    global _pool
-    before, _pool = _pool, pool
+    """Arrays that this thread makes inside come from `pool`."""
+    before, _current.pool = _current.pool, pool
     try:
         yield
     finally:
-        _pool = before
+        _current.pool = before
+
+
+def lasting() -> AbstractContextManager[None]:
+    """Arrays made inside keep their values from replay to replay. Those of a recording do not: its
+    pool gives a block to one array after the other, and every replay writes them all."""
+    return allocate_from(_shared if current.recording is not None else _current.pool)
 
 
 # Copies -------------------------------------------------------------------------------------
@@ -179,10 +192,11 @@ def empty_pinned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def is_pinned(array: np.ndarray) -> bool:
+    """Whether the device reads this host memory by itself, ours or another library's."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    return isinstance(base, _Pinned)
+    return isinstance(base, _Pinned) or (started() and driver().is_pinned(array.ctypes.data))
 
 
 def to_device(array: np.ndarray, wait: bool = True) -> DeviceArray:
@@ -195,19 +209,21 @@ def to_device(array: np.ndarray, wait: bool = True) -> DeviceArray:
         )
     out = empty(array.shape, array.dtype)
     if array.nbytes:
-        driver().upload(out.pointer, array.ctypes.data, array.nbytes)
-        if is_pinned(array):
-            if wait:
-                synchronize()
-            else:
+        pinned = is_pinned(array)
+        with driver().turn:
+            driver().upload(out.pointer, array.ctypes.data, array.nbytes)
+            if pinned:
                 _in_flight.append(array)
+        if pinned and wait:
+            synchronize()
     return out
 
 
 def synchronize() -> None:
     """Wait until all queued work is done."""
-    driver().synchronize()
-    _in_flight.clear()
+    with driver().turn:
+        driver().synchronize()
+        _in_flight.clear()
 
 
 def to_host(array: DeviceArray, out: np.ndarray) -> None:
@@ -239,5 +255,7 @@ def reset_peaks() -> None:
 
 def release() -> None:
     """Give the blocks kept for reuse back to the driver."""
+    if driver().capturing:
+        raise GraphError("a captured step must not give memory back to the driver")
     synchronize()
     _shared.release()

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .turn import Turn
+
 
 class SimulatedDriver:
     """`driver.Driver` on the host's memory."""
@@ -22,16 +24,18 @@ class SimulatedDriver:
     device_count = 1
 
     def __init__(self) -> None:
-        self.stream = self._streams = 1
+        self.turn = Turn()
+        self.stream = self._own = self._before = self._streams = 1
         self._memory: dict[int, np.ndarray] = {}
         self._recorded: list[Callable[[], object]] | None = None
 
     def _do(self, call: Callable[[], object]) -> None:
         """Queue a call: it runs now, or at every replay."""
-        if self._recorded is None:
-            call()
-        else:
-            self._recorded.append(call)
+        with self.turn:
+            if self._recorded is None:
+                call()
+            else:
+                self._recorded.append(call)
 
     # Memory ---------------------------------------------------------------------------------
 
@@ -57,8 +61,23 @@ class SimulatedDriver:
 
     download = upload
 
+    def is_pinned(self, address: int) -> bool:
+        """There are no other libraries here that could have pinned it."""
+        return False
+
     def synchronize(self) -> None:
+        """Everything happened already, but it may be another thread's turn."""
+        with self.turn:
+            pass
+
+    def wait_unless_recorded(self) -> bool:
         """Everything happened already."""
+        if not self.turn.enter_unless_recorded():
+            return False
+        self.turn.leave()
+        return True
+
+    wait_for_all_unless_recorded = wait_unless_recorded
 
     # Streams and events ---------------------------------------------------------------------
 
@@ -97,18 +116,24 @@ class SimulatedDriver:
 
     @property
     def capturing(self) -> bool:
-        return self._recorded is not None
+        """Whether this thread's work is recorded."""
+        return self.turn.recording
 
     def begin_capture(self) -> None:
+        self.turn.start_recording()
+        self._before, self.stream = self.stream, self._own
         self._recorded = []
 
     def end_capture(self) -> list[Callable[[], object]]:
         recorded, self._recorded = self._recorded or [], None
+        self.stream = self._before
+        self.turn.stop_recording()
         return recorded
 
     def replay(self, graph: list[Callable[[], object]]) -> None:
-        for call in graph:
-            call()
+        with self.turn:
+            for call in graph:
+                call()
 
     def free_graph(self, graph: list[Callable[[], object]]) -> None:
         graph.clear()

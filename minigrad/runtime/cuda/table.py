@@ -15,6 +15,7 @@ import numpy as np
 from . import memory
 from .array import DeviceArray
 from .driver import driver
+from .recording import current
 
 Refill = Callable[[], np.ndarray]
 
@@ -27,7 +28,8 @@ class Table:
 
     def __init__(self, values: np.ndarray, refill: Refill | None) -> None:
         self.values, self.refill = values, refill
-        self.device = memory.empty(values.shape, values.dtype)
+        with memory.lasting():  # it is filled before the first launch of a replay
+            self.device = memory.empty(values.shape, values.dtype)
 
     def copy(self) -> None:
         """Queue the copy of fresh values. Memory that is not pinned is read before this returns."""
@@ -35,37 +37,30 @@ class Table:
         driver().upload(self.device.pointer, values.ctypes.data, values.nbytes)
 
 
-_recorded: list[Table] | None = None
-_hooks: list[Callable[[], None]] = []
-_keys: dict[tuple[int, int], list[int]] = {}
-
-
 def on_replay(hook: Callable[[], None]) -> None:
     """While a step is recorded: call `hook` before each replay, before tables are filled."""
-    _hooks.append(hook)
-
-
-def recording() -> bool:
-    return _recorded is not None
+    if current.recording is not None:
+        current.recording.hooks.append(hook)
 
 
 def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:
     """A random operation drew (seed, stream) from a generator. While a step is recorded: `redraw`
     gives what a replay uses instead; `random_key` finds it."""
-    if _recorded is None:
+    if current.recording is None:
         return
-    current = _keys[key] = list(key)
+    numbers = current.recording.keys[key] = list(key)
 
     def again() -> None:
-        current[:] = redraw()
+        numbers[:] = redraw()
 
     on_replay(again)
 
 
 def random_key(seed: int, stream: int) -> DeviceArray:
     """(seed, stream) as (2,) uint64 on the device, fresh at every replay."""
-    current = _keys.get((seed, stream), [seed, stream])
-    return upload(np.array(current, np.uint64), lambda: np.array(current, np.uint64))
+    known = {} if current.recording is None else current.recording.keys
+    numbers = known.get((seed, stream), [seed, stream])
+    return upload(np.array(numbers, np.uint64), lambda: np.array(numbers, np.uint64))
 
 
 def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
@@ -75,22 +70,9 @@ def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
     (a learning rate, a generator) is read then.
     """
     table = Table(np.ascontiguousarray(values), refill)
-    if _recorded is None:
+    if current.recording is None:
         table.refill = None
         table.copy()
     else:
-        _recorded.append(table)
+        current.recording.tables.append(table)
     return table.device
-
-
-def record() -> tuple[list[Table], list[Callable[[], None]]]:
-    """From here on tables and hooks are noted in the lists that are returned."""
-    global _recorded, _hooks
-    _recorded, _hooks = [], []
-    return _recorded, _hooks
-
-
-def stop_recording() -> None:
-    global _recorded, _hooks
-    _recorded, _hooks = None, []
-    _keys.clear()

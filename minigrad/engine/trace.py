@@ -1,0 +1,170 @@
+"""What a captured step finds in tensors, and what it leaves in them.
+
+A replay repeats the GPU's work, at the addresses of the recording. That a parameter has this tensor
+as its gradient, or that memory, is Python's business: it is noted while the step is recorded,
+checked before every replay and put right after it, so that a replay leaves what the step leaves.
+
+A gradient that is there before the step and that the step uses (it accumulates onto it, or an
+optimizer or clipping reads it) gets a place that stays. A replay finds it there: if something else
+has become the gradient meanwhile, that is copied to the place first.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GraphError
+from ..runtime.allocation import allocate
+from ..runtime.cuda import memory
+from ..runtime.cuda.recording import current
+from .tensor import Tensor, Version
+
+
+@dataclass(slots=True)
+class _Gradient:
+    """of: a leaf. before, after: its gradient when the recording began, and when it ended.
+    place: where the recorded work finds the gradient that is there before, if it uses it.
+    is_read: by more than an accumulation, for which zeros are as good as no gradient.
+    must_be_missing: the recorded work is that of a leaf without a gradient."""
+
+    of: Tensor
+    before: Tensor | None
+    after: Tensor | None = None
+    place: Tensor | None = None
+    is_read: bool = False
+    must_be_missing: bool = False
+
+
+class Trace:
+    """Of one recorded step. start: leaves that may have gradients already, as far as known."""
+
+    def __init__(self, start: list[Tensor]) -> None:
+        self._start = {id(leaf): (leaf, leaf.grad) for leaf in start}
+        self._gradients: dict[int, _Gradient] = {}
+        self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool]] = {}
+        self._versions: dict[int, Version] = {}
+
+    # While the step is recorded ---------------------------------------------------------------
+
+    def use(self, tensor: Tensor) -> None:
+        """The step computes with a leaf. One from outside must keep its memory."""
+        if current.recording is None:
+            return
+        if tensor.device.type != "cuda":
+            raise GraphError(
+                f"a captured step must compute on the GPU only, which a replay repeats, but it "
+                f"used a tensor of shape {tensor.shape} on {tensor.device}"
+            )
+        if current.recording.is_older(tensor.data):
+            noted = weakref.ref(tensor), weakref.ref(tensor.data), tensor._requires_grad
+            self._tensors[id(tensor)] = noted
+
+    def change(self, version: Version) -> None:
+        """The step changes memory in place; so does every replay."""
+        self._versions[id(version)] = version
+
+    def clear_gradient(self, leaf: Tensor) -> None:
+        """The step is about to replace the leaf's gradient, whatever it is."""
+        if id(leaf) not in self._gradients:
+            self._gradients[id(leaf)] = _Gradient(leaf, leaf.grad)
+
+    def use_gradient(self, leaf: Tensor, read: bool) -> None:
+        """The step is about to accumulate onto the leaf's gradient, or to read it."""
+        if id(leaf) in self._gradients:
+            return
+        _, before = self._start.get(id(leaf), (leaf, None))
+        noted = self._gradients[id(leaf)] = _Gradient(leaf, before, is_read=read)
+        grad = leaf.grad
+        if grad is None:
+            noted.must_be_missing = before is None  # otherwise the step has cleared it
+        elif _is_older(grad):
+            noted.before = grad
+            with memory.lasting():
+                noted.place = leaf.grad = _empty_like(grad)
+
+    def accumulate(self, leaf: Tensor, grad: Tensor) -> bool:
+        """Add to a gradient that is there before the step, at its place; False if there is none."""
+        self.use_gradient(leaf, read=False)
+        place = self._gradients[id(leaf)].place
+        if place is None or place is not leaf.grad:
+            return False
+        place.add_(grad)
+        return True
+
+    def finish(self) -> None:
+        """The recording has succeeded, and nothing of it was computed yet."""
+        for noted in self._gradients.values():
+            noted.after, noted.of.grad, noted.before = noted.of.grad, noted.before, None
+        self._start.clear()
+
+    def undo(self) -> None:
+        """The recording has failed: its gradients were never computed."""
+        for noted in self._gradients.values():
+            noted.of.grad = noted.before
+
+    # Around a replay --------------------------------------------------------------------------
+
+    def is_valid(self) -> bool:
+        """Whether a replay does what the step would do: tensors are where they were, and there
+        are gradients where there were some."""
+        for tensor, data, requires_grad in self._tensors.values():
+            if (found := tensor()) is not None and (
+                found.data is not data() or found._requires_grad is not requires_grad
+            ):
+                return False
+        for noted in self._gradients.values():
+            grad, place = noted.of.grad, noted.place
+            if grad is None:
+                if noted.is_read and place is not None:
+                    return False
+            elif noted.must_be_missing or (place is not None and not _fits(grad, place)):
+                return False
+        return True
+
+    def accumulating(self) -> list[Tensor]:
+        """Leaves that had no gradient before the step, and have one now."""
+        return [
+            noted.of for noted in self._gradients.values()
+            if noted.must_be_missing and noted.of.grad is not None
+        ]  # fmt: skip
+
+    def leaves(self) -> list[Tensor]:
+        return [noted.of for noted in self._gradients.values()]
+
+    def before_replay(self) -> None:
+        """Bring gradients from before to their places."""
+        for noted in self._gradients.values():
+            grad, place = noted.of.grad, noted.place
+            if place is not None and grad is not place:
+                if grad is None:
+                    place.fill_(0)
+                else:
+                    place.copy_(grad)
+
+    def after_replay(self) -> None:
+        """Gradients are what they are after the step, and what has changed says so."""
+        for noted in self._gradients.values():
+            noted.of.grad = noted.after
+        for version in self._versions.values():
+            version.value += 1
+
+
+def _is_older(grad: Tensor) -> bool:
+    """Than the recording, if there is one."""
+    recording = current.recording
+    return grad.device.type == "cuda" and recording is not None and recording.is_older(grad.data)
+
+
+def _fits(grad: Tensor, place: Tensor) -> bool:
+    data, own = grad.data, place.data
+    return grad.device == place.device and (data.shape, data.dtype) == (own.shape, own.dtype)
+
+
+def _empty_like(tensor: Tensor) -> Tensor:
+    """Of the same memory order."""
+    data = tensor.data
+    order = sorted(range(data.ndim), key=lambda axis: -data.strides[axis])
+    stored = allocate(tuple([data.shape[axis] for axis in order]), data.dtype, tensor.device)
+    return Tensor(stored.transpose([order.index(axis) for axis in range(data.ndim)]), tensor.device)

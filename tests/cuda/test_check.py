@@ -1,0 +1,45 @@
+"""The check that compiles kernels without a GPU finds what could not start on one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+POOL = ["float64*"] * 3 + ["uint8*"] + ["float64*"] * 6 + ["int32"] * 20
+
+
+def _check(folder: Path, **launch: Any) -> subprocess.CompletedProcess[str]:
+    (folder / "1.jsonl").write_text(json.dumps(launch) + "\n")
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    return subprocess.run(
+        [sys.executable, "-m", "minigrad.kernels.cuda.check", str(folder), "--jobs", "1"],
+        cwd=ROOT, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("threads", "fits"), [(256, True), (512, False)])
+def test_a_block_must_have_registers_for_all_its_threads(
+    tmp_path, threads: int, fits: bool
+) -> None:
+    done = _check(
+        tmp_path, module="norm_pool", name="_backward_relu", dtype="float64",
+        constants=[threads, 64], types=POOL, threads=threads,
+    )  # fmt: skip
+    assert (done.returncode == 0) is fits, done.stdout + done.stderr
+    assert ("registers in each of 512 threads" in done.stdout) is not fits
+
+
+def test_the_forms_for_large_arrays_are_checked_too(tmp_path) -> None:
+    done = _check(
+        tmp_path, module="norm_pool", name="_backward_relu", dtype="float32",
+        constants=[256, 32], types=[name.replace("float64*", "float32*") if at else name
+        for at, name in enumerate(POOL)], threads=256,
+    )  # fmt: skip
+    assert "3 kernels compiled, 0 at fault" in done.stdout, done.stderr
