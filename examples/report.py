@@ -22,10 +22,10 @@ Metrics = dict[str, Any]
 
 class Report:
     """path: the Markdown file; its pictures lie beside it in a folder of its name. runs: the folder
-    of the runs. command: how they were made."""
+    of the runs. command: how they were made. note: what else a reader should know."""
 
-    def __init__(self, path: Path, runs: Path, command: str) -> None:
-        self.path, self.runs, self.command = path, runs, command
+    def __init__(self, path: Path, runs: Path, command: str, note: str = "") -> None:
+        self.path, self.runs, self.command, self.note = path, runs, command, note
         self.pictures = path.with_suffix("")
 
     def metrics(self, experiment: Experiment) -> list[Metrics]:
@@ -45,7 +45,8 @@ class Report:
     def _head(self) -> str:
         return (
             "# The reports' experiments, with minigrad\n\n"
-            f"Made by `{self.command}` on {_machine()}.\n\n"
+            f"Made by `{self.command}` on {_machine()}. {self.note}".rstrip()
+            + "\n\n"
             "The networks, and what the reports reached, are those of five course reports that "
             "used torch. Settings were chosen on validation images. The test images were used once "
             "a run, for the weights of the epoch that was best on the validation images."

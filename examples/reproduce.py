@@ -48,7 +48,8 @@ class Reproduction:
             "mixed": self.out / "mixed",
         }
         command = "python -m examples.reproduce" + (" --quick" if self.quick else "")
-        self.report = Report(arguments.report or self.out / "report.md", self.out, command)
+        page = arguments.report or self.out / "report.md"
+        self.report = Report(page, self.out, command, arguments.note)
         self._loaded: tuple[tuple[str, int | None], Data] | None = None  # one set at a time
 
     def data(self, name: str, size: int | None) -> Data:
@@ -134,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
                         help="what torchvision keeps, or {train,test}/<class>/<image>")  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: runs/reproduce")
     parser.add_argument("--report", type=Path, help="the page; default: report.md in --out")
+    parser.add_argument("--note", default="", help="a sentence for the page's head")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args(argv)

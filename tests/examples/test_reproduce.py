@@ -63,8 +63,9 @@ def run(roots: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_everything_ends_in_one_page(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = run()
+    out = run("--note", "Made up.")
     page = (out / "report.md").read_text()
+    assert " Made up.\n" in page
     titles = re.findall(r"^## (.*)$", page, flags=re.MULTILINE)
     assert titles == [
         "Results",
@@ -84,7 +85,7 @@ def test_everything_ends_in_one_page(run, monkeypatch: pytest.MonkeyPatch) -> No
         assert "nan" not in row
     # What is done is not done again.
     monkeypatch.setattr(Run, "fit", lambda self: pytest.fail("trained again"))
-    assert run() == out
+    assert run("--note", "Made up.") == out
     assert (out / "report.md").read_text() == page
 
 
