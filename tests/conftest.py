@@ -1,5 +1,6 @@
 """Hypothesis profiles, and the table of errors that the thorough one ends with.
 
+pytest -n 2                                       # two processes share the work
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
 NUMBA_ENABLE_CUDASIM=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda
@@ -9,6 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+
+# Processes that run tests side by side leave each other the cores: threads that wait for a core
+# that another process has would wait for milliseconds. Read when minigrad is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("MINIGRAD_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -82,6 +82,8 @@ _TILES = {
     Tile(size(64, 4), size(64, 8), size(16, 2), size(4, 2), size(4, 2)): 1.5,
     Tile(size(32, 4), size(32, 4), size(16, 4), size(4, 2), size(4, 2)): 2.0,
 }
+# The largest one's sums in float64, with indices of 64 bits, take more registers than there are.
+_DOUBLE_TILES = dict(list(_TILES.items())[1:])
 _TENSOR_TILES = {
     Tile(size(128, 32), size(64, 16), size(16, 8), 32, size(32, 8), tensor=True): 1.0,
     Tile(size(64, 16), size(32, 8), size(16, 8), size(32, 16), size(16, 8), tensor=True): 1.5,
@@ -106,10 +108,16 @@ class Plan(NamedTuple):
         return (self.blocks * self.splits,), (self.tile.threads,)
 
 
-def plan(rows: int, cols: int, terms: int, batch: int, tensor: bool) -> Plan:
+def plan(rows: int, cols: int, terms: int, batch: int, dtype: np.dtype) -> Plan:
     """For `batch` products of (rows, terms) by (terms, cols)."""
-    tiles = _TENSOR_TILES if tensor else _TILES
+    if on_tensor_cores(dtype):
+        tiles = _TENSOR_TILES
+    else:
+        tiles = _DOUBLE_TILES if dtype == np.float64 else _TILES
+    return _plan(tiles, rows, cols, terms, batch)
 
+
+def _plan(tiles: dict[Tile, float], rows: int, cols: int, terms: int, batch: int) -> Plan:
     def cost(tile: Tile) -> float:
         # A multiprocessor without a block costs as much as one with it.
         blocks = max(batch * tile.blocks(rows, cols), _BLOCKS // 2)
@@ -132,8 +140,9 @@ def on_tensor_cores(dtype: np.dtype) -> bool:
 
 
 def scratch_size(rows: int, cols: int, terms: int, batch: int, results: int) -> int:
-    """Elements of scratch that `plan` needs for `results` numbers in all, with either tiles."""
-    splits = max(plan(rows, cols, terms, batch, tensor).splits for tensor in (False, True))
+    """Elements of scratch that `plan` needs for `results` numbers in all, in any dtype."""
+    kinds = (_TILES, _DOUBLE_TILES, _TENSOR_TILES)
+    splits = max(_plan(tiles, rows, cols, terms, batch).splits for tiles in kinds)
     return results * splits if splits > 1 else 0
 
 

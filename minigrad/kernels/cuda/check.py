@@ -148,16 +148,17 @@ def main() -> int:
     )
     options = parser.parse_args()
     launches = [x for x in read_launches(options.launches) if options.only in str(x)]
-    # The arguments' types matter little: one launch of a form stands for all.
-    known = {(x.module, x.name, x.dtype, x.constants) for x in launches}
-    forms = {(x.module, x.name, x.dtype, x.constants): x for y in launches for x in y.forms()}
-    launches += [x for key, x in forms.items() if key not in known]
     tasks = [
         (launch, arch)
         for arch in options.arch
         for launch in launches
         if arch >= launch.kernel.since
     ]
+    # The arguments' types matter little, nor does the architecture: one launch of a form for the
+    # newest stands for all.
+    known = {(x.module, x.name, x.dtype, x.constants) for x in launches}
+    forms = {(x.module, x.name, x.dtype, x.constants): x for y in launches for x in y.forms()}
+    tasks += [(x, max(options.arch)) for key, x in forms.items() if key not in known]
     with ProcessPoolExecutor(options.jobs) as pool:
         reports = list(pool.map(inspect, *zip(*tasks, strict=True), chunksize=8))
     faults = [f"sm_{r.arch} {r.launch}: {r.fault}" for r in reports if r.fault]

@@ -36,7 +36,6 @@ from ._tile import (
     Tile,
     combine,
     finish,
-    on_tensor_cores,
     panel_sizes,
     place,
     plan,
@@ -219,7 +218,7 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
     if narrow.suits(dims):
         narrow.convolve(target, source, weight, bias, dims, relu, adjoint)
         return
-    share = plan(*_convolve_sizes(dims, adjoint), on_tensor_cores(target.dtype))
+    share = plan(*_convolve_sizes(dims, adjoint), target.dtype)
     make = _convolve_tf32 if share.tile.tensor else _convolve
     split = share.splits > 1
     out = scratch if split else target

@@ -23,7 +23,6 @@ from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
     combine,
-    on_tensor_cores,
     panel_sizes,
     place,
     plan,
@@ -144,7 +143,7 @@ def conv2d_backward_weight(
     if narrow.suits(dims):
         narrow.correlate(grad_weight, grad_output, input, scratch, dims)
         return
-    share = plan(*_correlate_sizes(dims), on_tensor_cores(input.dtype))
+    share = plan(*_correlate_sizes(dims), input.dtype)
     make = _correlate_tf32 if share.tile.tensor else _correlate
     split = share.splits > 1
     out = scratch if split else grad_weight

@@ -22,7 +22,6 @@ from ._tile import (
     Tile,
     combine,
     finish,
-    on_tensor_cores,
     panel_sizes,
     place,
     plan,
@@ -99,7 +98,7 @@ def _product_tf32(real, rows, cols, depth, part_rows, part_cols, bits, left_by_r
 def _multiply(out, left, right, bias, scratch, sizes, left_by_rows, right_by_cols) -> None:
     """sizes: (batch, rows, cols, terms) of the product."""
     batch, rows, cols, terms = sizes
-    share = plan(rows, cols, terms, batch, on_tensor_cores(out.dtype))
+    share = plan(rows, cols, terms, batch, out.dtype)
     make = _product_tf32 if share.tile.tensor else _product
     bits = index_bits(left.size, right.size, out.size * share.splits)
     variant = make(out.dtype, *share.tile.sizes, bits, left_by_rows, right_by_cols)
