@@ -38,10 +38,7 @@ def load(name: str, root: Path | None, size: int | None = None) -> Data:
             validation=297,
         )
     if name == "mixed":
-        try:
-            return Data(*load_mixed(root or Path("data") / "mixed", size), validation=10_000)
-        except FileNotFoundError as missing:
-            raise SystemExit(str(missing)) from None
+        return Data(*load_mixed(root or Path("data") / "mixed", size), validation=10_000)
     root = root or Path("data")
     if name == "mnist":
         return Data(*_fetched("MNIST", load_mnist, root), validation=10_000)

@@ -6,7 +6,7 @@ The training scripts, and `examples.reproduce`, build their runs from recipes.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,10 @@ HELP = {
 }
 
 
-def transforms(recipe: Recipe, train: ImageDataset) -> tuple[Compose, Compose]:
-    """(augmented, plain) of a recipe, normalised by the training images' mean and deviation."""
-    mean, std = train.statistics()
+def transforms(
+    recipe: Recipe, train: ImageDataset, mean: Sequence[float], std: Sequence[float]
+) -> tuple[Compose, Compose]:
+    """(augmented, plain) of a recipe, normalised by mean and deviation of the training images."""
     first: list[Transform] = [] if recipe.size is None else [Resize(recipe.size)]
     # What comes in at the border: the mean colour of photographs, the black around digits.
     fill = tuple(round(255 * m) for m in mean) if train.channels == 3 else 0
@@ -127,7 +128,8 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
     """
     mg.manual_seed(recipe.seed)
     train, validation = split(recipe, data)
-    augmented, plain = transforms(recipe, train)
+    mean, std = train.statistics()
+    augmented, plain = transforms(recipe, train, mean, std)
     model = networks.build(recipe.network, channels=train.channels)
     if recipe.init == "he":
         networks.he_init(model)
@@ -136,7 +138,6 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
     loader = DataLoader(
         train, recipe.batch_size, shuffle=True, seed=recipe.seed, transform=augmented, device=device
     )
-    mean, std = train.statistics()
     return Run(
         model=model,
         optimizer=updates,
@@ -154,8 +155,6 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
             "std": list(std),
             "parameters": networks.parameter_count(model),
         },
-        # A constant rate knows no end: such a run may be made longer.
-        extensible=recipe.schedule == "constant",
         title=f"{recipe.dataset}, network {recipe.network}, {recipe.epochs} epochs, "
         f"seed {recipe.seed}",
         **options,
@@ -179,7 +178,7 @@ def train_from_command_line(
         parser.add_argument(f"--{name}", choices=choices, default=getattr(first, name))
     parser.add_argument("--data-root", type=Path, help="folder of the data set (default: data)")
     for field in fields(Recipe)[2:]:
-        _add(parser, field.name)
+        _add(parser, field.name, str(field.type))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--out", type=Path, help="default: runs/<dataset>-<network>")
@@ -218,14 +217,13 @@ def train_from_command_line(
         run.finish()
 
 
-def _add(parser: argparse.ArgumentParser, name: str) -> None:
+def _add(parser: argparse.ArgumentParser, name: str, kind: str) -> None:
     """An option for a field of Recipe. Absent means None: the recipe's own value stays."""
-    kind = {f.name: f.type for f in fields(Recipe)}[name]
     options: dict[str, Any] = {"help": HELP.get(name)}
     if kind == "bool":
         options["action"] = argparse.BooleanOptionalAction
     else:
-        options["type"] = {"int": int, "float": float, "str": str}[str(kind).split(" |")[0]]
+        options["type"] = {"int": int, "float": float, "str": str}[kind.split(" |")[0]]
     if name in CHOICES:
         options["choices"] = CHOICES[name]
     parser.add_argument("--" + name.replace("_", "-"), **options)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.measure import conditions
 from examples import experiments, networks
 from examples.experiments import Experiment
 from examples.training import write_text
@@ -97,7 +95,7 @@ class Report:
             "What makes the variable network good, by validation accuracy (seed 0): the reports "
             "trained it by SGD with a small rate.",
             table(("settings", "validation accuracy", "epochs"), rows),
-            *self._curves([e for e in experiments.MIXED_RUNS if e.final]),
+            *self._curves(experiments.MIXED_RUNS),
         )
 
     def _cifar10(self) -> str:
@@ -144,11 +142,8 @@ class Report:
             if any(cell for row in rows for cell in row[1:]):
                 head = (f"network {network}", *(f"batch {b}" for b in experiments.BATCHES))
                 parts.append(table(head, rows))
-        augmented = [
-            (trial.title, self._validation(trial.name))
-            for trial in experiments.AUGMENTATION_TRIALS
-            if self._validation(trial.name)
-        ]
+        shares = [(t.title, self._validation(t.name)) for t in experiments.AUGMENTATION_TRIALS]
+        augmented = [row for row in shares if row[1]]
         if parts:
             parts.insert(
                 0,
@@ -254,10 +249,6 @@ def _section(title: str, *parts: str) -> str:
 
 def _machine() -> str:
     """Processor, cores and versions."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    versions = ", ".join(f"{package} {version(package)}" for package in ("numba", "numpy"))
-    return f"{os.cpu_count()} cores of {name}, Python {platform.python_version()}, {versions}"
+    found = conditions()
+    versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("numba", "numpy"))
+    return f"{found['cores']} cores of {found['machine']}, Python {found['python']}, {versions}"

@@ -1,6 +1,6 @@
 """Run the experiments of five course reports and write one page about them.
 
-    python -m examples.reproduce                       # all of them, in an hour or two
+    python -m examples.reproduce                       # all of them, in hours
     python -m examples.reproduce --quick               # the same path on few images, in minutes
     python -m examples.reproduce mnist cifar10         # some parts only
 

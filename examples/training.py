@@ -68,8 +68,8 @@ class Run:
     """One training run: what is trained, on what, and where its files go.
 
     settings: what decides how the run ends, for the record and for `resume`, which refuses others.
-    extensible: whether a resumed run may have another number of epochs. tensorboard: whether to
-    write event files.
+    Without a scheduler, a run knows no end: it may be resumed with another number of epochs.
+    tensorboard: whether to write event files.
     """
 
     model: mg.nn.Module
@@ -83,7 +83,6 @@ class Run:
     scheduler: Any = None  # stepped after every batch
     label_smoothing: float = 0.0
     title: str = ""
-    extensible: bool = True
     tensorboard: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     best_accuracy: float = -1.0
@@ -123,7 +122,8 @@ class Run:
         changed = {
             name: (extra["settings"].get(name), value)
             for name, value in self.settings.items()
-            if extra["settings"].get(name) != value and not (name == "epochs" and self.extensible)
+            if extra["settings"].get(name) != value
+            and not (name == "epochs" and self.scheduler is None)
         }
         if changed:
             listed = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())

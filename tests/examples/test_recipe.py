@@ -94,7 +94,7 @@ def test_validation_is_plain_cross_entropy_on_plain_images(digits: Data, tmp_pat
     tally = evaluate(run.model, run.validation, "validation")
     _, validation = recipe.split(TINY, digits)
     train, _ = recipe.split(TINY, digits)
-    _, plain = recipe.transforms(TINY, train)
+    _, plain = recipe.transforms(TINY, train, *train.statistics())
     images = np.stack([validation[i][0] for i in range(len(validation))])
     with mg.no_grad():
         logits = run.model(plain(images, max_value=16)).numpy().astype(np.float64)
