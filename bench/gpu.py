@@ -67,15 +67,9 @@ class OnGpu(Engine):
 class MinigradGpu(OnGpu, Minigrad):
     def recorded(self, run: Callable[[], Any]) -> Callable[[], Any]:
         """The same work as a replay of a CUDA graph."""
-        from minigrad.runtime.cuda.capture import Graph
+        from minigrad.runtime.cuda.capture import recorded
 
-        graph = Graph()
-        for _ in range(2):
-            with graph.warm_up():
-                run()
-        with graph.record():
-            run()
-        return graph.replay
+        return recorded(run).replay
 
     def captured(self, step: Callable[..., Any]) -> Callable[..., Any]:
         return self.lib.capture(step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,8 @@ import pytest
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.runtime.cuda import memory, table, turn
-from minigrad.runtime.cuda.capture import Graph
+from minigrad.runtime.cuda.capture import recorded
 from minigrad.runtime.cuda.driver import SIMULATED, driver
-
-
-def _recorded(run: Callable[[], Any]) -> Graph:
-    graph = Graph()
-    for _ in range(2):
-        with graph.warm_up():
-            run()
-    with graph.record():
-        run()
-    return graph
 
 
 def test_an_error_at_the_end_of_a_recording_leaves_nothing_behind(monkeypatch) -> None:
@@ -58,12 +47,12 @@ def test_a_recording_takes_place_on_our_own_stream() -> None:
 
     with mg.cuda.stream(mg.cuda.Stream()):
         theirs = driver().stream
-        _recorded(run)
+        recorded(run)
         assert driver().stream == theirs
     assert seen == [theirs, theirs, own]
 
 
-def test_another_threads_work_is_not_recorded() -> None:
+def test_another_threads_work_is_notrecorded() -> None:
     count = mg.zeros(1, device="cuda")
     threads: list[threading.Thread] = []
 
@@ -76,7 +65,7 @@ def test_another_threads_work_is_not_recorded() -> None:
             threads[0].start()
             threads[0].join(timeout=0.3)  # it waits until the recording is done
 
-    graph = _recorded(run)
+    graph = recorded(run)
     threads[0].join()
     for _ in range(3):
         graph.replay()
@@ -99,7 +88,7 @@ def test_a_recording_that_waits_for_another_thread_ends(monkeypatch) -> None:
             thread.start()
             thread.join()
 
-    _recorded(run)
+    recorded(run)
     assert "another thread" in str(errors[0])
 
 
@@ -126,7 +115,7 @@ def test_what_is_filled_before_a_replay_has_memory_of_its_own() -> None:
             mg.ones(4, device="cuda") * 2
         seen.append(table.upload(np.arange(4.0), lambda: np.arange(4.0) + 1))
 
-    graph = _recorded(run)
+    graph = recorded(run)
     for _ in range(2):
         graph.replay()
         driver().synchronize()
@@ -153,7 +142,7 @@ def test_what_a_replay_would_not_do_is_refused(act) -> None:
             act(x)
 
     with pytest.raises(mg.GraphError, match=r"captured step"):
-        _recorded(run)
+        recorded(run)
     assert (x + 1).tolist() == [2, 2]
 
 

@@ -5,7 +5,7 @@ Source: CUDA graphs, https://docs.nvidia.com/cuda/cuda-programming-guide/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from .recording import Recording, current
 class Graph:
     """A recorded stretch of work, with all memory that it uses.
 
-    graph = Graph()
+    graph = Graph()            # or, for a function: recorded(run)
     with graph.warm_up():      # as often as it takes until all is compiled and allocated
         ...
     with graph.record():
@@ -99,3 +99,14 @@ def _refuse_replaced(recording: Recording) -> None:
             f"tensors of shape {', '.join(map(str, shapes))} from outside and replaced them: "
             "change them in place (copy_, add_), or pass them as arguments"
         )
+
+
+def recorded(run: Callable[[], Any], warm_ups: int = 2) -> Graph:
+    """A graph of what `run` queues, which first runs a few times as it is."""
+    graph = Graph()
+    for _ in range(warm_ups):
+        with graph.warm_up():
+            run()
+    with graph.record():
+        run()
+    return graph

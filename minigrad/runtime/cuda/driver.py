@@ -123,19 +123,13 @@ class Driver:
         return status == self._api.CUresult.CUDA_SUCCESS and int(found) == host
 
     def upload(self, to: int, source: int, nbytes: int) -> None:
-        with self.turn:
-            self.enter_thread()
-            self._call(self._api.cuMemcpyHtoDAsync, to, source, nbytes, self.stream)
+        self._queue(self._api.cuMemcpyHtoDAsync, to, source, nbytes)
 
     def download(self, to: int, source: int, nbytes: int) -> None:
-        with self.turn:
-            self.enter_thread()
-            self._call(self._api.cuMemcpyDtoHAsync, to, source, nbytes, self.stream)
+        self._queue(self._api.cuMemcpyDtoHAsync, to, source, nbytes)
 
     def synchronize(self) -> None:
-        with self.turn:
-            self.enter_thread()
-            self._call(self._api.cuStreamSynchronize, self.stream)
+        self._queue(self._api.cuStreamSynchronize)
 
     def wait_unless_recorded(self) -> bool:
         """For finalizers: wait for the queued work. False, and no wait, while a step is recorded:
@@ -145,6 +139,13 @@ class Driver:
     def wait_for_all_unless_recorded(self) -> bool:
         """The same for the work of every stream in the context, other libraries' too."""
         return self._wait_unless_recorded(self._api.cuCtxSynchronize)
+
+    def _queue(self, function: Any, *args: Any, after: tuple[Any, ...] = ()) -> None:
+        """A call that queues work on the stream, or waits for it. The stream is looked up in turn:
+        a recording of another thread has its own."""
+        with self.turn:
+            self.enter_thread()
+            self._call(function, *args, self.stream, *after)
 
     def _wait_unless_recorded(self, *wait: Any) -> bool:
         if not self.turn.enter_unless_recorded():
@@ -186,9 +187,7 @@ class Driver:
 
     def record_event(self, event: Any) -> None:
         """Mark the place that the queued work has reached."""
-        with self.turn:
-            self.enter_thread()
-            self._call(self._api.cuEventRecord, event, self.stream)
+        self._queue(self._api.cuEventRecord, event)
 
     def wait_for_event(self, event: Any) -> None:
         self.enter_thread()
@@ -212,11 +211,7 @@ class Driver:
         """args: (values, ctypes types), as cuda.bindings packs them."""
         gx, gy, gz = (*grid, 1, 1)[:3]
         bx, by, bz = (*block, 1, 1)[:3]
-        with self.turn:
-            self.enter_thread()
-            self._call(
-                self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, self.stream, args, 0
-            )
+        self._queue(self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, after=(args, 0))
 
     # Capture --------------------------------------------------------------------------------
 
@@ -256,9 +251,7 @@ class Driver:
             self.turn.stop_recording()
 
     def replay(self, graph: Any) -> None:
-        with self.turn:
-            self.enter_thread()
-            self._call(self._api.cuGraphLaunch, graph, self.stream)
+        self._queue(self._api.cuGraphLaunch, graph)
 
     def free_graph(self, graph: Any) -> None:
         self.enter_thread()
