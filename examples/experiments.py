@@ -35,10 +35,10 @@ def _trial(name: str, title: str, recipe: Recipe) -> Experiment:
 
 _fixed = MNIST["mnist", "fixed"]
 _resized, _variable = MNIST["mixed", "fixed"], MNIST["mixed", "variable"]
-_mean = MNIST["mixed", "variable-mean"]
+_pyramid, _mean = MNIST["mixed", "pyramid"], MNIST["mixed", "variable-mean"]
 # The reports' own settings, for images of one size and of several.
 _report_fixed = {"optimizer": "Adam", "lr": 1e-4, "batch_size": 16, "schedule": "constant",
-                 "weight_decay": 0.0}  # fmt: skip
+                 "weight_decay": 0.0, "label_smoothing": 0.0, "shift": 0.0}  # fmt: skip
 _report_variable = {**_report_fixed, "optimizer": "SGD", "momentum": 0.0, "lr": 1e-3}
 
 MNIST_RUNS = [
@@ -54,24 +54,43 @@ MIXED_RUNS = [
                replace(_resized, **_report_fixed), (0.9504, 0.9507)),
     Experiment("mixed-resized", "resized to 28×28", _resized, (0.9504, 0.9507)),
     Experiment("mixed-variable", "as they are, a resolution a batch", _variable, (0.8587,)),
+    Experiment("mixed-pyramid", "as they are, and halved: the pyramid", _pyramid, (0.8587,)),
 ]  # fmt: skip
 
-MIXED_TRIALS = [
+_BARE = {"label_smoothing": 0.0, "shift": 0.0}
+
+RESIZED_TRIALS = [
+    _trial("mixed-resized-trial-bare", "AdamW, one cycle to 0.005, batch 32",
+           replace(_resized, **_BARE)),
+    _trial("mixed-resized-trial-smoothing", "the same, label smoothing 0.1",
+           replace(_resized, shift=0.0)),
+    _trial("mixed-resized-trial-shift", "the same, shifts by up to 5 %",
+           replace(_resized, label_smoothing=0.0)),
+]  # fmt: skip
+
+VARIABLE_TRIALS = [
     _trial("mixed-trial-report-max", "SGD, rate 0.001, batch 16, global max (the report's)",
            replace(_variable, **_report_variable)),
     _trial("mixed-trial-report-mean", "SGD, rate 0.001, batch 16, global mean (the report's)",
            replace(_mean, **_report_variable)),
     _trial("mixed-trial-adam-max", "Adam, rate 0.001, batch 16, global max",
            replace(_variable, **_report_fixed | {"lr": 1e-3})),
-    _trial("mixed-trial-cycle", "Adam, one cycle to 0.01, batch 64, global max",
-           replace(_variable, optimizer="Adam", weight_decay=0.0, lr=1e-2, batch_size=64)),
-    _trial("mixed-trial-decay-mean", "AdamW, one cycle to 0.005, batch 32, global mean", _mean),
+    _trial("mixed-trial-decay-mean", "AdamW, one cycle to 0.005, batch 32, global mean",
+           replace(_mean, **_BARE)),
+    _trial("mixed-trial-decay-max", "AdamW, one cycle to 0.005, batch 32, global max",
+           replace(_variable, **_BARE)),
+    _trial("mixed-trial-smoothing", "the same, label smoothing 0.1", replace(_variable, shift=0.0)),
+    _trial("mixed-trial-shift", "the same, shifts by up to 5 %",
+           replace(_variable, label_smoothing=0.0)),
 ]  # fmt: skip
 
-# The last of the candidates is what was chosen: its seed 0 is shown beside the trials.
-MIXED_CHOSEN = replace(
-    MIXED_RUNS[-1], title="AdamW, one cycle to 0.005, batch 32, global max (chosen)"
-)
+# The candidates, and beside them seed 0 of what was chosen.
+RESIZED_CHOICE = [*RESIZED_TRIALS, replace(MIXED_RUNS[1], title="both (chosen)")]
+VARIABLE_CHOICE = [
+    *VARIABLE_TRIALS,
+    replace(MIXED_RUNS[2], title="both (chosen)"),
+    replace(MIXED_RUNS[3], title="both, on the image and its half (chosen for the pyramid)"),
+]
 
 CIFAR10_RUNS = [
     Experiment("cifar10-A", "A: no batch normalisation", CIFAR10["cifar10", "A"], (0.80, 0.827)),
@@ -112,7 +131,7 @@ AUGMENTATION_TRIALS = [
 # What `examples.reproduce` runs, part by part.
 PARTS = {
     "mnist": MNIST_RUNS,
-    "mixed": MIXED_TRIALS + MIXED_RUNS,
+    "mixed": MIXED_RUNS + RESIZED_TRIALS + VARIABLE_TRIALS,
     "cifar10": CIFAR10_RUNS,
     "grid": GRID_TRIALS + AUGMENTATION_TRIALS,
 }

@@ -42,6 +42,26 @@ def mnist_variable(
     return nn.Sequential(*stages, globally, nn.Flatten(), nn.Linear(width, classes))
 
 
+class MnistPyramid(minigrad.nn.Module):
+    """`mnist_variable` looking at the image and, with the same weights, at the image's half; of
+    each channel it keeps the maximum over the positions in both.
+
+    The last stage sees 22 pixels, of digits that are up to 64 pixels large: in the half they fit.
+    Images may have any size from 16×16 on.
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 10) -> None:
+        super().__init__()
+        layers = list(mnist_variable(channels=channels, classes=classes))
+        self.features = minigrad.nn.Sequential(*layers[:-1])
+        self.classifier = layers[-1]
+        self.half = minigrad.nn.AvgPool2d(2)
+
+    def forward(self, x: minigrad.Tensor) -> minigrad.Tensor:
+        both = minigrad.maximum(self.features(x), self.features(self.half(x)))
+        return self.classifier(both)
+
+
 def cifar(
     nn: Any = minigrad.nn, batch_norm: bool = False, classes: int = 10, channels: int = 3
 ) -> Any:
@@ -65,6 +85,7 @@ _BUILDERS = {
     "fixed": mnist_fixed,
     "variable": mnist_variable,
     "variable-mean": partial(mnist_variable, pool="mean"),
+    "pyramid": MnistPyramid,
     "A": cifar,
     "B": partial(cifar, batch_norm=True),
 }

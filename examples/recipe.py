@@ -20,6 +20,7 @@ from minigrad.data import (
     DataLoader,
     ImageDataset,
     Normalize,
+    RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
@@ -56,6 +57,7 @@ class Recipe:
     crop: int = 0
     flip: bool = False
     rotation: float = 0.0
+    shift: float = 0.0
     seed: int = 0
     limit: int | None = None
 
@@ -73,6 +75,7 @@ HELP = {
     "crop": "augment: pad by CROP pixels and cut out a window at a random place",
     "flip": "augment: mirror half of the images",
     "rotation": "augment: rotate by up to ± ROTATION degrees",
+    "shift": "augment: move by up to ± this share of the width and of the height",
     "limit": "use only so many training images, for a quick trial",
 }
 
@@ -86,10 +89,15 @@ def transforms(
     fill = tuple(round(255 * m) for m in mean) if train.channels == 3 else 0
     steps: list[Transform] = []
     if recipe.crop:
-        steps.append(RandomCrop(recipe.size or train.buckets[0].size, recipe.crop, fill))
+        sizes = {bucket.size for bucket in train.buckets} if recipe.size is None else {recipe.size}
+        if len(sizes) > 1:
+            raise ValueError(f"crop needs images of one size, got {sorted(sizes)}: use shift")
+        steps.append(RandomCrop(sizes.pop(), recipe.crop, fill))
     if recipe.flip:
         steps.append(RandomHorizontalFlip())
-    if recipe.rotation:
+    if recipe.shift:
+        steps.append(RandomAffine(recipe.rotation, (recipe.shift, recipe.shift), fill=fill))
+    elif recipe.rotation:
         steps.append(RandomRotation(recipe.rotation, fill))
     last = Normalize(mean, std)
     return Compose([*first, *steps, last]), Compose([*first, last])

@@ -71,11 +71,8 @@ class Report:
         return _section("MNIST", *curves) if curves else ""
 
     def _mixed(self) -> str:
-        rows = []
-        for trial in (*experiments.MIXED_TRIALS, experiments.MIXED_CHOSEN):
-            for run in self.metrics(trial)[:1]:
-                rows.append((trial.title, percent(run["best_val_accuracy"]), str(run["epochs"])))
-        if not rows:
+        curves = self._curves(experiments.MIXED_RUNS)
+        if not curves:
             return ""
         target = networks.parameter_count(networks.mnist_fixed())
         widths = [
@@ -86,16 +83,20 @@ class Report:
             "MNIST in mixed resolutions",
             "Each digit is scaled to between half and all of a frame of 32, 48 or 64 pixels and "
             "put at a random place in it. The fixed network sees all of them resized to 28×28; the "
-            "variable network sees them as they are, one resolution a batch. The set is our own "
-            "(the reports' is not at hand), so what counts is the comparison of the two.",
+            "variable network sees them as they are, one resolution a batch. The pyramid is the "
+            "variable network, weights and all, looking also at the image's half: its last stage "
+            "sees 22 pixels, of digits up to 64 pixels large. The set is our own (the reports' is "
+            "not at hand), so what counts is the comparison of the three.",
             self._picture("mixed-samples.png", "Examples of the three resolutions"),
             f"The width N of the variable network's last stage, so that it has about the "
             f"{target:,} parameters of the fixed one:",
             table(("N", "parameters", "difference"), widths),
-            "What makes the variable network good, by validation accuracy (seed 0): the reports "
+            "What makes the variable network good, by validation accuracy (seed 0): the report "
             "trained it by SGD with a small rate.",
-            table(("settings", "validation accuracy", "epochs"), rows),
-            *self._curves(experiments.MIXED_RUNS),
+            self._choice(experiments.VARIABLE_CHOICE),
+            "The same for the fixed network on the resized images:",
+            self._choice(experiments.RESIZED_CHOICE),
+            *curves,
         )
 
     def _cifar10(self) -> str:
@@ -179,6 +180,15 @@ class Report:
 
     # Pieces ---------------------------------------------------------------------------------
 
+    def _choice(self, candidates: Sequence[Experiment]) -> str:
+        """Validation accuracy of the candidates that are done."""
+        rows = [
+            (each.title, percent(run["best_val_accuracy"]), str(run["epochs"]))
+            for each in candidates
+            for run in self.metrics(each)[:1]
+        ]
+        return table(("settings", "validation accuracy", "epochs"), rows) if rows else ""
+
     def _validation(self, name: str) -> str:
         file = self.runs / name / "seed0" / "metrics.json"
         return percent(json.loads(file.read_text())["best_val_accuracy"]) if file.exists() else ""
@@ -227,8 +237,8 @@ def _settings(settings: dict[str, Any]) -> str:
     """The settings in which a run differs from the plainest, in words."""
     words = [settings["optimizer"], f"rate {settings['lr']:g}", settings["schedule"],
              f"batch {settings['batch_size']}"]  # fmt: skip
-    for name in ("weight_decay", "label_smoothing", "crop", "rotation"):
-        if settings[name]:
+    for name in ("weight_decay", "label_smoothing", "crop", "rotation", "shift"):
+        if settings.get(name):
             words.append(f"{name.replace('_', ' ')} {settings[name]:g}")
     return ", ".join(words + (["flip"] if settings["flip"] else []))
 

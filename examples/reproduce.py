@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
@@ -113,7 +113,12 @@ def _is_done(out: Path, settings: Recipe) -> bool:
     if not finished.exists():
         return False
     found = json.loads(finished.read_text())["settings"]
-    changed = [name for name, value in asdict(settings).items() if found.get(name) != value]
+    # A setting that the run's version did not have yet was as it is by default.
+    changed = [
+        field.name
+        for field in fields(Recipe)
+        if found.get(field.name, field.default) != getattr(settings, field.name)
+    ]
     if changed:
         raise SystemExit(
             f"{out} holds a run with other settings ({', '.join(changed)}): move it away, or name "

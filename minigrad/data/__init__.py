@@ -14,6 +14,7 @@ from .mnist import load_digits, load_mnist, read_idx
 from .transforms import (
     Compose,
     Normalize,
+    RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
@@ -28,6 +29,7 @@ __all__ = [
     "DataLoader",
     "ImageDataset",
     "Normalize",
+    "RandomAffine",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomRotation",

@@ -162,16 +162,7 @@ class RandomRotation(Transform):
     interpolates = True
 
     def __init__(self, degrees: float | Sequence[float], fill: Fill = 0) -> None:
-        try:
-            low, high = degrees if isinstance(degrees, Sequence) else (-degrees, degrees)
-            valid = low <= high and math.isfinite(high - low)
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ValueError(
-                f"RandomRotation: degrees must be a number ≥ 0 or (low, high), got {degrees!r}"
-            )
-        self.degrees = low, high
+        self.degrees = _range("RandomRotation", "degrees", degrees)
         self.fill = _checked_fill("RandomRotation", fill)
 
     def inverse(self, words: np.ndarray, size: Size, out_size: Size) -> np.ndarray:
@@ -186,6 +177,71 @@ class RandomRotation(Transform):
         maps[:, 1, 0], maps[:, 1, 1] = sin, cos
         maps[:, 0, 2] = cx - cos * cx + sin * cy
         maps[:, 1, 2] = cy - sin * cx - cos * cy
+        return maps
+
+
+class RandomAffine(Transform):
+    """Rotate, shear, scale about the centre and shift at random, bilinearly; what lies outside is
+    `fill`. As torchvision's, so here a positive angle is clockwise.
+
+    degrees: as RandomRotation's. translate: (a, b), up to a share a of the width and b of the
+    height, whole pixels either way. scale: (low, high) of the factor. shear: degrees along x, from
+    [−shear, shear] or (low, high); four numbers are the ranges along x and along y.
+    """
+
+    moves = True
+    interpolates = True
+
+    def __init__(
+        self,
+        degrees: float | Sequence[float],
+        translate: Sequence[float] | None = None,
+        scale: Sequence[float] | None = None,
+        shear: float | Sequence[float] | None = None,
+        fill: Fill = 0,
+    ) -> None:
+        self.degrees = _range("RandomAffine", "degrees", degrees)
+        self.translate = _pair("RandomAffine", "translate", translate or (0.0, 0.0))
+        if not all(0 <= share <= 1 for share in self.translate):
+            raise ValueError(
+                f"RandomAffine: translate must be two shares from 0 to 1, got {translate!r}"
+            )
+        self.scale = _pair("RandomAffine", "scale", scale or (1.0, 1.0))
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"RandomAffine: scale must be (low, high), above 0, got {scale!r}")
+        along_x, along_y = (
+            (shear[:2], shear[2:])
+            if isinstance(shear, Sequence) and len(shear) == 4
+            else (shear or 0.0, 0.0)
+        )
+        self.shear = tuple(_range("RandomAffine", "shear", each) for each in (along_x, along_y))
+        if any(abs(degrees) >= 90 for each in self.shear for degrees in each):
+            raise ValueError(f"RandomAffine: shear must be within ±90 degrees, got {shear!r}")
+        self.fill = _checked_fill("RandomAffine", fill)
+
+    def inverse(self, words: np.ndarray, size: Size, out_size: Size) -> np.ndarray:
+        H, W = size
+        # Six numbers in [0, 1) from four words.
+        halves = (words[2] >> 16, words[2] & 0xFFFF, words[3] >> 16, words[3] & 0xFFFF)
+        shares = [*(words[:2] / _WORDS), *(np.stack(halves) / 2.0**16)]
+        limits = (self.translate[0] * W, self.translate[1] * H)
+        ranges = (self.degrees, self.scale, *((-limit, limit) for limit in limits), *self.shear)
+        angle, scale, x, y, along_x, along_y = (
+            low + (high - low) * share for (low, high), share in zip(ranges, shares, strict=True)
+        )
+        angle, along_x, along_y = np.radians([angle, along_x, along_y])
+        # The image is sheared along x, then y, then turned and scaled: scale · [[a, b], [c, d]].
+        a = np.cos(angle - along_y) / np.cos(along_y)
+        b = -a * np.tan(along_x) - np.sin(angle)
+        c = np.sin(angle - along_y) / np.cos(along_y)
+        d = -c * np.tan(along_x) + np.cos(angle)
+        # Its determinant is scale², so [[d, −b], [−c, a]] / scale is the inverse.
+        maps = np.empty((len(scale), 2, 3))
+        maps[:, 0, 0], maps[:, 0, 1] = d / scale, -b / scale
+        maps[:, 1, 0], maps[:, 1, 1] = -c / scale, a / scale
+        centre = np.array([(W - 1) / 2, (H - 1) / 2])
+        moved = centre + np.round(np.stack([x, y], axis=1))
+        maps[:, :, 2] = centre - (maps[:, :, :2] @ moved[:, :, None])[:, :, 0]
         return maps
 
 
@@ -399,6 +455,27 @@ def _make_plan(steps: tuple[Transform, ...], H: int, W: int, C: int, max_value: 
 
 def _identity(count: int) -> np.ndarray:
     return np.tile(np.eye(2, 3), (count, 1, 1))
+
+
+def _pair(operation: str, name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+        if math.isfinite(first) and math.isfinite(second):
+            return float(first), float(second)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{operation}: {name} must be two finite numbers, got {value!r}")
+
+
+def _range(operation: str, name: str, value: Any) -> tuple[float, float]:
+    """(low, high) of the pair (low, high) or of a number, which stands for (−number, number)."""
+    try:
+        low, high = value if isinstance(value, Sequence) else (-value, value)
+        if low <= high and math.isfinite(high - low):
+            return float(low), float(high)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{operation}: {name} must be a number ≥ 0 or (low, high), got {value!r}")
 
 
 def _checked_fill(operation: str, fill: Fill) -> Fill:

@@ -11,6 +11,7 @@ from minigrad.data import (
     Compose,
     DataLoader,
     Normalize,
+    RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
@@ -29,6 +30,7 @@ STEPS = {
     "plain": (),
     "crop and flip": (RandomCrop((5, 4), padding=1), RandomHorizontalFlip()),
     "rotation": (RandomRotation(20),),
+    "affine": (RandomAffine(20, (0.2, 0.2), (0.8, 1.2), 10),),
 }
 
 

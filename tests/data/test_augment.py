@@ -15,6 +15,7 @@ from minigrad import kernels
 from minigrad.data import (
     Compose,
     Normalize,
+    RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomRotation,
@@ -185,6 +186,61 @@ def test_rotation_equals_torchvision(device: str, size: tuple[int, int], angle: 
     np.testing.assert_allclose(out.data[:, 1], second.numpy(), atol=2e-5)
 
 
+class Extreme(RandomAffine):
+    """Draws the lowest of every range, or the highest."""
+
+    word = 0
+
+    def inverse(self, words: np.ndarray, size: Any, out_size: Any) -> np.ndarray:
+        return super().inverse(np.full_like(words, self.word), size, out_size)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("sign", [-1, 1])
+@given(
+    st.floats(-180, 180), st.integers(0, 4), st.integers(0, 4), st.floats(0.4, 2.5),
+    st.floats(-50, 50), st.floats(-50, 50),
+)  # fmt: skip
+def test_affine_equals_torchvision(
+    device: str, sign: int, angle: float, x: int, y: int, scale: float, along_x: float,
+    along_y: float,
+) -> None:  # fmt: skip
+    H, W = 9, 12
+    shear = (along_x, along_x, along_y, along_y)
+    transform = Extreme((angle, angle), (x / W, y / H), (scale, scale), shear)
+    transform.word = 0xFFFF_FFFF if sign > 0 else 0
+    images = pixels(1, H, W, 2)
+    expected = vision.affine(
+        to_tensor(images).double(), angle, [sign * x, sign * y], scale, [along_x, along_y],
+        vision.InterpolationMode.BILINEAR,
+    )  # fmt: skip
+    # An error of 1e-5 pixels where the image ends, or a sheared pixel steps over many.
+    np.testing.assert_allclose(transform(images, device=device).data, expected.numpy(), atol=1e-4)
+
+
+def test_affine_draws_from_all_of_its_ranges() -> None:
+    affine = RandomAffine((10, 30), (0.2, 0.1), (0.5, 2.0), 20)
+    (maps,) = Compose([affine]).plan(11, 21, 1).draw(np.arange(4000), 1, 0)
+    there = np.linalg.inv(maps[:, :, :2].astype(float))
+    scale = np.sqrt(np.linalg.det(there))
+    angle = np.degrees(np.arctan2(there[:, 1, 0], there[:, 0, 0]))  # of the x axis
+    shear = np.degrees(np.arctan(-(there[:, :, 0] * there[:, :, 1]).sum(1) / scale**2))
+    centre = np.array([10.0, 5.0])
+    moved = (there @ (centre - maps[:, :, 2])[:, :, None])[:, :, 0] - centre
+    np.testing.assert_allclose(moved, np.round(moved), atol=1e-4)
+    for drawn, low, high in (
+        (scale, 0.5, 2.0), (angle, 10, 30), (shear, -20, 20),
+        (moved[:, 0], -4, 4), (moved[:, 1], -1, 1),
+    ):  # fmt: skip
+        slack = 0.01 * (high - low)
+        assert low - 1e-3 <= drawn.min() <= low + slack
+        assert high - slack <= drawn.max() <= high + 1e-3
+        assert abs(drawn.mean() - (low + high) / 2) <= 0.03 * (high - low)
+    # And independently of each other.
+    drawn = np.corrcoef([scale, angle, shear, *moved.T])
+    np.testing.assert_allclose(drawn, np.eye(5), atol=0.06)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_rotations_equal_torch_grid_sample(device: str) -> None:
     """Random angles, recovered from the plan, through affine_grid and grid_sample."""
@@ -297,6 +353,14 @@ def test_an_empty_batch_gives_an_empty_tensor() -> None:
         (lambda: RandomHorizontalFlip(1.5), ValueError, "p must be in.*1.5"),
         (lambda: RandomRotation(-3), ValueError, "RandomRotation: degrees.*-3"),
         (lambda: RandomRotation(float("nan")), ValueError, "RandomRotation: degrees.*nan"),
+        (lambda: RandomAffine(-3), ValueError, "RandomAffine: degrees.*-3"),
+        (lambda: RandomAffine(0, (0.5, 2)), ValueError, "RandomAffine: translate.*2"),
+        (lambda: RandomAffine(0, 0.5), ValueError, "RandomAffine: translate.*0.5"),  # type: ignore
+        (lambda: RandomAffine(0, None, (2, 1)), ValueError, "RandomAffine: scale.*2, 1"),
+        (lambda: RandomAffine(0, None, (0, 1)), ValueError, "RandomAffine: scale.*0, 1"),
+        (lambda: RandomAffine(0, shear=(1, 2, 3)), ValueError, "RandomAffine: shear.*1, 2, 3"),
+        (lambda: RandomAffine(0, shear=90), ValueError, "RandomAffine: shear.*90"),
+        (lambda: RandomAffine(0, fill=256), ValueError, "RandomAffine: fill.*256"),
         (lambda: Normalize(0.5, 0), ValueError, "Normalize.*std 0"),
         (lambda: Normalize([0.5] * 2, 1)(pixels(1, 8, 8, 3)), ShapeError, "mean has 2 values.* 3"),
         (lambda: Compose([RandomCrop(4), Resize(8)])(pixels(1, 8, 8, 1)), ShapeError, "one Resize"),

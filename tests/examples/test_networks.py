@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import minigrad as mg
@@ -39,6 +40,28 @@ def test_the_variable_network_takes_images_of_any_size(pool: str) -> None:
     model = networks.mnist_variable(pool=pool)
     for size in (8, 28, 32, 48, 65):
         assert model(mg.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+def test_the_pyramid_is_the_variable_network_on_the_image_and_its_half() -> None:
+    """Where a feature counts is the larger of what it is in the two."""
+    pyramid, variable = networks.build("pyramid", channels=1), networks.mnist_variable()
+    assert parameters(pyramid) == parameters(variable)
+    for model in (pyramid, variable):
+        model.requires_grad_(False)
+    for target, source in zip(variable.parameters(), pyramid.parameters(), strict=True):
+        target.data[...] = source.data
+    features = nn.Sequential(*list(variable)[:-1])
+    for size in (16, 33, 48, 64):
+        image = np.random.default_rng(size).normal(size=(3, 1, size, size)).astype(np.float32)
+        whole = size // 2 * 2
+        half = image[:, :, :whole, :whole].reshape(3, 1, size // 2, 2, size // 2, 2).mean((3, 5))
+        found = [features(mg.tensor(x)).numpy() for x in (image, half)]
+        assert (found[0] > found[1]).any()
+        assert (found[1] > found[0]).any()
+        expected = list(variable)[-1](mg.tensor(np.maximum(*found))).numpy()
+        np.testing.assert_allclose(
+            pyramid(mg.tensor(image)).numpy(), expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_an_unknown_pool_is_named() -> None:

@@ -16,7 +16,7 @@ from examples.datasets import Data
 from examples.recipe import Recipe
 from examples.training import evaluate
 from minigrad import serialization
-from minigrad.data import ArrayDataset
+from minigrad.data import ArrayDataset, BucketDataset
 
 TINY = Recipe(
     "digits", "fixed", epochs=2, batch_size=64, lr=3e-3, schedule="one-cycle", size=28,
@@ -58,6 +58,25 @@ def test_the_split_is_disjoint_and_follows_the_seed(digits: Data) -> None:
     other, _ = recipe.split(replace(TINY, limit=None, seed=1), digits)
     np.testing.assert_array_equal(again.buckets[0].rows, train.buckets[0].rows)
     assert (other.buckets[0].rows != train.buckets[0].rows).any()
+
+
+def test_shift_moves_images_of_any_size_and_crop_wants_one_size(digits: Data) -> None:
+    square = np.zeros((2, 40, 40, 1), np.uint8)
+    square[:, 10:30, 10:30] = 255
+    sizes = BucketDataset([([0, 1], square), ([2, 3], square[:, 5:35, 5:35])], [0, 1, 0, 1])
+    settings = replace(TINY, size=None, crop=0, flip=False, rotation=0, shift=0.1)
+    augmented, plain = recipe.transforms(settings, sizes, [0.0], [1.0])
+    for bucket in sizes.buckets:
+        still = plain(bucket.images).numpy()
+        moved = [augmented(bucket.images, epoch=epoch).numpy() for epoch in range(30)]
+        most = 4 if bucket.size == (40, 40) else 3
+        places = [tuple(np.argwhere(each[0, 0]).min(0) - np.argwhere(still[0, 0]).min(0))
+                  for each in moved]  # fmt: skip
+        assert max(abs(np.ravel(places))) == most
+        assert len(set(places)) > 10
+        assert all(each.sum() == still.sum() for each in moved)
+    with pytest.raises(ValueError, match=r"one size, got \[\(30, 30\), \(40, 40\)\]: use shift"):
+        recipe.transforms(replace(settings, crop=2), sizes, [0.0], [1.0])
 
 
 def test_one_cycle_spans_the_run_and_resumes_to_the_same_bits(digits: Data, tmp_path: Path) -> None:
