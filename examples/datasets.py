@@ -8,6 +8,8 @@ from pathlib import Path
 
 from examples.make_mixed_mnist import load_mixed
 from minigrad.data import ImageDataset, load_cifar10, load_digits, load_image_folder, load_mnist
+from minigrad.data.image_folder import IMAGE_SUFFIXES
+from minigrad.errors import DataError
 
 CACHE = Path("runs") / "cache"  # decoded image folders
 
@@ -38,21 +40,32 @@ def load(name: str, root: Path | None, size: int | None = None) -> Data:
             validation=297,
         )
     if name == "mixed":
-        return Data(*load_mixed(root or Path("data") / "mixed", size), validation=10_000)
+        return _split(*load_mixed(root or Path("data") / "mixed", size), 6)
     root = root or Path("data")
     if name == "mnist":
-        return Data(*_fetched("MNIST", load_mnist, root), validation=10_000)
+        return _split(*_fetched("MNIST", load_mnist, root), 6)
     if (root / "train").is_dir():
         return _folder(root, size)
-    return Data(*_fetched("CIFAR10", load_cifar10, root), validation=5_000)
+    return _split(*_fetched("CIFAR10", load_cifar10, root), 10)
+
+
+def _split(train: ImageDataset, test: ImageDataset, share: int, **options: str) -> Data:
+    """One training image of `share` is held out: 10,000 of MNIST, 5,000 of CIFAR-10."""
+    return Data(train, test, len(train) // share, **options)
 
 
 def _folder(root: Path, size: int | None) -> Data:
     """CIFAR-10 as images."""
     print(f"reading the images in {root} …", flush=True)
     train, test = (load_image_folder(root / part, size, cache=CACHE) for part in ("train", "test"))
-    suffix = next((root / "train").rglob("*.*")).suffix.lower()
-    return Data(train, test, validation=5_000, source=f"an image folder of {suffix} files")
+    if train.classes != test.classes or train.num_classes > 10:
+        raise DataError(
+            f"{root} must hold folders of the same classes, at most 10, in train and test, got "
+            f"{train.classes} and {test.classes}"
+        )
+    kinds = {file.suffix.lower() for file in (root / "train").rglob("*.*")} & set(IMAGE_SUFFIXES)
+    source = f"an image folder of {', '.join(sorted(kinds))} files"
+    return _split(train, test, 10, source=source)
 
 
 def _fetched(

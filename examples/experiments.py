@@ -1,7 +1,7 @@
 """The experiments of the five course reports: what they reached, and minigrad's recipes.
 
-Settings were chosen by accuracy on the validation images; the candidates are listed, too, so that
-`examples.reproduce` shows the choice.
+Settings were chosen by accuracy on the validation images. Candidates for the mixed resolutions are
+listed, too, so that `examples.reproduce` shows the choice.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from itertools import product
 from examples.recipe import Recipe
 from examples.train_cifar10 import RECIPES as CIFAR10
 from examples.train_mnist import RECIPES as MNIST
+
+QUICK_IMAGES = 2_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Experiment:
     recipe: Recipe
     reported: tuple[float, ...] = ()
     final: bool = True
+
+
+def settings(experiment: Experiment, seed: int, quick: bool) -> Recipe:
+    """What is run: the recipe with the seed; if quick, one epoch over few images."""
+    chosen = replace(experiment.recipe, seed=seed)
+    return replace(chosen, epochs=1, limit=QUICK_IMAGES) if quick else chosen
 
 
 def _trial(name: str, title: str, recipe: Recipe) -> Experiment:

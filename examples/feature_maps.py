@@ -19,7 +19,7 @@ import os
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,11 @@ from tqdm import tqdm
 
 import minigrad as mg
 from examples import datasets, networks
+from examples.command_line import plain_errors, positive
 from examples.report import table
 from examples.training import write_text
 from minigrad import nn, serialization, viz
-from minigrad.data import DataLoader, ImageDataset, Normalize
+from minigrad.data import Compose, DataLoader, ImageDataset, Normalize, Resize
 from minigrad.errors import CheckpointError
 
 # The layers that are watched, and what they are called.
@@ -287,11 +288,12 @@ def averages_table(networks: Mapping[str, Mapping[str, Activation]]) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network of a finished run. name: A or B, and the run's folder if both have one name."""
+    """A network of a finished run. name: A or B. size: to which its images were resized."""
 
     name: str
+    size: int | None
     model: nn.Module
-    normalize: Normalize
+    normalize: Compose
     facts: bytes
     """What its results follow from: the weights and the normalisation."""
 
@@ -307,8 +309,8 @@ def open_run(folder: Path) -> Trained:
     try:
         settings = json.loads(metrics.read_text())["settings"]
         network, dataset = settings["network"], settings["dataset"]
-        mean, std = settings["mean"], settings["std"]
-        normalize = Normalize(mean, std)
+        mean, std, size = settings["mean"], settings["std"], settings["size"]
+        normalize = Compose([*([Resize(size)] if size else []), Normalize(mean, std)])
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(
             f"{metrics} does not say which network was trained, and on what: {error!r}"
@@ -329,7 +331,8 @@ def open_run(folder: Path) -> Trained:
         raise SystemExit(
             f"the weights in {weights} do not fit network {network}, which {metrics.name} names"
         ) from None
-    return Trained(network, model, normalize, weights.read_bytes() + f"{mean} {std}".encode())
+    facts = weights.read_bytes() + f"{mean} {std} {size}".encode()
+    return Trained(network, size, model, normalize, facts)
 
 
 def open_runs(folders: list[Path]) -> dict[str, Trained]:
@@ -341,11 +344,13 @@ def open_runs(folders: list[Path]) -> dict[str, Trained]:
     return dict(zip(names, runs, strict=True))
 
 
-def load_data(root: Path | None) -> datasets.Data:
-    try:
-        return datasets.load("cifar10", root)
-    except FileNotFoundError as missing:
-        raise SystemExit(str(missing)) from None
+def load_data(root: Path | None, runs: Iterable[Trained]) -> datasets.Data:
+    """CIFAR-10 in the size of the runs."""
+    sizes = {run.size for run in runs}
+    if len(sizes) > 1:
+        raise SystemExit("the runs were trained on images of different sizes")
+    with plain_errors():
+        return datasets.load("cifar10", root, sizes.pop())
 
 
 def choose_image(test: ImageDataset, number: int, file: Path | None) -> tuple[np.ndarray, str]:
@@ -395,20 +400,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-root", type=Path, help="folder of CIFAR-10 (default: data)")
     parser.add_argument("--image", type=int, default=0, metavar="K", help="number of a test image")
     parser.add_argument("--image-file", type=Path, metavar="FILE", help="an image of your own")
-    parser.add_argument("--limit", type=int, help="average over only so many training images")
+    parser.add_argument("--limit", type=positive, help="average over only so many training images")
     parser.add_argument("--out", type=Path, help="default: maps in the folder of the first run")
     arguments = parser.parse_args(argv)
     if len(arguments.runs) > 2:
         parser.error(f"name one or two runs, not {len(arguments.runs)}")
-    if arguments.limit is not None and arguments.limit < 1:
-        parser.error(f"--limit must be at least 1, got {arguments.limit}")
     return arguments
 
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     runs = open_runs(arguments.runs)
-    data = load_data(arguments.data_root)
+    data = load_data(arguments.data_root, runs.values())
     image, subject = choose_image(data.test, arguments.image, arguments.image_file)
     train = data.train
     if arguments.limit and arguments.limit < len(train):

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from examples.command_line import plain_errors, positive
 from minigrad.data import ArrayDataset, ImageDataset, load_image_folder, load_mnist
 from minigrad.errors import DataError
 
@@ -157,9 +158,10 @@ def load_mixed(
     """
     out = Path(out)
     if not (out / MARKER).exists():
+        free = out if not out.exists() or not any(out.iterdir()) else out / "mixed"
         raise FileNotFoundError(
             f"{out} holds no mixed-resolution MNIST; make it with "
-            f"`python examples/make_mixed_mnist.py --out {out}`"
+            f"`python examples/make_mixed_mnist.py --out {free}`, and give that folder"
         )
     facts = _read_marker(out)
     train, test = (load_image_folder(out / part, size, "L", out / "cache") for part in PARTS)
@@ -216,12 +218,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST/raw")
     parser.add_argument("--out", type=Path, default=Path("data") / "mixed", help="a new folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="only so many images of each part")
+    parser.add_argument("--limit", type=positive, help="only so many images of each part")
     arguments = parser.parse_args(argv)
-    try:
+    with plain_errors("; give the folder of MNIST with --data-root"):
+        if arguments.seed < 0:
+            raise SystemExit(f"--seed must be at least 0, got {arguments.seed}")
         make(arguments.data_root, arguments.out, arguments.seed, arguments.limit)
-    except FileNotFoundError as missing:
-        raise SystemExit(f"{missing}; give the folder of MNIST with --data-root") from None
 
 
 if __name__ == "__main__":

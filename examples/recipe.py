@@ -13,6 +13,7 @@ from typing import Any
 
 import minigrad as mg
 from examples import datasets, networks
+from examples.command_line import add_device, plain_errors, positive, set_device
 from examples.datasets import Data
 from examples.training import Run
 from minigrad.data import (
@@ -28,7 +29,6 @@ from minigrad.data import (
     Transform,
     random_split,
 )
-from minigrad.errors import MinigradError
 from minigrad.optim import SGD, Adam, AdamW, lr_scheduler
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -60,6 +60,15 @@ class Recipe:
     shift: float = 0.0
     seed: int = 0
     limit: int | None = None
+
+    def changed(self, settings: Mapping[str, Any]) -> list[str]:
+        """The fields in which the settings of a finished run differ. One that the run's version did
+        not have yet counts as its default, which changes nothing."""
+        return [
+            field.name
+            for field in fields(self)
+            if settings.get(field.name, field.default) != getattr(self, field.name)
+        ]
 
 
 HELP = {
@@ -184,11 +193,12 @@ def train_from_command_line(
              for name in ("dataset", "network")}  # fmt: skip
     for name, choices in kinds.items():
         parser.add_argument(f"--{name}", choices=choices, default=getattr(first, name))
-    parser.add_argument("--data-root", type=Path, help="folder of the data set (default: data)")
+    parser.add_argument(
+        "--data-root", type=Path, help="folder of the data set (default: data; mixed: data/mixed)"
+    )
     for field in fields(Recipe)[2:]:
         _add(parser, field.name, str(field.type))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="default: all cores")
+    add_device(parser)
     parser.add_argument("--out", type=Path, help="default: runs/<dataset>-<network>")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument(
@@ -196,26 +206,27 @@ def train_from_command_line(
     )
     arguments = parser.parse_args(argv)
 
-    device = arguments.device
-    if device == "cuda" and (reason := mg.cuda.why_unavailable()):
-        raise SystemExit(f"--device cuda: {reason}")
-    if arguments.threads:
-        mg.set_num_threads(arguments.threads)
+    set_device(arguments)
+    pair = arguments.dataset, arguments.network
+    if pair not in recipes:
+        fitting = ", ".join(network for dataset, network in recipes if dataset == pair[0])
+        parser.error(f"--network {pair[1]} is not for --dataset {pair[0]}, which has {fitting}")
     given = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
     changes = {name: value for name, value in given.items() if value is not None}
-    recipe = replace(recipes[arguments.dataset, arguments.network], **changes)
-    for name in ("epochs", "limit"):
-        if (value := given[name]) is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, got {value}")
+    recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    try:
+    with plain_errors():
         data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
-        run = start(recipe, data, out, device, tensorboard=arguments.tensorboard)
+        run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)
+        run.try_out()
         if arguments.resume:
             run.resume()
-    except (ValueError, FileNotFoundError, MinigradError) as error:
-        raise SystemExit(str(error)) from None
-    where = f"{mg.get_num_threads()} threads" if device == "cpu" else mg.cuda.get_device_name()
+        elif run.last.exists():
+            raise SystemExit(
+                f"{out} holds a run: add --resume to go on with it, or name another --out"
+            )
+    on_cpu = arguments.device == "cpu"
+    where = f"{mg.get_num_threads()} threads" if on_cpu else mg.cuda.get_device_name()
     print(
         f"{recipe.dataset}, network {recipe.network}: {run.settings['parameters']:,} parameters; "
         f"{len(run.train.dataset):,} training, {len(run.validation.dataset):,} validation and "
@@ -231,7 +242,13 @@ def _add(parser: argparse.ArgumentParser, name: str, kind: str) -> None:
     if kind == "bool":
         options["action"] = argparse.BooleanOptionalAction
     else:
-        options["type"] = {"int": int, "float": float, "str": str}[kind.split(" |")[0]]
+        # The classes that take the other numbers check them.
+        types = {
+            "int": positive if name in ("epochs", "limit") else int,
+            "float": float,
+            "str": str,
+        }
+        options["type"] = types[kind.split(" |")[0]]
     if name in CHOICES:
         options["choices"] = CHOICES[name]
     parser.add_argument("--" + name.replace("_", "-"), **options)

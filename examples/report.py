@@ -6,12 +6,14 @@ import json
 import shutil
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bench.measure import conditions
 from examples import experiments, networks
 from examples.experiments import Experiment
+from examples.recipe import Recipe
 from examples.training import write_text
 from minigrad.nn import summary
 
@@ -20,16 +22,29 @@ Metrics = dict[str, Any]
 
 class Report:
     """path: the Markdown file; its pictures lie beside it in a folder of its name. runs: the folder
-    of the runs. command: how they were made. note: what else a reader should know."""
+    of the runs. command: how they were made. note: what else a reader should know. quick: whether
+    the runs are quick ones. Runs with other settings than the experiments' are left out."""
 
-    def __init__(self, path: Path, runs: Path, command: str, note: str = "") -> None:
+    def __init__(
+        self, path: Path, runs: Path, command: str, note: str = "", quick: bool = False
+    ) -> None:
         self.path, self.runs, self.command, self.note = path, runs, command, note
+        self.quick = quick
         self.pictures = path.with_suffix("")
 
     def metrics(self, experiment: Experiment) -> list[Metrics]:
         """Of every seed that is done, in order."""
-        files = sorted((self.runs / experiment.name).glob("seed*/metrics.json"))
-        return [json.loads(file.read_text()) for file in files]
+        found = {}
+        for file in (self.runs / experiment.name).glob("seed*/metrics.json"):
+            run = json.loads(file.read_text())
+            wanted = experiments.settings(experiment, run["seed"], self.quick)
+            if not wanted.changed(run["settings"]):
+                found[run["seed"]] = run
+        return [found[seed] for seed in sorted(found)]
+
+    def first(self, experiment: Experiment) -> Metrics | None:
+        """Of seed 0, if it is done."""
+        return next((run for run in self.metrics(experiment) if run["seed"] == 0), None)
 
     def write(self) -> None:
         """Write the page with what is there; a part without a run is left out."""
@@ -105,8 +120,7 @@ class Report:
             return ""
         jpeg = any(".jp" in run["settings"]["images"] for run in runs)
         note = (
-            "The images are CIFAR-10 re-encoded as JPEG (about 900 bytes each), so these are not "
-            "quite the reports' images."
+            "The images are CIFAR-10 re-encoded as JPEG: not quite the reports' images."
             if jpeg
             else ""
         )
@@ -133,17 +147,20 @@ class Report:
 
     def _grid(self) -> str:
         parts = []
+        trials = {trial.name: trial for trial in experiments.GRID_TRIALS}
         for network in "AB":
             rows = []
             for kind in experiments.OPTIMIZERS:
                 for rate in experiments.RATES:
                     name = [experiments.grid_name(network, kind, rate, batch)
                             for batch in experiments.BATCHES]  # fmt: skip
-                    rows.append((f"{kind}, {rate:g}", *(self._validation(n) for n in name)))
+                    cells = [self._validation(trials[n]) for n in name]
+                    rows.append((f"{kind}, {rate:g}", *cells))
             if any(cell for row in rows for cell in row[1:]):
                 head = (f"network {network}", *(f"batch {b}" for b in experiments.BATCHES))
                 parts.append(table(head, rows))
-        shares = [(t.title, self._validation(t.name)) for t in experiments.AUGMENTATION_TRIALS]
+        shares = [(trial.title, self._validation(trial))
+                  for trial in experiments.AUGMENTATION_TRIALS]  # fmt: skip
         augmented = [row for row in shares if row[1]]
         if parts:
             parts.insert(
@@ -155,8 +172,7 @@ class Report:
         if augmented:
             epochs = experiments.AUGMENTATION_TRIALS[0].recipe.epochs
             parts += [
-                f"Network B, one augmentation at a time, {epochs} epochs over the same images. "
-                "Augmentation pays in longer runs than these.",
+                f"Network B, one augmentation at a time, {epochs} epochs over the same images:",
                 table(("augmentation", "validation accuracy"), augmented),
             ]
         return _section("Settings tried one by one", *parts) if parts else ""
@@ -185,20 +201,20 @@ class Report:
         rows = [
             (each.title, percent(run["best_val_accuracy"]), str(run["epochs"]))
             for each in candidates
-            for run in self.metrics(each)[:1]
+            if (run := self.first(each))
         ]
         return table(("settings", "validation accuracy", "epochs"), rows) if rows else ""
 
-    def _validation(self, name: str) -> str:
-        file = self.runs / name / "seed0" / "metrics.json"
-        return percent(json.loads(file.read_text())["best_val_accuracy"]) if file.exists() else ""
+    def _validation(self, experiment: Experiment) -> str:
+        run = self.first(experiment)
+        return percent(run["best_val_accuracy"]) if run else ""
 
     def _curves(self, shown: Sequence[Experiment]) -> list[str]:
         """Loss and accuracy by epoch of each experiment's first seed."""
         found = []
         for experiment in shown:
             file = self.runs / experiment.name / "seed0" / "curves.png"
-            if file.exists():
+            if self.first(experiment):
                 target = f"{experiment.name}.png"
                 found.append(
                     self._picture(str(file.relative_to(self.runs)), experiment.title, target)
@@ -234,13 +250,20 @@ def _result(title: str, experiment: Experiment, runs: Sequence[Metrics]) -> tupl
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    """The settings in which a run differs from the plainest, in words."""
+    """Optimizer, rate, schedule and batch, and what differs from a recipe's defaults, in words."""
     words = [settings["optimizer"], f"rate {settings['lr']:g}", settings["schedule"],
              f"batch {settings['batch_size']}"]  # fmt: skip
-    for name in ("weight_decay", "label_smoothing", "crop", "rotation", "shift"):
-        if settings.get(name):
-            words.append(f"{name.replace('_', ' ')} {settings[name]:g}")
-    return ", ".join(words + (["flip"] if settings["flip"] else []))
+    for field in fields(Recipe):
+        value = settings.get(field.name, field.default)
+        if field.name in _ELSEWHERE or value == field.default:
+            continue
+        name = field.name.replace("_", " ")
+        words.append(name if value is True else f"{name} {value}")
+    return ", ".join(words)
+
+
+# Columns of their own, or the first words.
+_ELSEWHERE = ("dataset", "network", "epochs", "batch_size", "lr", "optimizer", "schedule", "seed")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

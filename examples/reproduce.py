@@ -15,21 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
 
-import minigrad as mg
-from examples import datasets, feature_maps, make_mixed_mnist, recipe
+from examples import datasets, experiments, feature_maps, make_mixed_mnist, recipe
+from examples.command_line import add_device, plain_errors, positive, set_device
 from examples.datasets import Data
-from examples.experiments import CIFAR10_RUNS, PARTS, Experiment
+from examples.experiments import CIFAR10_RUNS, PARTS, QUICK_IMAGES, Experiment
 from examples.recipe import Recipe
 from examples.report import Report
 
 INSIDE = "inside"
-# With --quick: one epoch, few images of each set.
-IMAGES, HELD_OUT, DIGITS = 2_000, 500, 3_000
+# With --quick: images held out, and digits of which the mixed resolutions are made.
+HELD_OUT, DIGITS = 500, 3_000
 
 
 class Reproduction:
@@ -47,9 +47,9 @@ class Reproduction:
             "cifar10": arguments.cifar10,
             "mixed": self.out / "mixed",
         }
-        command = "python -m examples.reproduce" + (" --quick" if self.quick else "")
         page = arguments.report or self.out / "report.md"
-        self.report = Report(page, self.out, command, arguments.note)
+        command = _command(arguments)
+        self.report = Report(page, self.out, command, arguments.note, quick=self.quick)
         self._loaded: tuple[tuple[str, int | None], Data] | None = None  # one set at a time
 
     def data(self, name: str, size: int | None) -> Data:
@@ -57,14 +57,16 @@ class Reproduction:
             self._loaded = None
             if name == "mixed":
                 self._make_mixed()
-            self._loaded = (name, size), datasets.load(name, self.roots[name], size)
+            with plain_errors():
+                self._loaded = (name, size), datasets.load(name, self.roots[name], size)
         data = self._loaded[1]
         return replace(data, validation=HELD_OUT) if self.quick else data
 
     def _make_mixed(self) -> None:
-        datasets.load("mnist", self.roots["mnist"])  # fetches it
         limit = DIGITS if self.quick else None
-        make_mixed_mnist.make(self.roots["mnist"], self.roots["mixed"], limit=limit)
+        with plain_errors():
+            datasets.load("mnist", self.roots["mnist"])  # fetches it
+            make_mixed_mnist.make(self.roots["mnist"], self.roots["mixed"], limit=limit)
         picture = self.out / "mixed-samples.png"
         if not picture.exists():
             _, test = make_mixed_mnist.load_mixed(self.roots["mixed"])
@@ -80,17 +82,16 @@ class Reproduction:
 
     def run(self, experiment: Experiment, seed: int) -> Path:
         """Train and test an experiment with one seed, unless that is done; the run's folder."""
-        settings = replace(experiment.recipe, seed=seed)
-        if self.quick:
-            settings = replace(settings, epochs=1, limit=IMAGES)
+        settings = experiments.settings(experiment, seed, self.quick)
         out = self.out / experiment.name / f"seed{seed}"
         if _is_done(out, settings):
             return out
         print(f"\n{experiment.name}: {experiment.title}, seed {seed}")
         data = self.data(settings.dataset, settings.size)
-        run = recipe.start(settings, data, out, self.device)
-        if run.last.exists():
-            run.resume()
+        with plain_errors():
+            run = recipe.start(settings, data, out, self.device)
+            if run.last.exists():
+                run.resume()
         if not run.fit():
             raise SystemExit(f"The same command goes on from here. So far: {self.report.path}")
         run.finish(tested=experiment.final)
@@ -100,7 +101,7 @@ class Reproduction:
     def look_inside(self) -> None:
         """Feature maps and average activations of networks A and B, seed 0."""
         runs = [str(self.run(experiment, 0)) for experiment in CIFAR10_RUNS]
-        limit = ["--limit", str(IMAGES)] if self.quick else []
+        limit = ["--limit", str(QUICK_IMAGES)] if self.quick else []
         feature_maps.main(
             [*runs, "--data-root", str(self.roots["cifar10"]), "--out", str(self.out / INSIDE),
              *limit]
@@ -112,19 +113,23 @@ def _is_done(out: Path, settings: Recipe) -> bool:
     finished = out / "metrics.json"
     if not finished.exists():
         return False
-    found = json.loads(finished.read_text())["settings"]
-    # A setting that the run's version did not have yet was as it is by default.
-    changed = [
-        field.name
-        for field in fields(Recipe)
-        if found.get(field.name, field.default) != getattr(settings, field.name)
-    ]
-    if changed:
+    if changed := settings.changed(json.loads(finished.read_text())["settings"]):
         raise SystemExit(
             f"{out} holds a run with other settings ({', '.join(changed)}): move it away, or name "
             "another --out"
         )
     return True
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What was asked for, without the folders of this machine."""
+    words = ["python -m examples.reproduce", *arguments.parts]
+    words += ["--quick"] if arguments.quick else [f"--seeds {arguments.seeds}"]
+    if arguments.device != "cpu":
+        words.append(f"--device {arguments.device}")
+    if arguments.threads:
+        words.append(f"--threads {arguments.threads}")
+    return " ".join(words)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -134,22 +139,20 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}")
     parser.add_argument("--quick", action="store_true", help="one epoch, one seed, few images")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each experiment")
+    parser.add_argument("--seeds", type=positive, default=3, help="runs of each experiment")
     parser.add_argument("--mnist", type=Path, default=Path("data"), help="holds MNIST/raw")
     parser.add_argument("--cifar10", type=Path, default=Path("data"),
                         help="what torchvision keeps, or {train,test}/<class>/<image>")  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: runs/reproduce")
-    parser.add_argument("--report", type=Path, help="the page; default: report.md in --out")
+    parser.add_argument("--report", type=Path, help="the page, a .md; default: report.md in --out")
     parser.add_argument("--note", default="", help="a sentence for the page's head")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="default: all cores")
+    add_device(parser)
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.parts) - set(names):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
-        raise SystemExit(f"--device cuda: {reason}")
-    if arguments.threads:
-        mg.set_num_threads(arguments.threads)
+    if arguments.report and arguments.report.suffix != ".md":
+        parser.error(f"--report must end in .md, got {arguments.report}")
+    set_device(arguments)
     reproduction = Reproduction(arguments)
     for name in names:
         if name in arguments.parts or not arguments.parts:

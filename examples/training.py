@@ -113,35 +113,44 @@ class Run:
         )
 
     def resume(self) -> None:
-        """Go on where the folder's last checkpoint ended."""
+        """Go on where the folder's last checkpoint ended. Settings must be the same, all of them:
+        a checkpoint of another version that lacks one could end otherwise."""
         if not self.last.exists():
-            raise SystemExit(f"--resume: there is no checkpoint {self.last}")
+            raise SystemExit(f"cannot go on: there is no checkpoint {self.last}")
+        saved = serialization.load_checkpoint(self.last, generator=False)["settings"]
+        changed = [
+            f"{name} was {saved.get(name, 'not there')!r}, is {value!r}"
+            for name, value in self.settings.items()
+            if name not in saved or saved[name] != value
+            if not (name == "epochs" and self.scheduler is None)
+        ]
+        if changed:
+            raise SystemExit(f"cannot go on with {self.last}, as settings differ: "
+                             + ", ".join(changed))  # fmt: skip
         extra = serialization.load_checkpoint(
             self.last, model=self.model, optimizer=self.optimizer, scheduler=self.scheduler
         )
-        changed = {
-            name: (extra["settings"].get(name), value)
-            for name, value in self.settings.items()
-            if extra["settings"].get(name) != value
-            and not (name == "epochs" and self.scheduler is None)
-        }
-        if changed:
-            listed = ", ".join(f"{name} was {a!r}, is {b!r}" for name, (a, b) in changed.items())
-            raise SystemExit(f"--resume: the settings of {self.last} differ: {listed}")
         self.history = extra["history"]
         self.best_accuracy = extra["best_accuracy"]
         self.train_seconds = extra["train_seconds"]
         self.images_seen = extra["images_seen"]
 
+    def try_out(self) -> None:
+        """One forward pass, so that what does not fit is said before the folder is touched."""
+        images, labels = next(iter(self.validation))
+        self.model.eval()
+        with mg.no_grad():
+            F.cross_entropy(self.model(images), labels, label_smoothing=self.label_smoothing)
+
     def fit(self) -> bool:
         """Train the epochs that are left. False if the user interrupted the run."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        if not self.history:
-            self.save()
-        print("  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS))
-        for entry in self.history:
-            print(_row(entry))
         with _interruptible() as interrupted, _event_files(self) as watch:
+            self.out.mkdir(parents=True, exist_ok=True)
+            if not self.history:
+                self.save()
+            print("  ".join(f"{name:>{width}}" for name, width, _ in COLUMNS))
+            for entry in self.history:
+                print(_row(entry))
             for epoch in range(len(self.history) + 1, self.epochs + 1):
                 entry = self._epoch(epoch, interrupted)
                 if entry is None:
@@ -152,7 +161,9 @@ class Run:
                     return False
                 print(_row(entry), flush=True)
                 watch(entry)
-        return True
+            if interrupted:
+                print("Interrupted after the last epoch. Add --resume to test what was trained.")
+        return not interrupted
 
     def _step(self) -> tuple[Callable[..., None], Tally]:
         """One step of training, captured as a CUDA graph if it runs on a GPU, and its tally."""
@@ -226,7 +237,8 @@ class Run:
             "settings": self.settings,
             "history": self.history,
         }
-        viz.plot_curves(self.history, self.out / "curves.png", self.title)
+        smoothed = f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
+        viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
         write_text(json.dumps(metrics, indent=1) + "\n", self.out / "metrics.json")
         if tested:
             print(
@@ -239,7 +251,7 @@ class Run:
 
 def write_text(text: str, path: Path) -> None:
     """The file appears whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)
 

@@ -13,11 +13,17 @@ _DPI = 128  # a power of two: sizes in pixels stay exact when given in inches
 _GAP = 4  # pixels between channels
 
 
-def plot_curves(history: Sequence[Mapping[str, float]], path: str | Path, title: str = "") -> None:
+def plot_curves(
+    history: Sequence[Mapping[str, float]],
+    path: str | Path,
+    title: str = "",
+    train_loss: str = "",
+) -> None:
     """Loss and accuracy of every epoch, training beside validation, as a PNG.
 
     history: one mapping an epoch with the keys epoch, train_loss, train_accuracy, val_loss and
-    val_accuracy (accuracies between 0 and 1).
+    val_accuracy (accuracies between 0 and 1). train_loss: what sets the training loss apart from
+    the validation loss, for the legend.
     """
     figure = _figure(figsize=(9, 3.4), layout="constrained")
     epochs = [entry["epoch"] for entry in history]
@@ -33,6 +39,9 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: str | Path, title:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].legend(loc="lower right", frameon=False)
+    if train_loss:
+        axes[0].get_lines()[0].set_label(f"training, {train_loss}")
+        axes[0].legend(loc="upper right", frameon=False)
     if title:
         figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=130)

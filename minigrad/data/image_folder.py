@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..geometry import Size2d, pair
 from .datasets import ArrayDataset, BucketDataset, ImageDataset
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def load_image_folder(
@@ -73,10 +73,10 @@ def _list_images(root: Path) -> tuple[list[str], list[Path], np.ndarray]:
     classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in _SUFFIXES)
+        found = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise FileNotFoundError(
-                f"load_image_folder: no {', '.join(_SUFFIXES)} file in {root / name}"
+                f"load_image_folder: no {', '.join(IMAGE_SUFFIXES)} file in {root / name}"
             )
         files += found
         labels += [label] * len(found)

@@ -201,18 +201,19 @@ class RandomAffine(Transform):
         fill: Fill = 0,
     ) -> None:
         self.degrees = _range("RandomAffine", "degrees", degrees)
-        self.translate = _pair("RandomAffine", "translate", translate or (0.0, 0.0))
+        shares = (0.0, 0.0) if translate is None else translate
+        self.translate = _pair("RandomAffine", "translate", shares)
         if not all(0 <= share <= 1 for share in self.translate):
             raise ValueError(
                 f"RandomAffine: translate must be two shares from 0 to 1, got {translate!r}"
             )
-        self.scale = _pair("RandomAffine", "scale", scale or (1.0, 1.0))
+        self.scale = _pair("RandomAffine", "scale", (1.0, 1.0) if scale is None else scale)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"RandomAffine: scale must be (low, high), above 0, got {scale!r}")
         along_x, along_y = (
             (shear[:2], shear[2:])
             if isinstance(shear, Sequence) and len(shear) == 4
-            else (shear or 0.0, 0.0)
+            else (0.0 if shear is None else shear, 0.0)
         )
         self.shear = tuple(_range("RandomAffine", "shear", each) for each in (along_x, along_y))
         if any(abs(degrees) >= 90 for each in self.shear for degrees in each):

@@ -303,7 +303,8 @@ def make_run(folder: Path, network: str, **changes: Any) -> Path:
     mg.manual_seed(1)
     state = networks.build(network, channels=3).state_dict()
     serialization.save_file(state, folder / "best.safetensors")
-    settings = {"network": network, "dataset": "cifar10", "mean": [0.5] * 3, "std": [0.25] * 3}
+    settings = {"network": network, "dataset": "cifar10", "mean": [0.5] * 3, "std": [0.25] * 3,
+                "size": None}  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps({"settings": settings | changes}))
     return folder
 
@@ -365,6 +366,19 @@ def test_one_run_and_an_image_of_ones_own(
     inside.main([str(runs["A"]), "--data-root", str(cifar10), "--image-file", str(file)])
     found = sorted(path.stem for path in (runs["A"] / "maps").glob("*.png"))
     assert found == ["average-activations-A", "feature-maps-A"]
+
+
+def test_images_come_in_the_size_that_the_network_was_trained_on(
+    cifar10: Path, tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "small", "A", size=16)
+    inside.main([str(run), "--data-root", str(cifar10)])
+    kept = json.loads((run / "maps" / "activations-A.json").read_text())["layers"]
+    assert kept["conv 1"]["shape"] == [16, 16, 16]
+    other = make_run(tmp_path / "large", "A", size=None)
+    with pytest.raises(SystemExit, match="images of different sizes"):
+        inside.main([str(run), str(other), "--data-root", str(cifar10)])
 
 
 def test_runs_of_one_network_are_told_apart(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import minigrad as mg
 import minigrad.nn.functional as F
-from examples import make_mixed_mnist, networks
+from examples import datasets, make_mixed_mnist, networks
 from examples.make_mixed_mnist import FRAMES, draw_samples, ink, load_mixed, make, mixed
 from minigrad.data import BucketDataset, DataLoader, Normalize, Resize, load_mnist
 from minigrad.errors import DataError
@@ -315,6 +315,34 @@ def test_the_command_makes_the_set(
     with pytest.raises(SystemExit, match=r"no file train-images.*--data-root"):
         make_mixed_mnist.main(["--data-root", str(tmp_path), "--out", str(tmp_path / "none")])
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--limit", "-5"], "argument --limit: must be at least 1, got -5"),
+        (["--data-root", "DAMAGED"], "is a damaged gzip file"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train-images-idx3", "train-labels-idx1"):
+        (tmp_path / f"{part}-ubyte.gz").write_bytes(b"\x1f\x8b and then nothing")
+    given = [str(tmp_path) if a == "DAMAGED" else a for a in arguments]
+    with pytest.raises(SystemExit) as ended:
+        make_mixed_mnist.main([*given, "--out", str(tmp_path / "out")])
+    assert said in capsys.readouterr().err + str(ended.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_small_set_can_be_trained_on(mnist: Path, tmp_path: Path) -> None:
+    make(mnist, tmp_path / "mixed", limit=20)
+    data = datasets.load("mixed", tmp_path / "mixed")
+    assert (len(data.train), data.validation) == (20, 3)
+    with pytest.raises(FileNotFoundError, match=f"--out {tmp_path}/mixed`"):
+        datasets.load("mixed", tmp_path)
 
 
 def test_draw_samples_shows_every_digit_at_every_size(made: Path, tmp_path: Path) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import minigrad as mg
-from examples import datasets, networks, recipe, train_cifar10, train_mnist
+from examples import datasets, networks, recipe, train_cifar10, train_mnist, training
 from examples.datasets import Data
 from examples.recipe import Recipe
-from examples.training import evaluate
+from examples.training import Run, evaluate
 from minigrad import serialization
 from minigrad.data import ArrayDataset, BucketDataset
+from minigrad.errors import DataError
 
 TINY = Recipe(
     "digits", "fixed", epochs=2, batch_size=64, lr=3e-3, schedule="one-cycle", size=28,
@@ -46,6 +50,23 @@ def test_every_recipe_makes_a_run(given: Recipe, tmp_path: Path) -> None:
     metrics = run.finish()
     assert 0 <= metrics["test_accuracy"] <= 1
     assert asdict(given).keys() <= metrics["settings"].keys()
+
+
+def test_an_image_folder_with_other_classes_to_test_on_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels are numbered by the folders of each part."""
+    monkeypatch.chdir(tmp_path)
+    for part, names in (("train", ("cat", "dog", "frog")), ("test", ("dog", "frog"))):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(tmp_path / part / name / "0.png")
+    (tmp_path / "train" / "cat" / ".DS_Store").touch()
+    with pytest.raises(DataError, match="same classes, at most 10, in train and test"):
+        datasets.load("cifar10", tmp_path)
+    (tmp_path / "test" / "cat").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "test" / "cat" / "0.png")
+    assert datasets.load("cifar10", tmp_path).source == "an image folder of .png files"
 
 
 def test_the_split_is_disjoint_and_follows_the_seed(digits: Data) -> None:
@@ -152,13 +173,17 @@ def test_command_line_changes_the_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
-        (["--limit", "-1"], "--limit must be at least 1, got -1"),
+        (["--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
+        (["--limit", "-1"], "argument --limit: must be at least 1, got -1"),
         (["--lr", "-1"], "lr must be at least 0, got -1.0"),
         (["--batch-size", "0"], "batch_size must be a positive int, got 0"),
         (["--rotation", "-4"], "degrees must be a number"),
+        (["--threads", "0"], "argument --threads: must be at least 1, got 0"),
+        (["--label-smoothing", "2"], "label_smoothing must be"),
+        (["--size", "32"], "linear: weight of shape (10, 576) expects 576 input features"),
+        (["--network", "pyramid"], "is not for --dataset digits, which has fixed, variable"),
         (["--optimizer", "Adm"], "invalid choice: 'Adm'"),
-        (["--dataset", "mnist", "--data-root", "DAMAGED"], "damaged"),
+        (["--dataset", "mnist", "--data-root", "DAMAGED"], "is a damaged gzip file"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -178,6 +203,116 @@ def test_bad_arguments_are_one_sentence(
 def test_mixed_set_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="make it with"):
         train_mnist.main(["--dataset", "mixed", "--data-root", str(tmp_path)])
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    arguments = ["--epochs", "1", "--limit", "64", "--out", str(tmp_path)]
+    train_mnist.main(arguments)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match="holds a run: add --resume"):
+        train_mnist.main([*arguments, "--seed", "1"])
+    assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--network", "variable"], "network was 'fixed', is 'variable'"),
+        (["--optimizer", "SGD"], "optimizer was 'Adam', is 'SGD'"),
+    ],
+)
+def test_resuming_with_other_settings_names_them(
+    changes: list[str], said: str, tmp_path: Path
+) -> None:
+    arguments = ["--epochs", "1", "--limit", "64", "--out", str(tmp_path)]
+    train_mnist.main(arguments)
+    with pytest.raises(SystemExit, match=said):
+        train_mnist.main([*arguments, "--resume", *changes])
+
+
+def test_ctrl_c_in_the_last_validation_is_heard(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = recipe.start(replace(TINY, epochs=1), digits, tmp_path)
+
+    def interrupted(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(training, "evaluate", interrupted)
+    assert not run.fit()
+    assert len(run.history) == 1
+    monkeypatch.undo()
+    again = recipe.start(replace(TINY, epochs=1), digits, tmp_path)
+    again.resume()
+    assert again.fit()
+    assert again.history == run.history
+
+
+def test_every_setting_of_a_recipe_counts(digits: Data, tmp_path: Path) -> None:
+    """Where it goes: optimizer, schedule, weights, loss."""
+    plain = replace(TINY, optimizer="SGD", schedule="constant", crop=0, flip=False, rotation=0.0,
+                    label_smoothing=0.0)  # fmt: skip
+
+    def started(**changes: Any) -> Run:
+        return recipe.start(replace(plain, **changes), digits, tmp_path)
+
+    group = started(momentum=0.7, weight_decay=0.02, lr=0.3).optimizer.param_groups[0]
+    assert (group["momentum"], group["weight_decay"], group["lr"]) == (0.7, 0.02, 0.3)
+    for name in recipe.OPTIMIZERS:
+        assert type(started(optimizer=name).optimizer).__name__ == name
+
+    def rates(schedule: str, warm_up: float) -> list[float]:
+        run = started(schedule=schedule, warm_up=warm_up, epochs=10)
+        found = []
+        for _ in range(20):
+            found.append(run.optimizer.param_groups[0]["lr"])
+            run.scheduler.step()
+        return found
+
+    assert started().scheduler is None
+    assert np.argmax(rates("one-cycle", 0.5)) == 9
+    assert np.argmax(rates("one-cycle", 0.2)) == 3
+    falling = rates("cosine", 0.5)
+    np.testing.assert_allclose(
+        falling, TINY.lr * (1 + np.cos(np.pi * np.arange(20) / 20)) / 2, rtol=1e-5
+    )
+
+    usual = started().model[0].weight.detach().numpy()
+    he = started(init="he").model[0].weight.detach().numpy()
+    assert np.abs(usual).max() <= 1 / 3 < np.abs(he).max()  # torch's: up to 1/sqrt(fan_in)
+    assert he.std() == pytest.approx(np.sqrt(2 / 9), rel=0.2)
+
+    def first_loss(smoothing: float) -> float:
+        run = started(label_smoothing=smoothing, lr=0.0, limit=64)
+        step, tally = run._step()
+        for draw in run.train.draws():
+            step(*draw)
+            tally.images += len(draw.labels)
+        return tally.loss
+
+    # With smoothing s the loss is (1 − s) · CE + s · the mean of −log p over the classes, and p is
+    # nearly uniform before training: hardly another number, so s = 1 against 0 is told by hand.
+    run = started(limit=64, lr=0.0)
+    images, labels = next(iter(run.train))
+    with mg.no_grad():
+        log_p = run.model(images).log_softmax(1).numpy()
+    hard = -log_p[np.arange(64), labels.numpy()].mean()
+    assert first_loss(0.0) == pytest.approx(hard, rel=1e-5)
+    assert first_loss(0.5) == pytest.approx((hard - log_p.mean()) / 2, rel=1e-5)
+    assert abs(hard + log_p.mean()) > 1e-3
+
+
+def test_what_comes_in_at_the_border_is_the_mean_colour() -> None:
+    images = ArrayDataset(np.zeros((4, 8, 8, 3), np.uint8), [0, 1, 0, 1])
+    settings = replace(TINY, dataset="cifar10", size=None, crop=4, flip=False, rotation=0.0)
+    mean = [0.2, 0.4, 0.6]
+    augmented, _ = recipe.transforms(settings, images, mean, [1.0] * 3)
+    out = augmented(images.buckets[0].images).numpy() + np.reshape(mean, (3, 1, 1))
+    for c, value in enumerate((51, 102, 153)):
+        np.testing.assert_allclose(
+            np.unique(out[:, c].round(4)), [0, round(value / 255, 4)], atol=1e-4
+        )
 
 
 def test_tensorboard_events_hold_every_epoch(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import struct
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from examples.training import Run
 from minigrad import nn
 
 COUNT, HELD_OUT = 60, 20
+AUGMENTED = experiments.PARTS["mnist"][2]
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +94,10 @@ def test_everything_ends_in_one_page(run, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_results_are_means_of_the_seeds(tmp_path: Path) -> None:
     for seed, accuracy in enumerate((0.98, 0.99, 0.994)):
-        folder = tmp_path / "mnist-fixed" / f"seed{seed}"
+        folder = tmp_path / AUGMENTED.name / f"seed{seed}"
         folder.mkdir(parents=True)
-        settings = {"optimizer": "Adam", "lr": 1.0, "schedule": "constant", "batch_size": 1,
-                    "weight_decay": 0.1, "label_smoothing": 0, "crop": 2, "rotation": 0,
-                    "flip": True, "parameters": 29_066}  # fmt: skip
+        chosen = experiments.settings(AUGMENTED, seed, quick=False)
+        settings = {**asdict(chosen), "parameters": 29_066}
         metrics = {"test_accuracy": accuracy, "test_loss": 1.0, "best_val_accuracy": 0.5,
                    "seed": seed, "epochs": 10, "seconds": 60.0 * (seed + 1), "settings": settings,
                    "train_images_per_second": 1234.5}  # fmt: skip
@@ -103,30 +105,46 @@ def test_results_are_means_of_the_seeds(tmp_path: Path) -> None:
     Report(tmp_path / "page.md", tmp_path, "command").write()
     page = (tmp_path / "page.md").read_text()
     # Mean 98.8 and standard deviation √((0.8² + 0.2² + 0.6²) / 2) = 0.72.
-    row = "29,066 | 98.68 to 98.93 % | 98.80 ± 0.72 % | -0.13 | 10 | 0, 1, 2 | 2.0 |"
+    row = "29,066 | 99.07 % | 98.80 ± 0.72 % | -0.27 | 10 | 0, 1, 2 | 2.0 |"
     assert row in page
-    assert "Adam, rate 1, constant, batch 1, weight decay 0.1, crop 2, flip |" in page
+    settings = "AdamW, rate 0.005, one-cycle, batch 32, weight decay 0.05, crop 2, rotation 10.0 |"
+    assert settings in page
+    # A run with other settings is no run of the experiment.
+    file = tmp_path / AUGMENTED.name / "seed1" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["settings"]["lr"] = 0.1
+    file.write_text(json.dumps(metrics))
+    Report(tmp_path / "page.md", tmp_path, "command").write()
+    assert "98.70 ± 0.99 % | -0.37 | 10 | 0, 2 |" in (tmp_path / "page.md").read_text()
+
+
+def test_the_page_says_what_was_asked_for(run) -> None:
+    page = (run("mnist", "--threads", "1") / "report.md").read_text()
+    assert "Made by `python -m examples.reproduce mnist --quick --threads 1` on " in page
 
 
 def test_interrupted_part_goes_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    done: list[str] = []
-    fit = Run.fit
+    trained: list[str] = []
+    epoch, fit = Run._epoch, Run.fit
+
+    def counted(self: Run, *arguments: Any) -> Any:
+        trained.append(self.out.parent.name)
+        return epoch(self, *arguments)
 
     def interrupted(self: Run) -> bool:
-        if done:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.save()
-            return False
-        done.append(self.out.parent.name)
-        return fit(self)
+        """The second run is trained, but stopped before its test."""
+        return fit(self) and len(trained) < 2
 
+    monkeypatch.setattr(Run, "_epoch", counted)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "fit", interrupted)
         with pytest.raises(SystemExit, match="goes on from here"):
             run("mnist")
-    assert done == [experiments.PARTS["mnist"][0].name]
-    page = run("mnist") / "report.md"
-    assert "MNIST: 28×28, augmented" in page.read_text()
+    names = [experiment.name for experiment in experiments.PARTS["mnist"]]
+    assert trained == names[:2]
+    out = run("mnist")
+    assert trained == names  # nothing twice
+    assert "MNIST: 28×28, augmented" in (out / "report.md").read_text()
 
 
 def test_other_settings_in_the_folder_are_refused(run) -> None:
@@ -140,6 +158,28 @@ def test_other_settings_in_the_folder_are_refused(run) -> None:
     file.write_text(json.dumps(metrics))
     with pytest.raises(SystemExit, match=r"other settings \(lr\)"):
         run("mnist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seeds", "0"], "argument --seeds: must be at least 1, got 0"),
+        (["--report", "page"], "--report must end in .md, got page"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        reproduce.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_damaged_data_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b and then nothing")
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(b"\x1f\x8b and then nothing")
+    with pytest.raises(SystemExit, match=r"is a damaged gzip file"):
+        reproduce.main(["mnist", "--mnist", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
 def test_unknown_part_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

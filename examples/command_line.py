@@ -1,0 +1,40 @@
+"""What the command lines of the examples share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import minigrad as mg
+from minigrad.errors import MinigradError
+
+
+@contextmanager
+def plain_errors(hint: str = "") -> Iterator[None]:
+    """What is wrong with the input ends the program in one sentence, without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, MinigradError) as error:
+        raise SystemExit(f"{error}{hint}") from None
+
+
+def positive(text: str) -> int:
+    """The type of an argument that is a count: an int from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=positive, help="default: all cores")
+
+
+def set_device(arguments: argparse.Namespace) -> None:
+    """Check --device and apply --threads."""
+    if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
+        raise SystemExit(f"--device cuda: {reason}")
+    if arguments.threads:
+        mg.set_num_threads(arguments.threads)
