@@ -15,7 +15,7 @@ import minigrad as mg
 from examples import datasets, networks
 from examples.command_line import add_device, plain_errors, positive, set_device
 from examples.datasets import Data
-from examples.training import Run
+from examples.training import LAST, Run
 from minigrad.data import (
     Compose,
     DataLoader,
@@ -215,16 +215,14 @@ def train_from_command_line(
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
+    if (out / LAST).exists() and not arguments.resume:
+        raise SystemExit(f"{out} holds a run: add --resume to go on with it, or name another --out")
     with plain_errors():
         data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
         run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)
         run.try_out()
         if arguments.resume:
             run.resume()
-        elif run.last.exists():
-            raise SystemExit(
-                f"{out} holds a run: add --resume to go on with it, or name another --out"
-            )
     on_cpu = arguments.device == "cpu"
     where = f"{mg.get_num_threads()} threads" if on_cpu else mg.cuda.get_device_name()
     print(

@@ -25,6 +25,8 @@ import minigrad.nn.functional as F
 from minigrad import serialization, viz
 from minigrad.data import DataLoader
 
+LAST = "last.safetensors"  # all that is needed to go on
+
 COLUMNS = (
     ("epoch", 5, "d"),
     ("train_loss", 10, ".4f"),
@@ -92,7 +94,7 @@ class Run:
 
     @property
     def last(self) -> Path:
-        return self.out / "last.safetensors"
+        return self.out / LAST
 
     @property
     def best(self) -> Path:
