@@ -167,7 +167,7 @@ class Report:
                 0,
                 "Validation accuracy for each optimizer (SGD without momentum), learning rate and "
                 f"batch size: {experiments.GRID_EPOCHS} epochs over {experiments.GRID_IMAGES:,} "
-                "images without augmentation, seed 0.",
+                "images without augmentation, seed 0. A starts from He's weights.",
             )
         if augmented:
             epochs = experiments.AUGMENTATION_TRIALS[0].recipe.epochs
