@@ -70,9 +70,9 @@ _BARE = {"label_smoothing": 0.0, "shift": 0.0}
 RESIZED_TRIALS = [
     _trial("mixed-resized-trial-bare", "AdamW, one cycle to 0.005, batch 32",
            replace(_resized, **_BARE)),
-    _trial("mixed-resized-trial-smoothing", "the same, label smoothing 0.1",
+    _trial("mixed-resized-trial-smoothing", "with label smoothing 0.1",
            replace(_resized, shift=0.0)),
-    _trial("mixed-resized-trial-shift", "the same, shifts by up to 5 %",
+    _trial("mixed-resized-trial-shift", "with shifts by up to 5 %",
            replace(_resized, label_smoothing=0.0)),
 ]  # fmt: skip
 
@@ -87,17 +87,17 @@ VARIABLE_TRIALS = [
            replace(_mean, **_BARE)),
     _trial("mixed-trial-decay-max", "AdamW, one cycle to 0.005, batch 32, global max",
            replace(_variable, **_BARE)),
-    _trial("mixed-trial-smoothing", "the same, label smoothing 0.1", replace(_variable, shift=0.0)),
-    _trial("mixed-trial-shift", "the same, shifts by up to 5 %",
+    _trial("mixed-trial-smoothing", "with label smoothing 0.1", replace(_variable, shift=0.0)),
+    _trial("mixed-trial-shift", "with shifts by up to 5 %",
            replace(_variable, label_smoothing=0.0)),
 ]  # fmt: skip
 
 # The candidates, and beside them seed 0 of what was chosen.
-RESIZED_CHOICE = [*RESIZED_TRIALS, replace(MIXED_RUNS[1], title="both (chosen)")]
+RESIZED_CHOICE = [*RESIZED_TRIALS, replace(MIXED_RUNS[1], title="with both (chosen)")]
 VARIABLE_CHOICE = [
     *VARIABLE_TRIALS,
-    replace(MIXED_RUNS[2], title="both (chosen)"),
-    replace(MIXED_RUNS[3], title="both, on the image and its half (chosen for the pyramid)"),
+    replace(MIXED_RUNS[2], title="with both (chosen)"),
+    replace(MIXED_RUNS[3], title="with both, on the image and its half (chosen for the pyramid)"),
 ]
 
 CIFAR10_RUNS = [
