@@ -190,7 +190,6 @@ class RandomAffine(Transform):
     """
 
     moves = True
-    interpolates = True
 
     def __init__(
         self,
@@ -218,6 +217,9 @@ class RandomAffine(Transform):
         self.shear = tuple(_range("RandomAffine", "shear", each) for each in (along_x, along_y))
         if any(abs(degrees) >= 90 for each in self.shear for degrees in each):
             raise ValueError(f"RandomAffine: shear must be within ±90 degrees, got {shear!r}")
+        # Shifts alone are by whole pixels: the kernel for windows does them.
+        still = self.degrees, self.scale, *self.shear
+        self.interpolates = still != ((0, 0), (1, 1), (0, 0), (0, 0))
         self.fill = _checked_fill("RandomAffine", fill)
 
     def inverse(self, words: np.ndarray, size: Size, out_size: Size) -> np.ndarray:

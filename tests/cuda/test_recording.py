@@ -52,7 +52,7 @@ def test_a_recording_takes_place_on_our_own_stream() -> None:
     assert seen == [theirs, theirs, own]
 
 
-def test_another_threads_work_is_notrecorded() -> None:
+def test_another_threads_work_is_not_recorded() -> None:
     count = mg.zeros(1, device="cuda")
     threads: list[threading.Thread] = []
 

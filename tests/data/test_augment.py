@@ -218,6 +218,21 @@ def test_affine_equals_torchvision(
     np.testing.assert_allclose(transform(images, device=device).data, expected.numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_shift_alone_is_exact_and_a_window(device: str) -> None:
+    """The same bits as from the kernel that interpolates, without interpolating."""
+    images = pixels(20, 9, 12, 2)
+    shift = RandomAffine(0, (0.25, 0.3), fill=(3, 200))
+    shifted = Compose([RandomHorizontalFlip(), shift, Normalize(0.4, 0.3)])
+    assert not shifted.plan(9, 12, 2).interpolates
+    found = shifted(images, seed=2, device=device).data
+    shift.interpolates = True
+    same = Compose(shifted.transforms)
+    assert same.plan(9, 12, 2).interpolates
+    np.testing.assert_array_equal(same(images, seed=2, device=device).data, found)
+    assert (found != Compose(shifted.transforms[::2])(images, seed=2, device=device).data).any()
+
+
 def test_affine_draws_from_all_of_its_ranges() -> None:
     affine = RandomAffine((10, 30), (0.2, 0.1), (0.5, 2.0), 20)
     (maps,) = Compose([affine]).plan(11, 21, 1).draw(np.arange(4000), 1, 0)

@@ -291,8 +291,7 @@ def test_every_setting_of_a_recipe_counts(digits: Data, tmp_path: Path) -> None:
             tally.images += len(draw.labels)
         return tally.loss
 
-    # With smoothing s the loss is (1 − s) · CE + s · the mean of −log p over the classes, and p is
-    # nearly uniform before training: hardly another number, so s = 1 against 0 is told by hand.
+    # With smoothing s the loss is (1 − s) · CE + s · the mean of −log p over the classes.
     run = started(limit=64, lr=0.0)
     images, labels = next(iter(run.train))
     with mg.no_grad():
