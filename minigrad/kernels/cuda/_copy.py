@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device, size
+from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 
@@ -23,9 +23,9 @@ Axis = tuple[int, int, int]  # size, stride in out, stride in input; strides in 
 _NO_AXIS = (1, 0, 0)
 
 _AXES = 4  # that a kernel goes through; the host goes through more
-_TILE = size(32, simulated=4)
-_ROWS = size(8, simulated=2)  # of a tile that a block's threads hold at a time
-_NARROW = size(16, simulated=2)  # below this, most of a tile would be empty
+_TILE = 32
+_ROWS = 8  # of a tile that a block's threads hold at a time
+_NARROW = 16  # below this, most of a tile would be empty
 
 # Ways to convert.
 _DIRECT, _TO_BOOL, _BY_INT64 = 0, 1, 2

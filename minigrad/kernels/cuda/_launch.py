@@ -10,17 +10,14 @@
     launch(_scale(out.dtype), over(n), out, input, factor, n)
 
 A kernel is a factory: its arguments are the constants that are compiled into the body, a dtype
-first (the body sees NumPy's scalar type, here `real`), then ints such as the sizes of a tile, made
-by `_device.size` if the simulator needs smaller ones. The body sees arrays as pointers to their
-first element; shapes and strides are passed as ints.
+first (the body sees NumPy's scalar type, here `real`), then ints such as the sizes of a tile. The
+body sees arrays as pointers to their first element; shapes and strides are passed as ints.
 
 Types follow from the arguments of a launch: an array is a pointer to its dtype (bool as uint8), a
 Python int an int32, or an int64 where it needs one, a Python float a number of the kernel's dtype
 (float64 if that is not floating), a NumPy scalar its own type, a bool a boolean. None is None: the
 body may ask `if bias is not None`, which costs nothing. Each combination is compiled once, to a
 cubin for the device at hand, and kept on disk under a digest of this folder.
-
-Under the simulator the same bodies run as Python; pointers are flat arrays there.
 """
 
 from __future__ import annotations
@@ -38,20 +35,16 @@ from typing import Any
 import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
-from ...runtime.cuda.driver import SIMULATED, driver
+from ...runtime.cuda.driver import driver
 from ...runtime.cuda.recording import current
-from ._device import THREADS, Blocks, cuda, on_gpu
+from ._device import THREADS, Blocks
 
-if SIMULATED:
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-
-    from . import _simulation  # noqa: F401  its barriers are faster
-
-_GRID = 2 if SIMULATED else 4096  # blocks; what is left is done in further rounds
+_GRID = 4096  # blocks; what is left is done in further rounds
 _CTYPES = {
     "int32": ctypes.c_int32, "int64": ctypes.c_int64, "uint32": ctypes.c_uint32,
     "uint64": ctypes.c_uint64, "float32": ctypes.c_float, "float64": ctypes.c_double,
     "boolean": ctypes.c_bool, "uint8": ctypes.c_uint8,
+    "none": ctypes.c_uint64,  # Numba gives None a parameter, too
 }  # fmt: skip
 
 
@@ -80,7 +73,7 @@ class Kernel:
 
 class Variant:
     """A kernel with its constants. functions: what the driver launches, by the arguments' types.
-    threads: of the largest block in the simulator, as many as the GPU would take."""
+    threads: of the largest block that was launched."""
 
     def __init__(self, kernel: Kernel, dtype: np.dtype, constants: tuple[int, ...]) -> None:
         self.kernel, self.dtype, self.constants = kernel, dtype, constants
@@ -122,31 +115,25 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
     function = variant.functions.get(types)
     if function is None:
         function = variant.functions[types] = _prepare(variant, types)
-    if SIMULATED:
-        threads = math.prod(map(on_gpu, block))
-        variant.threads[types] = max(threads, variant.threads.get(types, 0))
-        driver().launch(function, grid, block, values)
-        return
-    passed = [(v, t) for v, t in zip(values, types, strict=True) if t != "none"]
-    packed = tuple(v for v, _ in passed), tuple(_ctype(t) for _, t in passed)
-    driver().launch(function, grid, block, packed)
+    variant.threads[types] = max(math.prod(block), variant.threads.get(types, 0))
+    driver().launch(function, grid, block, (values, tuple(_ctype(t) for t in types)))
 
 
 def _argument(value: Any, real: np.dtype) -> tuple[str, Any]:
     """The name of the argument's type, and what is passed."""
     if isinstance(value, DeviceArray):
         dtype = _stored(value.dtype).name
-        return f"{dtype}*", _flat(value) if SIMULATED else value.pointer
+        return f"{dtype}*", value.pointer
     if value is None:
-        return "none", None
+        return "none", 0
     if isinstance(value, bool | np.bool_):
         return "boolean", bool(value)
     if isinstance(value, np.generic):
-        return value.dtype.name, value if SIMULATED else value.item()
+        return value.dtype.name, value.item()
     if isinstance(value, int):
         return ("int32" if -(2**31) <= value < 2**31 else "int64"), value
     if isinstance(value, float):
-        return real.name, real.type(value) if SIMULATED else value
+        return real.name, value
     raise TypeError(f"a kernel takes arrays and numbers, not {type(value).__name__}")
 
 
@@ -154,25 +141,12 @@ def _stored(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype
 
 
-def _flat(array: DeviceArray) -> FakeCUDAArray:
-    """The simulator's pointer: a flat array from the first element to the last that is reached. As
-    a pointer, it does not keep the memory alive: a recorded launch has nothing else."""
-    reach = 1 + sum(
-        (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
-    ) // array.itemsize if array.size else 0  # fmt: skip
-    cells = (ctypes.c_char * (reach * array.itemsize)).from_address(array.pointer)
-    # Wrapped, the simulator takes it as it is; a plain array it would copy there and back.
-    return FakeCUDAArray(np.frombuffer(cells, _stored(array.dtype)))
-
-
 def _ctype(name: str) -> Any:
     return ctypes.c_void_p if name.endswith("*") else _CTYPES[name]
 
 
 def _prepare(variant: Variant, types: tuple[str, ...]) -> Any:
-    """What the driver launches: the simulator's kernel, or the loaded cubin's function."""
-    if SIMULATED:
-        return cuda.jit(variant.body)
+    """The loaded cubin's function, which the driver launches."""
     from . import _compile
 
     cubin, entry = _compile.cached_cubin(variant, types, driver().compute_capability)
@@ -184,7 +158,7 @@ def _write_launches(folder: Path) -> None:
     found: list[dict[str, Any]] = [
         {
             "module": kernel.module, "name": kernel.make.__name__, "dtype": variant.dtype.name,
-            "constants": [on_gpu(c) for c in variant.constants], "types": list(types),
+            "constants": list(variant.constants), "types": list(types),
             "threads": threads,
         }
         for kernel in KERNELS for variant in kernel.variants.values()
@@ -195,5 +169,5 @@ def _write_launches(folder: Path) -> None:
     file.write_text("".join(json.dumps(each) + "\n" for each in found))
 
 
-if SIMULATED and (_launches := os.environ.get("MINIGRAD_CUDA_LAUNCHES")):
+if _launches := os.environ.get("MINIGRAD_CUDA_LAUNCHES"):
     atexit.register(_write_launches, Path(_launches))

@@ -23,9 +23,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba.cuda import types
+from numba.cuda.extending import overload
 
 from ...runtime.cuda.array import DeviceArray
-from ...runtime.cuda.driver import SIMULATED
 from ._device import cuda, device
 from ._launch import Kernel, kernel, launch, over
 
@@ -68,15 +69,11 @@ def at(operand, step, i):
     return operand if step is None else operand[i * step]
 
 
-if not SIMULATED:
-    from numba.cuda import types
-    from numba.cuda.extending import overload
-
-    @overload(at)
-    def _at(operand, step, i):
-        if step == types.none:
-            return lambda operand, step, i: operand
-        return lambda operand, step, i: operand[i * step]
+@overload(at)
+def _at(operand, step, i):
+    if step == types.none:
+        return lambda operand, step, i: operand
+    return lambda operand, step, i: operand[i * step]
 
 
 # The same loop for one to five operands.

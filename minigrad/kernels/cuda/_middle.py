@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._device import THREADS, Blocks, cuda, device, size
+from ._device import THREADS, Blocks, cuda, device
 
-WIDE = size(512, simulated=16)  # threads of a block that has long rows to itself
+WIDE = 512  # threads of a block that has long rows to itself
 
-_TILE = size(64, simulated=4)  # columns: at least 256 neighbouring bytes, where there are as many
+_TILE = 64  # columns: at least 256 neighbouring bytes, where there are as many
 _PER_LANE = 4  # elements, at least
 
 
@@ -56,7 +56,7 @@ def _plan(outer: int, R: int, inner: int, chunk: int, most: int, bits: int = 32)
 
 def reduction(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """In two stages, if it has more than one chunk; outer and inner are not 0."""
-    return _plan(outer, R, inner, size(4096, simulated=32), size(512, simulated=6), bits)
+    return _plan(outer, R, inner, 4096, 512, bits)
 
 
 def whole(outer: int, R: int, inner: int) -> Plan:
@@ -66,7 +66,7 @@ def whole(outer: int, R: int, inner: int) -> Plan:
 
 def spread(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """For work on each element with values that belong to its column: a thread loads them once."""
-    return _plan(outer, R, inner, size(1024, simulated=16), size(16384, simulated=6), bits)
+    return _plan(outer, R, inner, 1024, 16384, bits)
 
 
 @device

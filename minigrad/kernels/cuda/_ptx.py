@@ -1,8 +1,7 @@
-"""Instructions that Python has no words for, as inline PTX, each with a Python twin.
+"""Instructions that Python has no words for, as inline PTX.
 
 **Arrays by address**: `array_at(address, length, real)` is the array of `real` numbers at a device
-address, which a kernel has read from a table. On the GPU that is a pointer, whatever the length;
-the simulator's device memory is the host's, where the twin finds it.
+address, which a kernel has read from a table.
 
 **Products on tensor cores**: mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32, since sm_80.
 The 32 threads of a warp together compute D = A·B + D with A (16, 8), B (8, 8) and D (16, 8);
@@ -12,19 +11,17 @@ A and B are TF32, which is float32 with 10 bits behind the point, and are summed
     A[g, t], A[g + 8, t], A[g, t + 4], A[g + 8, t + 4];   B[t, g], B[t + 4, g];
     D[g, 2t], D[g, 2t + 1], D[g + 8, 2t], D[g + 8, 2t + 1].
 
-The twin of a warp's instruction has each thread compute its four sums alone, from shared memory.
-
 Source: PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/ (matrix fragments for
 mma.m16n8k8)
 """
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
 
-from ...runtime.cuda.driver import SIMULATED
 from ._device import cuda, device
 
 LANES = 32
@@ -43,88 +40,63 @@ def sum_col(i):
     return np.uint32(np.uint32(cuda.threadIdx.x) % 4 * 2 + i % 2)
 
 
-if SIMULATED:
+@intrinsic
+def array_at(typing_context, address, length, real):
+    result = types.CPointer(real.dtype)
 
-    def array_at(address, length, real):
-        numbers = int(length) if address else 0
-        memory = (ctypes.c_char * (numbers * np.dtype(real).itemsize)).from_address(int(address))
-        return np.frombuffer(memory, real, numbers)
+    def generate(context, builder, signature, args):
+        # By way of the global address space, so that loads need not ask which one it is.
+        element = context.get_data_type(real.dtype)
+        pointer = builder.inttoptr(args[0], ir.PointerType(element, addrspace=1))
+        return builder.addrspacecast(pointer, context.get_value_type(result))
 
-    def to_tf32(x):
-        """The nearest TF32 number, ties away from zero; NaN and infinities stay."""
-        if not np.isfinite(x):
-            return x
-        bits = np.float32(x).view(np.uint32)
-        rounded = (int(bits) + 0x1000) & 0xFFFFE000
-        return np.uint32(rounded).view(np.float32)
+    return result(address, length, real), generate
 
-    def multiply_accumulate(sums, at, left, right, panel, k, row, col):
-        """sums[at : at + 4] += the thread's part of A·B, where
-        A[i, j] = left[panel, k + j, row + i] and B[j, i] = right[panel, k + j, col + i]."""
-        for i in range(4):
-            for j in range(MMA_DEPTH):
-                a = left[panel, k + j, row + sum_row(i)]
-                sums[at + i] += a * right[panel, k + j, col + sum_col(i)]
 
-else:
-    from llvmlite import ir
-    from numba.cuda import types
-    from numba.cuda.extending import intrinsic
+@intrinsic
+def to_tf32(typing_context, x):
+    def generate(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()])
+        code = ir.InlineAsm(kind, "cvt.rna.tf32.f32 $0, $1;", "=r,f")
+        return builder.bitcast(builder.call(code, args), ir.FloatType())
 
-    @intrinsic
-    def array_at(typing_context, address, length, real):
-        result = types.CPointer(real.dtype)
+    return types.float32(types.float32), generate
 
-        def generate(context, builder, signature, args):
-            # By way of the global address space, so that loads need not ask which one it is.
-            element = context.get_data_type(real.dtype)
-            pointer = builder.inttoptr(args[0], ir.PointerType(element, addrspace=1))
-            return builder.addrspacecast(pointer, context.get_value_type(result))
 
-        return result(address, length, real), generate
+@intrinsic
+def _mma(typing_context, a0, a1, a2, a3, b0, b1, d0, d1, d2, d3):
+    """The four sums of D = A·B + D."""
+    f32 = types.float32
 
-    @intrinsic
-    def to_tf32(typing_context, x):
-        def generate(context, builder, signature, args):
-            kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()])
-            code = ir.InlineAsm(kind, "cvt.rna.tf32.f32 $0, $1;", "=r,f")
-            return builder.bitcast(builder.call(code, args), ir.FloatType())
+    def generate(context, builder, signature, args):
+        single = ir.FloatType()
+        result = ir.LiteralStructType([single] * 4)
+        bits = [builder.bitcast(arg, ir.IntType(32)) for arg in args[:6]]
+        kind = ir.FunctionType(result, [ir.IntType(32)] * 6 + [single] * 4)
+        code = ir.InlineAsm(
+            kind,
+            "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+            "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};",
+            "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f",
+            side_effect=True,  # no thread may skip it
+        )
+        found = builder.call(code, [*bits, *args[6:]])
+        values = [builder.extract_value(found, i) for i in range(4)]
+        return context.make_tuple(builder, signature.return_type, values)
 
-        return types.float32(types.float32), generate
+    return types.UniTuple(f32, 4)(*[f32] * 10), generate
 
-    @intrinsic
-    def _mma(typing_context, a0, a1, a2, a3, b0, b1, d0, d1, d2, d3):
-        """The four sums of D = A·B + D."""
-        f32 = types.float32
 
-        def generate(context, builder, signature, args):
-            single = ir.FloatType()
-            result = ir.LiteralStructType([single] * 4)
-            bits = [builder.bitcast(arg, ir.IntType(32)) for arg in args[:6]]
-            kind = ir.FunctionType(result, [ir.IntType(32)] * 6 + [single] * 4)
-            code = ir.InlineAsm(
-                kind,
-                "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-                "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};",
-                "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f",
-                side_effect=True,  # no thread may skip it
-            )
-            found = builder.call(code, [*bits, *args[6:]])
-            values = [builder.extract_value(found, i) for i in range(4)]
-            return context.make_tuple(builder, signature.return_type, values)
-
-        return types.UniTuple(f32, 4)(*[f32] * 10), generate
-
-    @device
-    def multiply_accumulate(sums, at, left, right, panel, k, row, col):
-        g = np.uint32(np.uint32(cuda.threadIdx.x) % LANES // 4)
-        near = np.uint32(k + np.uint32(cuda.threadIdx.x) % 4)
-        far = np.uint32(near + 4)
-        upper, lower, side = np.uint32(row + g), np.uint32(row + g + 8), np.uint32(col + g)
-        d0, d1, d2, d3 = _mma(
-            left[panel, near, upper], left[panel, near, lower],
-            left[panel, far, upper], left[panel, far, lower],
-            right[panel, near, side], right[panel, far, side],
-            sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
-        )  # fmt: skip
-        sums[at], sums[at + 1], sums[at + 2], sums[at + 3] = d0, d1, d2, d3
+@device
+def multiply_accumulate(sums, at, left, right, panel, k, row, col):
+    g = np.uint32(np.uint32(cuda.threadIdx.x) % LANES // 4)
+    near = np.uint32(k + np.uint32(cuda.threadIdx.x) % 4)
+    far = np.uint32(near + 4)
+    upper, lower, side = np.uint32(row + g), np.uint32(row + g + 8), np.uint32(col + g)
+    d0, d1, d2, d3 = _mma(
+        left[panel, near, upper], left[panel, near, lower],
+        left[panel, far, upper], left[panel, far, lower],
+        right[panel, near, side], right[panel, far, side],
+        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
+    )  # fmt: skip
+    sums[at], sums[at + 1], sums[at + 2], sums[at + 3] = d0, d1, d2, d3

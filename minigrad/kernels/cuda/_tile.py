@@ -31,7 +31,7 @@ import numpy as np
 from ...backends import cuda as settings
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import driver
-from ._device import cuda, device, on_gpu, size
+from ._device import cuda, device
 from ._index import index_bits, index_type
 from ._launch import kernel, launch, over
 from ._ptx import (
@@ -65,10 +65,7 @@ class Tile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        return size(*[self._threads(*map(of, self[:5])) for of in (on_gpu, int)])
-
-    def _threads(self, rows: int, cols: int, depth: int, part_rows: int, part_cols: int) -> int:
-        parts = (rows // part_rows) * (cols // part_cols)
+        parts = (self.rows // self.part_rows) * (self.cols // self.part_cols)
         return parts * LANES if self.tensor else parts
 
     def blocks(self, rows: int, cols: int) -> int:
@@ -78,21 +75,21 @@ class Tile(NamedTuple):
 
 # What a tile's area costs, relative to that of the first: the larger, the less memory is read.
 _TILES = {
-    Tile(size(128, 8), size(128, 8), size(8, 4), size(8, 4), size(8, 2)): 1.0,
-    Tile(size(64, 4), size(64, 8), size(16, 2), size(4, 2), size(4, 2)): 1.5,
-    Tile(size(32, 4), size(32, 4), size(16, 4), size(4, 2), size(4, 2)): 2.0,
+    Tile(128, 128, 8, 8, 8): 1.0,
+    Tile(64, 64, 16, 4, 4): 1.5,
+    Tile(32, 32, 16, 4, 4): 2.0,
 }
 # The largest one's sums in float64, with indices of 64 bits, take more registers than there are.
 _DOUBLE_TILES = dict(list(_TILES.items())[1:])
 _TENSOR_TILES = {
-    Tile(size(128, 32), size(64, 16), size(16, 8), 32, size(32, 8), tensor=True): 1.0,
-    Tile(size(64, 16), size(32, 8), size(16, 8), size(32, 16), size(16, 8), tensor=True): 1.5,
+    Tile(128, 64, 16, 32, 32, tensor=True): 1.0,
+    Tile(64, 32, 16, 32, 16, tensor=True): 1.5,
 }
 
 # Blocks that keep a GPU busy, about two for each multiprocessor of a large one. A constant, lest
 # results depend on the device.
-_BLOCKS = size(264, simulated=4)
-_LEAST_SPAN = size(64, simulated=4)  # terms of a sum that are worth a block
+_BLOCKS = 264
+_LEAST_SPAN = 64  # terms of a sum that are worth a block
 
 
 class Plan(NamedTuple):
@@ -153,7 +150,7 @@ def panel_sizes(tile: Tile) -> tuple[tuple[int, int], int, int, Shape3, Shape3]:
     """How many numbers a thread sums up (i by j of them), fetches for the left panel and for the
     right one; the shapes of the panels, two of each. Their lines, one for each term of the sum, are
     padded so that the threads of a warp find what they read in different banks."""
-    rows, cols, depth, part_rows, part_cols, tensor = map(int, tile)
+    rows, cols, depth, part_rows, part_cols, tensor = tile
     padding = 8 if tensor else 4
     products = part_rows // MMA_ROWS * (part_cols // MMA_COLS)
     return (
@@ -187,8 +184,8 @@ def tile_functions(tile: Tile, left_along_side: bool, right_along_side: bool):
     """(advance, row_of, col_of): device functions for kernels with this tile, whose panels
     are fetched along their sides or along the sum. sums[i·len(j) + j] of a thread is the result in
     row_of(i, j), col_of(i, j) of the tile."""
-    rows, cols, depth, part_rows, part_cols, tensor = map(int, tile)
-    threads = int(tile.threads)
+    rows, cols, depth, part_rows, part_cols, tensor = tile
+    threads = tile.threads
     down, across = rows // part_rows, cols // part_cols
     _, lefts, rights, _, _ = panel_sizes(tile)
 

@@ -52,17 +52,17 @@ class Launch:
 
     def forms(self) -> Iterator[Launch]:
         """The same for arrays that are too large for a test: a block is wide, or indices are."""
-        from ._device import THREADS, on_gpu
+        from ._device import THREADS
         from ._middle import WIDE
 
         constants = dict(zip(self.kernel.names, self.constants, strict=True))
         shares_rows = hasattr(import_module(f"{__package__}.{self.module}"), "rows_of")
-        block = {"threads": on_gpu(THREADS)} if shares_rows and "threads" in constants else {}
+        block = {"threads": THREADS} if shares_rows and "threads" in constants else {}
         if "bits" in constants:
             yield self._with(constants | block | {"bits": 64})
         if block and constants["threads"] == self.threads:
             wide = {"bits": 32} if "bits" in constants else {}
-            yield self._with(constants | wide | {"threads": on_gpu(WIDE)})
+            yield self._with(constants | wide | {"threads": WIDE})
 
     def _with(self, constants: dict[str, int]) -> Launch:
         threads = constants.get("threads", self.threads)

@@ -73,7 +73,7 @@ def _convolve_kernel(real, tile, bits, adjoint):
     advance, row_of, col_of = tile_functions(tile, False, not adjoint)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
-    tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
+    tile_rows, tile_cols, depth, threads = *tile[:3], tile.threads
 
     def convolve(
         target, source, weight, bias, splits, span, relu, N, C_in, H, W, C_out, kH, kW,

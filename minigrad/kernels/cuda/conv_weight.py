@@ -37,7 +37,7 @@ def _correlate_kernel(real, tile, bits):
     advance, row_of, col_of = tile_functions(tile, True, True)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
-    tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
+    tile_rows, tile_cols, depth, threads = *tile[:3], tile.threads
     stride = threads // tile_rows  # pixels from one that a thread fetches to the next
 
     def correlate(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, atomic_max, atomic_min, cuda, size
+from ._device import THREADS, atomic_max, atomic_min, cuda
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, block_scan, block_sum, fold
@@ -61,8 +61,8 @@ def gather_positions(positions, bad, index, size):
     launch(variant, over(n), positions, bad, index, n, size, M, I)
 
 
-_PIECE = size(16, simulated=2)  # neighbouring elements of a mask that a thread takes
-_MASK_BLOCKS = size(128, simulated=3)
+_PIECE = 16  # neighbouring elements of a mask that a thread takes
+_MASK_BLOCKS = 128
 
 
 @kernel
@@ -130,8 +130,8 @@ def index_forward(out, input, positions):
     launch(variant, over(n), out, input, positions, n, B, input.shape[1], M, A)
 
 
-_LONG = size(64, simulated=3)  # terms of a sum that is shared by the threads of a block
-_COLUMNS = size(32, simulated=2)  # of such sums at a time, at most
+_LONG = 64  # terms of a sum that is shared by the threads of a block
+_COLUMNS = 32  # of such sums at a time, at most
 
 
 @kernel
@@ -226,7 +226,7 @@ def index_backward_input(grad_input, grad_output, positions, scratch):
 
 # Writing ------------------------------------------------------------------------------------
 
-_FEW = size(256, simulated=3)
+_FEW = 256
 
 
 @kernel

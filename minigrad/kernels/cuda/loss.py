@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from ._device import THREADS, absolute, cuda, device, exp, log, size
+from ._device import THREADS, absolute, cuda, device, exp, log
 from ._launch import kernel, launch, over
 from ._map import step
 from ._middle import place, whole
@@ -22,8 +22,8 @@ from .softmax import row_exp_sum, row_maximum
 
 # Chunks of positions ------------------------------------------------------------------------
 
-_CHUNK = size(4096, simulated=16)  # elements, at least
-_MAX_CHUNKS = size(256, simulated=3)
+_CHUNK = 4096  # elements, at least
+_MAX_CHUNKS = 256
 
 
 def _chunk_count(elements: int) -> int:

@@ -38,7 +38,7 @@ def _product_kernel(real, tile, bits, left_by_rows, right_by_cols):
     advance, row_of, col_of = tile_functions(tile, left_by_rows, right_by_cols)
     (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
     sum_count = sums_i * sums_j
-    tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
+    tile_rows, tile_cols, depth, threads = *tile[:3], tile.threads
 
     def product(out, left, right, bias, batch, rows, cols, terms, splits, span):
         # 2·batch·rows·cols·terms flop. A block owns one tile of one matrix, of one span of its sum.

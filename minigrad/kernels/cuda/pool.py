@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims
-from ._device import THREADS, cuda, device, isnan, size
+from ._device import THREADS, cuda, device, isnan
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, fold
 from .norm import normalised
 
 # A window of so many cells is read by so many threads.
-_LARGE_WINDOW = size(128, simulated=12)
-_LANES = size(32, simulated=4)
+_LARGE_WINDOW = 128
+_LANES = 32
 
 Dims = Pool2dDims | AdaptivePool2dDims
 

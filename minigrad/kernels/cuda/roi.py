@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, absolute, ceil, cuda, device, floor, product, size
+from ._device import THREADS, absolute, ceil, cuda, device, floor, product
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from .elementwise import fill
@@ -130,7 +130,7 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
     )  # fmt: skip
 
 
-_SHARES = size(64, simulated=4)  # of an image's cells, at most
+_SHARES = 64  # of an image's cells, at most
 _ENOUGH_THREADS = 2**17
 _AT_ONCE = 8
 

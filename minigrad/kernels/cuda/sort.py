@@ -8,11 +8,11 @@ needs padding, shared memory or a barrier.
 
 from __future__ import annotations
 
-from ._device import cuda, device, size
+from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 
-_RUN = size(32, simulated=2)  # elements that are sorted by counting, before the first merge
+_RUN = 32  # elements that are sorted by counting, before the first merge
 
 
 @device

@@ -17,12 +17,12 @@ import numpy as np
 
 from ...runtime.cuda.recording import current
 from ...runtime.cuda.table import upload
-from ._device import THREADS, absolute, cuda, device, power, size, sqrt
+from ._device import THREADS, absolute, cuda, device, power, sqrt
 from ._launch import kernel, launch, over
 from ._ptx import array_at
 from ._reduce import block_max, block_sum
 
-_PIECE = size(2048, simulated=16)  # elements
+_PIECE = 2048  # elements
 
 # A record is int64 cells: first piece, size, addresses (0 for None), then float64 numbers.
 _ADDRESSES = 2
@@ -182,8 +182,8 @@ def _adam_numbers(o):
 
 # Clipping -----------------------------------------------------------------------------------
 
-_NORM_PIECE = size(8192, simulated=32)
-_MAX_PIECES = size(512, simulated=3)
+_NORM_PIECE = 8192
+_MAX_PIECES = 512
 _POWER, _FIRST, _SECOND = 0, 1, 2  # exponents: any, 1 and 2
 
 

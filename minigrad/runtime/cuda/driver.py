@@ -2,25 +2,21 @@
 
 `driver()` is the process's driver, or raises DeviceError that says what is missing. Everything is
 queued on one stream at a time, so that work runs in the order in which it was asked for. It is one
-of our own, which can be captured, while the default stream cannot. Under NUMBA_ENABLE_CUDASIM=1 the
-simulator's stand-in takes the driver's place.
+of our own, which can be captured, while the default stream cannot.
 
 Source: CUDA Driver API, https://docs.nvidia.com/cuda/cuda-driver-api/
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from importlib.util import find_spec
 from typing import Any
 
 from ...errors import DeviceError
-from .simulator import SimulatedDriver
 from .turn import Turn
 
 _OLDEST = 13000  # the driver's CUDA version that takes the compiler's cubins
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
 
 
 class Driver:
@@ -268,10 +264,10 @@ def started() -> bool:
 
 
 def driver() -> Any:
-    """The process's Driver, or the simulator's; started by the first call."""
+    """The process's Driver, started by the first call."""
     global _driver
     if _driver is None:
         with _lock:
             if _driver is None:
-                _driver = SimulatedDriver() if SIMULATED else Driver()
+                _driver = Driver()
     return _driver
