@@ -23,8 +23,8 @@ from . import operations as op
 from . import state as st
 from .interpreter import run_blocks
 from .memory import DeviceMemory, Fault
-from .parse import PtxError, parse
-from .program import SPECIAL, Param, Program, assemble, global_variables
+from .parse import parse
+from .program import Param, Program, assemble, global_variables
 
 MAX_THREADS, MAX_SHARED = 1024, 48 << 10  # of a block
 MAX_GRID, MAX_BLOCK = (2**31 - 1, 65535, 65535), (1024, 1024, 64)
@@ -116,7 +116,7 @@ class Counts:
         for addresses, sizes in groups:
             pieces = {a // 32 + i for a, n in zip(addresses, sizes, strict=True)
                       for i in range((a % 32 + n + 31) // 32)}  # fmt: skip
-            distinct = {a: n for a, n in zip(addresses, sizes, strict=True)}
+            distinct = dict(zip(addresses, sizes, strict=True))
             sectors += len(pieces)
             ideal += -(-sum(distinct.values()) // 32)
         return len(groups), sectors, ideal
@@ -308,16 +308,3 @@ def _describe(
         f"{kernel.name}, line {line} ({source}): thread {_place(thread, block)} of block "
         f"{_place(int(state[st.BLOCK]), grid)} {what}"
     )
-
-
-__all__ = [
-    "SPECIAL",
-    "Counts",
-    "Kernel",
-    "Module",
-    "PtxError",
-    "launch",
-    "load",
-    "orders",
-    "totals",
-]

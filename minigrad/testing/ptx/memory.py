@@ -21,7 +21,7 @@ _NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818  a kernel's fault, not ours
     """A kernel or a copy did what it must not; the text names kernel, line, block and thread."""
 
 

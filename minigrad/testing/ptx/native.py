@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+compiled = njit(nogil=True, cache=True, error_model="numpy")
+
 
 def _load(kind: Any) -> Any:
     @intrinsic
@@ -94,7 +96,7 @@ def f64_of_bits(typing_context, bits):
     return types.float64(bits), generate
 
 
-@njit(error_model="numpy")
+@compiled
 def divide_signed(a, b):
     """a / b truncated; all ones for b = 0, which PTX leaves open. The most negative number by −1
     wraps."""
@@ -106,12 +108,12 @@ def divide_signed(a, b):
     return quotient + 1 if quotient < 0 and quotient * b != a else quotient
 
 
-@njit(error_model="numpy")
+@compiled
 def divide_unsigned(a, b):
     return a // b if b != np.uint64(0) else ~np.uint64(0)
 
 
-@njit
+@compiled
 def high_unsigned(a, b):
     """The upper 64 bits of a·b."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)

@@ -35,8 +35,9 @@ from .parse import (
 )
 
 FIELDS = 8
-SPECIAL = tuple(f"%{of}.{axis}" for of in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz") + (
-    "%laneid", "%warpid",
+SPECIAL = (
+    "%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y",
+    "%ctaid.z", "%nctaid.x", "%nctaid.y", "%nctaid.z", "%laneid", "%warpid",
 )  # fmt: skip
 """The first slots of every thread."""
 
