@@ -160,7 +160,7 @@ def cuModuleGetFunction(handle: int, module: int, name: bytes) -> None:
     if kernel is None:
         known = ", ".join(owner.program.kernels)
         raise DriverError(Status.NOT_FOUND, f"the module has {known}, not {name.decode()}")
-    store(handle, Word, new_handle(Function(owner.context, kernel, name.decode())))
+    store(handle, Word, new_handle(Function(owner.context, kernel)))
 
 
 @export(Word, ctypes.c_int, Word)
@@ -190,17 +190,17 @@ def cuLaunchKernel(
     called, stream, current = resolve(function, Function), stream_of(handle), current_context()
     if called.context is not current or stream.context is not current:
         reason = (
-            f"{called.name} of device {called.context.device} in a stream of device "
+            f"{called.kernel.name} of device {called.context.device} in a stream of device "
             f"{stream.context.device} while device {current.device} is current"
         )
         raise DriverError(Status.INVALID_HANDLE, reason)
     grid, block = (gx, gy, gz), (bx, by, bz)
     sizes = zip((*grid, *block), (*machine.MAX_GRID, *machine.MAX_BLOCK), strict=True)
     if any(not 1 <= n <= most for n, most in sizes) or bx * by * bz > machine.MAX_THREADS:
-        reason = f"{called.name}: a grid of {grid} blocks of {block} threads"
+        reason = f"{called.kernel.name}: a grid of {grid} blocks of {block} threads"
         raise DriverError(Status.INVALID_VALUE, reason)
     if extra:
-        raise DriverError(Status.NOT_SUPPORTED, f"{called.name}: `extra` is not emulated")
+        raise DriverError(Status.NOT_SUPPORTED, f"{called.kernel.name}: `extra` is not emulated")
     params, memory = _parameters(called.kernel, arguments), current.memory
 
     def run() -> None:

@@ -34,7 +34,6 @@ class Module:
 class Function:
     context: Context
     kernel: Kernel
-    name: str
 
 
 class Device:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+from ...kernels.cuda import _compile
 from . import api_context, api_stream
 from .calls import Device, Function, Word, export, exported, lock, store, system
 from .elf import shared_library
@@ -73,6 +74,11 @@ def _load() -> None:
     from cuda.bindings import driver as bindings
 
     bindings.cuLaunchKernel = _check_arguments(bindings.cuLaunchKernel)
+    _compile.image_kind = "ptx"
+
+
+def installed() -> bool:
+    return bool(system.devices)
 
 
 def raise_faults() -> None:
@@ -87,29 +93,21 @@ def raise_faults() -> None:
 
 
 def _check_arguments(launch: Callable[..., Any]) -> Callable[..., Any]:
-    """cuLaunchKernel of cuda.bindings, which knows how many arguments are passed; C does not."""
+    """cuLaunchKernel of cuda.bindings, for (values, types): C does not know how many are passed.
+    Of parameters that the caller packed itself, neither does anybody here."""
 
     @functools.wraps(launch)
     def checked(function: Any, *rest: Any) -> Any:
         arguments = rest[-2]
         known = system.handles.get(int(function))
-        if isinstance(known, Function):
+        if isinstance(known, Function) and isinstance(arguments, tuple):
+            values, types = arguments
+            given = [ctypes.sizeof(kind) for kind in types]
             expected = [parameter.size for parameter in known.kernel.params]
-            if isinstance(arguments, tuple):
-                given = [ctypes.sizeof(kind) for kind in arguments[1]]
-                matching = given == expected and len(arguments[0]) == len(given)
-            elif isinstance(arguments, int) and arguments:
+            if given != expected or len(values) != len(given):
                 raise Fault(
-                    f"{known.name}: the number of arguments behind an address is not known; pass "
-                    "them as (values, types), or as a buffer of pointers"
-                )
-            else:
-                given = [8] * (memoryview(arguments).nbytes // 8) if arguments else []
-                matching = len(given) == len(expected)
-            if not matching:
-                raise Fault(
-                    f"{known.name}: {len(expected)} parameters of {expected} bytes expected, "
-                    f"{len(given)} arguments of {given} bytes given"
+                    f"{known.kernel.name}: {len(expected)} parameters of {expected} bytes expected,"
+                    f" {len(values)} arguments of {given} bytes given"
                 )
         return launch(function, *rest)
 
