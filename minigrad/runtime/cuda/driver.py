@@ -124,6 +124,10 @@ class Driver:
     def download(self, to: int, source: int, nbytes: int) -> None:
         self._queue(self._api.cuMemcpyDtoHAsync, to, source, nbytes)
 
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """Within the device."""
+        self._queue(self._api.cuMemcpyDtoDAsync, to, source, nbytes)
+
     def synchronize(self) -> None:
         self._queue(self._api.cuStreamSynchronize)
 
