@@ -1,6 +1,6 @@
-"""Tests of what only a GPU has. They run on one, or in Numba's simulator:
+"""Tests of what only a GPU has. They run on one, or on an emulated one:
 
-NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/cuda
+MINIGRAD_EMULATED_GPU=1 python -m pytest tests/cuda
 """
 
 from __future__ import annotations
@@ -13,4 +13,4 @@ import minigrad as mg
 @pytest.fixture(autouse=True)
 def _needs_cuda() -> None:
     if reason := mg.cuda.why_unavailable():
-        pytest.skip(f"{reason}; NUMBA_ENABLE_CUDASIM=1 runs this in the simulator")
+        pytest.skip(f"{reason}; MINIGRAD_EMULATED_GPU=1 runs this on an emulated GPU")

@@ -146,11 +146,11 @@ def _ctype(name: str) -> Any:
 
 
 def _prepare(variant: Variant, types: tuple[str, ...]) -> Any:
-    """The loaded cubin's function, which the driver launches."""
+    """The loaded image's function, which the driver launches."""
     from . import _compile
 
-    cubin, entry = _compile.cached_cubin(variant, types, driver().compute_capability)
-    return driver().load(cubin, entry)
+    image, entry = _compile.cached_image(variant, types, driver().compute_capability)
+    return driver().load(image, entry)
 
 
 def _write_launches(folder: Path) -> None:
