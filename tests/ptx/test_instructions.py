@@ -337,6 +337,12 @@ def test_float64_to_float32_rounds_to_nearest_and_tf32_away() -> None:
     assert found.tolist() == [1 + 2**-10, 1, -1 - 2**-10, 1 + 2 * 2**-10, math.inf]
 
 
+def test_saturation_goes_from_zero_to_one() -> None:
+    x = np.array([-1, -0.0, 0.5, 1, 7, math.inf, math.nan], np.float32)
+    found = _as("f32", compute("cvt.sat.f32.f32", "f32", ("f32",), (x,)))
+    assert found.tolist() == [0, 0, 0.5, 1, 1, 1, 0]
+
+
 # Approximations ------------------------------------------------------------------------------
 
 

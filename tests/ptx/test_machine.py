@@ -1,4 +1,4 @@
-"""The machine runs blocks, warps and calls as a GPU does; what a GPU leaves undefined is a Fault."""
+"""The machine runs blocks, warps and calls as a GPU does; what a GPU leaves open is a Fault."""
 
 from __future__ import annotations
 
