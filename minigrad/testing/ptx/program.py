@@ -473,8 +473,10 @@ class _Assembler:
         """cvt.rzi.s32.f32 d, a"""
         *modes, to, source = words
         d, a = (self.slot(frame, x, 32 if source == "f32" else 64) for x in operands)
-        flush = "ftz" in modes
-        modes = [mode for mode in modes if mode != "ftz"]
+        flush, saturate = "ftz" in modes, "sat" in modes
+        modes = [mode for mode in modes if mode not in ("ftz", "sat")]
+        if saturate and to != "f32":
+            return False
         if to == "tf32" or source == "tf32":
             if modes != ["rna"] or (to, source) != ("tf32", "f32"):
                 return False
@@ -509,6 +511,9 @@ class _Assembler:
             self.emit(op.F64_TO_F32, d, a, 0, 0, rounding)
         if flush and to == "f32":
             self.emit(op.FLUSH_F32, d, d)
+        if saturate:  # to [0, 1], NaN to 0
+            self.emit(op.MAX_F32, d, d, self.constant(0))
+            self.emit(op.MIN_F32, d, d, self.constant(0x3F800000))
         return True
 
     def window_or_barrier(
