@@ -12,7 +12,6 @@ from minigrad.runtime.cuda import driver
 def no_driver(monkeypatch) -> None:
     """As in a new process on a machine whose driver cannot be started."""
     monkeypatch.setattr(driver, "_driver", None)
-    monkeypatch.setattr(driver, "SIMULATED", False)
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
 
 

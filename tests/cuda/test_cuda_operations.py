@@ -1,4 +1,4 @@
-"""Operations whose kernels the few cases of the simulator may miss give the CPU's results.
+"""Operations whose kernels the few cases of an emulated GPU may miss give the CPU's results.
 
 CI compiles what was launched and refuses a kernel that never was, so each needs a sure case.
 """

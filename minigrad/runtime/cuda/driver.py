@@ -56,7 +56,8 @@ class Driver:
         major = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
         minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
         self.compute_capability = (self._attribute(major), self._attribute(minor))
-        self.name = self._call(api.cuDeviceGetName, 128, self._device).rstrip(b"\0").decode()
+        name = self._call(api.cuDeviceGetName, 128, self._device)
+        self.name = name.partition(b"\0")[0].decode()
         self.turn = Turn()
         self.stream = self._own = self.new_stream()
         self._before = self.stream
