@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.cuda import _compile, elementwise
+from minigrad.kernels.cuda import _compile, _launch, elementwise
 
 CAPABILITY = (9, 0)
 RELU = ("float32*", "float32*", "int32", "int32")
@@ -56,7 +56,7 @@ def test_a_parameter_that_a_launch_packs_otherwise_is_refused(
     add = elementwise._add(np.float32, 3)
     types = "float32*", "float32*", "int32", "float32", "none", "boolean", "none", "int64"
     _compile.compile_ptx(add, types, CAPABILITY)
-    monkeypatch.setitem(_compile.FORMATS, name, packed)
+    monkeypatch.setitem(_launch._FORMATS, name, packed)
     with pytest.raises(mg.DeviceError, match=r"elementwise.add\(float32, 3\).*none, int64.*\[8, "):
         _compile.compile_ptx(add, types, CAPABILITY)
 

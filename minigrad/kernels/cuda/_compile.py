@@ -26,19 +26,12 @@ import numpy as np
 
 from ...errors import DeviceError
 from ...runtime.cache import cache_folder
+from ._launch import format_of
 
 if TYPE_CHECKING:
     from ._launch import Variant
 
 image_kind: Literal["cubin", "ptx"] = "cubin"
-
-# How the launch packs an argument of each type, as `struct` names it; pointers are addresses.
-FORMATS = {
-    "boolean": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
-    "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
-    "none": "Q",  # Numba gives None a parameter, too
-}  # fmt: skip
-POINTER = "Q"
 
 # All that takes part in compiling: those of CUDA 13, then those of CUDA 12.
 _COMPILERS = (
@@ -88,11 +81,6 @@ def compile_ptx(
             f"of {packed} bytes, but the compiled kernel takes parameters of {sizes} bytes"
         )
     return ptx, entry
-
-
-def format_of(name: str) -> str:
-    """How an argument of this type is packed."""
-    return POINTER if name.endswith("*") else FORMATS[name]
 
 
 def _entry(ptx: str) -> tuple[str, list[int]]:

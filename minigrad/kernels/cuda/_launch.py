@@ -23,13 +23,16 @@ cubin for the device at hand, and kept on disk under a digest of this folder.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import inspect
 import json
 import math
 import os
+import struct
+import threading
 from collections.abc import Callable
+from ctypes import c_float
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -40,12 +43,15 @@ from ...runtime.cuda.recording import current
 from ._device import THREADS, Blocks
 
 _GRID = 4096  # blocks; what is left is done in further rounds
-_CTYPES = {
-    "int32": ctypes.c_int32, "int64": ctypes.c_int64, "uint32": ctypes.c_uint32,
-    "uint64": ctypes.c_uint64, "float32": ctypes.c_float, "float64": ctypes.c_double,
-    "boolean": ctypes.c_bool, "uint8": ctypes.c_uint8,
-    "none": ctypes.c_uint64,  # Numba gives None a parameter, too
+_MAX_PARAMETERS = 64
+
+# How an argument of each type is packed, as `struct` names it; pointers are addresses.
+_FORMATS = {
+    "boolean": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i",
+    "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "float64": "d",
+    "none": "Q",  # Numba gives None a parameter, too
 }  # fmt: skip
+_NAMES = {NoneType: "none", bool: "boolean", np.bool_: "boolean", int: "int32"}
 
 
 KERNELS: list[Kernel] = []
@@ -72,19 +78,58 @@ class Kernel:
 
 
 class Variant:
-    """A kernel with its constants. functions: what the driver launches, by the arguments' types.
-    threads: of the largest block that was launched."""
+    """A kernel with its constants. functions: by the kinds of their arguments, see `launch`."""
 
     def __init__(self, kernel: Kernel, dtype: np.dtype, constants: tuple[int, ...]) -> None:
         self.kernel, self.dtype, self.constants = kernel, dtype, constants
         self.body = kernel.make(_stored(dtype).type, *constants)
         self.real = dtype if dtype.kind == "f" else np.dtype(np.float64)
-        self.functions: dict[tuple[str, ...], Any] = {}
-        self.threads: dict[tuple[str, ...], int] = {}
+        self.functions: dict[tuple[Any, ...], Function] = {}
+
+    def function_for(self, kinds: tuple[Any, ...]) -> Function:
+        function = self.functions.get(kinds)
+        if function is None:
+            types = tuple([_type_name(kind, self.real) for kind in kinds])
+            function = self.functions[kinds] = Function(self, types)
+        return function
 
     def __repr__(self) -> str:
         constants = ", ".join([self.dtype.name, *map(str, self.constants)])
         return f"{self.kernel.module}.{self.kernel.name}({constants})"
+
+
+class Function:
+    """A variant for arguments of certain types. pack: writes them into parameter cells. handles:
+    what the driver launches, by the device. blocks: their shapes so far."""
+
+    def __init__(self, variant: Variant, types: tuple[str, ...]) -> None:
+        assert len(types) <= _MAX_PARAMETERS
+        self.variant, self.types = variant, types
+        self.pack = struct.Struct("".join(_cell(format_of(name)) for name in types)).pack_into
+        self.handles: dict[int, Any] = {}
+        self.blocks: set[Blocks] = set()
+
+    def load(self) -> Any:
+        """The handle for the current device; compiles the function if need be."""
+        from . import _compile
+
+        image, entry = _compile.cached_image(self.variant, self.types, driver().compute_capability)
+        handle = self.handles[driver().index] = driver().load(image, entry)
+        return handle
+
+
+class _Parameters(threading.local):
+    """A thread's parameters: cells of 8 bytes for the values and the list of the cells' addresses,
+    which is the same for every kernel. The driver copies the values before its launch returns."""
+
+    def __init__(self) -> None:
+        self.cells = np.zeros(_MAX_PARAMETERS, np.uint64)
+        first = self.cells.ctypes.data
+        self._addresses = first + self.cells.itemsize * np.arange(_MAX_PARAMETERS, dtype=np.uint64)
+        self.address = self._addresses.ctypes.data
+
+
+_parameters = _Parameters()
 
 
 def kernel(make: Callable[..., Callable[..., None]]) -> Kernel:
@@ -111,46 +156,58 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
         for arg in args:
             if isinstance(arg, DeviceArray):
                 recording.touch(arg)
-    types, values = zip(*[_argument(arg, variant.real) for arg in args], strict=True)
-    function = variant.functions.get(types)
-    if function is None:
-        function = variant.functions[types] = _prepare(variant, types)
-    variant.threads[types] = max(math.prod(block), variant.threads.get(types, 0))
-    driver().launch(function, grid, block, (values, tuple(_ctype(t) for t in types)))
+    # A kind tells the argument's type, a value is what is packed.
+    kinds: list[Any] = list(map(type, args))
+    values: list[Any] = list(args)
+    for at, kind in enumerate(kinds):
+        if kind is int:
+            continue
+        if kind is DeviceArray:
+            kinds[at], values[at] = values[at].dtype, values[at].pointer
+        elif kind is NoneType:
+            values[at] = 0
+        elif kind is float and variant.real.itemsize == 4:
+            values[at] = c_float(values[at]).value  # infinity, where `pack` would raise an error
+    function = variant.function_for(tuple(kinds))
+    try:
+        function.pack(_parameters.cells, 0, *values)
+    except struct.error:  # an int32 that needs more
+        for at, kind in enumerate(kinds):
+            if kind is int and not -(2**31) <= values[at] < 2**31:
+                kinds[at] = np.int64
+        function = variant.function_for(tuple(kinds))
+        function.pack(_parameters.cells, 0, *values)
+    function.blocks.add(block)
+    queue = driver()
+    handle = function.handles.get(queue.index) or function.load()
+    queue.launch(handle, grid, block, _parameters.address)
 
 
-def _argument(value: Any, real: np.dtype) -> tuple[str, Any]:
-    """The name of the argument's type, and what is passed."""
-    if isinstance(value, DeviceArray):
-        dtype = _stored(value.dtype).name
-        return f"{dtype}*", value.pointer
-    if value is None:
-        return "none", 0
-    if isinstance(value, bool | np.bool_):
-        return "boolean", bool(value)
-    if isinstance(value, np.generic):
-        return value.dtype.name, value.item()
-    if isinstance(value, int):
-        return ("int32" if -(2**31) <= value < 2**31 else "int64"), value
-    if isinstance(value, float):
-        return real.name, value
-    raise TypeError(f"a kernel takes arrays and numbers, not {type(value).__name__}")
+def _type_name(kind: Any, real: np.dtype) -> str:
+    """Of an argument of this kind; real: of a Python float."""
+    if isinstance(kind, np.dtype):
+        return f"{_stored(kind).name}*"
+    if kind in _NAMES:
+        return _NAMES[kind]
+    if kind is float:
+        return real.name
+    if issubclass(kind, np.generic):
+        return np.dtype(kind).name
+    raise TypeError(f"a kernel takes arrays and numbers, not {kind.__name__}")
+
+
+def format_of(name: str) -> str:
+    """How an argument of this type is packed."""
+    return "Q" if name.endswith("*") else _FORMATS[name]
+
+
+def _cell(format: str) -> str:
+    """The format, filled up to 8 bytes."""
+    return f"{format}{8 - struct.calcsize(format)}x"
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.uint8) if dtype.kind == "b" else dtype
-
-
-def _ctype(name: str) -> Any:
-    return ctypes.c_void_p if name.endswith("*") else _CTYPES[name]
-
-
-def _prepare(variant: Variant, types: tuple[str, ...]) -> Any:
-    """The loaded image's function, which the driver launches."""
-    from . import _compile
-
-    image, entry = _compile.cached_image(variant, types, driver().compute_capability)
-    return driver().load(image, entry)
 
 
 def _write_launches(folder: Path) -> None:
@@ -158,11 +215,11 @@ def _write_launches(folder: Path) -> None:
     found: list[dict[str, Any]] = [
         {
             "module": kernel.module, "name": kernel.make.__name__, "dtype": variant.dtype.name,
-            "constants": list(variant.constants), "types": list(types),
-            "threads": threads,
+            "constants": list(variant.constants), "types": list(each.types),
+            "threads": max(map(math.prod, each.blocks)),
         }
         for kernel in KERNELS for variant in kernel.variants.values()
-        for types, threads in variant.threads.items()
+        for each in variant.functions.values() if each.blocks
     ]  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{os.getpid()}.jsonl"

@@ -60,6 +60,8 @@ def step(array: DeviceArray) -> int:
 
 def scalar(value: Any, dtype: np.dtype) -> Any:
     """The number as a scalar of the dtype, converted as arrays are."""
+    if dtype.kind == "f" and isinstance(value, float | int) and abs(value) < 2**53:
+        return float(value)  # the launch rounds it
     with np.errstate(all="ignore"):
         return np.asarray(value).astype(dtype)[()]
 

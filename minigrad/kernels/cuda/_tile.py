@@ -24,6 +24,7 @@ warp's. The rest of a kernel stays as it is.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -74,16 +75,19 @@ class Tile(NamedTuple):
 
 
 # What a tile's area costs, relative to that of the first: the larger, the less memory is read.
-_TILES = {
+_SINGLE_TILES = {
     Tile(128, 128, 8, 8, 8): 1.0,
     Tile(64, 64, 16, 4, 4): 1.5,
     Tile(32, 32, 16, 4, 4): 2.0,
 }
-# The largest one's sums in float64, with indices of 64 bits, take more registers than there are.
-_DOUBLE_TILES = dict(list(_TILES.items())[1:])
-_TENSOR_TILES = {
-    Tile(128, 64, 16, 32, 32, tensor=True): 1.0,
-    Tile(64, 32, 16, 32, 16, tensor=True): 1.5,
+_TILES = {
+    "single": _SINGLE_TILES,
+    # The largest one's sums, with indices of 64 bits, take more registers than there are.
+    "double": dict(list(_SINGLE_TILES.items())[1:]),
+    "tensor": {
+        Tile(128, 64, 16, 32, 32, tensor=True): 1.0,
+        Tile(64, 32, 16, 32, 16, tensor=True): 1.5,
+    },
 }
 
 # Blocks that keep a GPU busy, about two for each multiprocessor of a large one. A constant, lest
@@ -107,14 +111,14 @@ class Plan(NamedTuple):
 
 def plan(rows: int, cols: int, terms: int, batch: int, dtype: np.dtype) -> Plan:
     """For `batch` products of (rows, terms) by (terms, cols)."""
-    if on_tensor_cores(dtype):
-        tiles = _TENSOR_TILES
-    else:
-        tiles = _DOUBLE_TILES if dtype == np.float64 else _TILES
-    return _plan(tiles, rows, cols, terms, batch)
+    kind = "tensor" if on_tensor_cores(dtype) else "double" if dtype.char == "d" else "single"
+    return _plan(kind, rows, cols, terms, batch)
 
 
-def _plan(tiles: dict[Tile, float], rows: int, cols: int, terms: int, batch: int) -> Plan:
+@lru_cache(1024)  # a network asks for the same few at every step
+def _plan(kind: str, rows: int, cols: int, terms: int, batch: int) -> Plan:
+    tiles = _TILES[kind]
+
     def cost(tile: Tile) -> float:
         # A multiprocessor without a block costs as much as one with it.
         blocks = max(batch * tile.blocks(rows, cols), _BLOCKS // 2)
@@ -131,15 +135,14 @@ def on_tensor_cores(dtype: np.dtype) -> bool:
     """Whether products in this dtype are rounded to TF32."""
     return (
         settings.allow_tf32
-        and dtype == np.float32
+        and dtype.char == "f"
         and driver().compute_capability >= divmod(TENSOR_CORES_SINCE, 10)
     )
 
 
 def scratch_size(rows: int, cols: int, terms: int, batch: int, results: int) -> int:
     """Elements of scratch that `plan` needs for `results` numbers in all, in any dtype."""
-    kinds = (_TILES, _DOUBLE_TILES, _TENSOR_TILES)
-    splits = max(_plan(tiles, rows, cols, terms, batch).splits for tiles in kinds)
+    splits = max(_plan(kind, rows, cols, terms, batch).splits for kind in _TILES)
     return results * splits if splits > 1 else 0
 
 

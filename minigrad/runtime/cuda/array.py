@@ -8,6 +8,7 @@ read through it, so it stays private, and every way by which NumPy would read ra
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -26,22 +27,23 @@ _VIEWS = frozenset(
 class DeviceArray:
     """What launchers of the CUDA backend get. Not for users, who have Tensors.
 
-    geometry: an ndarray at a device address, whose base keeps the memory alive.
+    geometry: an ndarray at a device address, whose base keeps the memory alive. pointer: that
+    address, if it is known: NumPy takes long to tell.
     """
 
-    __slots__ = ("__weakref__", "_geometry")
+    __slots__ = ("__weakref__", "_geometry", "_pointer")
 
-    def __init__(self, geometry: np.ndarray) -> None:
-        self._geometry = geometry
+    def __init__(self, geometry: np.ndarray, pointer: int | None = None) -> None:
+        self._geometry, self._pointer = geometry, pointer
 
-    shape = property(lambda self: self._geometry.shape)
-    strides = property(lambda self: self._geometry.strides)
-    dtype = property(lambda self: self._geometry.dtype)
-    ndim = property(lambda self: self._geometry.ndim)
-    size = property(lambda self: self._geometry.size)
-    itemsize = property(lambda self: self._geometry.itemsize)
-    nbytes = property(lambda self: self._geometry.nbytes)
-    flags = property(lambda self: self._geometry.flags)
+    shape = property(attrgetter("_geometry.shape"))
+    strides = property(attrgetter("_geometry.strides"))
+    dtype = property(attrgetter("_geometry.dtype"))
+    ndim = property(attrgetter("_geometry.ndim"))
+    size = property(attrgetter("_geometry.size"))
+    itemsize = property(attrgetter("_geometry.itemsize"))
+    nbytes = property(attrgetter("_geometry.nbytes"))
+    flags = property(attrgetter("_geometry.flags"))
 
     @property
     def base(self) -> Any:
@@ -59,23 +61,25 @@ class DeviceArray:
     @property
     def pointer(self) -> int:
         """The device address of element (0, 0, …)."""
-        return self._geometry.__array_interface__["data"][0]
+        if self._pointer is None:
+            self._pointer = self._geometry.__array_interface__["data"][0]
+        return self._pointer
 
     # Views ----------------------------------------------------------------------------------
 
     @property
     def T(self) -> DeviceArray:
-        return DeviceArray(self._geometry.T)
+        return DeviceArray(self._geometry.T, self._pointer)
 
     def transpose(self, *axes: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.transpose(*axes))
+        return DeviceArray(self._geometry.transpose(*axes), self._pointer)
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """A view; ValueError where the elements would have to move."""
-        return DeviceArray(np.reshape(self._geometry, _sizes(shape), copy=False))
+        return DeviceArray(np.reshape(self._geometry, _sizes(shape), copy=False), self._pointer)
 
     def view(self, dtype: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.view(dtype))
+        return DeviceArray(self._geometry.view(dtype), self._pointer)
 
     def __getitem__(self, index: Any) -> DeviceArray:
         """By integers, slices, None and Ellipsis only; always a view, also of one element."""

@@ -47,7 +47,7 @@ class Driver:
         count = self._call(api.cuDeviceGetCount)
         if ordinal >= count:
             raise DeviceError(f"cuda: the driver sees {count} devices, none of number {ordinal}")
-        self.device_count = count
+        self.device_count, self.index = count, ordinal
         self._device = self._call(api.cuDeviceGet, ordinal)
         self._context = self._call(api.cuDevicePrimaryCtxRetain, self._device)
         self._call(api.cuCtxSetCurrent, self._context)
@@ -203,9 +203,9 @@ class Driver:
         return self._call(self._api.cuModuleGetFunction, module, name.encode())
 
     def launch(
-        self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], args: Any
+        self, function: Any, grid: tuple[int, ...], block: tuple[int, ...], args: int
     ) -> None:
-        """args: (values, ctypes types), as cuda.bindings packs them."""
+        """args: the address of a list of the arguments' addresses."""
         gx, gy, gz = (*grid, 1, 1)[:3]
         bx, by, bz = (*block, 1, 1)[:3]
         self._queue(self._api.cuLaunchKernel, function, gx, gy, gz, bx, by, bz, 0, after=(args, 0))

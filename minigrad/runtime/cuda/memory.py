@@ -118,7 +118,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         block.lent = nbytes
         _stats.allocated += nbytes
         _stats.max_allocated = max(_stats.max_allocated, _stats.allocated)
-    return DeviceArray(np.asarray(_Owner(block, shape, dtype)))
+    return DeviceArray(np.asarray(_Owner(block, shape, dtype)), block.address)
 
 
 def _sort_in() -> None:
