@@ -235,6 +235,12 @@ def test_fused_multiply_add_rounds_once(mode: str, kind: str) -> None:
     for x, y, z, got in zip(a, b, c, found, strict=True):
         exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         assert Fraction(float(got)) == _rounded(exact, mode, *bits), (mode, x, y, z)
+    for name in ("add", "mul"):
+        found = _as(kind, compute(f"{name}.{mode}.{kind}", kind, (kind,) * 2, (a, b)))
+        for x, y, got in zip(a, b, found, strict=True):
+            left, right = Fraction(float(x)), Fraction(float(y))
+            exact = left + right if name == "add" else left * right
+            assert Fraction(float(got)) == _rounded(exact, mode, *bits), (name, mode, x, y)
 
 
 @pytest.mark.parametrize("kind", ["f32", "f64", "s32", "u32", "s64", "u64", "s16", "u16"])

@@ -106,10 +106,16 @@ class _Owner:
         give_back(self.block)
 
 
+def block_size(nbytes: int) -> int:
+    """Bytes of the block for an array of `nbytes`: few sizes, so that blocks fit again. An emulated
+    GPU takes exactly `nbytes` instead, and sees what reaches beyond."""
+    return size_class(max(nbytes, _SMALLEST))
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
     """An uninitialised C-ordered array. MemoryError names the figures if the device is full."""
     nbytes = math.prod(shape) * dtype.itemsize
-    size = size_class(max(nbytes, _SMALLEST))
+    size = block_size(nbytes)
     with _lock:
         _sort_in()
         pool = _current.pool

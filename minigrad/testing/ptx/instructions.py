@@ -96,6 +96,6 @@ SIMPLE = _table()
 SHORT = re.compile(r"(add|sub|mul\.lo|mad\.lo|and|or|xor|not|neg|shl|shr|min|max|div|rem)\.(.)16$")
 WIDE_SHORT = re.compile(r"(mul|mad)\.wide\.(.)16$")
 CARRY = re.compile(r"(add|sub|mad)(c?)(?:\.(lo|hi))?(\.cc)?\.[us](32|64)$")
-DIRECTED = re.compile(r"fma\.(rz|rm|rp)\.(f32|f64)$")
+DIRECTED = re.compile(r"(fma|add|mul)\.(rz|rm|rp)\.(f32|f64)$")
 MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
 NOTHING = re.compile(r"(membar|fence)\..*|bar\.warp\.sync")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...kernels.cuda import _compile
+from ...runtime.cuda import memory
 from . import api_context, api_stream
 from .calls import Device, Function, Word, export, exported, lock, store, system
 from .elf import shared_library
@@ -75,6 +76,7 @@ def _load() -> None:
 
     bindings.cuLaunchKernel = _check_arguments(bindings.cuLaunchKernel)
     _compile.image_kind = "ptx"
+    memory.block_size = lambda nbytes: max(nbytes, 1)
 
 
 def installed() -> bool:

@@ -337,8 +337,14 @@ class _Assembler:
             if flush:
                 self.emit(op.FLUSH_F32, slots[0], slots[0])
         elif (found := DIRECTED.match(plain)) and not flush:
-            code = op.FMA_DIRECTED_F32 if found[2] == "f32" else op.FMA_DIRECTED_F64
-            self.emit(code, *slots, ROUNDING[found[1]])
+            single = found[3] == "f32"
+            one, minus_zero = (0x3F800000, 1 << 31) if single else (0x3FF << 52, 1 << 63)
+            if found[1] == "add":  # a·1 + b
+                slots.insert(2, self.constant(one))
+            elif found[1] == "mul":  # a·b − 0
+                slots.append(self.constant(minus_zero))
+            code = op.FMA_DIRECTED_F32 if single else op.FMA_DIRECTED_F64
+            self.emit(code, *slots, ROUNDING[found[2]])
         elif found := SHORT.match(plain):
             kind = op.S16 if found[2] == "s" else op.U16
             long = f"{found[1]}.{found[2] if found[2] != 'b' else 'u'}32"
