@@ -28,7 +28,8 @@ _ROWS = 8  # of a tile that a block's threads hold at a time
 _NARROW = 16  # below this, most of a tile would be empty
 
 # Ways to convert.
-_DIRECT, _TO_BOOL, _BY_INT64 = 0, 1, 2
+_DIRECT, _TO_BOOL, _WHOLE_PART = 0, 1, 2
+_LIMIT = np.float32(2.0**63)  # the first number beyond int64; float32, so that none becomes float64
 
 
 def copy(out: DeviceArray, input: DeviceArray) -> None:
@@ -101,16 +102,19 @@ def _exchanges_inner_axes(axes: list[Axis]) -> bool:
 def _conversion_from(out: DeviceArray, input: DeviceArray) -> int:
     if out.dtype.kind == "b" != input.dtype.kind:
         return _TO_BOOL
-    # A number outside uint8 keeps its lowest bits, as on the CPU.
-    return _BY_INT64 if out.dtype.kind == "u" and input.dtype.kind == "f" else _DIRECT
+    return _WHOLE_PART if out.dtype.kind in "iu" and input.dtype.kind == "f" else _DIRECT
 
 
 def _converted(real: Any, way: int) -> Any:
     """The function that converts one number."""
     if way == _TO_BOOL:
         return device(lambda x: bool(x))
-    if way == _BY_INT64:
-        return device(lambda x: real(np.int64(x)))
+    if way == _WHOLE_PART:
+        # By way of int64, which has no number for NaN and for what is out of range: that becomes
+        # the least one.
+        return device(
+            lambda x: real(np.int64(x) if x >= -_LIMIT and x < _LIMIT else np.int64(-(2**63)))
+        )
     return device(lambda x: real(x))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, atomic_max, atomic_min, cuda
+from ._device import THREADS, atomic_max, atomic_min, cuda, product
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, block_scan, block_sum, fold
@@ -327,14 +327,14 @@ def triangle_forward(out, input, diagonal, lower):
 
 
 # Computed in float64, or int64 for integers, whatever the dtype of `out`: it is one pass over
-# memory, and the numbers are the CPU's.
+# memory. A product is rounded before it is added, so that the numbers are the CPU's.
 
 
 @kernel
 def _arange(_):
     def arange(out, start, step, n):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = start + i * step
+            out[i] = start + product(step, i)
 
     return arange
 
@@ -348,7 +348,10 @@ def _linspace(_):
     # Both ends are exact.
     def linspace(out, start, end, step, half, n):
         for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = start + i * step if i < half else end - (n - 1 - i) * step
+            if i < half:
+                out[i] = start + product(step, i)
+            else:
+                out[i] = end - product(step, n - 1 - i)
 
     return linspace
 
