@@ -259,6 +259,17 @@ def test_races_between_blocks(order: str) -> None:
         arrays.launch(kernel_text(_INDEX + body.format(last), _OUT, _SHARED), 1, 1, order)
 
 
+def test_results_that_depend_on_the_order() -> None:
+    """Each thread counts on; what it finds is its place in the order."""
+    count = "ld.param.u64 %rd9, [out]; atom.global.add.u32 %r6, [%rd9], 1;"
+    text = kernel_text(_INDEX + count + "st.global.u32 [%rd1+4], %r6;", _OUT, _SHARED)
+    with pytest.raises(Fault, match="depends on the order of blocks and threads"):
+        Arrays(np.zeros(65, np.uint32)).launch(text, 2, 32, "both")
+    arrays = Arrays(np.zeros(65, np.uint32))
+    arrays.launch(kernel_text(_INDEX + count, _OUT, _SHARED), 2, 32, "both")
+    assert arrays.read(0)[0] == 64
+
+
 def test_barriers_that_not_all_reach() -> None:
     body = "setp.eq.u32 %p1, %r1, 7; @%p1 bra end; bar.sync 0; end:"
     with pytest.raises(Fault, match=r"thread \(7, 0, 0\).*does not reach the barrier"):

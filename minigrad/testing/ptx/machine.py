@@ -170,14 +170,14 @@ def totals() -> Totals:
 
 
 def orders(order: str, count: int) -> np.ndarray:
-    """0 … count − 1 "forward", in "reverse", or shuffled by a number such as "7"."""
+    """0 … count − 1 "forward" (first for "both"), in "reverse", or shuffled by a number: "7"."""
     numbers = np.arange(count, dtype=np.int64)
-    if order == "forward":
+    if order in ("forward", "both"):
         return numbers
     if order == "reverse":
         return numbers[::-1].copy()
     if not order.isdecimal():
-        raise ValueError(f"order must be 'forward', 'reverse' or a number, got {order!r}")
+        raise ValueError(f"order must be 'forward', 'reverse', 'both' or a number, got {order!r}")
     return np.random.default_rng(int(order)).permutation(numbers)
 
 
@@ -194,10 +194,39 @@ def launch(
 ) -> Counts:
     """Run the grid, or only the `blocks` of it. params: the kernel's parameter buffer.
 
-    order: of blocks, warps and lanes. Raises Fault; what was written before stays.
+    order: of blocks, warps and lanes; "both": forward, then from the same memory in reverse, which
+    must give the same bits. Raises Fault; what was written before stays.
     """
-    program = kernel.program
     _check(kernel, grid, block, params, memory, dynamic_shared)
+    if order != "both":
+        return _run(kernel, grid, block, params, memory, order, blocks, trace, dynamic_shared)
+    before = memory.snapshot()
+    found = _run(kernel, grid, block, params, memory, "forward", blocks, trace, dynamic_shared)
+    after = memory.snapshot()
+    memory.restore(before)
+    _run(kernel, grid, block, params, memory, "reverse", blocks, False, dynamic_shared)
+    for at, numbers in memory.snapshot().items():
+        if not np.array_equal(numbers, after[at]):
+            byte = at + int(np.flatnonzero(numbers != after[at])[0])
+            raise Fault(
+                f"{kernel.name}: its result at {memory.base + byte:#x} depends on the order of "
+                "blocks and threads"
+            )
+    return found
+
+
+def _run(
+    kernel: Kernel,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    params: bytes,
+    memory: DeviceMemory,
+    order: str,
+    blocks: Iterable[int] | None,
+    trace: bool,
+    dynamic_shared: int,
+) -> Counts:
+    program = kernel.program
     threads, total = math.prod(block), math.prod(grid)
     chosen = orders(order, total) if blocks is None else np.array(list(blocks), np.int64)
     stride = len(program.constants)
