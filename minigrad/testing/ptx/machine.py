@@ -242,7 +242,7 @@ def _run(
     accesses = np.zeros((_MAX_TRACE if trace else 0, 6), np.int64)
     numbers = np.zeros((threads, len(program.code)) if trace else (1, 1), np.int64)
 
-    state = np.zeros(st.FIELDS, np.int64)
+    state = st.State()
     state[st.GLOBAL_BASE], state[st.GLOBAL_HOST] = memory.base, memory.host
     state[st.GLOBAL_BYTES] = memory.total_bytes
     state[st.GLOBAL_ENDS] = memory.ends.ctypes.data
@@ -250,7 +250,10 @@ def _run(
     state[st.GLOBAL_READ] = memory.read_by.ctypes.data
     state[st.GLOBAL_SHIFT] = granules[0].bit_length() - 1
     state[st.SHARED_HOST], state[st.SHARED_BYTES] = shared.ctypes.data, shared_bytes
-    state[st.SHARED_WRITTEN : st.SHARED_FILLED + 1] = [each.ctypes.data for each in marks]
+    for place, each in zip(
+        (st.SHARED_WRITTEN, st.SHARED_READ, st.SHARED_FILLED), marks, strict=True
+    ):
+        state[place] = each.ctypes.data
     state[st.SHARED_SHIFT] = granules[1].bit_length() - 1
     state[st.LOCAL_HOST], state[st.LOCAL_FILLED] = local.ctypes.data, filled.ctypes.data
     state[st.LOCAL_BYTES] = program.local_bytes
@@ -264,9 +267,9 @@ def _run(
         state[st.FIRST_STAMP], state[st.MANY_STAMP] = memory.stamp, memory.stamp + total
         memory.stamp += total + 1
         run_blocks(
-            state, program.code.ctypes.data, program.lists.ctypes.data, registers.ctypes.data,
-            8 * stride, counts.ctypes.data, grid, block, chosen, warps, lanes, pcs, waits,
-            _MAX_STEPS,
+            state.address, program.code.ctypes.data, program.lists.ctypes.data,
+            registers.ctypes.data, 8 * stride, counts.ctypes.data, grid, block, chosen, warps,
+            lanes, pcs, waits, _MAX_STEPS,
         )  # fmt: skip
         found = Counts(program, counts, len(chosen), accesses[: state[st.TRACE_COUNT]])
         _totals.launches += 1
@@ -320,20 +323,20 @@ def _describe(
     kernel: Kernel,
     grid: tuple[int, int, int],
     block: tuple[int, int, int],
-    state: np.ndarray,
+    state: st.State,
     pcs: np.ndarray,
 ) -> str:
-    program, thread, other = kernel.program, int(state[st.THREAD]), int(state[st.FAULT_OTHER])
+    program, thread, other = kernel.program, state[st.THREAD], state[st.FAULT_OTHER]
     row = int(pcs[thread])
     line = program.lines[row]
     source = program.text[line - 1].strip() if 0 < line <= len(program.text) else ""
-    what = _FAULTS[int(state[st.FAULT])].format(
-        bytes=int(state[st.FAULT_BYTES]),
-        address=int(state[st.FAULT_ADDRESS]),
+    what = _FAULTS[state[st.FAULT]].format(
+        bytes=state[st.FAULT_BYTES],
+        address=state[st.FAULT_ADDRESS],
         thread="other threads" if other == st.MANY_THREADS else f"thread {_place(other, block)}",
         block="other blocks" if other < 0 else f"block {_place(other, grid)}",
     )
     return (
         f"{kernel.name}, line {line} ({source}): thread {_place(thread, block)} of block "
-        f"{_place(int(state[st.BLOCK]), grid)} {what}"
+        f"{_place(state[st.BLOCK], grid)} {what}"
     )
