@@ -43,7 +43,7 @@ def same(mine: mg.Tensor, theirs: torch.Tensor) -> None:
 def test_tensor_has_torchs_values_and_dtype(data, device) -> None:
     mine = mg.tensor(data, device=device)
     same(mine, torch.tensor(data))
-    assert mine.device == device
+    assert mine.device.type == device
 
 
 @every_dtype

@@ -76,7 +76,7 @@ def to(
     for arg in args:
         if isinstance(arg, Tensor):
             dtype, device = arg.dtype, arg.device
-        elif isinstance(arg, (str, Device)):
+        elif isinstance(arg, (str, Device, int)):
             device = arg
         elif arg is not None:
             dtype = arg
@@ -132,9 +132,9 @@ def bool(input: Tensor) -> Tensor:
     return to(input, bool_)
 
 
-def cuda(input: Tensor) -> Tensor:
-    """On the GPU."""
-    return to(input, "cuda")
+def cuda(input: Tensor, device: Any = None) -> Tensor:
+    """On a GPU, by default the current one."""
+    return to(input, device="cuda" if device is None else device)
 
 
 def cpu(input: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def _draw(drawing, out, first, second, seed, stream):
     per_counter = 4 if out.dtype == np.float32 and drawing is not _randint else 2
     launch(
         drawing(out.dtype, per_counter, THREADS), over(-(-out.size // per_counter)),
-        out, first, second, random_key(seed, stream), out.size,
+        out, first, second, random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def permutation(out, seed, stream):
     launch(_numbers(out.dtype), over(out.size), out, out.size)
     launch(
         _shuffle(out.dtype, THREADS), ((1,), (THREADS,)),
-        out, random_key(seed, stream), out.size,
+        out, random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def dropout_forward(out, mask, input, p, seed, stream):
     launch(
         _dropout(out.dtype, THREADS), over(-(-out.size // 4)),
         out, mask, input, step(input), _scale(input.dtype, p), np.uint64(round(p * 2**32)),
-        random_key(seed, stream), out.size,
+        random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def _step(kernel, numbers, *columns):
 
     if not sum(pieces):
         return
-    table = upload(values(), values)
+    table = upload(values(), values, params[0].driver.index)
     args = table, table.view(np.float64), len(params)
     variant = kernel(params[0].dtype, THREADS, _PIECE)
     if _distinct(params):

@@ -14,27 +14,26 @@ import numpy as np
 
 from . import memory
 from .array import DeviceArray
-from .driver import driver
 from .recording import current
 
 Refill = Callable[[], np.ndarray]
 
 
 class Table:
-    """A device array and how its values are found.
+    """An array of a device and how its values are found.
 
     refill: computes the values of the next replay; None if they never change.
     """
 
-    def __init__(self, values: np.ndarray, refill: Refill | None) -> None:
+    def __init__(self, values: np.ndarray, refill: Refill | None, index: int | None) -> None:
         self.values, self.refill = values, refill
-        with memory.lasting():  # it is filled before the first launch of a replay
-            self.device = memory.empty(values.shape, values.dtype)
+        with memory.lasting(index):  # it is filled before the first launch of a replay
+            self.device = memory.empty(values.shape, values.dtype, index)
 
     def copy(self) -> None:
-        """Queue the copy of fresh values. Memory that is not pinned is read before this returns."""
+        """Queue the copy of fresh values, which are read before this returns."""
         values = self.values if self.refill is None else np.ascontiguousarray(self.refill())
-        driver().upload(self.device.pointer, values.ctypes.data, values.nbytes)
+        memory.of(self.device.driver.index).uploads.staged(self.device.pointer, values)
 
 
 def on_replay(hook: Callable[[], None]) -> None:
@@ -56,20 +55,22 @@ def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:
     on_replay(again)
 
 
-def random_key(seed: int, stream: int) -> DeviceArray:
-    """(seed, stream) as (2,) uint64 on the device, fresh at every replay."""
+def random_key(seed: int, stream: int, index: int | None = None) -> DeviceArray:
+    """(seed, stream) as (2,) uint64 on a device, fresh at every replay."""
     known = {} if current.recording is None else current.recording.keys
     numbers = known.get((seed, stream), [seed, stream])
-    return upload(np.array(numbers, np.uint64), lambda: np.array(numbers, np.uint64))
+    return upload(np.array(numbers, np.uint64), lambda: np.array(numbers, np.uint64), index)
 
 
-def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
-    """A device copy of `values`, for a launch that follows.
+def upload(
+    values: np.ndarray, refill: Refill | None = None, index: int | None = None
+) -> DeviceArray:
+    """A copy of `values` on a device, by default the current one, for a launch that follows.
 
     refill: gives the values of the next step when this one is captured and replayed; what it reads
     (a learning rate, a generator) is read then.
     """
-    table = Table(np.ascontiguousarray(values), refill)
+    table = Table(np.ascontiguousarray(values), refill, index)
     if current.recording is None:
         table.refill = None
         table.copy()
