@@ -18,6 +18,7 @@ from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import quotient, span
 
 Axis = tuple[int, int, int]  # size, stride in out, stride in input; strides in elements
 _NO_AXIS = (1, 0, 0)
@@ -129,7 +130,7 @@ def _copy(real, way, axes, bits):
         out, input, out_start, start, outer_out, outer_in,
         size0, out0, in0, size1, out1, in1, size2, out2, in2, n,
     ):  # fmt: skip
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             to, source, rest = np.int64(out_start), np.int64(start), index(i)
             if axes > 1:
                 outer = divide(rest, size0)
@@ -161,15 +162,16 @@ def _transpose(real, way, side, rows):
     def transpose(out, input, out_start, start, C, R, out_b, out_c, in_b, in_r):
         tile = cuda.shared.array((side, length), real)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
-        tiles_c, tiles_r = (C + side - 1) // side, (R + side - 1) // side
-        plane, task = cuda.blockIdx.x // tiles_r, cuda.blockIdx.x % tiles_r
-        b, r0, c0 = plane // tiles_c, task * side, plane % tiles_c * side
+        tiles_c, tiles_r = quotient(C + side - 1, side), quotient(R + side - 1, side)
+        plane = quotient(cuda.blockIdx.x, tiles_r)
+        b = quotient(plane, tiles_c)
+        r0, c0 = (cuda.blockIdx.x - plane * tiles_r) * side, (plane - b * tiles_c) * side
         if c0 + x < C:
-            for r in range(y, min(side, R - r0), rows):
+            for r in span(y, min(side, R - r0), rows):
                 tile[r, x] = converted(input[start + b * in_b + (r0 + r) * in_r + c0 + x])
         cuda.syncthreads()
         if r0 + x < R:
-            for c in range(y, min(side, C - c0), rows):
+            for c in span(y, min(side, C - c0), rows):
                 out[out_start + b * out_b + (c0 + c) * out_c + r0 + x] = tile[x, c]
 
     return transpose
