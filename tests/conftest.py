@@ -4,7 +4,7 @@ pytest -n 2                                       # two processes share the work
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
 MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda tests/ptx
-MINIGRAD_EMULATED_GPU=reverse …                   # the same in another order of blocks and threads
+MINIGRAD_EMULATED_GPU=7 …                         # in an order of blocks and threads of its own
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ settings.register_profile(
 
 # "1", or the order of what a GPU runs side by side, see ptx.install.
 if _order := os.environ.get("MINIGRAD_EMULATED_GPU"):
-    ptx.install(devices=2, order="forward" if _order == "1" else _order)
+    ptx.install(devices=2, order="both" if _order == "1" else _order)
 settings.load_profile("emulated" if ptx.installed() else "ci")
 
 # Operation: number of examples, worst float32 errors.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..device import same_device
 from ..errors import DTypeError, GraphError, ShapeError
 from ..runtime.allocation import allocate
 from .function import Node
@@ -52,6 +53,7 @@ def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
         return _filled(root.shape, root.dtype, root.device, 1)
     if not isinstance(gradient, Tensor):
         raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
+    same_device("backward", tensor=root.device, gradient=gradient.device)
     _check_gradient("backward: gradient", gradient, root.shape, root.dtype)
     return gradient
 

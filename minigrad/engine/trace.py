@@ -81,7 +81,7 @@ class Trace:
             noted.must_be_missing = before is None  # otherwise the step has cleared it
         elif _is_older(grad):
             noted.before = grad
-            with memory.lasting():
+            with memory.lasting(grad.device.index):
                 noted.place = leaf.grad = _empty_like(grad)
 
     def accumulate(self, leaf: Tensor, grad: Tensor) -> bool:

@@ -59,7 +59,7 @@ class Elementwise(Protocol):
     def fill(self, out: Array, value: float) -> None: ...
 
     def copy_strided(self, out: Array, input: Array) -> None:
-        """out[...] = input, converted to out's dtype. Strided, equal shapes."""
+        """out[...] = input, converted to out's dtype as ops.cast.to says. Strided, equal shapes."""
 
     def add_forward(self, out: Array, left: Array, right: Array, alpha: float) -> None:
         """left + alpha · right."""

@@ -15,7 +15,7 @@ from ..engine.backward import RemovableHandle, add_hook
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DTypeError
 from ..ops import _operands
-from ..ops._transfer import converted, is_cuda, readable
+from ..ops._transfer import converted, readable, share_memory
 
 T = TypeVar("T", bound="Module")
 
@@ -439,6 +439,6 @@ def _convert(tensor: Tensor, device: Device | None, dtype: np.dtype | None) -> N
     device = device or tensor.device
     if dtype is None or not is_floating(tensor.dtype):
         dtype = tensor.dtype
-    if dtype != tensor.dtype or is_cuda(device) != is_cuda(tensor.device):
+    if dtype != tensor.dtype or not share_memory(device, tensor.device):
         tensor.data = converted(tensor.data, dtype, tensor.device, device)
     tensor.device = device

@@ -68,13 +68,15 @@ def to(
 
     to(dtype), to(device), to(device, dtype), to(other tensor), or by keyword. copy: a new tensor
     in any case. non_blocking: a copy of pinned memory to a GPU need not be done when this returns;
-    all other copies are. Gradients flow through it, back in the original dtype. Conversion to
-    integers cuts off decimals; NaN and values out of range become some integer.
+    all other copies are. Gradients flow through it, back in the original dtype.
+
+    Conversion to int64 cuts off decimals; NaN and what an int64 cannot hold become −2⁶³. A uint8 is
+    the lowest byte of the int64. That is so on every device; it is also what torch gives on x86.
     """
     for arg in args:
         if isinstance(arg, Tensor):
             dtype, device = arg.dtype, arg.device
-        elif isinstance(arg, (str, Device)):
+        elif isinstance(arg, (str, Device, int)):
             device = arg
         elif arg is not None:
             dtype = arg
@@ -130,9 +132,9 @@ def bool(input: Tensor) -> Tensor:
     return to(input, bool_)
 
 
-def cuda(input: Tensor) -> Tensor:
-    """On the GPU."""
-    return to(input, "cuda")
+def cuda(input: Tensor, device: Any = None) -> Tensor:
+    """On a GPU, by default the current one."""
+    return to(input, device="cuda" if device is None else device)
 
 
 def cpu(input: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from ._operands import (
     takes_tensor,
 )
 from ._promotion import Operand, fitting, operands, scalar
-from ._transfer import is_cuda, readable
+from ._transfer import readable, share_memory
 from .arithmetic import check_alpha, refuse_bool
 from .elementwise import clamp_bounds
 
@@ -166,7 +166,7 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_: src must be a Tensor, got {type(src).__name__}")
     _check_change("copy_", input, src)
-    if is_cuda(src.device) != is_cuda(input.device):
+    if not share_memory(src.device, input.device):
         src = Tensor(readable(src, input.device), input.device)
     source = np.broadcast_to(_readable("copy_", src, input), input.shape)
     kernels.get(input.device).copy_strided(input.data, source)

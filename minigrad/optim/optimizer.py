@@ -119,7 +119,7 @@ class Optimizer:
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs[param.device.type, param.data.dtype].append(job)
+            jobs[param.device, param.data.dtype].append(job)
         recording = current.recording
         if recording is not None:
             before = [(self.state[param], dict(self.state[param])) for param, _ in pending]
@@ -429,7 +429,7 @@ class Flats:
         return view
 
     def _empty(self) -> np.ndarray:
-        with memory.lasting():
+        with memory.lasting(self._device.index):
             return _operands.empty_array(
                 self.source.shape, self.source.dtype, self._device, self._order
             )

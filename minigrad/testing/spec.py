@@ -38,7 +38,8 @@ class ErrorCase:
     match: str
     """A regular expression; it should name the operation and the offending values."""
     torch_raises: bool = True
-    """False where minigrad is stricter on purpose: mixed dtypes, unchecked indices."""
+    """False: torch is not asked, because minigrad is stricter on purpose (mixed dtypes, unchecked
+    indices), or because torch's releases differ."""
 
 
 @dataclass(frozen=True)

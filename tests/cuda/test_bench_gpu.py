@@ -1,4 +1,4 @@
-"""bench.gpu on tiny shapes. In the simulator torch, which has no GPU there, works on the CPU."""
+"""bench.gpu on tiny shapes. Beside an emulated GPU, torch works on the CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from bench import cases, gpu, training
 from bench.operation import Operation, activation, forward, gradient
-
-_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
+from minigrad.testing import ptx
 
 
 def _tiny(nn: Any) -> Any:
@@ -28,7 +27,7 @@ def _tiny(nn: Any) -> Any:
 def _torch_on_the_cpu(monkeypatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setitem(training.NETWORKS, "tiny", (_tiny, (6, 6, 1)))
-    if not _SIMULATED:
+    if not ptx.installed():
         return
     monkeypatch.setattr(gpu.TorchGpu, "recorded", lambda self, run: run)
     monkeypatch.setattr(gpu.TorchGpu, "compiled", lambda self, function: function)

@@ -67,13 +67,13 @@ def _variant(dtype: Any = np.float32) -> Any:
     return kernel(dtype)
 
 
-def _array(dtype: Any) -> DeviceArray:
+def _array(dtype: Any, driver: Any) -> DeviceArray:
     """Nobody reads it: the address is the host's."""
-    return DeviceArray(np.zeros(3, dtype))
+    return DeviceArray(np.zeros(3, dtype), driver)
 
 
 def test_each_argument_reaches_the_driver_as_its_type_says(driver) -> None:
-    variant, array, flags = _variant(), _array(np.float32), _array(np.bool_)
+    variant, array, flags = _variant(), _array(np.float32, driver), _array(np.bool_, driver)
     args = (
         array, flags, None, 7, -(2**31), 2**31, True, np.bool_(False), 0.5, np.float64(0.1),
         np.int64(-3), np.uint64(2**63),
@@ -88,8 +88,9 @@ def test_types_are_told_apart(driver) -> None:
     variant = _variant()
     args = (
         (1, "int32"), (1.0, "float32"), (True, "boolean"), (None, "none"), (np.int32(1), "int32"),
-        (_array(np.float64), "float64*"), (_array(np.float32), "float32*"), (2**31, "int64"),
-        (_array(np.bool_), "uint8*"), (_array(np.uint8), "uint8*"), (-(2**31) - 1, "int64"),
+        (_array(np.float64, driver), "float64*"), (_array(np.float32, driver), "float32*"),
+        (_array(np.bool_, driver), "uint8*"), (_array(np.uint8, driver), "uint8*"),
+        (2**31, "int64"), (-(2**31) - 1, "int64"),
     )  # fmt: skip
     for arg, _ in args * 2:
         _launch.launch(variant, SHAPE, arg)
@@ -143,7 +144,7 @@ def test_threads_do_not_share_parameters(driver) -> None:
 
 def test_a_view_knows_its_address() -> None:
     geometry = np.zeros((2, 3, 4), np.float32)
-    array = DeviceArray(geometry, geometry.ctypes.data)
+    array = DeviceArray(geometry, Recorder(), geometry.ctypes.data)
     for view in (
         array, array.T, array.transpose(2, 0, 1), array.reshape(6, 4), array.view(np.int32),
         array[1], array[:, 1:], array[::-1], np.moveaxis(array, 0, 1),

@@ -12,7 +12,8 @@ import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.runtime.cuda import memory, table, turn
 from minigrad.runtime.cuda.capture import recorded
-from minigrad.runtime.cuda.driver import SIMULATED, driver
+from minigrad.runtime.cuda.driver import driver
+from minigrad.testing import ptx
 
 
 def test_an_error_at_the_end_of_a_recording_leaves_nothing_behind(monkeypatch) -> None:
@@ -259,7 +260,7 @@ def test_boxes_are_named_with_their_numbers() -> None:
         mg.cuda.synchronize()
 
 
-@pytest.mark.skipif(SIMULATED, reason="the simulator has no other library that pins memory")
+@pytest.mark.skipif(ptx.installed(), reason="torch pins memory by a driver of its own")
 def test_memory_that_torch_has_pinned_counts_as_pinned() -> None:
     torch = pytest.importorskip("torch")
     pinned = mg.from_numpy(torch.ones(1 << 22).pin_memory().numpy())

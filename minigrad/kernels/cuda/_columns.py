@@ -12,6 +12,7 @@ from ._device import cuda, device, through_relu
 from ._launch import kernel, launch
 from ._middle import place, reduction, rows_of, whole
 from ._reduce import SUM, fold
+from ._span import span
 
 
 @device
@@ -31,7 +32,7 @@ def _column_totals(real, threads):
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = other = real(0)
         if o >= 0:
-            for r in range(lane, R, depth):
+            for r in span(lane, R, depth):
                 total += partial[r * C + c]
                 if second is not None:
                     other += partial[(R + r) * C + c]
@@ -68,7 +69,7 @@ def _relu_sums(real, threads):
         total = np.float64(0)
         if o >= 0:
             first, end = rows_of(lane, rows, R)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 g = through_relu(grad_output[r * C + c], out[r * C + c], real(0))
                 grad_input[r * C + c] = g
                 total += np.float64(g)

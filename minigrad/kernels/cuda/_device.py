@@ -56,8 +56,9 @@ def power(x, y):
 
 @register_jitable
 def product(x, y):
-    """x·y rounded at once. The compiler fuses a plain product with an addition that follows, which
-    shifts the result by half a unit: too much where it is rounded to an index."""
+    """x·y rounded at once; of ints, just x·y. The compiler fuses a plain product with an addition
+    that follows, which shifts the result by half a unit: too much where it is rounded to an index,
+    or where the bits must be the CPU's."""
     return _product(x, y)
 
 
@@ -71,6 +72,8 @@ def _binary(single: Any, double: Any) -> Any:
     def choose(x, y):
         if x == types.float32:
             return lambda x, y: single(x, y)
+        if isinstance(x, types.Integer):
+            return lambda x, y: x * y
         return lambda x, y: double(x, y)
 
     return function

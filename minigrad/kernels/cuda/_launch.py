@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import DeviceError
 from ...runtime.cuda.array import DeviceArray
-from ...runtime.cuda.driver import driver
+from ...runtime.cuda.driver import Driver, driver
 from ...runtime.cuda.recording import current
 from ._device import THREADS, Blocks
 
@@ -109,12 +110,12 @@ class Function:
         self.handles: dict[int, Any] = {}
         self.blocks: set[Blocks] = set()
 
-    def load(self) -> Any:
-        """The handle for the current device; compiles the function if need be."""
+    def load(self, driver: Driver) -> Any:
+        """The handle for the device; compiles the function if need be."""
         from . import _compile
 
-        image, entry = _compile.cached_image(self.variant, self.types, driver().compute_capability)
-        handle = self.handles[driver().index] = driver().load(image, entry)
+        image, entry = _compile.cached_image(self.variant, self.types, driver.compute_capability)
+        handle = self.handles[driver.index] = driver.load(image, entry)
         return handle
 
 
@@ -148,7 +149,8 @@ def over(n: int, threads: int = THREADS) -> tuple[Blocks, Blocks]:
 
 
 def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
-    """Queue the kernel. shape: (grid, block). Does nothing for an empty grid."""
+    """Queue the kernel on the device of its arrays, which must be one. shape: (grid, block). Does
+    nothing for an empty grid."""
     grid, block = shape
     if 0 in grid:
         return
@@ -159,11 +161,17 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
     # A kind tells the argument's type, a value is what is packed.
     kinds: list[Any] = list(map(type, args))
     values: list[Any] = list(args)
+    queue: Driver | None = None
     for at, kind in enumerate(kinds):
         if kind is int:
             continue
         if kind is DeviceArray:
-            kinds[at], values[at] = values[at].dtype, values[at].pointer
+            array = values[at]
+            kinds[at], values[at] = array.dtype, array.pointer
+            if array.driver is not queue:
+                if queue is not None:
+                    raise _mixed(variant, args)
+                queue = array.driver
         elif kind is NoneType:
             values[at] = 0
         elif kind is float and variant.real.itemsize == 4:
@@ -178,9 +186,18 @@ def launch(variant: Variant, shape: tuple[Blocks, Blocks], *args: Any) -> None:
         function = variant.function_for(tuple(kinds))
         function.pack(_parameters.cells, 0, *values)
     function.blocks.add(block)
-    queue = driver()
-    handle = function.handles.get(queue.index) or function.load()
+    queue = queue or driver()
+    handle = function.handles.get(queue.index) or function.load(queue)
     queue.launch(handle, grid, block, _parameters.address)
+
+
+def _mixed(variant: Variant, args: tuple[Any, ...]) -> DeviceError:
+    devices = sorted({arg.driver.index for arg in args if isinstance(arg, DeviceArray)})
+    listed = ", ".join(f"cuda:{index}" for index in devices)
+    return DeviceError(
+        f"{variant.kernel.name}: all tensors must be on one device, got tensors on {listed}; move "
+        "with .to(device)"
+    )
 
 
 def _type_name(kind: Any, real: np.dtype) -> str:

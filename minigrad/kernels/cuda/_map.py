@@ -29,6 +29,7 @@ from numba.cuda.extending import overload
 from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device
 from ._launch import Kernel, kernel, launch, over
+from ._span import span
 
 
 def pointwise(make: Callable[[Any], Callable[..., Any]]) -> Kernel:
@@ -83,7 +84,7 @@ def _at(operand, step, i):
 
 def _loop1(formula):
     def loop(out, a, a_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i))
 
     return loop
@@ -91,7 +92,7 @@ def _loop1(formula):
 
 def _loop2(formula):
     def loop(out, a, a_step, b, b_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i))
 
     return loop
@@ -99,7 +100,7 @@ def _loop2(formula):
 
 def _loop3(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i), at(c, c_step, i))
 
     return loop
@@ -107,7 +108,7 @@ def _loop3(formula):
 
 def _loop4(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, d, d_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i), at(c, c_step, i), at(d, d_step, i))
 
     return loop
@@ -115,7 +116,7 @@ def _loop4(formula):
 
 def _loop5(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, d, d_step, e, e_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(
                 at(a, a_step, i), at(b, b_step, i), at(c, c_step, i), at(d, d_step, i),
                 at(e, e_step, i),

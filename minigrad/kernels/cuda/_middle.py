@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._device import THREADS, Blocks, cuda, device
+from ._span import fit, quotient
 
 WIDE = 512  # threads of a block that has long rows to itself
 
@@ -71,21 +72,29 @@ def spread(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
 
 @device
 def place(tile, tiles, depth, groups, outer, inner):
-    """(o, column, lane) of this thread. One that has no part gets o = −1 and lane = depth."""
-    # In 32 bits, because a division in 64 bits takes several times as long.
-    at, columns, lanes = np.uint32(cuda.threadIdx.x), np.uint32(tile), np.uint32(depth)
-    row = np.uint32(at // columns)
-    group = np.uint32(row // lanes)
-    block = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(tiles))
-    o = np.int64(block) * groups + np.int64(group)
-    column = (cuda.blockIdx.x - np.int64(block) * tiles) * tile + np.int64(at - row * columns)
+    """(o, column, lane) of this thread, as wide as outer, inner and depth. A thread that has no
+    part gets o = −1 and lane = depth."""
+    at, block = cuda.threadIdx.x, cuda.blockIdx.x
+    row = quotient(at, tile)
+    group = quotient(row, depth)
+    stripe = quotient(block, tiles)
+    o = np.int64(stripe) * groups + group
+    column = np.int64(block - stripe * tiles) * tile + (at - row * tile)
     if group >= groups or o >= outer or column >= inner:
-        return np.int64(-1), column, np.int64(depth)
-    return o, column, np.int64(row - group * lanes)
+        return fit(-1, outer), fit(column, inner), fit(depth, depth)
+    return fit(o, outer), fit(column, inner), fit(row - group * depth, depth)
+
+
+@device
+def chunk_of(k, each, n):
+    """[first, end) of the k-th chunk of `each` of n elements, as wide as n."""
+    first, size = np.int64(k) * each, np.int64(n)
+    return fit(min(first, size), n), fit(min(first + each, size), n)
 
 
 @device
 def rows_of(lane, rows, R):
-    """The lane's first row in the block's chunk of `rows` rows, and the chunk's end."""
+    """The lane's first row in the block's chunk of `rows` rows, and the chunk's end, as wide as
+    R."""
     first = np.int64(cuda.blockIdx.y) * rows
-    return first + lane, min(first + rows, np.int64(R))
+    return fit(first + lane, R), fit(min(first + rows, np.int64(R)), R)

@@ -20,7 +20,7 @@ def fold(shared, value, tile, depth, lane, kind):
     cuda.syncthreads()
     left = depth
     while left > 1:
-        half = (left + 1) // 2
+        half = (left + 1) >> 1
         if lane < left - half:
             other = shared[at + half * tile]
             if kind == SUM:

@@ -16,6 +16,7 @@ from ._device import cuda, device, sqrt, through_relu
 from ._launch import kernel, launch, over
 from ._middle import place, reduction, rows_of, spread, whole
 from ._reduce import SUM, fold
+from ._span import span
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -54,7 +55,7 @@ def _moments(real, threads):
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
             shift = np.float64(input[(first - lane) * C + c])
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 d = np.float64(input[r * C + c]) - shift
                 total += d
                 squares += d * d
@@ -82,11 +83,11 @@ def _finish_moments(real, threads):
         stop = parts if o >= 0 else 0
         origin = partial[c] if o >= 0 else np.float64(0)
         total = squares = np.float64(0)
-        for k in range(lane, stop, depth):
+        for k in span(lane, stop, depth):
             n = np.float64(min(part_rows, rows - k * part_rows))
             total += n * (partial[k * C + c] - origin) + partial[(parts + k) * C + c]
         centre = fold(shared, total, tile, depth, lane, SUM) / np.float64(rows)
-        for k in range(lane, stop, depth):
+        for k in span(lane, stop, depth):
             n = np.float64(min(part_rows, rows - k * part_rows))
             d = partial[(parts + k) * C + c] / n
             inner = partial[(2 * parts + k) * C + c] - d * d * n
@@ -114,7 +115,7 @@ def _finish_moments(real, threads):
 @kernel
 def _running_statistics(real):
     def running_statistics(mean, invstd, running_mean, mean_step, running_var, var_step, eps, C):
-        for c in range(cuda.grid(1), C, cuda.gridsize(1)):
+        for c in span(cuda.grid(1), C, cuda.gridsize(1)):
             mean[c] = running_mean[c * mean_step]
             mean[C + c] = real(0)
             invstd[c] = real(1) / sqrt(running_var[c * var_step] + eps)
@@ -166,7 +167,7 @@ def _forward(real, threads):
         if o >= 0:
             change = change_of(mean, invstd, weight, bias, real(0), c, C)
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 out[r * C + c] = normalised(input[r * C + c], change)
 
     return forward
@@ -208,7 +209,7 @@ def _products(real, threads):
         if o >= 0:
             centre = np.float64(mean[c]) + np.float64(mean[C + c])
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 g = np.float64(grad_output[r * C + c])
                 grads += g
                 total += g * (np.float64(input[r * C + c]) - centre)
@@ -251,12 +252,12 @@ def _backward(real, threads, training):
             first, end = rows_of(lane, rows_each, rows)
             if training:
                 slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
-                for r in range(first, end, depth):
+                for r in span(first, end, depth):
                     at = r * C + c
                     grad_input[at] = gradient(grad_output[at], input[at], slopes)
             else:
                 scale = scale_of(invstd, weight, c)
-                for r in range(first, end, depth):
+                for r in span(first, end, depth):
                     grad_input[r * C + c] = grad_output[r * C + c] * scale
 
     return backward
@@ -296,7 +297,7 @@ def _backward_relu(real, threads):
         if o >= 0:
             slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 x = input[r * C + c]
                 g = through_relu(gradient(grad_output[r * C + c], x, slopes), x, real(0))
                 grad_input[r * C + c] = g

@@ -19,6 +19,7 @@ from ._device import cuda, through_relu
 from ._index import arithmetic
 from ._launch import kernel, launch
 from ._middle import place, reduction, rows_of, spread
+from ._span import span
 from .norm import change_of, gradient, slopes_of
 from .pool import axes_of, bits_for, maximum_of, routed_to
 
@@ -46,7 +47,7 @@ def _maxima(real, threads, bits):
         if o >= 0:
             change = change_of(mean, invstd, weight, bias, real(0), c, C)
             first, end = rows_of(lane, rows_each, n_out)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, oh, ow, _ = unravel(r, H_out, W_out, 1)
                 best, tap = maximum(input, change, n, oh, ow, c, C, rows, cols)
                 out[r * C + c], window[r * C + c] = best, tap
@@ -88,7 +89,7 @@ def _products(real, threads, bits):
         if o >= 0:
             centre = np.float64(mean[c]) + np.float64(mean[C + c])
             first, end = rows_of(lane, rows_each, n_out)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, oh, ow, _ = unravel(r, H_out, W_out, 1)
                 tap = index(window[r * C + c])
                 kh = divide(tap, kW)
@@ -148,7 +149,7 @@ def _backward_relu(real, threads, bits):
         if o >= 0:
             slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(n_in), c, C)
             first, end = rows_of(lane, rows_each, n_in)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, h, w, _ = unravel(r, H, W, 1)
                 g, x = routed(grad_output, window, n, h, w, c, C, rows, cols), input[r * C + c]
                 g = through_relu(gradient(g, x, slopes), x, real(0))

@@ -19,8 +19,10 @@ from ...runtime.cuda.recording import current
 from ...runtime.cuda.table import upload
 from ._device import THREADS, absolute, cuda, device, power, sqrt
 from ._launch import kernel, launch, over
+from ._middle import chunk_of
 from ._ptx import array_at
 from ._reduce import block_max, block_sum
+from ._span import span
 
 _PIECE = 2048  # elements
 
@@ -37,7 +39,7 @@ def _row_of(table, rows, cells, piece):
     """The last record whose first piece is not after this one."""
     low, high = 0, rows - 1
     while low < high:
-        middle = (low + high + 1) // 2
+        middle = (low + high + 1) >> 1
         if table[middle * cells] <= piece:
             low = middle
         else:
@@ -72,7 +74,7 @@ def _step(kernel, numbers_of, options, *columns):
     if not sum(pieces):
         return
     refill(records)
-    table = upload(records, refill)
+    table = upload(records, refill, params[0].driver.index)
     args = table, table.view(np.float64), len(params)
     variant = kernel(params[0].dtype, THREADS, _PIECE)
     if _distinct(params):
@@ -107,7 +109,7 @@ def _sgd(real, threads, piece_size):
         sign = real(numbers[at + 5])
         has_momentum = table[record + 3] != 0
         start = (piece - table[record]) * piece_size
-        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
             p = param[i]
             g = sign * grad[i] + decay * p
             if has_momentum:
@@ -152,7 +154,7 @@ def _adam(real, threads, piece_size):
         keep, decay, sign = real(numbers[at + 6]), real(numbers[at + 7]), real(numbers[at + 8])
         amsgrad = table[record + 5] != 0
         start = (piece - table[record]) * piece_size
-        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
             p = param[i]
             g = sign * grad[i] + decay * p
             m = beta1 * mean[i] + one_less_beta1 * g
@@ -196,15 +198,15 @@ def _pieces(size):
 
 @kernel
 def _power_sums(real, threads, kind, maximum, root):
-    def power_sums(out, input, exponent, n, pieces):
+    def power_sums(out, input, exponent, n, each):
         # out[k] = (Σ |x|^p)^q over piece k, or the maximum for Σ. One of p and q, as `kind` and
         # `root` say, is 2 or 1/2, the exponent, or 1.
         # 2 flop an element for squares. float64: squares of float32 gradients neither overflow nor
         # lose their sum. A block owns its piece's result.
         shared = cuda.shared.array(threads, np.float64)
         piece, total = cuda.blockIdx.x, np.float64(0)
-        first, last = piece * n // pieces, (piece + 1) * n // pieces
-        for i in range(first + cuda.threadIdx.x, last, threads):
+        first, last = chunk_of(piece, each, n)
+        for i in span(first + cuda.threadIdx.x, last, threads):
             x = absolute(np.float64(input[i]))
             if kind == _SECOND:
                 x *= x
@@ -238,17 +240,17 @@ def power_sum(out, input, scratch, norm_type):
     first = out if pieces == 1 else scratch
     shape, p = ((pieces,), (THREADS,)), np.float64(norm_type)
     variant = _power_sums(input.dtype, THREADS, kind, maximum, _FIRST)
-    launch(variant, shape, first, input, p, input.size, pieces)
+    launch(variant, shape, first, input, p, input.size, -(-input.size // pieces))
     if pieces > 1:
         last = _power_sums(scratch.dtype, THREADS, _FIRST, maximum, _FIRST)
-        launch(last, ((1,), (THREADS,)), out, scratch, p, pieces, 1)
+        launch(last, ((1,), (THREADS,)), out, scratch, p, pieces, pieces)
 
 
 def total_norm(out, sums, norm_type):
     root = {1.0: _FIRST, 2.0: _SECOND, math.inf: _FIRST}.get(float(norm_type), _POWER)
     maximum, exponent = int(math.isinf(norm_type)), np.float64(1 / norm_type)
     variant = _power_sums(sums.dtype, THREADS, _FIRST, maximum, root)
-    launch(variant, ((1,), (THREADS,)), out, sums, exponent, sums.size, 1)
+    launch(variant, ((1,), (THREADS,)), out, sums, exponent, sums.size, sums.size)
 
 
 @kernel
@@ -257,7 +259,7 @@ def _clip_to_norm(real):
         # 1 flop and 8 bytes an element in float32. Each thread owns its elements.
         factor = max_norm / (real(norm[0]) + real(1e-6))
         factor = real(1) if factor > real(1) else factor
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             values[i] *= factor
 
     return clip_to_norm
@@ -271,7 +273,7 @@ def clip_to_norm(values, norm, max_norm):
 @kernel
 def _clip_to_value(real):
     def clip_to_value(values, limit, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             x = values[i]
             values[i] = limit if x > limit else (-limit if x < -limit else x)
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import DeviceError
+
+if TYPE_CHECKING:
+    from .driver import Driver
 
 # NumPy functions that compute a view, or say something of addresses, and read no element.
 _VIEWS = frozenset(
@@ -27,14 +30,14 @@ _VIEWS = frozenset(
 class DeviceArray:
     """What launchers of the CUDA backend get. Not for users, who have Tensors.
 
-    geometry: an ndarray at a device address, whose base keeps the memory alive. pointer: that
-    address, if it is known: NumPy takes long to tell.
+    geometry: an ndarray at a device address, whose base keeps the memory alive. driver: of the
+    device. pointer: the address, if it is known: NumPy takes long to tell.
     """
 
-    __slots__ = ("__weakref__", "_geometry", "_pointer")
+    __slots__ = ("__weakref__", "_geometry", "_pointer", "driver")
 
-    def __init__(self, geometry: np.ndarray, pointer: int | None = None) -> None:
-        self._geometry, self._pointer = geometry, pointer
+    def __init__(self, geometry: np.ndarray, driver: Driver, pointer: int | None = None) -> None:
+        self._geometry, self.driver, self._pointer = geometry, driver, pointer
 
     shape = property(attrgetter("_geometry.shape"))
     strides = property(attrgetter("_geometry.strides"))
@@ -69,17 +72,18 @@ class DeviceArray:
 
     @property
     def T(self) -> DeviceArray:
-        return DeviceArray(self._geometry.T, self._pointer)
+        return DeviceArray(self._geometry.T, self.driver, self._pointer)
 
     def transpose(self, *axes: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.transpose(*axes), self._pointer)
+        return DeviceArray(self._geometry.transpose(*axes), self.driver, self._pointer)
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """A view; ValueError where the elements would have to move."""
-        return DeviceArray(np.reshape(self._geometry, _sizes(shape), copy=False), self._pointer)
+        geometry = np.reshape(self._geometry, _sizes(shape), copy=False)
+        return DeviceArray(geometry, self.driver, self._pointer)
 
     def view(self, dtype: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.view(dtype), self._pointer)
+        return DeviceArray(self._geometry.view(dtype), self.driver, self._pointer)
 
     def __getitem__(self, index: Any) -> DeviceArray:
         """By integers, slices, None and Ellipsis only; always a view, also of one element."""
@@ -89,7 +93,7 @@ class DeviceArray:
                 raise _refusal(f"indexing by {type(item).__name__}")
         if not any(item is Ellipsis for item in items):
             items = (*items, Ellipsis)
-        return DeviceArray(self._geometry[items])
+        return DeviceArray(self._geometry[items], self.driver)
 
     def __len__(self) -> int:
         return len(self._geometry)
@@ -102,7 +106,7 @@ class DeviceArray:
         if function is np.reshape:
             kwargs = {**kwargs, "copy": False}
         result = function(*map(_geometry, args), **{k: _geometry(v) for k, v in kwargs.items()})
-        return DeviceArray(result) if isinstance(result, np.ndarray) else result
+        return DeviceArray(result, self.driver) if isinstance(result, np.ndarray) else result
 
     # Reads ----------------------------------------------------------------------------------
 
@@ -115,7 +119,10 @@ class DeviceArray:
         raise _refusal("iteration")
 
     def __repr__(self) -> str:
-        return f"DeviceArray(shape={self.shape}, dtype={self.dtype.name}, at={self.pointer:#x})"
+        return (
+            f"DeviceArray(shape={self.shape}, dtype={self.dtype.name}, at={self.pointer:#x}, "
+            f"device={self.driver.index})"
+        )
 
 
 def _geometry(value: Any) -> Any:

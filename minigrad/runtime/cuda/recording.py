@@ -13,10 +13,12 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...errors import GraphError
 from .array import DeviceArray
 
 if TYPE_CHECKING:
     from .checks import Ledger
+    from .driver import Driver
     from .table import Table
 
 serials = itertools.count()  # of the arrays' owners, in the order in which they were made
@@ -25,9 +27,11 @@ serials = itertools.count()  # of the arrays' owners, in the order in which they
 class Recording:
     """tables, hooks: what is computed anew before each replay. ledgers: of the value checks.
     conditions: a replay does what it should only while all of them hold. undo: what puts the host's
-    state back if the recording fails. keys: streams of random operations."""
+    state back if the recording fails. keys: streams of random operations. driver: of the device
+    whose work is recorded."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
         self.tables: list[Table] = []
         self.hooks: list[Callable[[], None]] = []
         self.conditions: list[Callable[[], bool]] = []
@@ -44,6 +48,11 @@ class Recording:
 
     def touch(self, array: DeviceArray) -> None:
         """A recorded launch reads or writes the array."""
+        if array.driver is not self.driver:
+            raise GraphError(
+                f"a captured step must stay on one device, cuda:{self.driver.index}, but it uses "
+                f"a tensor of shape {array.shape} on cuda:{array.driver.index}"
+            )
         owner = array.owner
         if owner is not None and getattr(owner, "serial", -1) < self._start:
             self._outside.setdefault(

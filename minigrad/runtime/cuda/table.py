@@ -14,7 +14,6 @@ import numpy as np
 
 from . import memory
 from .array import DeviceArray
-from .driver import driver
 from .recording import current
 
 Refill = Callable[[np.ndarray], None]
@@ -29,11 +28,11 @@ class Table:
     values of many launches, which one copy brings to the device: before every replay, or, of
     constants, before the first one."""
 
-    def __init__(self, nbytes: int, constant: bool) -> None:
-        with memory.lasting():  # it is filled before the first launch of a replay
-            self._device = memory.empty((nbytes,), np.dtype(np.uint8))
+    def __init__(self, nbytes: int, constant: bool, index: int) -> None:
+        with memory.lasting(index):  # it is filled before the first launch of a replay
+            self._device = memory.empty((nbytes,), np.dtype(np.uint8), index)
+        self._uploads = memory.of(index).uploads
         self._host = np.zeros(nbytes, np.uint8)
-        self._address = self._host.ctypes.data
         self._used = 0
         self._constant, self._copied = constant, False
         self._refills: list[tuple[Refill, np.ndarray]] = []
@@ -52,13 +51,13 @@ class Table:
         return self._device[place].view(values.dtype).reshape(values.shape)
 
     def copy(self) -> None:
-        """Queue the copy of fresh values. Memory that is not pinned is read before this returns."""
+        """Queue the copy of fresh values, which are read before this returns."""
         if self._constant and self._copied:
             return
         self._copied = True
         for refill, host in self._refills:
             refill(host)
-        driver().upload(self._device.pointer, self._address, self._used)
+        self._uploads.staged(self._device.pointer, self._host[: self._used])
 
 
 def on_replay(hook: Callable[[], None]) -> None:
@@ -80,31 +79,34 @@ def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:
     on_replay(again)
 
 
-def random_key(seed: int, stream: int) -> DeviceArray:
-    """(seed, stream) as (2,) uint64 on the device, fresh at every replay."""
+def random_key(seed: int, stream: int, index: int | None = None) -> DeviceArray:
+    """(seed, stream) as (2,) uint64 on a device, fresh at every replay."""
     known = {} if current.recording is None else current.recording.keys
     numbers = known.get((seed, stream), [seed, stream])
 
     def refill(values: np.ndarray) -> None:
         values[:] = numbers
 
-    return upload(np.array(numbers, np.uint64), refill)
+    return upload(np.array(numbers, np.uint64), refill, index)
 
 
-def upload(values: np.ndarray, refill: Refill | None = None) -> DeviceArray:
-    """A device copy of `values`, for a launch that follows.
+def upload(
+    values: np.ndarray, refill: Refill | None = None, index: int | None = None
+) -> DeviceArray:
+    """A copy of `values` on a device, by default the current one, for a launch that follows.
 
     refill: of a step that is captured and replayed, writes the values of the next one; what it
     reads (a learning rate, a generator) is read then.
     """
     values, constant = np.ascontiguousarray(values), refill is None
-    if current.recording is None:
-        device = memory.empty(values.shape, values.dtype)
-        driver().upload(device.pointer, values.ctypes.data, values.nbytes)
+    if (recording := current.recording) is None:
+        device = memory.empty(values.shape, values.dtype, index)
+        memory.of(device.driver.index).uploads.staged(device.pointer, values)
         return device
-    tables = current.recording.tables
-    table = next((each for each in tables if each.has_room(values.nbytes, constant)), None)
+    table = next(
+        (each for each in recording.tables if each.has_room(values.nbytes, constant)), None
+    )
     if table is None:
-        table = Table(max(values.nbytes, _BYTES), constant)
-        tables.append(table)
+        table = Table(max(values.nbytes, _BYTES), constant, recording.driver.index)
+        recording.tables.append(table)
     return table.add(values, refill)

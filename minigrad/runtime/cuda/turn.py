@@ -49,6 +49,15 @@ class Turn:
                 self._lock.release()
         return False
 
+    def enter_if_free(self) -> bool:
+        """Without waiting: whether the turn was given, until `leave`. Not while a step is recorded,
+        be it by this thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        if self._recorder is not None:
+            self._lock.release()
+        return self._recorder is None
+
     def start_recording(self) -> None:
         self.__enter__()
         self._recorder = threading.get_ident()

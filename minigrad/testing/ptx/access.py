@@ -32,22 +32,23 @@ from .native import (
 
 @compiled
 def record_fault(state, kind, address, nbytes, other):
-    if state[st.FAULT] == st.NONE:
-        state[st.FAULT] = kind
-        state[st.FAULT_ADDRESS], state[st.FAULT_BYTES] = address, nbytes
-        state[st.FAULT_OTHER] = other
+    if load_s64(state + st.FAULT) == st.NONE:
+        store_s64(state + st.FAULT, kind)
+        store_s64(state + st.FAULT_ADDRESS, address)
+        store_s64(state + st.FAULT_BYTES, nbytes)
+        store_s64(state + st.FAULT_OTHER, other)
     return np.int64(0)
 
 
 @compiled
 def _mark_global(state, offset, address, nbytes, writes, atomic):
     """Whether no other block has touched these bytes in a way that conflicts."""
-    shift = state[st.GLOBAL_SHIFT]
-    first, stamp = state[st.FIRST_STAMP] << 1, state[st.STAMP] << 1
-    many = state[st.MANY_STAMP] << 1
+    shift = load_s64(state + st.GLOBAL_SHIFT)
+    first, stamp = load_s64(state + st.FIRST_STAMP) << 1, load_s64(state + st.STAMP) << 1
+    many = load_s64(state + st.MANY_STAMP) << 1
     for granule in range(offset >> shift, (offset + nbytes - 1 >> shift) + 1):
-        write_mark = state[st.GLOBAL_WRITTEN] + 8 * granule
-        read_mark = state[st.GLOBAL_READ] + 8 * granule
+        write_mark = load_s64(state + st.GLOBAL_WRITTEN) + 8 * granule
+        read_mark = load_s64(state + st.GLOBAL_READ) + 8 * granule
         writer, reader = load_s64(write_mark), load_s64(read_mark)
         foreign_writer = writer >= first and (writer & ~np.int64(1)) != stamp
         if foreign_writer and not (atomic and writer & 1):
@@ -70,13 +71,13 @@ def _mark_global(state, offset, address, nbytes, writes, atomic):
 def _mark_shared(state, offset, nbytes, writes):
     """Whether no other thread has touched these bytes since the last barrier in a way that
     conflicts, and what is read was written."""
-    shift = state[st.SHARED_SHIFT]
-    epoch = state[st.EPOCH] << st.THREAD_BITS
-    mine = epoch | state[st.THREAD]
+    shift = load_s64(state + st.SHARED_SHIFT)
+    epoch = load_s64(state + st.EPOCH) << st.THREAD_BITS
+    mine = epoch | load_s64(state + st.THREAD)
     for granule in range(offset >> shift, (offset + nbytes - 1 >> shift) + 1):
-        write_mark = state[st.SHARED_WRITTEN] + 8 * granule
-        read_mark = state[st.SHARED_READ] + 8 * granule
-        filled = state[st.SHARED_FILLED] + 8 * granule
+        write_mark = load_s64(state + st.SHARED_WRITTEN) + 8 * granule
+        read_mark = load_s64(state + st.SHARED_READ) + 8 * granule
+        filled = load_s64(state + st.SHARED_FILLED) + 8 * granule
         writer, reader = load_s64(write_mark), load_s64(read_mark)
         if writer >= epoch and writer != mine:
             record_fault(state, st.SHARED_RACE, offset, nbytes, writer - epoch)
@@ -86,9 +87,9 @@ def _mark_shared(state, offset, nbytes, writes):
                 record_fault(state, st.SHARED_RACE, offset, nbytes, reader - epoch)
                 return False
             store_s64(write_mark, mine)
-            store_s64(filled, state[st.BLOCK_SERIAL])
+            store_s64(filled, load_s64(state + st.BLOCK_SERIAL))
         else:
-            if load_s64(filled) != state[st.BLOCK_SERIAL]:
+            if load_s64(filled) != load_s64(state + st.BLOCK_SERIAL):
                 record_fault(state, st.UNWRITTEN, offset, nbytes, 0)
                 return False
             several = reader >= epoch and reader != mine
@@ -99,18 +100,20 @@ def _mark_shared(state, offset, nbytes, writes):
 @compiled
 def _record(state, row, address, nbytes, space):
     """Note an access: (row, thread, which of this thread's accesses there, address, bytes)."""
-    number = state[st.TRACE_NUMBERS] + 8 * (state[st.THREAD] * state[st.TRACE_ROWS] + row)
+    number = load_s64(state + st.TRACE_NUMBERS) + 8 * (
+        load_s64(state + st.THREAD) * load_s64(state + st.TRACE_ROWS) + row
+    )
     count = load_s64(number)
     store_s64(number, count + 1)
-    if state[st.TRACE_COUNT] < state[st.TRACE_LENGTH]:
-        entry = state[st.TRACE] + 48 * state[st.TRACE_COUNT]
+    if load_s64(state + st.TRACE_COUNT) < load_s64(state + st.TRACE_LENGTH):
+        entry = load_s64(state + st.TRACE) + 48 * load_s64(state + st.TRACE_COUNT)
         store_s64(entry, row)
-        store_s64(entry + 8, state[st.BLOCK] * 1024 + state[st.THREAD])
+        store_s64(entry + 8, load_s64(state + st.BLOCK) * 1024 + load_s64(state + st.THREAD))
         store_s64(entry + 16, count)
         store_s64(entry + 24, address)
         store_s64(entry + 32, nbytes)
         store_s64(entry + 40, space)
-    state[st.TRACE_COUNT] += 1
+    store_s64(state + st.TRACE_COUNT, load_s64(state + st.TRACE_COUNT) + 1)
 
 
 @compiled
@@ -124,38 +127,38 @@ def locate(state, row, space, address, nbytes, writes, atomic):
             space, address = op.SHARED, address - op.SHARED_WINDOW
     if address & (nbytes - 1):
         return record_fault(state, st.MISALIGNED, address, nbytes, 0)
-    if state[st.TRACE] and (space == op.GLOBAL or space == op.SHARED):
+    if load_s64(state + st.TRACE) and (space == op.GLOBAL or space == op.SHARED):
         _record(state, row, address, nbytes, space)
     if space == op.GLOBAL:
-        offset = address - state[st.GLOBAL_BASE]
-        if offset < 0 or offset >= state[st.GLOBAL_BYTES]:
+        offset = address - load_s64(state + st.GLOBAL_BASE)
+        if offset < 0 or offset >= load_s64(state + st.GLOBAL_BYTES):
             return record_fault(state, st.OUTSIDE, address, nbytes, 0)
-        if offset + nbytes > load_s64(state[st.GLOBAL_ENDS] + 8 * (offset >> 9)):
+        if offset + nbytes > load_s64(load_s64(state + st.GLOBAL_ENDS) + 8 * (offset >> 9)):
             return record_fault(state, st.OUTSIDE, address, nbytes, 0)
         if not _mark_global(state, offset, address, nbytes, writes, atomic):
             return np.int64(0)
-        return state[st.GLOBAL_HOST] + offset
+        return load_s64(state + st.GLOBAL_HOST) + offset
     if space == op.SHARED:
-        if address < 0 or address + nbytes > state[st.SHARED_BYTES]:
+        if address < 0 or address + nbytes > load_s64(state + st.SHARED_BYTES):
             return record_fault(state, st.OUTSIDE, address, nbytes, 0)
         if not _mark_shared(state, address, nbytes, writes):
             return np.int64(0)
-        return state[st.SHARED_HOST] + address
+        return load_s64(state + st.SHARED_HOST) + address
     if space == op.LOCAL:
-        if address < 0 or address + nbytes > state[st.LOCAL_BYTES]:
+        if address < 0 or address + nbytes > load_s64(state + st.LOCAL_BYTES):
             return record_fault(state, st.OUTSIDE, address, nbytes, 0)
-        place = state[st.THREAD] * state[st.LOCAL_BYTES] + address
+        place = load_s64(state + st.THREAD) * load_s64(state + st.LOCAL_BYTES) + address
         for i in range(nbytes):
             if writes:
-                store_u8(state[st.LOCAL_FILLED] + place + i, 1)
-            elif not load_u8(state[st.LOCAL_FILLED] + place + i):
+                store_u8(load_s64(state + st.LOCAL_FILLED) + place + i, 1)
+            elif not load_u8(load_s64(state + st.LOCAL_FILLED) + place + i):
                 return record_fault(state, st.UNWRITTEN, address, nbytes, 0)
-        return state[st.LOCAL_HOST] + place
+        return load_s64(state + st.LOCAL_HOST) + place
     if writes:
         return record_fault(state, st.READ_ONLY, address, nbytes, 0)
-    if address < 0 or address + nbytes > state[st.PARAM_BYTES]:
+    if address < 0 or address + nbytes > load_s64(state + st.PARAM_BYTES):
         return record_fault(state, st.OUTSIDE, address, nbytes, 0)
-    return state[st.PARAM_HOST] + address
+    return load_s64(state + st.PARAM_HOST) + address
 
 
 @compiled

@@ -212,13 +212,16 @@ def cuLaunchKernel(
 
 
 def _parameters(kernel: machine.Kernel, arguments: int) -> bytes:
-    """The parameters as the kernel reads them, from the array of pointers of a launch."""
+    """The parameters as the kernel reads them, from the array of pointers of a launch. What was
+    read is overwritten: a caller that packs one value less the next time must not find it there.
+    """
     declared = kernel.params
     block = bytearray(declared[-1].offset + declared[-1].size if declared else 0)
     pointers = (Word * len(declared)).from_address(arguments) if declared else ()
     for parameter, pointer in zip(declared, pointers, strict=True):
         end = parameter.offset + parameter.size
         block[parameter.offset : end] = ctypes.string_at(pointer, parameter.size)
+        ctypes.memset(pointer, 0xFF, parameter.size)
     return bytes(block)
 
 

@@ -10,7 +10,17 @@ import numpy as np
 from . import operations as op
 from . import state as st
 from .access import bytes_of
-from .native import bits_of_f32, bits_of_f64, compiled, f64_of_bits, fma, high_unsigned, store_u64
+from .native import (
+    bits_of_f32,
+    bits_of_f64,
+    compiled,
+    f64_of_bits,
+    fma,
+    high_unsigned,
+    load_s64,
+    store_s64,
+    store_u64,
+)
 
 NAN32 = 0x7FFFFFFF  # what float32 results that are NaN are
 
@@ -223,7 +233,7 @@ def compute_with_carry(state, code, flags, a, b, c):
     """The result of an addition, subtraction or multiplication with carries of `width` bits."""
     wide = (code - op.ADD_CARRY32) & 1 == 1
     mask = ~np.uint64(0) if wide else np.uint64(0xFFFFFFFF)
-    entry = np.uint64(state[st.CARRY]) if flags & op.CARRY_IN else np.uint64(0)
+    entry = np.uint64(load_s64(state + st.CARRY)) if flags & op.CARRY_IN else np.uint64(0)
     if code == op.SUB_CARRY32 or code == op.SUB_CARRY64:
         result = (a - b - entry) & mask
         out = a < b or (a == b and entry != np.uint64(0))
@@ -238,5 +248,5 @@ def compute_with_carry(state, code, flags, a, b, c):
         result = (total + entry) & mask
         out = total < a or result < total
     if flags & op.CARRY_OUT:
-        state[st.CARRY] = 1 if out else 0
+        store_s64(state + st.CARRY, 1 if out else 0)
     return result

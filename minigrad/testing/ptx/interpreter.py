@@ -28,6 +28,7 @@ from .arithmetic import least, most, put_f32, relation, round_to_f32, round_whol
 from .native import (
     bits_of_f32,
     compiled,
+    compiled_once,
     divide_signed,
     divide_unsigned,
     f32_of_bits,
@@ -57,7 +58,7 @@ _WARP = 32
 @compiled
 def _run_thread(state, code, lists, registers, counts, pc):
     """One thread from row `pc` until it waits or ends: (what for, the row it stands at)."""
-    steps = state[st.STEPS]
+    steps = load_s64(state + st.STEPS)
     while True:
         row = code + _ROW * pc
         operation = load_s32(row)
@@ -342,7 +343,7 @@ def _run_thread(state, code, lists, registers, counts, pc):
         elif operation == op.NOTHING:
             pass
         elif operation == op.BARRIER or operation == op.MMA or operation == op.EXIT:
-            state[st.STEPS] = steps
+            store_s64(state + st.STEPS, steps)
             if operation == op.EXIT:
                 return EXITED, pc - 1
             return AT_BARRIER if operation == op.BARRIER else AT_WARP, pc - 1
@@ -396,7 +397,7 @@ def _run_block(state, code, lists, registers, stride, counts, threads, warps, la
                 for lane in lanes:
                     t = w * _WARP + lane
                     if t < threads and waits[t] == RUNNING:
-                        state[st.THREAD] = t
+                        store_s64(state + st.THREAD, t)
                         waits[t], pcs[t] = _run_thread(
                             state, code, lists, registers + stride * t, counts, pcs[t]
                         )
@@ -409,7 +410,7 @@ def _run_block(state, code, lists, registers, stride, counts, threads, warps, la
                 first = w * _WARP
                 for t in range(first, first + _WARP):
                     if t >= threads or waits[t] != AT_WARP or pcs[t] != pcs[first]:
-                        state[st.THREAD] = min(t, threads - 1)
+                        store_s64(state + st.THREAD, min(t, threads - 1))
                         record_fault(state, st.DIVERGED_WARP, 0, 0, first)
                         return False
                 _multiply_fragments(lists, code + _ROW * pcs[first], registers, stride, first)
@@ -423,16 +424,16 @@ def _run_block(state, code, lists, registers, stride, counts, threads, warps, la
             return True
         for t in range(threads):
             if waits[t] != AT_BARRIER or pcs[t] != pcs[0]:
-                state[st.THREAD] = t
+                store_s64(state + st.THREAD, t)
                 record_fault(state, st.UNREACHED_BARRIER, 0, 0, 0)
                 return False
         for t in range(threads):
             pcs[t] += 1
             waits[t] = RUNNING
-        state[st.EPOCH] += 1
+        store_s64(state + st.EPOCH, load_s64(state + st.EPOCH) + 1)
 
 
-@compiled
+@compiled_once
 def run_blocks(
     state, code, lists, registers, stride, counts, grid, block, blocks, warps, lanes, pcs, waits,
     steps,
@@ -454,14 +455,14 @@ def run_blocks(
         for t in range(threads):
             for i in range(3):
                 store_s64(registers + stride * t + 8 * (6 + i), place[i])
-        if state[st.LOCAL_BYTES]:
-            for i in range(threads * state[st.LOCAL_BYTES]):
-                store_u8(state[st.LOCAL_FILLED] + i, 0)
-        state[st.BLOCK] = number
-        state[st.STAMP] = state[st.FIRST_STAMP] + number
-        state[st.BLOCK_SERIAL] += 1
-        state[st.EPOCH] += 1
-        state[st.STEPS] = steps
+        if load_s64(state + st.LOCAL_BYTES):
+            for i in range(threads * load_s64(state + st.LOCAL_BYTES)):
+                store_u8(load_s64(state + st.LOCAL_FILLED) + i, 0)
+        store_s64(state + st.BLOCK, number)
+        store_s64(state + st.STAMP, load_s64(state + st.FIRST_STAMP) + number)
+        store_s64(state + st.BLOCK_SERIAL, load_s64(state + st.BLOCK_SERIAL) + 1)
+        store_s64(state + st.EPOCH, load_s64(state + st.EPOCH) + 1)
+        store_s64(state + st.STEPS, steps)
         if not _run_block(
             state, code, lists, registers, stride, counts, threads, warps, lanes, pcs, waits
         ):

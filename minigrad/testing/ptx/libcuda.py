@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...kernels.cuda import _compile
+from ...runtime.cuda import memory
 from . import api_context, api_stream
 from .calls import Device, Function, Word, export, exported, lock, store, system
 from .elf import shared_library
@@ -35,9 +36,10 @@ _SONAME = "libcuda.so.1"
 def install(devices: int = 1, order: str = "forward", pageable: str = "staged") -> None:
     """Every driver call of this process goes to emulated devices from here on.
 
-    order: of blocks, warps, lanes and independent streams, "forward", "reverse" or a number such as
-    "7" for a shuffled one; pageable: when an upload from pageable memory reads it, "staged" at the
-    call or "late". Another call may change both. Raises RuntimeError where a driver was loaded
+    order: of blocks, warps, lanes and independent streams, "forward", "reverse", a number such as
+    "7" for a shuffled one, or "both": every launch forward and in reverse, with the same bits.
+    pageable: when an upload from pageable memory reads it, "staged" at the call or "late". Another
+    call may change these two. Raises RuntimeError where a driver was loaded
     before, OSError but on Linux.
     """
     orders(order, 1)
@@ -75,6 +77,7 @@ def _load() -> None:
 
     bindings.cuLaunchKernel = _check_arguments(bindings.cuLaunchKernel)
     _compile.image_kind = "ptx"
+    memory.block_size = lambda nbytes: max(nbytes, 1)
 
 
 def installed() -> bool:

@@ -170,14 +170,14 @@ def totals() -> Totals:
 
 
 def orders(order: str, count: int) -> np.ndarray:
-    """0 … count − 1 "forward", in "reverse", or shuffled by a number such as "7"."""
+    """0 … count − 1 "forward" (first for "both"), in "reverse", or shuffled by a number: "7"."""
     numbers = np.arange(count, dtype=np.int64)
-    if order == "forward":
+    if order in ("forward", "both"):
         return numbers
     if order == "reverse":
         return numbers[::-1].copy()
     if not order.isdecimal():
-        raise ValueError(f"order must be 'forward', 'reverse' or a number, got {order!r}")
+        raise ValueError(f"order must be 'forward', 'reverse', 'both' or a number, got {order!r}")
     return np.random.default_rng(int(order)).permutation(numbers)
 
 
@@ -194,10 +194,39 @@ def launch(
 ) -> Counts:
     """Run the grid, or only the `blocks` of it. params: the kernel's parameter buffer.
 
-    order: of blocks, warps and lanes. Raises Fault; what was written before stays.
+    order: of blocks, warps and lanes; "both": forward, then from the same memory in reverse, which
+    must give the same bits. Raises Fault; what was written before stays.
     """
-    program = kernel.program
     _check(kernel, grid, block, params, memory, dynamic_shared)
+    if order != "both":
+        return _run(kernel, grid, block, params, memory, order, blocks, trace, dynamic_shared)
+    before = memory.snapshot()
+    found = _run(kernel, grid, block, params, memory, "forward", blocks, trace, dynamic_shared)
+    after = memory.snapshot()
+    memory.restore(before)
+    _run(kernel, grid, block, params, memory, "reverse", blocks, False, dynamic_shared)
+    for at, numbers in memory.snapshot().items():
+        if not np.array_equal(numbers, after[at]):
+            byte = at + int(np.flatnonzero(numbers != after[at])[0])
+            raise Fault(
+                f"{kernel.name}: its result at {memory.base + byte:#x} depends on the order of "
+                "blocks and threads"
+            )
+    return found
+
+
+def _run(
+    kernel: Kernel,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    params: bytes,
+    memory: DeviceMemory,
+    order: str,
+    blocks: Iterable[int] | None,
+    trace: bool,
+    dynamic_shared: int,
+) -> Counts:
+    program = kernel.program
     threads, total = math.prod(block), math.prod(grid)
     chosen = orders(order, total) if blocks is None else np.array(list(blocks), np.int64)
     stride = len(program.constants)
@@ -213,7 +242,7 @@ def launch(
     accesses = np.zeros((_MAX_TRACE if trace else 0, 6), np.int64)
     numbers = np.zeros((threads, len(program.code)) if trace else (1, 1), np.int64)
 
-    state = np.zeros(st.FIELDS, np.int64)
+    state = st.State()
     state[st.GLOBAL_BASE], state[st.GLOBAL_HOST] = memory.base, memory.host
     state[st.GLOBAL_BYTES] = memory.total_bytes
     state[st.GLOBAL_ENDS] = memory.ends.ctypes.data
@@ -221,7 +250,10 @@ def launch(
     state[st.GLOBAL_READ] = memory.read_by.ctypes.data
     state[st.GLOBAL_SHIFT] = granules[0].bit_length() - 1
     state[st.SHARED_HOST], state[st.SHARED_BYTES] = shared.ctypes.data, shared_bytes
-    state[st.SHARED_WRITTEN : st.SHARED_FILLED + 1] = [each.ctypes.data for each in marks]
+    for place, each in zip(
+        (st.SHARED_WRITTEN, st.SHARED_READ, st.SHARED_FILLED), marks, strict=True
+    ):
+        state[place] = each.ctypes.data
     state[st.SHARED_SHIFT] = granules[1].bit_length() - 1
     state[st.LOCAL_HOST], state[st.LOCAL_FILLED] = local.ctypes.data, filled.ctypes.data
     state[st.LOCAL_BYTES] = program.local_bytes
@@ -235,9 +267,9 @@ def launch(
         state[st.FIRST_STAMP], state[st.MANY_STAMP] = memory.stamp, memory.stamp + total
         memory.stamp += total + 1
         run_blocks(
-            state, program.code.ctypes.data, program.lists.ctypes.data, registers.ctypes.data,
-            8 * stride, counts.ctypes.data, grid, block, chosen, warps, lanes, pcs, waits,
-            _MAX_STEPS,
+            state.address, program.code.ctypes.data, program.lists.ctypes.data,
+            registers.ctypes.data, 8 * stride, counts.ctypes.data, grid, block, chosen, warps,
+            lanes, pcs, waits, _MAX_STEPS,
         )  # fmt: skip
         found = Counts(program, counts, len(chosen), accesses[: state[st.TRACE_COUNT]])
         _totals.launches += 1
@@ -291,20 +323,20 @@ def _describe(
     kernel: Kernel,
     grid: tuple[int, int, int],
     block: tuple[int, int, int],
-    state: np.ndarray,
+    state: st.State,
     pcs: np.ndarray,
 ) -> str:
-    program, thread, other = kernel.program, int(state[st.THREAD]), int(state[st.FAULT_OTHER])
+    program, thread, other = kernel.program, state[st.THREAD], state[st.FAULT_OTHER]
     row = int(pcs[thread])
     line = program.lines[row]
     source = program.text[line - 1].strip() if 0 < line <= len(program.text) else ""
-    what = _FAULTS[int(state[st.FAULT])].format(
-        bytes=int(state[st.FAULT_BYTES]),
-        address=int(state[st.FAULT_ADDRESS]),
+    what = _FAULTS[state[st.FAULT]].format(
+        bytes=state[st.FAULT_BYTES],
+        address=state[st.FAULT_ADDRESS],
         thread="other threads" if other == st.MANY_THREADS else f"thread {_place(other, block)}",
         block="other blocks" if other < 0 else f"block {_place(other, grid)}",
     )
     return (
         f"{kernel.name}, line {line} ({source}): thread {_place(thread, block)} of block "
-        f"{_place(int(state[st.BLOCK]), grid)} {what}"
+        f"{_place(state[st.BLOCK], grid)} {what}"
     )

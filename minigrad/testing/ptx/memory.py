@@ -84,6 +84,14 @@ class DeviceMemory:
             start = self._free.pop(i)[0]
         self._free.insert(i, (start, end - start))
 
+    def snapshot(self) -> dict[int, np.ndarray]:
+        """Copies of all live allocations, by their offset."""
+        return {at: self._arena[at : at + n].copy() for at, n in self._sizes.items()}
+
+    def restore(self, snapshot: dict[int, np.ndarray]) -> None:
+        for at, numbers in snapshot.items():
+            self._arena[at : at + len(numbers)] = numbers
+
     def owns(self, address: int) -> bool:
         """Whether it is an address of this device."""
         return 0 <= address - self.base < _ARENA

@@ -6,14 +6,37 @@ writes them by address. Division is C's and never traps; a fused multiply-add ro
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-compiled = njit(nogil=True, cache=True, error_model="numpy")
+from ...runtime.cache import cache_folder
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """A part of the interpreter."""
+    return njit(nogil=True, error_model="numpy", **options)(function)
+
+
+def compiled_once(function: Callable[..., Any]) -> Any:
+    """What the host calls, kept on disk under a digest of all that it is made of."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]}".encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    outer = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder(f"ptx-{digest.hexdigest()[:16]}"))
+    try:
+        return compiled(function, cache=True)
+    finally:
+        numba.config.CACHE_DIR = outer
 
 
 def _load(kind: Any) -> Any:

@@ -3,15 +3,14 @@
 A row is an operation code and seven fields. Registers, constants and special registers are slots of
 eight bytes in one file a thread; a field holds a slot's place in bytes. Device functions are
 expanded where they are called: their registers become further slots, their parameters and local
-arrays further local memory. The tables below say what each PTX instruction becomes; one that they
-lack is an error that names it.
+arrays further local memory. An instruction that is not known (instructions.py) is an error that
+names it.
 
 Source: PTX ISA, https://docs.nvidia.com/cuda/parallel-thread-execution/
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,6 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from . import operations as op
+from .instructions import (
+    ATOMIC,
+    CARRY,
+    COMPARISONS,
+    DIRECTED,
+    KINDS,
+    MMA,
+    NOTHING,
+    ROUNDING,
+    SHORT,
+    SIMPLE,
+    SPACES,
+    WIDE_SHORT,
+)
 from .parse import (
     SIZES,
     Address,
@@ -40,94 +53,6 @@ SPECIAL = (
     "%ctaid.z", "%nctaid.x", "%nctaid.y", "%nctaid.z", "%laneid", "%warpid",
 )  # fmt: skip
 """The first slots of every thread."""
-
-_KINDS = {
-    "u8": op.U8, "b8": op.U8, "s8": op.S8, "u16": op.U16, "b16": op.U16, "s16": op.S16,
-    "u32": op.U32, "b32": op.U32, "s32": op.S32, "u64": op.U64, "b64": op.U64, "s64": op.S64,
-    "f32": op.F32, "f64": op.F64,
-}  # fmt: skip
-_SPACES = {
-    "global": op.GLOBAL, "const": op.GLOBAL, "shared": op.SHARED, "local": op.LOCAL,
-    "param": op.PARAM,
-}  # fmt: skip
-_ROUNDING = {
-    "rn": op.NEAREST, "rz": op.ZERO, "rm": op.DOWN, "rp": op.UP, "rna": op.AWAY,
-    "rni": op.NEAREST, "rzi": op.ZERO, "rmi": op.DOWN, "rpi": op.UP,
-}  # fmt: skip
-_ATOMIC = {
-    "add": op.ATOMIC_ADD, "min": op.ATOMIC_MIN, "max": op.ATOMIC_MAX, "exch": op.ATOMIC_EXCHANGE,
-    "cas": op.ATOMIC_COMPARE, "and": op.ATOMIC_AND, "or": op.ATOMIC_OR,
-}  # fmt: skip
-_COMPARISONS = {
-    "eq": op.EQUAL, "ne": op.LESS | op.GREATER, "lt": op.LESS, "le": op.LESS | op.EQUAL,
-    "gt": op.GREATER, "ge": op.GREATER | op.EQUAL,
-}  # fmt: skip
-_COMPARISONS |= {"lo": op.LESS, "ls": op.LESS | op.EQUAL, "hi": op.GREATER}
-_COMPARISONS |= {"hs": op.GREATER | op.EQUAL, "num": op.LESS | op.EQUAL | op.GREATER}
-_COMPARISONS |= {f"{name}u": mask | op.UNORDERED for name, mask in list(_COMPARISONS.items())[:6]}
-_COMPARISONS |= {"nan": op.UNORDERED}
-
-_BOTH_SIGNS = ("u", "s", "b")
-
-
-def _table() -> dict[str, int]:
-    """Instructions whose operands are d, a, b, c in this order, by their name in PTX."""
-    found: dict[str, int] = {}
-    for bits, at in ((32, 0), (64, 1)):
-        for sign in _BOTH_SIGNS:
-            kind = f"{sign}{bits}"
-            for name, first in {
-                "add": op.ADD32, "sub": op.SUB32, "mul.lo": op.MUL32, "mad.lo": op.MAD32,
-                "neg": op.NEG32, "abs": op.ABS32, "shl": op.SHL32, "bfi": op.INSERT32,
-                "popc": op.POPC32, "clz": op.CLZ32, "brev": op.BREV32,
-            }.items():  # fmt: skip
-                found[f"{name}.{kind}"] = first + at
-            for name, only in {"and": op.AND, "or": op.OR, "xor": op.XOR, "not": op.NOT}.items():
-                found[f"{name}.{kind}"] = only
-            found[f"selp.{kind}"] = op.SELECT
-            found[f"mov.{kind}"] = op.MOVE
-            for name, first in {
-                "mul.hi": op.HIGH_U32, "div": op.DIV_U32, "rem": op.REM_U32, "min": op.MIN_U32,
-                "max": op.MAX_U32, "shr": op.SHR_U32, "bfe": op.EXTRACT_U32,
-            }.items():  # fmt: skip
-                found[f"{name}.{kind}"] = first + 2 * at + (sign == "s")
-        kind = f"f{bits}"
-        for name, first in {
-            "add": op.ADD_F32, "add.rn": op.ADD_F32, "sub": op.SUB_F32, "sub.rn": op.SUB_F32,
-            "mul": op.MUL_F32, "mul.rn": op.MUL_F32, "fma.rn": op.FMA_F32, "div.rn": op.DIV_F32,
-            "sqrt.rn": op.SQRT_F32, "rcp.rn": op.RCP_F32, "min": op.MIN_F32, "max": op.MAX_F32,
-            "neg": op.NEG_F32, "abs": op.ABS_F32, "copysign": op.COPYSIGN_F32,
-        }.items():  # fmt: skip
-            found[f"{name}.{kind}"] = first + at
-        found[f"selp.{kind}"], found[f"mov.{kind}"] = op.SELECT, op.MOVE
-    for sign, at in (("u", 0), ("s", 1)):
-        found[f"mul.wide.{sign}32"] = op.WIDE_U32 + at
-        found[f"mad.wide.{sign}32"] = op.MAD_WIDE_U32 + at
-    # The approximations are as good as float32 allows, those of float64 as coarse as they may be.
-    for name, code in {
-        "div.approx": op.DIV_F32, "div.full": op.DIV_F32, "rcp.approx": op.RCP_F32,
-        "sqrt.approx": op.SQRT_F32, "rsqrt.approx": op.RSQRT_F32, "ex2.approx": op.EXP2_F32,
-        "lg2.approx": op.LOG2_F32, "sin.approx": op.SIN_F32, "cos.approx": op.COS_F32,
-    }.items():  # fmt: skip
-        found[f"{name}.f32"] = code
-    found |= {
-        "and.pred": op.AND, "or.pred": op.OR, "xor.pred": op.XOR, "not.pred": op.NOT_PRED,
-        "mov.pred": op.MOVE, "mov.b8": op.MOVE, "mov.u16": op.MOVE, "mov.b16": op.MOVE,
-        "mov.s16": op.MOVE, "selp.b16": op.SELECT, "selp.u16": op.SELECT, "selp.s16": op.SELECT,
-        "shf.l.wrap.b32": op.FUNNEL_LEFT, "shf.r.wrap.b32": op.FUNNEL_RIGHT,
-        "prmt.b32": op.PERMUTE,
-    }  # fmt: skip
-    return found
-
-
-SIMPLE = _table()
-# Of 16 bits: computed in 32, whose lower half is the result.
-_SHORT = re.compile(r"(add|sub|mul\.lo|mad\.lo|and|or|xor|not|neg|shl|shr|min|max|div|rem)\.(.)16$")
-_WIDE_SHORT = re.compile(r"(mul|mad)\.wide\.(.)16$")
-_CARRY = re.compile(r"(add|sub|mad)(c?)(?:\.(lo|hi))?(\.cc)?\.[us](32|64)$")
-_DIRECTED = re.compile(r"fma\.(rz|rm|rp)\.(f32|f64)$")
-_MMA = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32"
-_NOTHING = re.compile(r"(membar|fence)\..*|bar\.warp\.sync")
 
 
 class Param(NamedTuple):
@@ -383,12 +308,12 @@ class _Assembler:
             return self.convert(frame, words, operands)
         elif stem in ("cvta", "bar", "barrier"):
             return self.window_or_barrier(frame, each, stem, words)
-        elif opcode == _MMA:
+        elif opcode == MMA:
             places = [self.slot(frame, x) for v in operands if isinstance(v, Vector)
                       for x in v.elements]  # fmt: skip
             self.emit(op.MMA, 0, 0, 0, 0, len(self.lists))
             self.lists += places
-        elif _NOTHING.fullmatch(opcode):
+        elif NOTHING.fullmatch(opcode):
             self.emit(op.NOTHING)
         elif stem == "mov" and any(isinstance(x, Vector) for x in operands):
             self.pack(frame, words[0], operands)
@@ -411,10 +336,16 @@ class _Assembler:
             self.emit(SIMPLE[plain], *slots)
             if flush:
                 self.emit(op.FLUSH_F32, slots[0], slots[0])
-        elif (found := _DIRECTED.match(plain)) and not flush:
-            code = op.FMA_DIRECTED_F32 if found[2] == "f32" else op.FMA_DIRECTED_F64
-            self.emit(code, *slots, _ROUNDING[found[1]])
-        elif found := _SHORT.match(plain):
+        elif (found := DIRECTED.match(plain)) and not flush:
+            single = found[3] == "f32"
+            one, minus_zero = (0x3F800000, 1 << 31) if single else (0x3FF << 52, 1 << 63)
+            if found[1] == "add":  # a·1 + b
+                slots.insert(2, self.constant(one))
+            elif found[1] == "mul":  # a·b − 0
+                slots.append(self.constant(minus_zero))
+            code = op.FMA_DIRECTED_F32 if single else op.FMA_DIRECTED_F64
+            self.emit(code, *slots, ROUNDING[found[2]])
+        elif found := SHORT.match(plain):
             kind = op.S16 if found[2] == "s" else op.U16
             long = f"{found[1]}.{found[2] if found[2] != 'b' else 'u'}32"
             amounts = found[1] in ("shl", "shr")  # their second operand has 32 bits
@@ -423,11 +354,11 @@ class _Assembler:
                 for i, x in enumerate(slots[1:])
             ]
             self.emit(SIMPLE[long], *slots)
-        elif found := _WIDE_SHORT.match(plain):
+        elif found := WIDE_SHORT.match(plain):
             kind = op.S16 if found[2] == "s" else op.U16
             slots[1:3] = [self.derived(op.CONVERT_INT, x, kind, kind) for x in slots[1:3]]
             self.emit(op.MUL32 if found[1] == "mul" else op.MAD32, *slots)
-        elif (found := _CARRY.match(plain)) and (found[2] or found[4]):
+        elif (found := CARRY.match(plain)) and (found[2] or found[4]):
             first = {
                 ("add", None): op.ADD_CARRY32, ("sub", None): op.SUB_CARRY32,
                 ("mad", "lo"): op.MAD_LOW_CARRY32, ("mad", "hi"): op.MAD_HIGH_CARRY32,
@@ -449,7 +380,7 @@ class _Assembler:
         """setp.lt.s32 p, a, b; setp.lt.and.s32 p, a, b, q"""
         kind, flush = words[-1], "ftz" in words
         words = [word for word in words[:-1] if word != "ftz"]
-        if words[0] not in _COMPARISONS or len(words) != len(operands) - 2:
+        if words[0] not in COMPARISONS or len(words) != len(operands) - 2:
             raise self.error("the machine does not know this comparison")
         width = 32 if kind.endswith("32") else 64
         d, *slots = [self.slot(frame, x, width) for x in operands]
@@ -464,7 +395,7 @@ class _Assembler:
             "u64": op.COMPARE_U64, "b64": op.COMPARE_U64, "s64": op.COMPARE_S64,
             "f32": op.COMPARE_F32, "f64": op.COMPARE_F64,
         }[kind]  # fmt: skip
-        self.emit(code, d, slots[0], slots[1], 0, _COMPARISONS[words[0]])
+        self.emit(code, d, slots[0], slots[1], 0, COMPARISONS[words[0]])
         if len(words) == 2:
             combine = {"and": op.AND, "or": op.OR, "xor": op.XOR}[words[1]]
             self.emit(combine, d, d, slots[2])
@@ -473,21 +404,23 @@ class _Assembler:
         """cvt.rzi.s32.f32 d, a"""
         *modes, to, source = words
         d, a = (self.slot(frame, x, 32 if source == "f32" else 64) for x in operands)
-        flush = "ftz" in modes
-        modes = [mode for mode in modes if mode != "ftz"]
+        flush, saturate = "ftz" in modes, "sat" in modes
+        modes = [mode for mode in modes if mode not in ("ftz", "sat")]
+        if saturate and to != "f32":
+            return False
         if to == "tf32" or source == "tf32":
             if modes != ["rna"] or (to, source) != ("tf32", "f32"):
                 return False
             self.emit(op.ROUND_TF32, d, a)
             return True
-        if to not in _KINDS or source not in _KINDS or len(modes) > 1:
+        if to not in KINDS or source not in KINDS or len(modes) > 1:
             return False
-        rounding = _ROUNDING.get(modes[0], -1) if modes else op.NEAREST
+        rounding = ROUNDING.get(modes[0], -1) if modes else op.NEAREST
         if rounding < 0:
             return False
         if flush and source == "f32":
             a = self.derived(op.FLUSH_F32, a)
-        x, y = _KINDS[source], _KINDS[to]
+        x, y = KINDS[source], KINDS[to]
         if x < op.F32 and y < op.F32:
             self.emit(op.CONVERT_INT, d, a, 0, 0, x, y)
         elif x < op.F32:
@@ -509,6 +442,9 @@ class _Assembler:
             self.emit(op.F64_TO_F32, d, a, 0, 0, rounding)
         if flush and to == "f32":
             self.emit(op.FLUSH_F32, d, d)
+        if saturate:  # to [0, 1], NaN to 0
+            self.emit(op.MAX_F32, d, d, self.constant(0))
+            self.emit(op.MIN_F32, d, d, self.constant(0x3F800000))
         return True
 
     def window_or_barrier(
@@ -550,18 +486,18 @@ class _Assembler:
         """ld.global.nc.v4.f32 {a, b, c, d}, [p+16]"""
         kind = words[-1]
         known = {"nc", "volatile", "relaxed", "gpu", "sys", "cta", "v2", "v4"}
-        spaces = [word for word in words[:-1] if word in _SPACES]
-        if kind not in _KINDS or set(words[:-1]) - known - set(spaces) or len(spaces) > 1:
+        spaces = [word for word in words[:-1] if word in SPACES]
+        if kind not in KINDS or set(words[:-1]) - known - set(spaces) or len(spaces) > 1:
             raise self.error("the machine does not know this access")
         value, address = operands if loads else operands[::-1]
-        space = _SPACES[spaces[0]] if spaces else op.GENERIC
+        space = SPACES[spaces[0]] if spaces else op.GENERIC
         base, offset, space = self.place(frame, address, space)
         width = 32 if kind == "f32" else 64
         values = value.elements if isinstance(value, Vector) else (value,)
         slots = [self.temporary() if x == Name("_") else self.slot(frame, x, width) for x in values]
         size = SIZES[kind]
         self.note_granule(space, size)
-        fields = base, 0, len(slots), offset, space, _KINDS[kind]
+        fields = base, 0, len(slots), offset, space, KINDS[kind]
         if len(slots) == 1:
             self.emit(op.LOAD if loads else op.STORE, slots[0], *fields)
         else:
@@ -578,20 +514,20 @@ class _Assembler:
     def atomic(self, frame: _Frame, words: list[str], operands: tuple[Operand, ...]) -> None:
         """atom.global.min.s32 d, [a], b"""
         kind = words[-1]
-        spaces = [word for word in words if word in _SPACES]
-        actions = [word for word in words if word in _ATOMIC]
+        spaces = [word for word in words if word in SPACES]
+        actions = [word for word in words if word in ATOMIC]
         rest = set(words[:-1]) - {*spaces, *actions, "relaxed", "gpu", "sys", "cta"}
-        if rest or len(actions) != 1 or kind not in _KINDS or SIZES[kind] < 4:
+        if rest or len(actions) != 1 or kind not in KINDS or SIZES[kind] < 4:
             raise self.error("the machine does not know this atomic operation")
         d, address, *values = operands
         base, offset, space = self.place(
-            frame, address, _SPACES[spaces[0]] if spaces else op.GENERIC
+            frame, address, SPACES[spaces[0]] if spaces else op.GENERIC
         )
         slots = [self.slot(frame, x, 8 * SIZES[kind]) for x in values]
         self.note_granule(space, SIZES[kind])
         self.emit(
             op.ATOMIC, self.slot(frame, d), base, slots[0], slots[-1], offset, space,
-            _KINDS[kind] | _ATOMIC[actions[0]] << 8,
+            KINDS[kind] | ATOMIC[actions[0]] << 8,
         )  # fmt: skip
 
 

@@ -1,9 +1,12 @@
 """What the interpreter knows besides a thread's registers: places of memory, marks, the fault.
 
-One array of int64 whose entries these are; compiled code reads and writes it by these numbers.
+A block of int64; the names are the places of its entries in bytes. Compiled code reads and writes
+them by address: a NumPy array would count its references at every call.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 (
     # The first fault: what, where, how many bytes, and which other thread or block has part in it.
@@ -24,8 +27,8 @@ from __future__ import annotations
     # each access of each thread.
     TRACE, TRACE_LENGTH, TRACE_COUNT, TRACE_NUMBERS, TRACE_ROWS,
     BLOCK,
-    FIELDS,
-) = range(37)  # fmt: skip
+    BYTES,
+) = range(0, 8 * 37, 8)  # fmt: skip
 
 # Faults
 (
@@ -35,3 +38,17 @@ from __future__ import annotations
 
 MANY_THREADS = 2047  # the reader of a granule that several threads have read
 THREAD_BITS = 11
+
+
+class State:
+    """The block on the host's side: `state[PLACE]`."""
+
+    def __init__(self) -> None:
+        self._cells = np.zeros(BYTES // 8, np.int64)
+        self.address = self._cells.ctypes.data
+
+    def __getitem__(self, place: int) -> int:
+        return int(self._cells[place // 8])
+
+    def __setitem__(self, place: int, value: int) -> None:
+        self._cells[place // 8] = value

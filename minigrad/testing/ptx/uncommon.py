@@ -1,4 +1,4 @@
-"""Operations that few kernels have, apart from the interpreter's loop, which stays short and fast."""
+"""Operations that few kernels have, apart from the interpreter's loop, which stays short."""
 
 from __future__ import annotations
 
