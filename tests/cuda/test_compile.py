@@ -156,6 +156,6 @@ def test_another_compiler_has_another_cache(monkeypatch, package: str) -> None:
 
 
 def test_the_libraries_of_the_toolkit_are_among_the_compilers() -> None:
-    found = _compile._compiler_versions()
+    found = _compile.compiler_versions()
     assert any(name in found for name in ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"))
     assert any(name.startswith("nvidia-nvjitlink") for name in found)

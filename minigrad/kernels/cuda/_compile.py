@@ -165,13 +165,13 @@ def _write(file: Path, image: bytes, entry: str) -> None:
 @cache
 def _folder() -> Path:
     """A folder for these sources and these compilers."""
-    digest = hashlib.sha256(repr(_compiler_versions()).encode())
+    digest = hashlib.sha256(repr(compiler_versions()).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return cache_folder(f"cuda-{digest.hexdigest()[:16]}")
 
 
-def _compiler_versions() -> dict[str, str]:
+def compiler_versions() -> dict[str, str]:
     """Those that are installed: CUDA 12 and 13 have their own."""
     found = {}
     for package in _COMPILERS:
