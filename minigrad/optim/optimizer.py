@@ -156,22 +156,24 @@ class Optimizer:
             return [(len(group["params"]), self._terms(group)) for group in self.param_groups]
 
         recorded = terms()
+        states = [(param, self.state[param]) for param in params]
         kept = [
-            (param, key, value)
-            for param in params for key, value in self.state[param].items()
+            (state, key, value)
+            for _, state in states for key, value in state.items()
             if isinstance(value, Tensor)
         ]  # fmt: skip
         for tensor in (*params, *[value for _, _, value in kept]):
             if mode.trace is not None:
                 mode.trace.use(tensor)
-        states = [(param, self.state[param]) for param in params]
 
-        def holds() -> bool:
-            return (
-                recorded == terms()
-                and all(self.state.get(param) is state for param, state in states)
-                and all(self.state[param].get(key) is value for param, key, value in kept)
-            )
+        def holds() -> bool:  # asked before every replay: loops, which are faster than `all`
+            for param, state in states:
+                if self.state.get(param) is not state:
+                    return False
+            for state, key, value in kept:
+                if state.get(key) is not value:
+                    return False
+            return recorded == terms()
 
         return holds
 

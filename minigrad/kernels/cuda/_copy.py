@@ -1,20 +1,23 @@
 """Copies between any two strided arrays of one shape, with a conversion of dtype.
 
-Axes that follow one another in both arrays become one, so most copies end with one to three axes.
-A copy that only exchanges the two innermost axes, as between channels-last and C order, goes
-through tiles in shared memory, so that both its reads and its writes are of neighbouring addresses;
-all others walk through `out` in order and read where the elements are.
+Contiguous arrays of one dtype are copied by the driver. Axes that follow one another in both arrays
+become one, so most copies end with one to three axes. A copy that only exchanges the two innermost
+axes, as between channels-last and C order, goes through tiles in shared memory, so that both its
+reads and its writes are of neighbouring addresses; all others walk through `out` in order and read
+where the elements are.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
+from ...runtime.cuda.recording import current
 from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
@@ -36,16 +39,31 @@ _LIMIT = np.float32(2.0**63)  # the first number beyond int64; float32, so that 
 def copy(out: DeviceArray, input: DeviceArray) -> None:
     if out.size == 0:
         return
-    forward = _reversal(out)
-    out, input = out[forward], input[forward]
-    # Where the input still runs backwards, its first element is not the one of lowest address.
-    lowest = input[_reversal(input)]
-    start = (input.pointer - lowest.pointer) // input.itemsize
-    _copy_axes(out, lowest, 0, start, _merged_axes(out, input), _conversion_from(out, input))
+    contiguous = out.flags.c_contiguous and input.flags.c_contiguous
+    if contiguous and out.dtype == input.dtype and out.driver is input.driver:
+        if current.recording is not None:
+            current.recording.touch(out)
+            current.recording.touch(input)
+        out.driver.copy(out.pointer, input.pointer, out.nbytes)
+        return
+    start, lowest = 0, input
+    if min((*out.strides, *input.strides), default=0) < 0:
+        forward = _reversal(out)
+        out, input = out[forward], input[forward]
+        # Where the input still runs backwards, its first element is not the one of lowest address.
+        lowest = input[_reversal(input)]
+        start = (input.pointer - lowest.pointer) // input.itemsize
+    axes = _merged_axes(out.shape, out.strides, out.itemsize, input.strides, input.itemsize)
+    _copy_axes(out, lowest, 0, start, axes, _conversion_from(out, input))
 
 
 def _copy_axes(
-    out: DeviceArray, input: DeviceArray, out_start: int, start: int, axes: list[Axis], way: int
+    out: DeviceArray,
+    input: DeviceArray,
+    out_start: int,
+    start: int,
+    axes: tuple[Axis, ...],
+    way: int,
 ) -> None:
     if len(axes) > _AXES:
         count, out_stride, stride = axes[0]
@@ -73,26 +91,33 @@ def _reversal(array: DeviceArray) -> tuple[slice, ...]:
     return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
 
 
-def _merged_axes(out: DeviceArray, input: DeviceArray) -> list[Axis]:
+@lru_cache(1024)  # a network makes the same few copies at every step
+def _merged_axes(
+    shape: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    out_itemsize: int,
+    strides: tuple[int, ...],
+    itemsize: int,
+) -> tuple[Axis, ...]:
     """Outermost of `out` first, without axes of size 1."""
     axes = sorted(
         (
-            (size, out_stride // out.itemsize, stride // input.itemsize)
-            for size, out_stride, stride in zip(out.shape, out.strides, input.strides, strict=True)
+            (size, out_stride // out_itemsize, stride // itemsize)
+            for size, out_stride, stride in zip(shape, out_strides, strides, strict=True)
             if size != 1
         ),
         key=lambda axis: -axis[1],
     )
     merged: list[Axis] = []
-    for size_, out_stride, stride in axes:
-        if merged and merged[-1][1:] == (size_ * out_stride, size_ * stride):
-            merged[-1] = merged[-1][0] * size_, out_stride, stride
+    for size, out_stride, stride in axes:
+        if merged and merged[-1][1:] == (size * out_stride, size * stride):
+            merged[-1] = merged[-1][0] * size, out_stride, stride
         else:
-            merged.append((size_, out_stride, stride))
-    return merged
+            merged.append((size, out_stride, stride))
+    return tuple(merged)
 
 
-def _exchanges_inner_axes(axes: list[Axis]) -> bool:
+def _exchanges_inner_axes(axes: tuple[Axis, ...]) -> bool:
     """Whether the last axis is contiguous in out, the one before it in the input."""
     if not 2 <= len(axes) <= 3:
         return False

@@ -47,8 +47,9 @@ def _row_of(table, rows, cells, piece):
     return low
 
 
-def _step(kernel, numbers, *columns):
-    """One step. numbers(): those of each record. columns: the arrays, the parameters first."""
+def _step(kernel, numbers_of, options, *columns):
+    """One step. numbers_of: those of an option, the end of a record; at a replay, `options` holds
+    today's. columns: the arrays, the parameters first."""
     params = columns[0]
     sizes = [param.size for param in params]
     pieces = [-(-size // _PIECE) for size in sizes]
@@ -58,14 +59,22 @@ def _step(kernel, numbers, *columns):
             if array is not None:
                 current.recording.touch(array)
     addresses = [[0 if a is None else a.pointer for a in arrays] for arrays in columns]
-    records = np.array([firsts, sizes, *addresses], np.int64).T
+    places = np.array([firsts, sizes, *addresses], np.int64).T
+    numbers = len(columns) + _ADDRESSES
+    records = np.empty((len(params), numbers + len(numbers_of(options[0]))), np.int64)
+    records[:, :numbers] = places
 
-    def values():
-        return np.concatenate([records, np.array(numbers(), np.float64).view(np.int64)], axis=1)
+    def refill(records):
+        tail, start = records[:, numbers:].view(np.float64), 0
+        for option, run in itertools.groupby(options):  # one of many parameters
+            end = start + len(list(run))
+            tail[start:end] = numbers_of(option)
+            start = end
 
     if not sum(pieces):
         return
-    table = upload(values(), values, params[0].driver.index)
+    refill(records)
+    table = upload(records, refill, params[0].driver.index)
     args = table, table.view(np.float64), len(params)
     variant = kernel(params[0].dtype, THREADS, _PIECE)
     if _distinct(params):
@@ -115,10 +124,7 @@ def _sgd(real, threads, piece_size):
 
 
 def sgd_update(params, momentum_buffers, grads, options):
-    def numbers():
-        return [_sgd_numbers(o) for o in options]
-
-    _step(_sgd, numbers, params, momentum_buffers, grads)
+    _step(_sgd, _sgd_numbers, options, params, momentum_buffers, grads)
 
 
 def _sgd_numbers(o):
@@ -165,10 +171,7 @@ def _adam(real, threads, piece_size):
 
 
 def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
-    def numbers():
-        return [_adam_numbers(o) for o in options]
-
-    _step(_adam, numbers, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
+    _step(_adam, _adam_numbers, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
 
 
 def _adam_numbers(o):

@@ -141,6 +141,10 @@ class Driver:
     def download(self, to: int, source: int, nbytes: int) -> None:
         self._queue(self._api.cuMemcpyDtoHAsync, to, source, nbytes)
 
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """Within the device."""
+        self._queue(self._api.cuMemcpyDtoDAsync, to, source, nbytes)
+
     def copy_to_peer(self, peer: Driver, to: int, source: int, nbytes: int) -> None:
         """To memory of another device, in order with the work of both."""
         first, second = sorted((self, peer), key=lambda each: each.index)  # no deadlock

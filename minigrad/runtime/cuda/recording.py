@@ -40,6 +40,7 @@ class Recording:
         self.keys: dict[tuple[int, int], list[int]] = {}
         self._start = next(serials)
         self._outside: dict[int, tuple[weakref.ref[Any], tuple[int, ...]]] = {}
+        self._gone: list[weakref.ref[Any]] = []
 
     def is_older(self, array: Any) -> bool:
         """Whether the array's memory was there before the recording."""
@@ -54,7 +55,9 @@ class Recording:
             )
         owner = array.owner
         if owner is not None and getattr(owner, "serial", -1) < self._start:
-            self._outside.setdefault(id(owner), (weakref.ref(owner), array.shape))
+            self._outside.setdefault(
+                id(owner), (weakref.ref(owner, self._gone.append), array.shape)
+            )
 
     def replaced(self) -> list[tuple[int, ...]]:
         """Shapes of arrays from outside that it uses and that are gone."""
@@ -62,10 +65,7 @@ class Recording:
 
     def is_valid(self) -> bool:
         """Whether memory from outside that it uses is still in use there, and conditions hold."""
-        for owner, _ in self._outside.values():
-            if owner() is None:
-                return False
-        return all(condition() for condition in self.conditions)
+        return not self._gone and all(condition() for condition in self.conditions)
 
 
 class _Current(threading.local):
