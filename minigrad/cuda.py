@@ -44,7 +44,7 @@ def why_unavailable() -> str | None:
     """What is missing for "cuda" to work; None if nothing is."""
     try:
         driver()
-    except DeviceError as error:
+    except (DeviceError, MemoryError) as error:
         return str(error)
     return None
 

@@ -5,6 +5,7 @@ pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
 MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda tests/ptx
 MINIGRAD_EMULATED_GPU=7 …                         # in an order of blocks and threads of its own
+MINIGRAD_WIDE_INDICES=1 MINIGRAD_EMULATED_GPU=1 … # with indices of 64 bits
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ settings.register_profile(
 if _order := os.environ.get("MINIGRAD_EMULATED_GPU"):
     ptx.install(devices=2, order="both" if _order == "1" else _order)
 settings.load_profile("emulated" if ptx.installed() else "ci")
+
+# Kernels as they are for arrays of 2³¹ elements and more, without such arrays.
+if os.environ.get("MINIGRAD_WIDE_INDICES"):
+    from minigrad.kernels.cuda import _index, _launch
+
+    _index.WIDE_FROM = 0
+    _launch._NAMES[int] = "int64"
 
 # Operation: number of examples, worst float32 errors.
 _ERRORS = pytest.StashKey[dict[str, tuple[int, Errors]]]()

@@ -17,8 +17,11 @@ from ._device import device
 from ._span import quotient
 
 
+WIDE_FROM = 2**31  # the first size that 32 bits do not hold
+
+
 def index_bits(*sizes: int) -> int:
-    return 32 if max(sizes) < 2**31 else 64
+    return 32 if max(sizes) < WIDE_FROM else 64
 
 
 def index_type(bits: int) -> type:

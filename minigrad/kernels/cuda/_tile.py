@@ -136,7 +136,7 @@ def on_tensor_cores(dtype: np.dtype) -> bool:
     return (
         settings.allow_tf32
         and dtype.char == "f"
-        and driver().compute_capability >= divmod(TENSOR_CORES_SINCE, 10)
+        and driver().lowest_compute_capability >= divmod(TENSOR_CORES_SINCE, 10)
     )
 
 

@@ -38,6 +38,7 @@ class Driver:
 
     def __init__(self, index: int) -> None:
         self._api = api = _load_bindings()
+        self._success = (api.CUresult.CUDA_SUCCESS,)  # what a call without results returns
         self.index, self.device_count = index, self._call(api.cuDeviceGetCount)
         if not 0 <= index < self.device_count:
             raise DeviceError(
@@ -45,10 +46,11 @@ class Driver:
             )
         self._device = self._call(api.cuDeviceGet, index)
         self._context = self._call(api.cuDevicePrimaryCtxRetain, self._device)
-        attribute = api.CUdevice_attribute
-        major = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
-        self.compute_capability = (self._attribute(major), self._attribute(minor))
+        self.compute_capability = self._capability(self._device)
+        # What is chosen by it must not differ between devices.
+        self.lowest_compute_capability = min(
+            self._capability(self._call(api.cuDeviceGet, i)) for i in range(self.device_count)
+        )
         name = self._call(api.cuDeviceGetName, 128, self._device)
         self.name = name.partition(b"\0")[0].decode()
         self.turn = Turn()
@@ -60,11 +62,15 @@ class Driver:
     def __repr__(self) -> str:
         return f"Driver({self.index})"
 
-    def _attribute(self, attribute: Any) -> int:
-        return self._call(self._api.cuDeviceGetAttribute, attribute, self._device)
+    def _capability(self, device: Any) -> tuple[int, int]:
+        attribute, ask = self._api.CUdevice_attribute, self._api.cuDeviceGetAttribute
+        major = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        minor = attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+        return self._call(ask, major, device), self._call(ask, minor, device)
 
     def _call(self, function: Any, *args: Any) -> Any:
-        return _result(self._api, function, function(*args))
+        returned = function(*args)
+        return None if returned == self._success else _result(self._api, function, returned)
 
     def _call_here(self, function: Any, *args: Any) -> Any:
         """The call in our context. The current context is a setting of each thread, which other

@@ -19,7 +19,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -258,8 +258,7 @@ def lasting(index: int | None = None) -> AbstractContextManager[None]:
     """Arrays made inside on the device keep their values from replay to replay. Those of a
     recording do not: its pool gives a block to one array after the other, and every replay writes
     them all."""
-    memory = of(index)
-    return allocate_from(memory.pool() if current.recording is None else memory.shared)
+    return nullcontext() if current.recording is None else allocate_from(of(index).shared)
 
 
 # Copies -------------------------------------------------------------------------------------
