@@ -27,6 +27,7 @@ WIDE = 512  # threads of a block that has long rows to itself
 
 _TILE = 64  # columns: at least 256 neighbouring bytes, where there are as many
 _PER_LANE = 4  # elements, at least
+AT_ONCE = 4  # rows that a lane loads before it uses the first: memory answers late, but many
 
 
 class Plan(NamedTuple):
@@ -98,3 +99,11 @@ def rows_of(lane, rows, R):
     R."""
     first = np.int64(cuda.blockIdx.y) * rows
     return fit(first + lane, R), fit(min(first + rows, np.int64(R)), R)
+
+
+@device
+def load_rows(values, array, at, stride, r, depth, end):
+    """values[k] = array[at + k·stride] for all k below AT_ONCE: of the rows r + k·depth, a stride
+    apart. For those from `end` on, which is above r, row r's again."""
+    for k in range(AT_ONCE):
+        values[k] = array[at + k * stride if r + k * depth < end else at]
