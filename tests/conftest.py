@@ -22,6 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from hypothesis import HealthCheck, settings
 
+import minigrad.cuda
 from minigrad.testing import ptx
 from minigrad.testing.oracle import Errors
 
@@ -72,6 +73,7 @@ def _gpu_faults() -> Iterator[None]:
     """What a kernel or a copy did wrong fails the test, also if nothing waited for it."""
     yield
     ptx.raise_faults()
+    minigrad.cuda.empty_cache()  # its blocks fit arrays of the very same size only
 
 
 # Processes that run tests side by side tell the first one what their GPUs did.

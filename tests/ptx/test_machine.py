@@ -263,7 +263,7 @@ def test_results_that_depend_on_the_order() -> None:
     """Each thread counts on; what it finds is its place in the order."""
     count = "ld.param.u64 %rd9, [out]; atom.global.add.u32 %r6, [%rd9], 1;"
     text = kernel_text(_INDEX + count + "st.global.u32 [%rd1+4], %r6;", _OUT, _SHARED)
-    with pytest.raises(Fault, match="depends on the order of blocks and threads"):
+    with pytest.raises(Fault, match="results depend on the order of blocks"):
         Arrays(np.zeros(65, np.uint32)).launch(text, 2, 32, "both")
     arrays = Arrays(np.zeros(65, np.uint32))
     arrays.launch(kernel_text(_INDEX + count, _OUT, _SHARED), 2, 32, "both")

@@ -68,6 +68,22 @@ def _mark_global(state, offset, address, nbytes, writes, atomic):
 
 
 @compiled
+def _keep_page(state, offset):
+    """Keep what the page of this byte held, if this launch writes to it for the first time."""
+    page = offset >> 9
+    stamp = load_s64(state + st.PAGE_STAMPS) + 8 * page
+    if load_s64(stamp) != load_s64(state + st.FIRST_STAMP):
+        store_s64(stamp, load_s64(state + st.FIRST_STAMP))
+        count = load_s64(state + st.PAGE_COUNT)
+        store_s64(load_s64(state + st.PAGES) + 8 * count, page)
+        source = load_s64(state + st.GLOBAL_HOST) + (page << 9)
+        target = load_s64(state + st.OLD_PAGES) + (count << 9)
+        for i in range(0, 512, 8):
+            store_s64(target + i, load_s64(source + i))
+        store_s64(state + st.PAGE_COUNT, count + 1)
+
+
+@compiled
 def _mark_shared(state, offset, nbytes, writes):
     """Whether no other thread has touched these bytes since the last barrier in a way that
     conflicts, and what is read was written."""
@@ -137,6 +153,8 @@ def locate(state, row, space, address, nbytes, writes, atomic):
             return record_fault(state, st.OUTSIDE, address, nbytes, 0)
         if not _mark_global(state, offset, address, nbytes, writes, atomic):
             return np.int64(0)
+        if writes:
+            _keep_page(state, offset)
         return load_s64(state + st.GLOBAL_HOST) + offset
     if space == op.SHARED:
         if address < 0 or address + nbytes > load_s64(state + st.SHARED_BYTES):

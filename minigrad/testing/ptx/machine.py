@@ -96,6 +96,8 @@ class Counts:
     rows: np.ndarray
     blocks: int
     accesses: np.ndarray = field(default_factory=lambda: np.zeros((0, 6), np.int64))
+    pages: int = 0
+    """How many pages of memory it wrote to."""
 
     @property
     def instructions(self) -> int:
@@ -200,18 +202,13 @@ def launch(
     _check(kernel, grid, block, params, memory, dynamic_shared)
     if order != "both":
         return _run(kernel, grid, block, params, memory, order, blocks, trace, dynamic_shared)
-    before = memory.snapshot()
     found = _run(kernel, grid, block, params, memory, "forward", blocks, trace, dynamic_shared)
-    after = memory.snapshot()
-    memory.restore(before)
-    _run(kernel, grid, block, params, memory, "reverse", blocks, False, dynamic_shared)
-    for at, numbers in memory.snapshot().items():
-        if not np.array_equal(numbers, after[at]):
-            byte = at + int(np.flatnonzero(numbers != after[at])[0])
-            raise Fault(
-                f"{kernel.name}: its result at {memory.base + byte:#x} depends on the order of "
-                "blocks and threads"
-            )
+    pages, written = memory.written_pages(found.pages)
+    memory.undo(found.pages)
+    again = _run(kernel, grid, block, params, memory, "reverse", blocks, False, dynamic_shared)
+    others, result = memory.written_pages(again.pages)
+    if not np.array_equal(pages, others) or not np.array_equal(written, result):
+        raise Fault(f"{kernel.name}: its results depend on the order of blocks and threads")
     return found
 
 
@@ -248,6 +245,9 @@ def _run(
     state[st.GLOBAL_ENDS] = memory.ends.ctypes.data
     state[st.GLOBAL_WRITTEN] = memory.written.ctypes.data
     state[st.GLOBAL_READ] = memory.read_by.ctypes.data
+    state[st.PAGE_STAMPS] = memory.page_stamps.ctypes.data
+    state[st.PAGES] = memory.pages.ctypes.data
+    state[st.OLD_PAGES] = memory.old_pages.ctypes.data
     state[st.GLOBAL_SHIFT] = granules[0].bit_length() - 1
     state[st.SHARED_HOST], state[st.SHARED_BYTES] = shared.ctypes.data, shared_bytes
     for place, each in zip(
@@ -271,7 +271,8 @@ def _run(
             registers.ctypes.data, 8 * stride, counts.ctypes.data, grid, block, chosen, warps,
             lanes, pcs, waits, _MAX_STEPS,
         )  # fmt: skip
-        found = Counts(program, counts, len(chosen), accesses[: state[st.TRACE_COUNT]])
+        traced = accesses[: state[st.TRACE_COUNT]]
+        found = Counts(program, counts, len(chosen), traced, state[st.PAGE_COUNT])
         _totals.launches += 1
         _totals.blocks += len(chosen)
         _totals.instructions += found.instructions

@@ -3,8 +3,9 @@
 The device's addresses are a reserved range without access rights, so host code that follows one by
 mistake ends with a segmentation fault, as it would beside a GPU. The numbers lie in an arena of the
 same size at another place. For every 512 bytes of the arena `ends` says where the live allocation
-there ends, which finds accesses outside; `written` and `read` keep, for every granule of memory,
-which block of which launch touched it last, which finds races between blocks.
+there ends, which finds accesses outside; `written` and `read_by` keep, for every granule of
+memory, which block of which launch touched it last, which finds races between blocks. What a page
+held before a launch first wrote to it is kept, so that a launch can be undone.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class DeviceMemory:
         self.ends = _map(_ARENA // PAGE * 8, access).view(np.int64)
         self.written = _map(_ARENA * 8, access).view(np.int64)
         self.read_by = _map(_ARENA * 8, access).view(np.int64)
+        self.page_stamps = _map(_ARENA // PAGE * 8, access).view(np.int64)
+        self.pages = _map(_ARENA // PAGE * 8, access).view(np.int64)
+        self.old_pages = _map(_ARENA, access).reshape(-1, PAGE)
         self.stamp = 1  # of the next launch's first block
         self._sizes: dict[int, int] = {}  # by offset
         self._free: list[tuple[int, int]] = [(0, _ARENA)]  # offset and size, by offset
@@ -84,13 +88,14 @@ class DeviceMemory:
             start = self._free.pop(i)[0]
         self._free.insert(i, (start, end - start))
 
-    def snapshot(self) -> dict[int, np.ndarray]:
-        """Copies of all live allocations, by their offset."""
-        return {at: self._arena[at : at + n].copy() for at, n in self._sizes.items()}
+    def written_pages(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `count` pages that the last launch wrote to, and what they hold."""
+        numbers = np.sort(self.pages[:count])
+        return numbers, self._arena.reshape(-1, PAGE)[numbers]
 
-    def restore(self, snapshot: dict[int, np.ndarray]) -> None:
-        for at, numbers in snapshot.items():
-            self._arena[at : at + len(numbers)] = numbers
+    def undo(self, count: int) -> None:
+        """Put back what these pages held before the launch."""
+        self._arena.reshape(-1, PAGE)[self.pages[:count]] = self.old_pages[:count]
 
     def owns(self, address: int) -> bool:
         """Whether it is an address of this device."""

@@ -27,8 +27,11 @@ import numpy as np
     # each access of each thread.
     TRACE, TRACE_LENGTH, TRACE_COUNT, TRACE_NUMBERS, TRACE_ROWS,
     BLOCK,
+    # What pages held before the launch wrote to them: the last launch that wrote to each page,
+    # the pages written so far, their old bytes, and how many they are.
+    PAGE_STAMPS, PAGES, OLD_PAGES, PAGE_COUNT,
     BYTES,
-) = range(0, 8 * 37, 8)  # fmt: skip
+) = range(0, 8 * 41, 8)  # fmt: skip
 
 # Faults
 (
