@@ -113,13 +113,13 @@ def _randint(real, per_counter, threads):
     # The work is a 64-bit division an element.
     length = per_counter * threads
 
-    def randint(out, low, span, key, n):
+    def randint(out, low, count, key, n):
         values = cuda.shared.array(length, np.int64)
         t, at = cuda.threadIdx.x, cuda.threadIdx.x * per_counter
         for first in span(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
             c0, c1, c2, c3 = philox(np.uint64(first // per_counter + t), key)
-            values[at] = np.int64(word64(c0, c1) % span)
-            values[at + 1] = np.int64(word64(c2, c3) % span)
+            values[at] = np.int64(word64(c0, c1) % count)
+            values[at + 1] = np.int64(word64(c2, c3) % count)
             _write_tile(out, values, low, first, min(length, n - first))
 
     return randint
