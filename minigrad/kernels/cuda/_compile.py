@@ -53,9 +53,9 @@ class Compiled:
 def compile_kernel(
     variant: Variant, types: tuple[str, ...], capability: tuple[int, int]
 ) -> Compiled:
-    """PTX and cubin. types: names as `_launch` gives them."""
-    ptx, entry = compile_ptx(variant, types, capability)
-    cubin, report = link(ptx, capability)
+    """PTX, from the disk if it is there, and its cubin. types: names as `_launch` gives them."""
+    image, entry = _cached(variant, types, capability, "ptx")
+    cubin, report = link(ptx := image.decode(), capability)
     return Compiled(cubin, entry, ptx, report)
 
 
@@ -126,7 +126,12 @@ def cached_image(
 ) -> tuple[bytes, str]:
     """What the driver loads (a cubin or PTX) and the kernel's name, from the disk if they were
     compiled before."""
-    kind = image_kind
+    return _cached(variant, types, capability, image_kind)
+
+
+def _cached(
+    variant: Variant, types: tuple[str, ...], capability: tuple[int, int], kind: str
+) -> tuple[bytes, str]:
     name = hashlib.sha256(f"{variant!r} {types} {capability}".encode()).hexdigest()[:24]
     file = _folder() / f"{variant.kernel.module}.{variant.kernel.name}-{name}.{kind}"
     if (found := _read(file)) is not None:
