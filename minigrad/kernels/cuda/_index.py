@@ -16,7 +16,6 @@ import numpy as np
 from ._device import device
 from ._span import quotient
 
-
 WIDE_FROM = 2**31  # the first size that 32 bits do not hold
 
 
