@@ -10,8 +10,7 @@ import numpy as np
 from .. import kernels
 from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
-from ..engine import Tensor
-from ..engine.grad_mode import mode
+from ..engine import Tensor, read_grad
 from ..errors import ShapeError
 from ..ops import _operands
 
@@ -108,10 +107,7 @@ def _parts(vector: Tensor, params: list[Tensor]) -> Iterable[tuple[np.ndarray, T
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     params = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    if mode.trace is not None:
-        for param in params:
-            mode.trace.use_gradient(param, read=True)
-    return [param.grad for param in params if param.grad is not None]
+    return [grad for param in params if (grad := read_grad(param)) is not None]
 
 
 def _values(grad: Tensor) -> np.ndarray:

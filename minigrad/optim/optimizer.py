@@ -12,13 +12,12 @@ import numpy as np
 
 from .. import kernels
 from ..dtypes import is_floating
-from ..engine import Tensor, enable_grad
+from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..ops import _operands
 from ..ops._transfer import readable
-from ..runtime.cuda import memory, table
-from ..runtime.cuda.recording import current
+from ..runtime.cuda import memory
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -107,11 +106,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if mode.trace is not None:
-            for group in self.param_groups:
-                for param in group["params"]:
-                    mode.trace.use_gradient(param, read=True)
-        pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        pending = [
+            (param, group)
+            for group in self.param_groups for param in group["params"]
+            if read_grad(param) is not None
+        ]  # fmt: skip
         name = type(self).__name__
         for param, _ in pending:
             _check_grad(name, param)
@@ -120,15 +119,12 @@ class Optimizer:
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
             jobs[param.device, param.data.dtype].append(job)
-        recording = current.recording
-        if recording is not None:
-            before = [(self.state[param], dict(self.state[param])) for param, _ in pending]
-            recording.undo.append(partial(_put_back, before))
+        params = [param for param, _ in pending]
+        mode.observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
             self._update(batch)
-        if recording is not None:
-            recording.conditions.append(self._condition([param for param, _ in pending]))
-        for param, _ in pending:
+        mode.observer.valid_while(partial(self._condition, params))
+        for param in params:
             param.mark_changed()
         return loss
 
@@ -148,6 +144,17 @@ class Optimizer:
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
                 )
 
+    def _save(self, params: list[Tensor]) -> Callable[[], None]:
+        """Notes the state; the result puts it back."""
+        before = [(self.state[param], dict(self.state[param])) for param in params]
+
+        def put_back() -> None:
+            for state, copy in before:
+                state.clear()
+                state.update(copy)
+
+        return put_back
+
     def _condition(self, params: list[Tensor]) -> Callable[[], bool]:
         """Whether a step that was recorded just now is still the one that `step` would do: for as
         many parameters, with the same tensors, and the same terms."""
@@ -162,9 +169,7 @@ class Optimizer:
             for _, state in states for key, value in state.items()
             if isinstance(value, Tensor)
         ]  # fmt: skip
-        for tensor in (*params, *[value for _, _, value in kept]):
-            if mode.trace is not None:
-                mode.trace.use(tensor)
+        mode.observer.use([*params, *[value for _, _, value in kept]])
 
         def holds() -> bool:  # asked before every replay: loops, which are faster than `all`
             for param, state in states:
@@ -289,18 +294,6 @@ def check_range(name: str, option: str, value: Any, low: float, below: float = m
         raise ValueError(f"{name}: {option} must be {rule}, got {value!r}")
 
 
-def clear_grad(param: Tensor, set_to_none: bool) -> None:
-    if mode.trace is not None:
-        mode.trace.clear_gradient(param)
-    if set_to_none or param.grad is None:
-        param.grad = None
-        return
-    # A new array: the old one may be shared.
-    zeros = _operands.empty_like(param)
-    kernels.get(param.device).fill(_flat(zeros.data, _order(zeros)), 0.0)
-    param.grad = zeros
-
-
 def gradient_of(param: Tensor) -> Tensor:
     """The gradient, of a parameter that has one."""
     assert param.grad is not None
@@ -364,23 +357,15 @@ def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
             state[key] = value
 
 
-def _put_back(before: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    """State as it was: (the state, its copy) of each parameter."""
-    for state, copy in before:
-        state.clear()
-        state.update(copy)
-
-
 def fresh_at_replay(compute: Callable[[], list[Options]]) -> list[Options]:
     """The options of a step. While the step is recorded for a GPU: a list whose items are computed
     anew before each replay."""
     options = compute()
-    if current.recording is not None:
 
-        def again() -> None:
-            options[:] = compute()
+    def again() -> None:
+        options[:] = compute()
 
-        table.on_replay(again)
+    mode.observer.at_replay(again)
     return options
 
 

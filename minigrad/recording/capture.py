@@ -25,13 +25,14 @@ from typing import Any
 
 from .. import kernels
 from ..device import Device, same_device
+from ..engine import Tensor, is_grad_enabled
+from ..engine.grad_mode import mode
+from ..engine.gradient import zeros_like
 from ..errors import DeviceError, DTypeError, GraphError
-from .grad_mode import is_grad_enabled, mode
-from .tensor import Tensor
 from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
-_MOST = 8  # kinds of arguments that are captured; each keeps the memory of a step
+_MAX_RECORDINGS = 8  # kinds of arguments that are captured; each keeps the memory of a step
 
 
 class CapturedStep:
@@ -44,14 +45,14 @@ class CapturedStep:
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if mode.trace is not None or not any(t.device.type == "cuda" for t in tensors):
+        if isinstance(mode.observer, Trace) or not any(t.device.type == "cuda" for t in tensors):
             return self._step(*args)  # inside another captured step, it is part of that
         key = (is_grad_enabled(), *[_kind(arg) for arg in args])
         places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
         device = same_device("capture", **places)
         recording = self._recordings.get(key)
         if recording is None:
-            if len(self._recordings) >= _MOST:
+            if len(self._recordings) >= _MAX_RECORDINGS:
                 return _detached(self._step(*args))
             recording = self._recordings[key] = _Recording(self._step, device)
         return recording(args)
@@ -171,7 +172,7 @@ class _Recording:
             self._inputs = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
         for leaf in self._accumulating:
             if leaf.grad is None:
-                leaf.grad = _zeros_like(leaf)
+                leaf.grad = zeros_like(leaf)
         trace = Trace(list(self._leaves.values()))
         try:
             with _tracing(trace), self._graph.record():
@@ -186,16 +187,11 @@ class _Recording:
 
 @contextmanager
 def _tracing(trace: Trace) -> Iterator[None]:
-    mode.trace = trace
+    before, mode.observer = mode.observer, trace
     try:
         yield
     finally:
-        mode.trace = None
-
-
-def _zeros_like(leaf: Tensor) -> Tensor:
-    zeros = leaf.detach().clone()
-    return zeros.fill_(0)
+        mode.observer = before
 
 
 def _detached(result: Any) -> Any:
