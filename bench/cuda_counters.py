@@ -115,11 +115,11 @@ def measure(batch: int, layer: tuple[int, int, int], direction: str, counter: Co
     workspace = array(getattr(launch, f"conv2d_{direction}_workspace")(dims))
     counter.launched.clear()
     if direction == "forward":
-        launch.conv2d_forward(output, input, weight, bias, workspace, dims, True)
+        launch.conv.conv2d_forward(output, input, weight, bias, workspace, dims, True)
     elif direction == "backward_input":
-        launch.conv2d_backward_input(input, output, weight, workspace, dims)
+        launch.conv.conv2d_backward_input(input, output, weight, workspace, dims)
     else:
-        launch.conv2d_backward_weight(weight, output, input, workspace, dims)
+        launch.conv_weight.conv2d_backward_weight(weight, output, input, workspace, dims)
     mg.cuda.synchronize()
     largest = max(counter.launched, key=lambda each: each.instructions)
     total = sum(each.instructions for each in counter.launched)

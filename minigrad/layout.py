@@ -49,7 +49,7 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
     if array.flags.c_contiguous:
         return array
     out = allocate(array.shape, array.dtype, device)
-    kernels.get(device).copy_strided(out, array)
+    kernels.get(device).elementwise.copy_strided(out, array)
     return out
 
 

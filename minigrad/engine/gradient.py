@@ -50,7 +50,7 @@ def add(left: Tensor, right: Tensor) -> Tensor:
     order = memory_order(left.data) or memory_order(right.data) or _c_order(left.ndim)
     out = empty_array(left.shape, left.dtype, device, order)
     total, first, second = [flat(each, order, device) for each in (out, left.data, right.data)]
-    kernels.get(device).add_forward(total, first, second, 1)
+    kernels.get(device).elementwise.add_forward(total, first, second, 1)
     return Tensor(out, device)
 
 
@@ -58,7 +58,7 @@ def copy(tensor: Tensor) -> Tensor:
     """In new memory, of the same memory order."""
     data, device = tensor.data, tensor.device
     out = empty_array(data.shape, data.dtype, device, memory_order(data))
-    kernels.get(device).copy_strided(out, data)
+    kernels.get(device).elementwise.copy_strided(out, data)
     return Tensor(out, device)
 
 
@@ -72,7 +72,7 @@ def full(
     order: Order | None = None,
 ) -> Tensor:  # fmt: skip
     data = empty_array(shape, dtype, device, order)
-    kernels.get(device).fill(flat(data, order or _c_order(len(shape)), device), value)
+    kernels.get(device).elementwise.fill(flat(data, order or _c_order(len(shape)), device), value)
     return Tensor(data, device)
 
 

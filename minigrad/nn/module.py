@@ -288,7 +288,7 @@ class Module:
             if name in state_dict:
                 value = state_dict[name]
                 source = readable(value, tensor.device)
-                kernels.get(tensor.device).copy_strided(tensor.data, source)
+                kernels.get(tensor.device).elementwise.copy_strided(tensor.data, source)
                 tensor.mark_changed()
         return result
 

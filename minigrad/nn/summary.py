@@ -188,5 +188,5 @@ def _watch(
 def _zeros(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
     zeros = _operands.empty(shape, dtype, device)
     if math.prod(shape):
-        kernels.get(device).fill(zeros.data.reshape(-1), 0)
+        kernels.get(device).elementwise.fill(zeros.data.reshape(-1), 0)
     return zeros

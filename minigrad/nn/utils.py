@@ -45,21 +45,21 @@ def clip_grad_norm_(
         "clip_grad_norm_", **{f"gradient {i}": g.device for i, g in enumerate(grads)}
     )
     dtype = same_dtype("clip_grad_norm_", **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
-    backend = kernels.get(device)
+    launch = kernels.get(device).update
     sums = _operands.scratch(len(grads), float64, device)
     values = []
     for k, grad in enumerate(grads):
         values.append(_values(grad))
-        workspace = _operands.scratch(backend.power_sum_workspace(values[k].size), float64, device)
-        backend.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
+        workspace = _operands.scratch(launch.power_sum_workspace(values[k].size), float64, device)
+        launch.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
     norm = Tensor(_operands.empty_array((), dtype, device), device)
-    backend.total_norm(norm.data.reshape(1), sums, norm_type)
+    launch.total_norm(norm.data.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
             f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}"
         )
     for grad, array in zip(grads, values, strict=True):
-        backend.clip_to_norm(array, norm.data.reshape(1), max_norm)
+        launch.clip_to_norm(array, norm.data.reshape(1), max_norm)
         _write_back(grad, array)
     return norm
 
@@ -70,7 +70,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value!r}")
     for grad in _gradients(parameters):
         array = _values(grad)
-        kernels.get(grad.device).clip_to_value(array, clip_value)
+        kernels.get(grad.device).update.clip_to_value(array, clip_value)
         _write_back(grad, array)
 
 
@@ -82,7 +82,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     device = same_device("parameters_to_vector", **{n: p.device for n, p in names.items()})
     vector = _operands.empty((sum(p.data.size for p in params),), dtype, device)
     for part, param in _parts(vector, params):
-        kernels.get(device).copy_strided(part, param.data)
+        kernels.get(device).elementwise.copy_strided(part, param.data)
     return vector
 
 
@@ -93,7 +93,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     if vec.shape != (total,):
         raise ShapeError(f"vector_to_parameters: vec must have shape ({total},), got {vec.shape}")
     for part, param in _parts(vec, params):
-        kernels.get(param.device).copy_strided(param.data, part)
+        kernels.get(param.device).elementwise.copy_strided(param.data, part)
         param.mark_changed()
 
 
@@ -118,5 +118,5 @@ def _values(grad: Tensor) -> np.ndarray:
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:
     if not np.may_share_memory(array, grad.data):
-        kernels.get(grad.device).copy_strided(grad.data, array.reshape(grad.shape))
+        kernels.get(grad.device).elementwise.copy_strided(grad.data, array.reshape(grad.shape))
     grad.mark_changed()

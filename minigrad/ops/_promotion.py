@@ -113,7 +113,7 @@ def scalar(operation: str, value: float, dtype: np.dtype, device: Device) -> Ten
     """A zero-dimensional tensor."""
     check_fits(operation, value, dtype)
     data = allocate((), dtype, device)
-    kernels.get(device).fill(data.reshape(-1), value)
+    kernels.get(device).elementwise.fill(data.reshape(-1), value)
     return Tensor(data, device)
 
 

@@ -36,7 +36,7 @@ def converted(
     order = memory_order(array)
     if share_memory(source, target):
         copy = empty_array(array.shape, dtype, target, order)
-        kernels.get(target).copy_strided(copy, array)
+        kernels.get(target).elementwise.copy_strided(copy, array)
         return copy
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.

@@ -35,7 +35,7 @@ class Clone(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out = empty_like(input)
-        kernels.get(input.device).copy_strided(out.data, input.data)
+        kernels.get(input.device).elementwise.copy_strided(out.data, input.data)
         return out
 
     @staticmethod
@@ -47,7 +47,7 @@ class Contiguous(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         data = empty_array(input.shape, input.dtype, input.device)
-        kernels.get(input.device).copy_strided(data, input.data)
+        kernels.get(input.device).elementwise.copy_strided(data, input.data)
         return Tensor(data, input.device)
 
     @staticmethod
@@ -94,7 +94,7 @@ def pin_memory(input: Tensor) -> Tensor:
     from ..runtime.cuda import memory
 
     pinned = memory.empty_pinned(input.shape, input.dtype)
-    kernels.get(input.device).copy_strided(pinned, input.data)
+    kernels.get(input.device).elementwise.copy_strided(pinned, input.data)
     return Tensor(pinned, input.device)
 
 

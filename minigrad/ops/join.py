@@ -43,7 +43,7 @@ class Cat(Function):
         start = 0
         for part in parts:
             slab = out.data[_slab(out.ndim, axis, start, part.shape[axis])]
-            kernels.get(out.device).copy_strided(slab, part.data)
+            kernels.get(out.device).elementwise.copy_strided(slab, part.data)
             start += part.shape[axis]
         return out
 

@@ -33,9 +33,9 @@ def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
     """The positions along an axis in order, of a tensor that has axes."""
     rows = to_rows(input, axis)
     out, indices = empty_rows(input.shape, axis, int64, input.device)
-    backend = kernels.get(input.device)
-    workspace = scratch(backend.argsort_forward_workspace(rows.shape), int64, input.device)
-    backend.argsort_forward(indices, rows, workspace, bool(descending))
+    launch = kernels.get(input.device).sort
+    workspace = scratch(launch.argsort_forward_workspace(rows.shape), int64, input.device)
+    launch.argsort_forward(indices, rows, workspace, bool(descending))
     return out
 
 

@@ -73,9 +73,13 @@ def _sum_of_squares(input: Tensor, axes: Axes) -> Tensor:
         plan.empty_reduced(input.dtype, input.device),
         plan.empty_reduced(input.dtype, input.device),
     )
-    backend.fill(zero.reshape(-1), 0)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
-    backend.squared_deviation_forward(out, plan.array(input.data, device), zero, workspace, 1)
+    backend.elementwise.fill(zero.reshape(-1), 0)
+    workspace = scratch(
+        backend.reduce.sum_forward_workspace(plan.form), accumulator(input.dtype), device
+    )
+    backend.reduce.squared_deviation_forward(
+        out, plan.array(input.data, device), zero, workspace, 1
+    )
     return plan.result(out, device, keepdim=True)
 
 

@@ -77,8 +77,8 @@ class Adam(Optimizer):
             squares.append(flats.state(state, "exp_avg_sq"))
             maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)
         options = fresh_at_replay(partial(self._advance, jobs))
-        backend = kernels.get(jobs[0].param.device)
-        backend.adam_update(params, averages, squares, maxima, grads, options)
+        launch = kernels.get(jobs[0].param.device).update
+        launch.adam_update(params, averages, squares, maxima, grads, options)
         for job in jobs:
             job.flats.finish()
 

@@ -337,7 +337,7 @@ def _like_param(value: Tensor, param: Tensor) -> Tensor:
     order = _operands.memory_order(param.data) if value.shape == param.shape else None
     dtype = param.dtype if value.shape == param.shape else value.dtype
     copy = _operands.empty_array(value.shape, dtype, param.device, order)
-    kernels.get(param.device).copy_strided(copy, readable(value, param.device))
+    kernels.get(param.device).elementwise.copy_strided(copy, readable(value, param.device))
     return Tensor(copy, param.device)
 
 
@@ -351,7 +351,7 @@ def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
             and isinstance(value, Tensor)
             and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
         ):
-            kernels.get(own.device).copy_strided(own.data, value.data)
+            kernels.get(own.device).elementwise.copy_strided(own.data, value.data)
             own.mark_changed()
         else:
             state[key] = value
@@ -400,14 +400,14 @@ class Flats:
             data = self._empty()
             tensor = state[name] = Tensor(data, self._device)
             if fill is not None:
-                kernels.get(self._device).fill(_flat(data, self._order), fill)
+                kernels.get(self._device).elementwise.fill(_flat(data, self._order), fill)
         stored, view = self._views.get(name, (None, None))
         if stored is not tensor.data or view is None:
             stored = tensor.data
             in_order = stored.transpose(self._order).flags.c_contiguous
             if stored.dtype != self.source.dtype or not in_order:
                 data = self._empty()
-                kernels.get(self._device).copy_strided(data, stored)
+                kernels.get(self._device).elementwise.copy_strided(data, stored)
                 tensor.data = stored = data
             view = _flat(stored, self._order)
             self._views[name] = stored, view
@@ -422,7 +422,9 @@ class Flats:
     def finish(self) -> None:
         if self._gaps:
             stored = self.source.transpose(self._order)
-            kernels.get(self._device).copy_strided(stored, self.param.reshape(stored.shape))
+            kernels.get(self._device).elementwise.copy_strided(
+                stored, self.param.reshape(stored.shape)
+            )
 
 
 class Job(NamedTuple):

@@ -150,7 +150,7 @@ class _Recording:
             self._in_vain = 0
             for own, arg in zip(self._inputs, args, strict=True):
                 if isinstance(arg, Tensor):
-                    kernels.get(arg.device).copy_strided(own.data, arg.data)
+                    kernels.get(arg.device).elementwise.copy_strided(own.data, arg.data)
         self._trace.before_replay()
         self._graph.replay()
         self._trace.after_replay()
