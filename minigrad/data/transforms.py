@@ -25,8 +25,8 @@ from ..dtypes import float32
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import Size2d, pair
-from ..ops._operands import contiguous, empty_array, empty_nhwc, scratch
-from ..ops._transfer import placed
+from ..ops.operands import contiguous, empty_array, empty_nhwc, scratch
+from ..ops.transfer import placed
 from . import _random
 from .datasets import ArrayDataset
 

@@ -13,7 +13,7 @@ from ..dtypes import as_dtype, is_floating
 from ..engine import Tensor, clear_grad
 from ..engine.backward import RemovableHandle, add_hook
 from ..errors import CheckpointError, DTypeError
-from ..ops._transfer import converted, readable, share_memory
+from ..ops.transfer import converted, readable, share_memory
 
 T = TypeVar("T", bound="Module")
 

@@ -12,7 +12,7 @@ from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor, read_grad
 from ..errors import ShapeError
-from ..ops import _operands
+from ..ops import operands
 
 __all__ = [
     "clip_grad_norm_",
@@ -46,13 +46,13 @@ def clip_grad_norm_(
     )
     dtype = same_dtype("clip_grad_norm_", **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
     launch = kernels.get(device).update
-    sums = _operands.scratch(len(grads), float64, device)
+    sums = operands.scratch(len(grads), float64, device)
     values = []
     for k, grad in enumerate(grads):
         values.append(_values(grad))
-        workspace = _operands.scratch(launch.power_sum_workspace(values[k].size), float64, device)
+        workspace = operands.scratch(launch.power_sum_workspace(values[k].size), float64, device)
         launch.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
-    norm = Tensor(_operands.empty_array((), dtype, device), device)
+    norm = Tensor(operands.empty_array((), dtype, device), device)
     launch.total_norm(norm.data.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
@@ -80,7 +80,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     names = {f"parameter {i}": p for i, p in enumerate(params)}
     dtype = same_dtype("parameters_to_vector", **{n: p.dtype for n, p in names.items()})
     device = same_device("parameters_to_vector", **{n: p.device for n, p in names.items()})
-    vector = _operands.empty((sum(p.data.size for p in params),), dtype, device)
+    vector = operands.empty((sum(p.data.size for p in params),), dtype, device)
     for part, param in _parts(vector, params):
         kernels.get(device).elementwise.copy_strided(part, param.data)
     return vector
@@ -112,8 +112,8 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-    order = _operands.memory_order(grad.data)
-    return _operands.flat(grad.data, order or tuple(range(grad.ndim)), grad.device)
+    order = operands.memory_order(grad.data)
+    return operands.flat(grad.data, order or tuple(range(grad.ndim)), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:

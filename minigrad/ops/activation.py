@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ._operands import elementwise, floating_operands
 from .arithmetic import neg
 from .elementwise import Clamp
+from .operands import elementwise, floating_operands
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805

@@ -10,9 +10,9 @@ from .. import kernels
 from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import broadcast_shape, elementwise, takes_tensor
-from ._promotion import Operand, check_fits, operands
-from ._reduction import unbroadcast
+from .operands import broadcast_shape, elementwise, takes_tensor
+from .promotion import Operand, check_fits, operands
+from .reduction import unbroadcast
 
 # What backward passes are made of: nothing here is recorded.
 

@@ -12,8 +12,8 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DeviceError
-from ._operands import empty_array, empty_like, takes_tensor
-from ._transfer import converted, is_cuda
+from .operands import empty_array, empty_like, takes_tensor
+from .transfer import converted, is_cuda
 
 
 class To(Function):

@@ -10,11 +10,11 @@ from .. import kernels
 from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import elementwise, takes_tensor
-from ._promotion import Operand, operands, scalar
-from ._reduction import unbroadcast
 from .cast import to
 from .elementwise import abs
+from .operands import elementwise, takes_tensor
+from .promotion import Operand, operands, scalar
+from .reduction import unbroadcast
 
 # Comparisons --------------------------------------------------------------------------------
 

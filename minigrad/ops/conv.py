@@ -15,7 +15,7 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ..runtime.allocation import allocate
-from ._operands import (
+from .operands import (
     c_order,
     contiguous,
     empty,

@@ -17,10 +17,10 @@ from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._promotion import check_fits, fitting
-from ._transfer import is_cuda, placed
 from .cast import to
+from .promotion import check_fits, fitting
 from .shape import sizes_of
+from .transfer import is_cuda, placed
 
 # From data ----------------------------------------------------------------------------------
 

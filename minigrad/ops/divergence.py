@@ -8,13 +8,13 @@ from typing import Any
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError, TargetError
-from ._operands import broadcast_shape, elementwise, floating_operands, takes_tensor
-from ._promotion import scalar
-from ._reduction import unbroadcast
 from .arithmetic import neg, product, sub
 from .elementwise import log
 from .extrema import amax, amin
 from .loss import REDUCTIONS, mean_or_sum, reduction_name
+from .operands import broadcast_shape, elementwise, floating_operands, takes_tensor
+from .promotion import scalar
+from .reduction import unbroadcast
 from .special import log1p
 
 

@@ -14,10 +14,10 @@ from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import elementwise, floating_operands, takes_tensor
-from ._promotion import as_floating, check_fits, common_dtype
 from .arithmetic import product, quotient, refuse_bool, scaled
 from .cast import to
+from .operands import elementwise, floating_operands, takes_tensor
+from .promotion import as_floating, check_fits, common_dtype
 
 
 class Abs(Function):

@@ -28,7 +28,7 @@ from ..dtypes import SUPPORTED
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError
 from ..runtime.cuda.recording import current
-from ._transfer import is_cuda
+from .transfer import is_cuda
 
 if TYPE_CHECKING:
     from ..runtime.cuda.driver import Driver

@@ -14,8 +14,11 @@ from ..dtypes import bool_, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..runtime.allocation import allocate
-from ._operands import scratch, takes_tensor
-from ._reduction import (
+from .arithmetic import maximum, minimum, product, quotient
+from .cast import to
+from .compare import eq, isnan, logical_and, logical_or
+from .operands import scratch, takes_tensor
+from .reduction import (
     Axes,
     Dim,
     Reduction,
@@ -26,9 +29,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import maximum, minimum, product, quotient
-from .cast import to
-from .compare import eq, isnan, logical_and, logical_or
 
 
 class MaxResult(NamedTuple):

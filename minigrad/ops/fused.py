@@ -18,9 +18,9 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
 from ..runtime.allocation import allocate
-from ._operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
 from .norm import Running, affine_gradients, batch_statistics, normalize, parameter
+from .operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .pool import empty_maxima, pool_maxima, spread_to_maxima
 
 

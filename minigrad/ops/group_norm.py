@@ -16,8 +16,8 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import c_order, empty, floating_operands, scratch
-from ._rows import empty_rows, to_rows
+from .operands import c_order, empty, floating_operands, scratch
+from .rows import empty_rows, to_rows
 
 
 class GroupNorm(Function):

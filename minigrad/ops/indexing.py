@@ -21,11 +21,11 @@ from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
-from ._operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
-from ._transfer import check_rows, constant, host, read_count
 from .creation import tensor
 from .inplace import copy_
+from .operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
 from .shape import view_of
+from .transfer import check_rows, constant, host, read_count
 
 # Basic indexing -----------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ from .. import kernels
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import (
+from .arithmetic import check_alpha, refuse_bool
+from .elementwise import clamp_bounds
+from .operands import (
     address_of,
     check_writable,
     empty_array,
@@ -24,10 +26,8 @@ from ._operands import (
     repeated,
     takes_tensor,
 )
-from ._promotion import Operand, fitting, operands, scalar
-from ._transfer import readable, share_memory
-from .arithmetic import check_alpha, refuse_bool
-from .elementwise import clamp_bounds
+from .promotion import Operand, fitting, operands, scalar
+from .transfer import readable, share_memory
 
 
 def _check_change(operation: str, *tensors: Any) -> None:

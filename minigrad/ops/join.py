@@ -13,8 +13,8 @@ from ..device import same_device
 from ..dtypes import same_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import empty, empty_array, memory_order, takes_tensor
-from ._reduction import axis_of
+from .operands import empty, empty_array, memory_order, takes_tensor
+from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
 # Join ---------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from ..dtypes import float64, int64, is_floating, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
-from ._operands import c_order, empty, floating_operands, scratch
-from ._promotion import check_fits, number, scalar
-from ._rows import empty_rows, to_rows
-from ._transfer import check_rows
+from .operands import c_order, empty, floating_operands, scratch
+from .promotion import check_fits, number, scalar
+from .rows import empty_rows, to_rows
+from .transfer import check_rows
 
 REDUCTIONS = ("none", "mean", "sum")
 

@@ -11,7 +11,7 @@ from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
 from ..runtime.allocation import allocate
-from ._operands import (
+from .operands import (
     broadcast_shape,
     c_order,
     contiguous,

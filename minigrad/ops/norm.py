@@ -12,9 +12,9 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
-from ._rows import empty_rows, to_rows
 from .inplace import add_
+from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
+from .rows import empty_rows, to_rows
 
 
 class Running(NamedTuple):

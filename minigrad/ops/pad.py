@@ -18,10 +18,10 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import PAD_MODES, check_pad, pad_sources
 from ..runtime.allocation import allocate
-from ._operands import CHANNELS_LAST, Order, contiguous, memory_order
-from ._promotion import fitting
-from ._transfer import constant
 from .cast import clone
+from .operands import CHANNELS_LAST, Order, contiguous, memory_order
+from .promotion import fitting
+from .transfer import constant
 
 Amounts = tuple[int, int]
 

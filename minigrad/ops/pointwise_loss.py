@@ -17,7 +17,8 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import (
+from .loss import mean_or_sum, reduction_name
+from .operands import (
     Order,
     broadcast_shape,
     c_order,
@@ -28,9 +29,8 @@ from ._operands import (
     memory_order,
     scratch,
 )
-from ._promotion import number
-from ._reduction import unbroadcast
-from .loss import mean_or_sum, reduction_name
+from .promotion import number
+from .reduction import unbroadcast
 
 
 class _Pair:

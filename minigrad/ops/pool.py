@@ -21,7 +21,7 @@ from ..geometry import (
     pool2d_dims,
 )
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
+from .operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
 from .shape import unbatched
 
 Dims = Pool2dDims | AdaptivePool2dDims

@@ -15,10 +15,10 @@ from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.cuda import table
-from ._operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
-from ._promotion import check_fits
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
+from .operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
+from .promotion import check_fits
 from .shape import sizes_of
 
 

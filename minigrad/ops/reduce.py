@@ -14,9 +14,14 @@ import numpy as np
 from .. import kernels
 from ..dtypes import as_dtype, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
-from ._operands import scratch, takes_tensor
-from ._promotion import number
-from ._reduction import (
+from .arithmetic import add, mul, product, quotient, sub
+from .cast import to
+from .compare import eq, isfinite, ne, where
+from .elementwise import exp, log, sqrt
+from .extrema import amax
+from .operands import scratch, takes_tensor
+from .promotion import number
+from .reduction import (
     Axes,
     Dim,
     Reduction,
@@ -28,11 +33,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import add, mul, product, quotient, sub
-from .cast import to
-from .compare import eq, isfinite, ne, where
-from .elementwise import exp, log, sqrt
-from .extrema import amax
 
 # Sums and moments ---------------------------------------------------------------------------
 

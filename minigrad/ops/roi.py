@@ -17,8 +17,8 @@ from ..engine import Function, Tensor
 from ..errors import ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, nhwc, takes_tensor
-from ._transfer import check_rows
+from .operands import empty_nhwc, floating_operands, nhwc, takes_tensor
+from .transfer import check_rows
 
 Boxes = Tensor | Sequence[Tensor]
 

@@ -13,11 +13,11 @@ from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
-from ._promotion import common_dtype
-from ._reduction import axis_of
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
+from .operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
+from .promotion import common_dtype
+from .reduction import axis_of
 from .shape import flatten, reshape
 
 # Along one axis -----------------------------------------------------------------------------

@@ -16,8 +16,8 @@ import numpy as np
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import Order, empty_array, memory_order, takes_tensor
-from ._reduction import axis_of, unbroadcast
+from .operands import Order, empty_array, memory_order, takes_tensor
+from .reduction import axis_of, unbroadcast
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 

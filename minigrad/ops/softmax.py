@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ._operands import floating_operands, scratch, takes_tensor
-from ._reduction import axis_of
-from ._rows import empty_rows, to_rows
 from .cast import to
+from .operands import floating_operands, scratch, takes_tensor
+from .reduction import axis_of
+from .rows import empty_rows, to_rows
 
 
 class Softmax(Function):

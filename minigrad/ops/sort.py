@@ -11,13 +11,13 @@ from .. import kernels
 from ..dtypes import int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import scratch, takes_tensor
-from ._promotion import scalar
-from ._reduction import axis_of
-from ._rows import empty_rows, to_rows
 from .cast import clone
 from .compare import isnan, where
 from .extrema import Extremum, argmax
+from .operands import scratch, takes_tensor
+from .promotion import scalar
+from .reduction import axis_of
+from .rows import empty_rows, to_rows
 from .select import gather, narrow
 from .shape import flatten, reshape, squeeze
 

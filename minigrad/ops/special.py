@@ -11,11 +11,11 @@ from typing import Any
 from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
-from ._operands import elementwise, takes_tensor
-from ._promotion import as_floating
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone
 from .elementwise import exp, log, sqrt
+from .operands import elementwise, takes_tensor
+from .promotion import as_floating
 
 
 def _evaluated(name: str, input: Tensor) -> Tensor:

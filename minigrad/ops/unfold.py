@@ -11,7 +11,7 @@ from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import Size2d, UnfoldDims, pair, unfold_dims
-from ._operands import c_order, empty, floating_operands
+from .operands import c_order, empty, floating_operands
 from .shape import unbatched
 
 

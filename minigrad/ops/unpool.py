@@ -14,9 +14,9 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, nhwc
-from ._transfer import check_rows
+from .operands import empty_nhwc, floating_operands, nhwc
 from .shape import unbatched
+from .transfer import check_rows
 
 
 class MaxUnpool2d(Function):

@@ -11,9 +11,15 @@ from .. import kernels
 from ..dtypes import as_dtype, float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import floating_operands, scratch, takes_tensor
-from ._promotion import number
-from ._reduction import (
+from .arithmetic import pow, product, quotient
+from .cast import to
+from .compare import eq, ne, where
+from .elementwise import abs, sign, sqrt
+from .extrema import Extremum
+from .operands import floating_operands, scratch, takes_tensor
+from .promotion import number
+from .reduce import Sum
+from .reduction import (
     Axes,
     Dim,
     accumulator,
@@ -23,12 +29,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import pow, product, quotient
-from .cast import to
-from .compare import eq, ne, where
-from .elementwise import abs, sign, sqrt
-from .extrema import Extremum
-from .reduce import Sum
 
 
 class VectorNorm(Function):

@@ -15,8 +15,8 @@ from ..dtypes import is_floating
 from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
-from ..ops import _operands
-from ..ops._transfer import readable
+from ..ops import operands
+from ..ops.transfer import readable
 from ..runtime.cuda import memory
 
 Options = TypeVar("Options")
@@ -312,7 +312,7 @@ def _check_grad(name: str, param: Tensor) -> None:
         return
     if not isinstance(grad, Tensor):
         raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
-    _operands.check_writable(f"{name}: parameter", param)
+    operands.check_writable(f"{name}: parameter", param)
     if grad.shape != param.shape:
         raise ShapeError(
             f"{name}: a parameter of shape {param.shape} has a gradient of shape {grad.shape}"
@@ -323,20 +323,20 @@ def _check_grad(name: str, param: Tensor) -> None:
         raise DeviceError(f"{name}: a parameter on {param.device} has a gradient on {grad.device}")
 
 
-def _order(tensor: Tensor) -> _operands.Order:
-    order = _operands.memory_order(tensor.data)
+def _order(tensor: Tensor) -> operands.Order:
+    order = operands.memory_order(tensor.data)
     return tuple(range(tensor.ndim)) if order is None else order
 
 
-def _flat(array: np.ndarray, order: _operands.Order) -> np.ndarray:
+def _flat(array: np.ndarray, order: operands.Order) -> np.ndarray:
     return array.transpose(order).reshape(-1)
 
 
 def _like_param(value: Tensor, param: Tensor) -> Tensor:
     """A copy of a state tensor in the parameter's dtype, device and memory order."""
-    order = _operands.memory_order(param.data) if value.shape == param.shape else None
+    order = operands.memory_order(param.data) if value.shape == param.shape else None
     dtype = param.dtype if value.shape == param.shape else value.dtype
-    copy = _operands.empty_array(value.shape, dtype, param.device, order)
+    copy = operands.empty_array(value.shape, dtype, param.device, order)
     kernels.get(param.device).elementwise.copy_strided(copy, readable(value, param.device))
     return Tensor(copy, param.device)
 
@@ -379,16 +379,16 @@ class Flats:
     def __init__(self, param: Tensor) -> None:
         self.source = param.data
         self._device = param.device
-        self._gaps = _operands.memory_order(param.data) is None
+        self._gaps = operands.memory_order(param.data) is None
         self._order = _order(param)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.param = _operands.flat(self.source, self._order, self._device)
+        self.param = operands.flat(self.source, self._order, self._device)
 
     def start(self, grad: Tensor) -> np.ndarray:
         """The gradient; `param` holds the parameter's values from now on."""
         if self._gaps:
-            self.param = _operands.flat(self.source, self._order, self._device)
-        return _operands.flat(grad.data, self._order, self._device)
+            self.param = operands.flat(self.source, self._order, self._device)
+        return operands.flat(grad.data, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.
@@ -415,7 +415,7 @@ class Flats:
 
     def _empty(self) -> np.ndarray:
         with memory.lasting(self._device.index):
-            return _operands.empty_array(
+            return operands.empty_array(
                 self.source.shape, self.source.dtype, self._device, self._order
             )
 

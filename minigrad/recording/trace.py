@@ -20,7 +20,7 @@ from ..engine import Tensor
 from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
-from ..ops._operands import empty_like
+from ..ops.operands import empty_like
 from ..runtime.cuda import memory, table
 from ..runtime.cuda.recording import Recording, current
 

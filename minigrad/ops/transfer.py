@@ -16,7 +16,7 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
-from ._operands import contiguous, empty_array, memory_order
+from .operands import contiguous, empty_array, memory_order
 
 
 def is_cuda(device: Device) -> bool:

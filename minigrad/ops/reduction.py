@@ -18,7 +18,7 @@ from ..dtypes import float64, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import contiguous, memory_order, scratch
+from .operands import contiguous, memory_order, scratch
 
 Dim = int | tuple[int, ...] | list[int] | None
 Axes = tuple[int, ...]

@@ -19,8 +19,8 @@ from ..dtypes import as_dtype, bool_, float32, int64, is_floating, same_dtype
 from ..engine import Tensor
 from ..errors import DTypeError
 from ..runtime.allocation import allocate
-from ._transfer import placed
 from .cast import to
+from .transfer import placed
 
 Operand = Tensor | np.ndarray | np.generic | float
 OPERAND_TYPES = (Tensor, int, float, np.ndarray, np.generic)
