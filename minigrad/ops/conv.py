@@ -66,25 +66,6 @@ def convolution_gradients(
     return grad_input, grad_weight
 
 
-def conv2d_arguments(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Size2d,
-    padding: Size2d | str,
-    dilation: Size2d,
-    groups: int,
-) -> tuple[Tensor, Conv2dDims, Any]:
-    """The batched input, the checked sizes, and how to undo the batching."""
-    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
-    input, restore = unbatched("conv2d", input)
-    dims = conv2d_dims(
-        input.shape, weight.shape, None if bias is None else bias.shape,
-        stride, padding, dilation, groups,
-    )  # fmt: skip
-    return input, dims, restore
-
-
 class Conv2d(Function):
     @staticmethod
     def forward(
