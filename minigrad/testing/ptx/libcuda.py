@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from ...kernels.cuda import _compile
 from ...runtime.cuda import memory
 from . import api_context, api_stream
 from .calls import Device, Function, Word, export, exported, lock, store, system
@@ -74,6 +73,8 @@ def _load() -> None:
         file.flush()
         ctypes.CDLL(file.name)  # never unloaded: ctypes does not close libraries
     from cuda.bindings import driver as bindings
+
+    from ...kernels.cuda import _compile
 
     bindings.cuLaunchKernel = _check_arguments(bindings.cuLaunchKernel)
     _compile.image_kind = "ptx"
