@@ -12,6 +12,7 @@ from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor, read_grad
 from ..errors import ShapeError
+from ..layout import order_of
 from ..ops import _operands
 
 __all__ = [
@@ -112,8 +113,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-    order = _operands.memory_order(grad.data)
-    return _operands.flat(grad.data, order or tuple(range(grad.ndim)), grad.device)
+    return _operands.flat(grad.data, order_of(grad.data), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:

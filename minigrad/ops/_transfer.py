@@ -16,7 +16,7 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
-from ._operands import contiguous, empty_array, memory_order
+from ..layout import contiguous, empty_array, memory_order, order_of
 
 
 def is_cuda(device: Device) -> bool:
@@ -41,7 +41,7 @@ def converted(
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.
         array = converted(array, dtype, source, source)
-        order = memory_order(array) or tuple(range(array.ndim))
+        order = order_of(array)
     from ..runtime.cuda import memory
 
     stored = array.transpose(order)
