@@ -8,9 +8,11 @@ from __future__ import annotations
 import pytest
 
 import minigrad as mg
+from minigrad.testing import ptx
 
 
 @pytest.fixture(autouse=True)
 def _needs_cuda() -> None:
     if reason := mg.cuda.why_unavailable():
+        assert not ptx.installed(), reason  # an emulated GPU that does not start is a fault
         pytest.skip(f"{reason}; MINIGRAD_EMULATED_GPU=1 runs this on an emulated GPU")

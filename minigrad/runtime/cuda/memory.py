@@ -99,7 +99,8 @@ class Memory:
             try:
                 block = pool.free[size].pop()
             except (KeyError, IndexError):
-                block = self._fresh(pool, size, shape, dtype)
+                block = None
+            block = block or self._fresh(pool, size, shape, dtype)
             block.lent = nbytes
             stats = self.stats
             stats.allocated += nbytes
