@@ -29,6 +29,11 @@ def memory_order(array: np.ndarray) -> Order | None:
     return order if array.transpose(order).flags.c_contiguous else None
 
 
+def order_of(array: np.ndarray) -> Order:
+    """The memory order, or C order if there are gaps."""
+    return memory_order(array) or tuple(range(array.ndim))
+
+
 def empty_array(
     shape: tuple[int, ...], dtype: np.dtype, device: Device, order: Order | None = None
 ) -> np.ndarray:

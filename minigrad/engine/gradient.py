@@ -11,7 +11,7 @@ import numpy as np
 from .. import kernels
 from ..device import Device, same_device
 from ..errors import DTypeError, ShapeError
-from ..layout import Order, empty_array, flat, memory_order
+from ..layout import Order, empty_array, flat, memory_order, order_of
 from .grad_mode import mode
 from .tensor import Tensor
 
@@ -47,7 +47,7 @@ def add(left: Tensor, right: Tensor) -> Tensor:
     device = left.device
     if device is not right.device:
         same_device("backward", gradient_so_far=device, gradient=right.device)
-    order = memory_order(left.data) or memory_order(right.data) or _c_order(left.ndim)
+    order = memory_order(left.data) or order_of(right.data)
     out = empty_array(left.shape, left.dtype, device, order)
     total, first, second = [flat(each, order, device) for each in (out, left.data, right.data)]
     kernels.get(device).elementwise.add_forward(total, first, second, 1)
@@ -72,12 +72,8 @@ def full(
     order: Order | None = None,
 ) -> Tensor:  # fmt: skip
     data = empty_array(shape, dtype, device, order)
-    kernels.get(device).elementwise.fill(flat(data, order or _c_order(len(shape)), device), value)
+    kernels.get(device).elementwise.fill(flat(data, order_of(data), device), value)
     return Tensor(data, device)
-
-
-def _c_order(ndim: int) -> Order:
-    return tuple(range(ndim))
 
 
 def check_gradient(what: str, gradient: object, shape: tuple[int, ...], dtype: np.dtype) -> None:

@@ -16,7 +16,11 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
+<<<<<<< HEAD:minigrad/ops/transfer.py
 from .operands import contiguous, empty_array, memory_order
+=======
+from ..layout import contiguous, empty_array, memory_order, order_of
+>>>>>>> gpu-g:minigrad/ops/_transfer.py
 
 
 def is_cuda(device: Device) -> bool:
@@ -41,7 +45,7 @@ def converted(
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.
         array = converted(array, dtype, source, source)
-        order = memory_order(array) or tuple(range(array.ndim))
+        order = order_of(array)
     from ..runtime.cuda import memory
 
     stored = array.transpose(order)

@@ -15,6 +15,7 @@ from ..dtypes import is_floating
 from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
+from ..layout import order_of
 from ..ops import operands
 from ..ops.transfer import readable
 from ..runtime.cuda import memory
@@ -323,11 +324,6 @@ def _check_grad(name: str, param: Tensor) -> None:
         raise DeviceError(f"{name}: a parameter on {param.device} has a gradient on {grad.device}")
 
 
-def _order(tensor: Tensor) -> operands.Order:
-    order = operands.memory_order(tensor.data)
-    return tuple(range(tensor.ndim)) if order is None else order
-
-
 def _flat(array: np.ndarray, order: operands.Order) -> np.ndarray:
     return array.transpose(order).reshape(-1)
 
@@ -380,7 +376,7 @@ class Flats:
         self.source = param.data
         self._device = param.device
         self._gaps = operands.memory_order(param.data) is None
-        self._order = _order(param)
+        self._order = order_of(param.data)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.param = operands.flat(self.source, self._order, self._device)
 
