@@ -12,12 +12,8 @@ from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor, read_grad
 from ..errors import ShapeError
-<<<<<<< HEAD
-from ..ops import operands
-=======
 from ..layout import order_of
-from ..ops import _operands
->>>>>>> gpu-g
+from ..ops import operands
 
 __all__ = [
     "clip_grad_norm_",
@@ -117,12 +113,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-<<<<<<< HEAD
-    order = operands.memory_order(grad.data)
-    return operands.flat(grad.data, order or tuple(range(grad.ndim)), grad.device)
-=======
-    return _operands.flat(grad.data, order_of(grad.data), grad.device)
->>>>>>> gpu-g
+    return operands.flat(grad.data, order_of(grad.data), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:

@@ -16,11 +16,7 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
-<<<<<<< HEAD:minigrad/ops/transfer.py
-from .operands import contiguous, empty_array, memory_order
-=======
 from ..layout import contiguous, empty_array, memory_order, order_of
->>>>>>> gpu-g:minigrad/ops/_transfer.py
 
 
 def is_cuda(device: Device) -> bool:
