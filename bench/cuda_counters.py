@@ -111,15 +111,17 @@ def measure(batch: int, layer: tuple[int, int, int], direction: str, counter: Co
 
     input, weight = array(batch, side, side, C_in), array(3, 3, C_in, C_out)
     output, bias = array(batch, side, side, C_out), array(C_out)
-    launch: Any = kernels.get(mg.device.as_device("cuda"))
-    workspace = array(getattr(launch, f"conv2d_{direction}_workspace")(dims))
+    backend: Any = kernels.get(mg.device.as_device("cuda"))
     counter.launched.clear()
     if direction == "forward":
-        launch.conv.conv2d_forward(output, input, weight, bias, workspace, dims, True)
+        workspace = array(backend.conv.conv2d_forward_workspace(dims))
+        backend.conv.conv2d_forward(output, input, weight, bias, workspace, dims, True)
     elif direction == "backward_input":
-        launch.conv.conv2d_backward_input(input, output, weight, workspace, dims)
+        workspace = array(backend.conv.conv2d_backward_input_workspace(dims))
+        backend.conv.conv2d_backward_input(input, output, weight, workspace, dims)
     else:
-        launch.conv_weight.conv2d_backward_weight(weight, output, input, workspace, dims)
+        workspace = array(backend.conv_weight.conv2d_backward_weight_workspace(dims))
+        backend.conv_weight.conv2d_backward_weight(weight, output, input, workspace, dims)
     mg.cuda.synchronize()
     largest = max(counter.launched, key=lambda each: each.instructions)
     total = sum(each.instructions for each in counter.launched)
