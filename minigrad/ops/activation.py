@@ -26,14 +26,16 @@ class Activation(Function):
         ctx.save_for_backward(input)
         ctx.name, ctx.parameters = name, parameters
         out, out_flat, (input_flat,) = elementwise(name, input)
-        getattr(kernels.get(out.device), f"{name}_forward")(out_flat, input_flat, *parameters)
+        getattr(kernels.get(out.device).activation, f"{name}_forward")(
+            out_flat, input_flat, *parameters
+        )
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         grad_input, grad_flat, (input_flat, upstream) = elementwise(ctx.name, input, grad_output)
-        backward = getattr(kernels.get(input.device), f"{ctx.name}_backward_input")
+        backward = getattr(kernels.get(input.device).activation, f"{ctx.name}_backward_input")
         backward(grad_flat, upstream, input_flat, *ctx.parameters)
         return grad_input, None, None
 

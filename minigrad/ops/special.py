@@ -21,7 +21,7 @@ from .promotion import as_floating
 def _evaluated(name: str, input: Tensor) -> Tensor:
     """The launcher <name>_forward on a tensor, not recorded."""
     out, out_flat, (input_flat,) = elementwise(name, input)
-    getattr(kernels.get(out.device), f"{name}_forward")(out_flat, input_flat)
+    getattr(kernels.get(out.device).special, f"{name}_forward")(out_flat, input_flat)
     return out
 
 
