@@ -1,14 +1,17 @@
 """minigrad and torch on an NVIDIA GPU: checks first, then kernels and training steps.
 
-    python -m bench.gpu                       # about eight minutes
+    python -m bench.gpu                       # within ten minutes
     python -m bench.gpu --quick --json bench/results/gpu.json
 
-Both engines run in this process, on one GPU, in turns. Kernels are timed as replays of a CUDA graph
-that holds one call, so that neither engine's Python counts (where torch cannot record a call, its
-row says so, and its time is that of the call as it is); a training step is timed as a user runs it,
-from call to call, with one wait at the end. Every section has a budget of time, and a section that
-fails is reported and does not stop the others. The JSON is written whatever happens, also when the
-program is told to end (SIGTERM). Data are drawn here; nothing is downloaded.
+Versions are printed first. Both engines run in this process, on one GPU, in turns, and their
+results are compared before anything is timed. Kernels are timed as replays of a CUDA graph, so that
+neither engine's Python counts; a graph holds 20 calls of a small kernel, so that the replay's own
+cost does not count either (where torch cannot record a call, its row says so, and its time is that
+of the call as it is). A training step is timed as a user runs it, from call to call, with one wait
+at the end. torch.compile takes minutes and is left out unless --compile asks for it. Every section
+has a budget of time, and a section that fails is reported and does not stop the others. The JSON is
+written whatever happens, also when the program is told to end (SIGTERM). Data are drawn here;
+nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import json
 import signal
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -30,7 +34,7 @@ import numpy as np
 
 from . import cases
 from .engines import Engine, Minigrad, Torch
-from .measure import check, conditions, geometric_mean
+from .measure import ROOT, check, conditions, geometric_mean
 from .operation import Case, Pass
 from .training import batches, cycled, step_and_data
 
@@ -42,6 +46,7 @@ CONFIGURATIONS = [
 # TF32 keeps 10 bits of each factor; Adam's first steps then differ in every parameter.
 TOLERANCE, TF32_TOLERANCE = 2e-3, 2e-2
 TURNS = 5
+SMALL_CALL, CALLS = 1e-3, 20  # seconds of a call of which a graph holds so many
 
 
 class OnGpu(Engine):
@@ -162,24 +167,35 @@ def seconds_of(engine: Any, run: Callable[[], Any], budget: float) -> float:
 # Training steps -----------------------------------------------------------------------------
 
 
-def measure_steps(report: dict[str, Any], configurations: list[Any], budget: float) -> None:
-    """Seconds a step of every engine, captured or not, in float32 and TF32."""
+def measure_steps(
+    report: dict[str, Any], configurations: list[Any], budget: float, compiled: bool, until: float
+) -> None:
+    """Seconds a step of every engine, captured or not, in float32 and TF32.
+
+    compiled: with torch.compile. until: when to stop starting networks.
+    """
     print(f"\n{'training step':<22}{'tf32':>5}  milliseconds (torch / minigrad captured)")
     rows = report.setdefault("steps", [])
+    engines: list[tuple[str, Any, bool]] = [
+        ("minigrad eager", MinigradGpu(), False),
+        ("minigrad captured", MinigradGpu(), True),
+        ("torch nchw", TorchGpu("torch nchw"), False),
+        ("torch channels_last", TorchGpu("torch channels_last"), False),
+        ("torch graph", TorchGpu("torch channels_last"), True),
+    ]
+    if compiled:
+        engines.append(("torch compile", TorchGpu("torch compile channels_last"), False))
     for network, batch in configurations:
+        if time.perf_counter() > until:
+            print("… out of time: the other networks were not measured")
+            break
         for tf32 in (False, True):
             row: dict[str, Any] = {"network": network, "batch": batch, "tf32": tf32, "seconds": {}}
-            row["recorded"] = []
+            row["recorded"], row["checked"] = [], False
             rows.append(row)
             losses: dict[str, np.ndarray] = {}
-            for name, engine, captured in (
-                ("minigrad eager", MinigradGpu(), False),
-                ("minigrad captured", MinigradGpu(), True),
-                ("torch nchw", TorchGpu("torch nchw"), False),
-                ("torch channels_last", TorchGpu("torch channels_last"), False),
-                ("torch graph", TorchGpu("torch channels_last"), True),
-                ("torch compile", TorchGpu("torch compile channels_last"), False),
-            ):
+            runs: dict[str, Callable[[], Any]] = {}
+            for name, engine, captured in engines:
                 what = f"{name}, {network} {batch}, tf32 {tf32}"
                 with guarded(report, what), engine.tf32(tf32), engine.queue():
                     # torch's Adam keeps its step count on the GPU if it is told of a recording.
@@ -187,16 +203,22 @@ def measure_steps(report: dict[str, Any], configurations: list[Any], budget: flo
                     options = {"capturable": True} if records else {}
                     step, data = step_and_data(engine, network, batch, **options)
                     losses[name] = np.array([to_numpy(step(*data[i])) for i in range(2)])
-                    run = cycled(engine.captured(step) if captured else step, data)
-                    for _ in range(3):
-                        run()
-                    row["seconds"][name] = seconds_of(engine, run, budget)
-                    if captured:
-                        row["recorded"].append(name)
+                    runs[name] = cycled(engine.captured(step) if captured else step, data)
             tolerance = TF32_TOLERANCE if tf32 else TOLERANCE
             with guarded(report, f"losses of {network} {batch}, tf32 {tf32}"):
                 ours, theirs = losses["minigrad eager"], losses["torch nchw"]
                 check(f"{network} {batch}", [ours], [theirs], "torch nchw", tolerance)
+                row["checked"] = True
+            for name, engine, captured in engines:
+                what = f"time of {name}, {network} {batch}, tf32 {tf32}"
+                if name not in runs:
+                    continue
+                with guarded(report, what), engine.tf32(tf32), engine.queue():
+                    for _ in range(3):
+                        runs[name]()
+                    row["seconds"][name] = seconds_of(engine, runs[name], budget)
+                    if captured:
+                        row["recorded"].append(name)
             mine = row["seconds"].get("minigrad captured", float("nan"))
             shown = "  ".join(
                 f"{name.removeprefix('torch ')} {1e3 * t:.2f} ({t / mine:.2f}×)"
@@ -227,36 +249,57 @@ def measure_kernels(report: dict[str, Any], quick: bool, budget: float, until: f
 
 def _kernel(case: Case, step: Pass, budget: float) -> dict[str, Any]:
     engines: list[Any] = [MinigradGpu(), TorchGpu("torch nchw"), TorchGpu("torch channels_last")]
-    seconds: dict[str, float] = {}
+    runs: dict[str, tuple[Any, Callable[[], Any]]] = {}
     results: dict[str, list[np.ndarray]] = {}
-    recorded: list[str] = []
     for engine in engines:
         with engine.tf32(False), engine.queue():
             for name, run in case.runs(engine, step).items():
+                runs[name] = engine, run
                 results[name] = [to_numpy(each) for each in run()]
-                replay = _recorded(engine, run)
-                seconds[name] = seconds_of(engine, replay or run, budget)
-                if replay is not None:
-                    recorded.append(name)
-    ours = seconds.pop("minigrad")
     for name, theirs in results.items():
         if name != "minigrad":
             check(case.label(step), results["minigrad"], theirs, name, 1e-3)
+    seconds: dict[str, float] = {}
+    calls: dict[str, int] = {}  # in a recorded graph
+    for name, (engine, run) in runs.items():
+        with engine.tf32(False), engine.queue():
+            count = CALLS if _once(engine, run) < SMALL_CALL else 1
+            replay = _recorded(engine, run, count)
+            if replay is None:
+                seconds[name] = seconds_of(engine, run, budget)
+            else:
+                calls[name], seconds[name] = count, seconds_of(engine, replay, budget) / count
+    ours = seconds.pop("minigrad")
     name = min(seconds, key=lambda each: seconds[each])
-    best, note = seconds[name], "" if name in recorded else "  torch was not recorded"
+    best, note = seconds[name], "" if name in calls else "  torch was not recorded"
     print(
         f"{case.label(step):<76}{1e6 * ours:>8.1f}µs{1e6 * best:>8.1f}µs{best / ours:>7.2f}×{note}"
     )
     return {
         "label": case.label(step), "work": case.work(step), "bound": case.bound,
-        "minigrad": ours, "torch": seconds, "ratio": best / ours, "recorded": recorded,
+        "minigrad": ours, "torch": seconds, "ratio": best / ours, "recorded": calls,
     }  # fmt: skip
 
 
-def _recorded(engine: Any, run: Callable[[], Any]) -> Callable[[], Any] | None:
-    """As a graph, or None where torch cannot record it: its optimizers, by default."""
+def _once(engine: Any, run: Callable[[], Any]) -> float:
+    """Seconds of a call and the wait for it."""
+    engine.synchronize()
+    start = time.perf_counter()
+    run()
+    engine.synchronize()
+    return time.perf_counter() - start
+
+
+def _recorded(engine: Any, run: Callable[[], Any], count: int) -> Callable[[], Any] | None:
+    """So many calls as a graph, or None where torch cannot record them: its optimizers, by
+    default."""
+
+    def calls() -> None:
+        for _ in range(count):
+            run()
+
     try:
-        return engine.recorded(run)
+        return engine.recorded(calls)
     except Exception as error:
         if isinstance(engine, MinigradGpu):
             raise
@@ -309,6 +352,26 @@ def check_training(report: dict[str, Any], steps64: int = 50, steps32: int = 20)
                     raise AssertionError(f"{error:.3g} exceeds {tolerance:g}")
 
 
+def made_with(mg: Any, torch: Any) -> dict[str, Any]:
+    """GPU, driver, versions and commit."""
+    from cuda.bindings import driver as api
+
+    from minigrad.kernels.cuda._compile import compiler_versions
+
+    driver = Path("/proc/driver/nvidia/version")
+    found: dict[str, Any] = {
+        **conditions(), "gpu": mg.cuda.get_device_name(),
+        "capability": mg.cuda.get_device_capability(),
+        "driver": driver.read_text().splitlines()[0] if driver.exists() else "unknown",
+        "driver_cuda": api.cuDriverGetVersion()[1], "compilers": compiler_versions(),
+        "torch_cuda": torch.version.cuda,
+    }  # fmt: skip
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    )
+    return {**found, "commit": git.stdout.strip() or "not in a repository"}
+
+
 class Stopped(BaseException):
     """The program was told to end."""
 
@@ -330,6 +393,7 @@ def guarded(report: dict[str, Any], what: str) -> Any:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one batch size, few kernels")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--json", type=Path, help="where the figures go")
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop starting kernels")
     options = parser.parse_args()
@@ -342,16 +406,15 @@ def main() -> int:
     if reason := mg.cuda.why_unavailable():
         print(reason)
         return 1
-    report: dict[str, Any] = {
-        **conditions(), "gpu": mg.cuda.get_device_name(),
-        "capability": mg.cuda.get_device_capability(), "torch_cuda": torch.version.cuda,
-    }  # fmt: skip
-    print(json.dumps(report))
+    report = made_with(mg, torch)
+    for name, value in report.items():
+        print(f"{name}: {value}", flush=True)
     configurations = CONFIGURATIONS[1::3] if options.quick else CONFIGURATIONS
     until = started + 60 * options.minutes
+    half = started + 30 * options.minutes
     sections: dict[str, Callable[[], None]] = {
         "training on GPU and CPU": lambda: check_training(report),
-        "training steps": lambda: measure_steps(report, configurations, 0.3),
+        "training steps": lambda: measure_steps(report, configurations, 0.3, options.compile, half),
         "kernels": lambda: measure_kernels(report, options.quick, 0.05, until),
     }
     before = signal.signal(signal.SIGTERM, _stop)

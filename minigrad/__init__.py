@@ -18,9 +18,7 @@ from .dtypes import bool_, float32, float64, int64, uint8
 from .engine import (
     Function,
     Tensor,
-    capture,
     enable_grad,
-    gradcheck,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
@@ -111,6 +109,7 @@ from .ops.extrema import (
     max,
     min,
 )
+from .ops.gradcheck import gradcheck
 from .ops.join import (
     cat,
     chunk,
@@ -191,6 +190,7 @@ from .ops.special import (
 from .ops.vector_norm import (
     norm,
 )
+from .recording import capture
 
 __version__ = "0.1.0"
 

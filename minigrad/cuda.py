@@ -4,27 +4,47 @@
     model.to("cuda")
 
 Work on the GPU is queued and runs while Python goes on; `item`, `tolist`, `cpu` and printing wait
-for it, `synchronize` does nothing else. All work is queued in the order of the program, on one
-stream unless `stream` says otherwise.
+for it, `synchronize` does nothing else. All work of a device is queued in the order of the program,
+on one stream unless `stream` says otherwise.
+
+With several GPUs, "cuda" is this thread's current one, which `set_device` chooses, at first number
+0. Operations run where their tensors are; `x.to("cuda:1")` copies to another one. Wherever a
+`device` may be named (a number, "cuda:1", a Device), None is the current one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from .device import Device, as_device, current_cuda
 from .errors import DeviceError, GraphError
 from .runtime.cuda import checks, memory
-from .runtime.cuda.driver import driver
+from .runtime.cuda.driver import Driver, driver, started
 from .runtime.cuda.memory import Stats
+from .runtime.cuda.recording import current
+
+DeviceLike = Device | str | int | None
+
+
+def _index(device: DeviceLike) -> int:
+    if device is None:
+        return current_cuda.index
+    index = as_device(device).index
+    if index is None:
+        raise DeviceError(f"cuda: expected a GPU, got {device}")
+    return index
+
+
+def _driver(device: DeviceLike) -> Driver:
+    return driver(_index(device))
 
 
 def why_unavailable() -> str | None:
     """What is missing for "cuda" to work; None if nothing is."""
     try:
         driver()
-    except DeviceError as error:
+    except (DeviceError, MemoryError) as error:
         return str(error)
     return None
 
@@ -35,131 +55,160 @@ def is_available() -> bool:
 
 
 def device_count() -> int:
-    """The GPUs that the driver sees, of which the first one is used; 0 without a driver."""
+    """The GPUs that the driver sees; 0 without a driver."""
     return driver().device_count if is_available() else 0
 
 
 def current_device() -> int:
-    """The number of the GPU in use: 0."""
-    driver()
-    return 0
+    """The number of the GPU that "cuda" is in this thread."""
+    return driver().index
 
 
-def get_device_name(device: Any = None) -> str:
+def set_device(device: Device | str | int) -> None:
+    """From here on, "cuda" is this GPU in this thread; other libraries in it, too, whose work goes
+    to the thread's current context. Raises DeviceError if there is no such GPU."""
+    chosen = _driver(device)
+    chosen.make_current()
+    current_cuda.index = chosen.index
+
+
+class device:
+    """Inside `with device(1):`, "cuda" is that GPU in this thread. None changes nothing."""
+
+    def __init__(self, device: DeviceLike) -> None:
+        self._driver = _driver(device)
+
+    def __enter__(self) -> None:
+        self._before, current_cuda.index = current_cuda.index, self._driver.index
+
+    def __exit__(self, *_: object) -> None:
+        current_cuda.index = self._before
+
+
+def get_device_name(device: DeviceLike = None) -> str:
     """Such as "NVIDIA H200"."""
-    return driver().name
+    return _driver(device).name
 
 
-def get_device_capability(device: Any = None) -> tuple[int, int]:
+def get_device_capability(device: DeviceLike = None) -> tuple[int, int]:
     """The compute capability, such as (9, 0)."""
-    return driver().compute_capability
+    return _driver(device).compute_capability
 
 
-def synchronize() -> None:
-    """Wait until all queued work is done; raises what value checks on the GPU have found."""
-    checks.run()
+def synchronize(device: DeviceLike = None) -> None:
+    """Wait until all queued work of a device is done; raises what value checks on it have found."""
+    checks.run(_index(device))
 
 
 # Streams and events -------------------------------------------------------------------------
 
 
 class Stream:
-    """A queue of work. handle: the CUstream, for other libraries; with a handle of theirs, such as
-    `torch.cuda.current_stream().cuda_stream`, it stands for their queue."""
+    """A queue of a device's work. handle: the CUstream, for other libraries; with a handle of
+    theirs, such as `torch.cuda.current_stream().cuda_stream`, it stands for their queue."""
 
-    def __init__(self, handle: int | None = None) -> None:
-        self._own = handle is None
-        self.handle = driver().new_stream() if handle is None else handle
+    def __init__(self, handle: int | None = None, device: DeviceLike = None) -> None:
+        self._driver, self._own = _driver(device), handle is None
+        self.handle = self._driver.new_stream() if handle is None else handle
+        self.device = as_device(self._driver.index)
 
     def __del__(self) -> None:
-        if getattr(self, "_own", False):
-            driver().free_stream(self.handle)
+        if self._own and hasattr(self, "handle"):
+            self._driver.discard(self._driver.free_stream, self.handle)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stream) and other.handle == self.handle
+        return isinstance(other, Stream) and (other.device, other.handle) == (
+            self.device, self.handle,
+        )  # fmt: skip
 
     def __hash__(self) -> int:
-        return hash(self.handle)
+        return hash((self.device, self.handle))
 
 
-def current_stream() -> Stream:
-    """Where work is queued."""
-    return Stream(driver().stream)
+def current_stream(device: DeviceLike = None) -> Stream:
+    """Where work of a device is queued."""
+    return Stream(_driver(device).stream, device)
 
 
 @contextmanager
 def stream(stream: Stream) -> Iterator[None]:
-    """Work inside is queued on `stream`, so that it stands in order with what another library
-    queues there. It waits for minigrad's work before it, and minigrad's work after it waits for it.
+    """Work of the stream's device inside is queued on `stream`, so that it stands in order with
+    what another library queues there. It waits for minigrad's work before it, and minigrad's work
+    after it waits for it. The stream's device is the current one inside, as in torch.
     """
-    if driver().capturing:
+    if current.recording is not None:
         raise GraphError("stream: a captured step must stay on one stream")
-    before = driver().stream
-    driver().use_stream(stream.handle)
+    driver = stream._driver
+    before = driver.stream
+    driver.use_stream(stream.handle)
     try:
-        yield
+        with device(stream.device):
+            yield
     finally:
-        driver().use_stream(before)
+        driver.use_stream(before)
 
 
 class Event:
-    """A mark in the queue, for measuring: record two, synchronize the second, ask for the time."""
+    """A mark in a device's queue, for measuring: record two, synchronize the second, ask for the
+    time."""
 
-    def __init__(self) -> None:
-        self._event = driver().new_event()
+    def __init__(self, device: DeviceLike = None) -> None:
+        self._driver = _driver(device)
+        self._event = self._driver.new_event(timed=True)
 
     def record(self) -> None:
         """Mark the work queued so far."""
-        if driver().capturing:
+        if current.recording is not None:
             raise GraphError("Event: a captured step cannot be marked inside; record around it")
-        driver().record_event(self._event)
+        self._driver.record_event(self._event)
 
     def synchronize(self) -> None:
         """Wait until the work before the mark is done."""
-        driver().wait_for_event(self._event)
+        self._driver.wait_for_event(self._event)
 
     def elapsed_time(self, end: Event) -> float:
         """Milliseconds from this mark to `end`, both of which must have been reached."""
-        return driver().milliseconds_between(self._event, end._event)
+        return self._driver.milliseconds_between(self._event, end._event)
 
     def __del__(self) -> None:
         if hasattr(self, "_event"):
-            driver().free_event(self._event)
+            self._driver.discard(self._driver.free_event, self._event)
 
 
 # Memory -------------------------------------------------------------------------------------
 
 
-def memory_stats() -> Stats:
+def memory_stats(device: DeviceLike = None) -> Stats:
     """Bytes of the arrays alive and of the memory held, and the most of each so far."""
-    return memory.stats()
+    return memory.of(_index(device)).figures()
 
 
-def memory_allocated() -> int:
+def memory_allocated(device: DeviceLike = None) -> int:
     """Bytes of the arrays alive."""
-    return memory.stats().allocated
+    return memory_stats(device).allocated
 
 
-def max_memory_allocated() -> int:
+def max_memory_allocated(device: DeviceLike = None) -> int:
     """The most bytes alive at one time since the start or `reset_peak_memory_stats`."""
-    return memory.stats().max_allocated
+    return memory_stats(device).max_allocated
 
 
-def memory_reserved() -> int:
+def memory_reserved(device: DeviceLike = None) -> int:
     """Bytes held from the driver: in use, or kept for reuse."""
-    return memory.stats().reserved
+    return memory_stats(device).reserved
 
 
-def reset_peak_memory_stats() -> None:
+def reset_peak_memory_stats(device: DeviceLike = None) -> None:
     """The maxima start again from what is alive now."""
-    memory.reset_peaks()
+    memory.of(_index(device)).reset_peaks()
 
 
-def mem_get_info() -> tuple[int, int]:
+def mem_get_info(device: DeviceLike = None) -> tuple[int, int]:
     """Free and total bytes of the device."""
-    return driver().memory_info()
+    return _driver(device).memory_info()
 
 
 def empty_cache() -> None:
-    """Give the memory kept for reuse back to the driver."""
-    memory.release()
+    """Give the memory kept for reuse back to the driver, on every device that was used."""
+    for each in started():
+        memory.of(each.index).release()

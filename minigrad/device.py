@@ -5,65 +5,98 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cache
 
 from .errors import DeviceError
 
 _KNOWN = ("cpu", "cuda", "reference")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Device:
     """Where a tensor lives and which kernels work on it.
 
     "cpu": compiled Numba kernels. "reference": the same memory, plain Python loops, slow and meant
-    to be read. "cuda" (or "cuda:0"): kernels on an NVIDIA GPU, and its memory.
+    to be read. "cuda:1", or Device("cuda", 1): kernels on the second NVIDIA GPU, and its memory.
+
+    "cuda" is the current GPU (`minigrad.cuda.set_device`), whichever that is when it is used; a
+    tensor's device always has its number. As in torch, Device("cuda") and Device("cuda:0") are
+    therefore different. A string counts as the device that it names.
     """
 
     type: str
+    index: int | None = None
 
     def __post_init__(self) -> None:
-        if self.type == "cuda:0":
-            object.__setattr__(self, "type", "cuda")
-        if self.type not in _KNOWN:
+        name, colon, number = self.type.partition(":")
+        if name == "cuda" and colon and number.isdecimal() and self.index is None:
+            object.__setattr__(self, "type", name)
+            object.__setattr__(self, "index", int(number))
+        if self.type not in _KNOWN or not (
+            self.index is None or (self.type == "cuda" and self.index >= 0)
+        ):
             known = ", ".join(repr(name) for name in _KNOWN)
-            raise DeviceError(f"device must be one of {known}, got {self.type!r}")
+            raise DeviceError(
+                f"device must be one of {known}, or 'cuda:1' for the second GPU, got {str(self)!r}"
+            )
 
     def __str__(self) -> str:
-        return self.type
+        return self.type if self.index is None else f"{self.type}:{self.index}"
 
     def __repr__(self) -> str:
-        return f"device(type={self.type!r})"
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type={self.type!r}{index})"
 
     def __eq__(self, other: object) -> bool:
-        return self.type == (other.type if isinstance(other, Device) else other)
+        if isinstance(other, Device):
+            return (self.type, self.index) == (other.type, other.index)
+        return str(self) == other
 
     def __hash__(self) -> int:
-        return hash(self.type)
+        return hash(str(self))
+
+
+class _CurrentCuda(threading.local):
+    """The number of the GPU that "cuda" is in this thread."""
+
+    index = 0
 
 
 CPU = Device("cpu")
+current_cuda = _CurrentCuda()
 _default = CPU
 
 
-def as_device(value: Device | str | None) -> Device:
-    """The device that `value` names; None is the default device."""
+def as_device(value: Device | str | int | None) -> Device:
+    """The device that `value` names; None is the default device, a number that GPU, "cuda" the
+    current one."""
     if value is None:
-        return _default
-    if isinstance(value, Device):
-        return value
-    if not isinstance(value, str):
+        value = _default
+    elif isinstance(value, str):
+        value = _named(value)
+    elif isinstance(value, int):
+        value = _named(f"cuda:{value}")
+    elif not isinstance(value, Device):
         raise DeviceError(f"device must be a name or a Device, got {value!r}")
-    return Device(value)
+    if value.type == "cuda" and value.index is None:
+        return _named(f"cuda:{current_cuda.index}")
+    return value
 
 
-def set_default_device(device: Device | str) -> None:
-    """Where tensors are created when no device is named."""
+@cache  # one object a name: many comparisons are `is`
+def _named(name: str) -> Device:
+    return Device(name)
+
+
+def set_default_device(device: Device | str | int) -> None:
+    """Where tensors are created when no device is named. "cuda" goes on to be the current GPU."""
     global _default
-    _default = as_device(device)
+    as_device(device)
+    _default = Device(device) if isinstance(device, str) else as_device(device)
 
 
 def get_default_device() -> Device:
-    return _default
+    return as_device(None)
 
 
 def same_device(operation: str, **devices: Device | None) -> Device:

@@ -22,7 +22,7 @@ from .dtypes import SUPPORTED
 from .engine import Tensor
 from .errors import CheckpointError
 from .nn.module import Module
-from .ops._transfer import host_c_order, placed
+from .ops.transfer import host_c_order, placed
 from .optim.lr_scheduler import LRScheduler
 from .optim.optimizer import Optimizer
 

@@ -3,13 +3,16 @@
 pytest -n 2                                       # two processes share the work
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
-NUMBA_ENABLE_CUDASIM=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda
+MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda tests/ptx
+MINIGRAD_EMULATED_GPU=7 …                         # in an order of blocks and threads of its own
+MINIGRAD_WIDE_INDICES=1 MINIGRAD_EMULATED_GPU=1 … # with indices of 64 bits
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Processes that run tests side by side leave each other the cores: threads that wait for a core
 # that another process has would wait for milliseconds. Read when minigrad is imported.
@@ -19,6 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 from hypothesis import HealthCheck, settings
 
+import minigrad.cuda
+from minigrad.testing import ptx
 from minigrad.testing.oracle import Errors
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -29,12 +34,23 @@ settings.register_profile(
 settings.register_profile(
     "thorough", max_examples=1000, deadline=None, suppress_health_check=_SLOW_IS_FINE
 )
-# A thread of a simulated GPU is a thread of the host: few examples, on the same records.
+# An emulated GPU executes every instruction of every thread: few examples, on the same records.
 settings.register_profile(
-    "simulator", max_examples=5, derandomize=True, deadline=None,
+    "emulated", max_examples=5, derandomize=True, deadline=None,
     suppress_health_check=_SLOW_IS_FINE,
 )  # fmt: skip
-settings.load_profile("simulator" if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" else "ci")
+
+# "1", or the order of what a GPU runs side by side, see ptx.install.
+if _order := os.environ.get("MINIGRAD_EMULATED_GPU"):
+    ptx.install(devices=2, order="both" if _order == "1" else _order)
+settings.load_profile("emulated" if ptx.installed() else "ci")
+
+# Kernels as they are for arrays of 2³¹ elements and more, without such arrays.
+if os.environ.get("MINIGRAD_WIDE_INDICES"):
+    from minigrad.kernels.cuda import _index, _launch
+
+    _index.WIDE_FROM = 0
+    _launch._NAMES[int] = "int64"
 
 # Operation: number of examples, worst float32 errors.
 _ERRORS = pytest.StashKey[dict[str, tuple[int, Errors]]]()
@@ -52,7 +68,37 @@ def float32_errors(request: pytest.FixtureRequest) -> Callable[[str, Errors], No
     return record
 
 
+@pytest.fixture(autouse=ptx.installed())
+def _gpu_faults() -> Iterator[None]:
+    """What a kernel or a copy did wrong fails the test, also if nothing waited for it."""
+    yield
+    ptx.raise_faults()
+    minigrad.cuda.empty_cache()  # its blocks fit arrays of the very same size only
+
+
+# Processes that run tests side by side tell the first one what their GPUs did.
+_LAUNCHES = pytest.StashKey[list[tuple[int, int]]]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    done = ptx.totals().launches, ptx.totals().instructions
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["launches"] = done
+    else:
+        session.config.stash.setdefault(_LAUNCHES, []).append(done)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if "launches" in getattr(node, "workeroutput", {}):
+        node.config.stash.setdefault(_LAUNCHES, []).append(node.workeroutput["launches"])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if ptx.installed():
+        done = terminalreporter.config.stash.get(_LAUNCHES, [])
+        launches, instructions = (sum(each) for each in zip(*done, strict=True))
+        terminalreporter.line(f"emulated GPU: {launches} launches, {instructions} instructions")
     table = terminalreporter.config.stash.get(_ERRORS, {})
     if not table or settings().max_examples < 1000:
         return

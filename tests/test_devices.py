@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
+import torch
 
 import minigrad as mg
-from minigrad.runtime.cuda import driver
+from minigrad.runtime.cuda import driver, memory
 
 
 @pytest.fixture
 def no_driver(monkeypatch) -> None:
     """As in a new process on a machine whose driver cannot be started."""
-    monkeypatch.setattr(driver, "_driver", None)
-    monkeypatch.setattr(driver, "SIMULATED", False)
+    monkeypatch.setattr(driver, "_drivers", {})
+    monkeypatch.setattr(memory, "_memories", {})
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
 
 
 def test_unknown_devices_are_refused() -> None:
-    with pytest.raises(mg.DeviceError, match=r"'cpu', 'cuda', 'reference', got 'gpu'"):
+    with pytest.raises(mg.DeviceError, match=r"'cpu', 'cuda', 'reference'.*got 'gpu'"):
         mg.zeros(2, device="gpu")
 
 
@@ -48,3 +52,30 @@ def test_asking_for_cuda_leaves_the_cpu_working(no_driver) -> None:
     with pytest.raises(mg.DeviceError):
         mg.zeros(2, device="cuda")
     assert mg.ones(3).sum().item() == 3
+
+
+# Names --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference", "cuda", "cuda:0", "cuda:3"])
+def test_a_device_is_what_its_name_says(name: str) -> None:
+    kind, _, number = name.partition(":")
+    device = mg.Device(name)
+    assert (device.type, device.index) == (kind, int(number) if number else None)
+    assert device == mg.Device(kind, device.index) == name == str(device)
+    assert hash(device) == hash(name)
+    assert pickle.loads(pickle.dumps(device)) == copy.deepcopy(device) == device
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_devices_are_equal_and_printed_as_torchs(name: str) -> None:
+    mine, theirs = mg.Device(name), torch.device(name)
+    assert (repr(mine), str(mine)) == (repr(theirs), str(theirs))
+    for other in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        assert (mine == mg.Device(other)) == (theirs == torch.device(other))
+
+
+@pytest.mark.parametrize("name", ["cuda:", "cuda:-1", "cuda:x", "cpu:0", "reference:1", "cuda:1:1"])
+def test_names_without_a_meaning_are_refused(name: str) -> None:
+    with pytest.raises(mg.DeviceError, match=f"got '{name}'"):
+        mg.Device(name)

@@ -1,25 +1,25 @@
-"""Both backends keep the contract of kernels.protocol, and export nothing besides."""
+"""Every backend keeps the contract of kernels.protocol, family by family."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from minigrad.kernels import protocol
 
 BACKENDS = ("cpu", "reference", "cuda")
-
-
-def launchers() -> dict[str, Any]:
-    return {
-        name: member
-        for name, member in inspect.getmembers(protocol.Backend, inspect.isfunction)
-        if not name.startswith("_")
-    }
+FAMILIES: dict[str, Any] = get_type_hints(protocol.Backend)
+LAUNCHERS = {
+    (family, name): member
+    for family, kind in FAMILIES.items()
+    for name, member in inspect.getmembers(kind, inspect.isfunction)
+    if not name.startswith("_")
+}
 
 
 def parameters(function: Any) -> list[str]:
@@ -34,35 +34,32 @@ def backend(name: str) -> ModuleType:
 
 
 def test_the_protocol_lists_launchers() -> None:
-    assert {"fill", "conv2d_forward", "relu_backward_input"} <= set(launchers())
+    expected = {("elementwise", "fill"), ("conv", "conv2d_forward"), ("pool", "max_pool2d_forward")}
+    assert expected <= set(LAUNCHERS)
+    names = [name for _, name in LAUNCHERS]
+    assert len(names) == len(set(names)), "a launcher's name is found by grepping for it"
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize("launcher", launchers())
-def test_launcher_exists_with_the_parameters_of_the_protocol(launcher: str, name: str) -> None:
-    assert hasattr(backend(name), launcher), f"kernels.{name} lacks {launcher}"
-    expected = parameters(launchers()[launcher])[1:]  # without self
-    assert parameters(getattr(backend(name), launcher)) == expected
+@pytest.mark.parametrize(("family", "launcher"), LAUNCHERS)
+def test_launcher_exists_with_the_parameters_of_the_protocol(
+    family: str, launcher: str, name: str
+) -> None:
+    """Its family is the module of that name on every backend, so they mirror one another."""
+    module = getattr(backend(name), family)
+    assert module.__name__ == f"minigrad.kernels.{name}.{family}"
+    assert hasattr(module, launcher), f"kernels.{name}.{family} lacks {launcher}"
+    function = getattr(module, launcher)
+    assert getattr(function, "py_func", function).__module__ == module.__name__
+    expected = parameters(LAUNCHERS[family, launcher])[1:]  # without self
+    assert parameters(function) == expected
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_backend_exports_the_launchers_and_nothing_else(name: str) -> None:
-    exported = backend(name).__all__
-    assert sorted(set(exported)) == sorted(exported)
-    assert set(exported) == set(launchers())
-
-
-@pytest.mark.parametrize("others", [("cpu", "reference"), ("cuda", "reference")], ids="-".join)
-def test_backends_mirror_each_other_file_by_file(others: tuple[str, str]) -> None:
-    """A launcher lives in a module of the same name on every backend."""
-
-    def module(name: str, launcher: str) -> str:
-        function = getattr(backend(name), launcher)
-        return getattr(function, "py_func", function).__module__.rsplit(".", 1)[1]
-
-    differ = {
-        launcher: modules
-        for launcher in launchers()
-        if len(modules := {module(other, launcher) for other in others}) > 1
-    }
-    assert not differ
+def test_backend_imports_the_families_and_nothing_else(name: str) -> None:
+    imports = [
+        node for node in ast.walk(ast.parse(inspect.getsource(backend(name))))
+        if isinstance(node, ast.ImportFrom)
+    ]  # fmt: skip
+    found = {each.name for node in imports for each in node.names}
+    assert {each for each in found if not each.startswith("_")} == set(FAMILIES)

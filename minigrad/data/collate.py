@@ -11,7 +11,7 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import ShapeError
-from ..ops._transfer import host, placed
+from ..ops.transfer import host, placed
 from ..runtime import memory
 
 

@@ -11,7 +11,7 @@ from .. import kernels
 from ..device import Device, as_device
 from ..engine import Tensor
 from ..errors import CheckpointError, DataError
-from ..ops._transfer import placed
+from ..ops.transfer import placed
 from . import _random
 from .collate import default_collate
 from .datasets import ImageDataset

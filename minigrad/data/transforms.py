@@ -25,8 +25,8 @@ from ..dtypes import float32
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import Size2d, pair
-from ..ops._operands import contiguous, empty_array, empty_nhwc, scratch
-from ..ops._transfer import placed
+from ..ops.operands import contiguous, empty_array, empty_nhwc, scratch
+from ..ops.transfer import placed
 from . import _random
 from .datasets import ArrayDataset
 
@@ -376,19 +376,19 @@ class Renderer:
 
     def __call__(self, rows: Any, drawn: tuple[Any, ...], serial: bool = False) -> Tensor:
         """The batch of the images at `rows`, with what was drawn for each; arrays of the device."""
-        backend, plan = kernels.get(self.device), self.plan
+        launch, plan = kernels.get(self.device).augment, self.plan
         shape = (len(rows), len(self.background), *plan.size)
         batch, out = empty_nhwc(shape, float32, self.device)
         if plan.interpolates:
             (matrices,) = drawn
-            elements = backend.augment_affine_workspace(len(rows), *self.images.shape[1:])
-            backend.augment_affine(
+            elements = launch.augment_affine_workspace(len(rows), *self.images.shape[1:])
+            launch.augment_affine(
                 out, self.images, rows, matrices, self.table, self.background,
                 scratch(elements, float32, self.device), *plan.frame, serial,
             )  # fmt: skip
         else:
             offsets, flips = drawn
-            backend.augment_crop(
+            launch.augment_crop(
                 out, self.images, rows, offsets, flips, self.table, self.background, serial
             )
         return batch
@@ -401,7 +401,7 @@ class Renderer:
             matrices = contiguous(rest, device).view(np.float32)
             return self(rows, (matrices.reshape(len(rows), 2, 3),))
         flips = empty_array((len(rows),), np.dtype(bool), device)
-        kernels.get(device).copy_strided(flips, rest[:, 2])
+        kernels.get(device).elementwise.copy_strided(flips, rest[:, 2])
         return self(rows, (contiguous(rest[:, :2], device), flips))
 
 

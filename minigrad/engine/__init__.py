@@ -1,22 +1,22 @@
-"""The tape: tensors, the functions that make them, and the walk back."""
+"""The tape: tensors (tensor.py), the functions that make them (function.py), and the walk back
+(backward.py), which leaves gradients (gradient.py). It knows no operation; who wants to record what
+a step does watches it (observer.py)."""
 
 from .backward import backward, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
-from .capture import CapturedStep, capture
 from .function import Context, Function, Node
-from .gradcheck import gradcheck
+from .gradient import clear_grad, read_grad
 from .tensor import Tensor
 
 __all__ = [
-    "CapturedStep",
     "Context",
     "Function",
     "Node",
     "Tensor",
     "backward",
-    "capture",
+    "clear_grad",
     "enable_grad",
-    "gradcheck",
     "is_grad_enabled",
     "no_grad",
+    "read_grad",
     "set_grad_enabled",
 ]

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
-from ..errors import DTypeError, GraphError, ShapeError
-from ..runtime.allocation import allocate
+from ..device import same_device
+from ..errors import GraphError
 from .function import Node
-from .grad_mode import enable_grad, is_grad_enabled, mode, no_grad, set_grad_enabled
+from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
+from .gradient import accumulate, add, check_gradient, copy, full
 from .tensor import Tensor
 
 __all__ = ["backward", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
@@ -49,31 +49,10 @@ def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
                 f"backward: a tensor of shape {root.shape} needs an explicit gradient; only a "
                 "tensor of one element has the default 1"
             )
-        return _filled(root.shape, root.dtype, root.device, 1)
-    if not isinstance(gradient, Tensor):
-        raise TypeError(f"backward: gradient must be a Tensor, got {type(gradient).__name__}")
-    _check_gradient("backward: gradient", gradient, root.shape, root.dtype)
+        return full(root.shape, root.dtype, root.device, 1)
+    check_gradient("backward: gradient", gradient, root.shape, root.dtype)
+    same_device("backward", tensor=root.device, gradient=gradient.device)
     return gradient
-
-
-def _check_gradient(
-    what: str | Node, gradient: Tensor, shape: tuple[int, ...], dtype: np.dtype
-) -> None:
-    """what: the gradient's description, or the node whose backward returned it."""
-    data = gradient.data
-    if data.shape == shape and data.dtype == dtype:
-        return
-    if isinstance(what, Node):
-        what = f"{what.name}.backward: the gradient returned for an input"
-    if data.shape != shape:
-        raise ShapeError(f"{what} must have shape {shape}, got {data.shape}")
-    raise DTypeError(f"{what} must have dtype {dtype.name}, got {data.dtype.name}")
-
-
-def _filled(shape: tuple[int, ...], dtype: np.dtype, device: Any, value: float) -> Tensor:
-    data = allocate(shape, dtype, device)
-    kernels.get(device).fill(data.reshape(-1), value)
-    return Tensor(data, device)
 
 
 def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
@@ -98,16 +77,16 @@ def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
                 continue
             owner = _owner(grad)
             if isinstance(target, Tensor):
-                _check_gradient(node, grad, target.data.shape, target.data.dtype)
+                _check_returned(node, grad, target.data.shape, target.data.dtype)
                 _accumulate_leaf(target, grad, shared=owner in shared)
             else:
                 producer, index = target
-                _check_gradient(node, grad, *producer.outputs[index])
+                _check_returned(node, grad, *producer.outputs[index])
                 slots = arrived.get(producer)
                 if slots is None:
                     slots = arrived[producer] = [None] * len(producer.outputs)
                     heapq.heappush(heap, (-producer.sequence, producer))
-                slots[index] = grad if slots[index] is None else _sum(slots[index], grad)
+                slots[index] = grad if slots[index] is None else add(slots[index], grad)
             shared.add(owner)
 
 
@@ -116,14 +95,14 @@ def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
     complete = []
     for index, ((shape, dtype), grad) in enumerate(zip(node.outputs, grads, strict=True)):
         if grad is None:
-            grad = _filled(shape, dtype, node.device, 0)
+            grad = full(shape, dtype, node.device, 0)
         else:
             if index in node.hooks:
                 grad = _run_hooks(node.hooks[index], grad)
             tensor = node.retained[index]() if index in node.retained else None
             if tensor is not None:
                 # A copy: the gradient itself goes on to the node and may end in a leaf.
-                tensor.grad = grad.clone() if tensor.grad is None else _sum(tensor.grad, grad)
+                tensor.grad = copy(grad) if tensor.grad is None else add(tensor.grad, grad)
         complete.append(grad)
     return complete
 
@@ -146,6 +125,12 @@ def _call_backward(node: Node, grad_outputs: list[Tensor]) -> tuple[Tensor | Non
     return grads
 
 
+def _check_returned(node: Node, grad: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if grad.data.shape != shape or grad.data.dtype != dtype:
+        what = f"{node.name}.backward: the gradient returned for an input"
+        check_gradient(what, grad, shape, dtype)
+
+
 def _owner(tensor: Tensor) -> int:
     """Identity of the memory behind a tensor."""
     array = tensor.data
@@ -156,28 +141,11 @@ def _owner(tensor: Tensor) -> int:
     return id(array)
 
 
-def _sum(left: Tensor, right: Tensor) -> Tensor:
-    return left + right
-
-
 def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
     if leaf._hooks:
         grad = _run_hooks(leaf._hooks, grad)
-    if mode.trace is not None and mode.trace.accumulate(leaf, grad):
-        return
-    if leaf.grad is not None:
-        leaf.grad = _sum(leaf.grad, grad)
-    elif shared or leaf._hooks or _overlaps(grad.data):
-        leaf.grad = grad.clone()  # hooks may have kept, or returned, memory of somebody else
-    else:
-        leaf.grad = grad.detach()
-
-
-def _overlaps(array: np.ndarray) -> bool:
-    """Whether several elements share one place, as after a broadcast."""
-    return 0 in array.strides and any(
-        s == 0 and n > 1 for s, n in zip(array.strides, array.shape, strict=True)
-    )
+        shared = True  # hooks may have kept, or returned, memory of somebody else
+    accumulate(leaf, grad, shared)
 
 
 # Hooks --------------------------------------------------------------------------------------
@@ -235,6 +203,6 @@ def _run_hooks(hooks: dict[int, Any], grad: Tensor) -> Tensor:
                 raise TypeError(
                     f"a gradient hook must return a Tensor or None, got {type(replaced).__name__}"
                 )
-            _check_gradient("a gradient hook: the result", replaced, grad.shape, grad.dtype)
+            check_gradient("a gradient hook: the result", replaced, grad.shape, grad.dtype)
             grad = replaced
     return grad

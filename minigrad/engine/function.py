@@ -109,7 +109,7 @@ class Node:
             ]
         )
         self.outputs: list[tuple[tuple[int, ...], np.dtype]] = []
-        self.device: Device | None = None
+        self.device: Device  # of the outputs, set with them
         self.hooks: dict[int, dict[int, Any]] = {}
         self.retained: dict[int, Any] = {}
 
@@ -166,10 +166,7 @@ class Function:
             result = cls.forward(context, *args)
         finally:
             mode.enabled = recording
-        if mode.trace is not None:
-            for arg in args:
-                if isinstance(arg, Tensor) and arg.node is None:
-                    mode.trace.use(arg)
+        mode.observer.use(args)
         outputs = result if isinstance(result, tuple) else (result,)
         for output in outputs:
             if not isinstance(output, Tensor):

@@ -1,19 +1,18 @@
-"""Whether operations are recorded, per thread; and whether a captured step is."""
+"""Grad mode: whether operations are recorded on the tape, per thread, and who watches."""
 
 from __future__ import annotations
 
 import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .trace import Trace
+from .observer import Observer
 
 
 class Mode(threading.local):
     enabled = True
-    trace: Trace | None = None  # of the captured step that this thread runs
+    observer = Observer()
 
     def __init__(self) -> None:
         self.before: list[bool] = []  # what the `with` blocks around this place go back to

@@ -112,8 +112,7 @@ class Tensor:
     def mark_changed(self) -> None:
         """Count an in-place change, so that a backward pass that saved this memory notices."""
         self._version.value += 1
-        if mode.trace is not None:
-            mode.trace.change(self._version)
+        mode.observer.change(self._version)
 
     def backward(
         self,

@@ -28,5 +28,6 @@ def _load(name: str) -> Backend:
 
 
 def get(device: Device) -> Backend:
-    """The backend that works on `device`: a module with every launcher of `protocol.Backend`."""
+    """The backend that works on `device`: a module for each family of `protocol.Backend`, as in
+    `get(device).conv.conv2d_forward(…)`."""
     return _load("reference" if _PLAIN and device.type == "cpu" else device.type)

@@ -59,7 +59,7 @@ class Elementwise(Protocol):
     def fill(self, out: Array, value: float) -> None: ...
 
     def copy_strided(self, out: Array, input: Array) -> None:
-        """out[...] = input, converted to out's dtype. Strided, equal shapes."""
+        """out[...] = input, converted to out's dtype as ops.cast.to says. Strided, equal shapes."""
 
     def add_forward(self, out: Array, left: Array, right: Array, alpha: float) -> None:
         """left + alpha · right."""
@@ -219,8 +219,7 @@ class Matmul(Protocol):
 
 
 class Conv(Protocol):
-    """conv.py, and conv_weight.py for the gradients of weight and bias. Input, output and their
-    gradients NHWC."""
+    """conv.py. Input, output and their gradients NHWC."""
 
     def conv2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -242,6 +241,24 @@ class Conv(Protocol):
         self, grad_input: Array, grad_output: Array, weight: Array, scratch: Array, dims: Conv2dDims
     ) -> None: ...
 
+    def conv_transpose2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
+
+    def conv_transpose2d_forward(
+        self,
+        out: Array,
+        input: Array,
+        weight: Array,
+        bias: Array | None,
+        scratch: Array,
+        dims: Conv2dDims,
+    ) -> None:
+        """conv2d_backward_input with a bias. dims: of the convolution from out to input, whose
+        adjoint this is; so out is (N, H, W, C_in), input (N, H_out, W_out, C_out)."""
+
+
+class ConvWeight(Protocol):
+    """conv_weight.py: gradients of a convolution's weight and bias."""
+
     def conv2d_backward_weight_workspace(self, dims: Conv2dDims) -> int: ...
 
     def conv2d_backward_weight(
@@ -259,20 +276,6 @@ class Conv(Protocol):
     ) -> None:
         """Through relu and the bias before it: grad_input is grad_output where out, relu's result,
         is not 0, else 0; grad_bias its sums over all pixels. scratch as conv2d_backward_bias."""
-
-    def conv_transpose2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
-
-    def conv_transpose2d_forward(
-        self,
-        out: Array,
-        input: Array,
-        weight: Array,
-        bias: Array | None,
-        scratch: Array,
-        dims: Conv2dDims,
-    ) -> None:
-        """conv2d_backward_input with a bias. dims: of the convolution from out to input, whose
-        adjoint this is; so out is (N, H, W, C_in), input (N, H_out, W_out, C_out)."""
 
 
 class Update(Protocol):
@@ -925,29 +928,29 @@ class Special(Protocol):
     def round_forward(self, out: Array, input: Array) -> None: ...
 
 
-class Backend(
-    Augment,
-    Elementwise,
-    Matmul,
-    Conv,
-    Update,
-    Indexing,
-    Random,
-    Pool,
-    Softmax,
-    Norm,
-    NormPool,
-    Loss,
-    Reduce,
-    Sort,
-    Pad,
-    Unfold,
-    Regions,
-    Unpool,
-    Activation,
-    GroupNorm,
-    Divergence,
-    Special,
-    Protocol,
-):
-    """Everything that a backend provides."""
+class Backend(Protocol):
+    """A backend: a family of launchers an attribute, each a module of that name."""
+
+    activation: Activation
+    augment: Augment
+    conv: Conv
+    conv_weight: ConvWeight
+    divergence: Divergence
+    elementwise: Elementwise
+    group_norm: GroupNorm
+    indexing: Indexing
+    loss: Loss
+    matmul: Matmul
+    norm: Norm
+    norm_pool: NormPool
+    pad: Pad
+    pool: Pool
+    random: Random
+    reduce: Reduce
+    roi: Regions
+    softmax: Softmax
+    sort: Sort
+    special: Special
+    unfold: Unfold
+    unpool: Unpool
+    update: Update

@@ -16,9 +16,9 @@ from typing import Any
 
 from ..engine import Tensor
 from ..geometry import conv2d_dims, pool2d_dims
-from ..ops._operands import floating_operands
 from ..ops.fused import ConvReLU, ConvReLUBatchNorm
 from ..ops.norm import check_batch_norm
+from ..ops.operands import floating_operands
 from .activation import ReLU
 from .conv import Conv2d
 from .layers import BatchNorm2d

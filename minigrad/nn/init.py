@@ -77,27 +77,27 @@ def _draw(
 ) -> Tensor:
     floating_dtype(f"{kind}_", tensor=tensor.dtype)
     backend = kernels.get(tensor.device)
-    draw = backend.uniform if kind == "uniform" else backend.normal
+    draw = backend.random.uniform if kind == "uniform" else backend.random.normal
     seed, stream = (generator or default_generator).next_stream()
     if tensor.data.flags.c_contiguous:
         draw(tensor.data.reshape(-1), first, second, seed, stream)
     else:
         values = allocate(tensor.shape, tensor.dtype, tensor.device)
         draw(values.reshape(-1), first, second, seed, stream)
-        backend.copy_strided(tensor.data, values)
+        backend.elementwise.copy_strided(tensor.data, values)
     tensor.mark_changed()
     return tensor
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Every element val."""
-    backend = kernels.get(tensor.device)
+    launch = kernels.get(tensor.device).elementwise
     if tensor.data.flags.c_contiguous:
-        backend.fill(tensor.data.reshape(-1), val)
+        launch.fill(tensor.data.reshape(-1), val)
     else:
         values = allocate(tensor.shape, tensor.dtype, tensor.device)
-        backend.fill(values.reshape(-1), val)
-        backend.copy_strided(tensor.data, values)
+        launch.fill(values.reshape(-1), val)
+        launch.copy_strided(tensor.data, values)
     tensor.mark_changed()
     return tensor
 

@@ -11,7 +11,7 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
-from ..ops import _operands
+from ..ops import operands
 from ..ops.group_norm import normalized_sizes
 from ..ops.norm import Running, running_batch_norm
 from . import functional as F
@@ -31,7 +31,7 @@ def _uninitialised(
     """`order` is the memory order of the axes."""
     dtype = float32 if dtype is None else as_dtype(dtype)
     device = as_device(device)
-    return Tensor(_operands.empty_array(shape, dtype, device, order), device)
+    return Tensor(operands.empty_array(shape, dtype, device, order), device)
 
 
 def _parameter(*args: Any) -> Parameter:

@@ -10,12 +10,10 @@ import numpy as np
 from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, is_floating
-from ..engine import Tensor
+from ..engine import Tensor, clear_grad
 from ..engine.backward import RemovableHandle, add_hook
-from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DTypeError
-from ..ops import _operands
-from ..ops._transfer import converted, is_cuda, readable
+from ..ops.transfer import converted, readable, share_memory
 
 T = TypeVar("T", bound="Module")
 
@@ -290,7 +288,7 @@ class Module:
             if name in state_dict:
                 value = state_dict[name]
                 source = readable(value, tensor.device)
-                kernels.get(tensor.device).copy_strided(tensor.data, source)
+                kernels.get(tensor.device).elementwise.copy_strided(tensor.data, source)
                 tensor.mark_changed()
         return result
 
@@ -343,13 +341,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, or with set_to_none=False fill them with zeros."""
         for param in self.parameters():
-            if mode.trace is not None:
-                mode.trace.clear_gradient(param)
-            if set_to_none or param.grad is None:
-                param.grad = None
-            else:
-                # A new array: the old one may be shared.
-                param.grad = Tensor(_zeros_like(param.data, param.device), param.device)
+            clear_grad(param, set_to_none)
 
     def apply(self: T, fn: Callable[[Module], Any]) -> T:
         """Call fn on every submodule, children first, and on this one."""
@@ -426,19 +418,11 @@ def _names_dtype(text: str) -> bool:
     return True
 
 
-def _zeros_like(array: np.ndarray, device: Device) -> np.ndarray:
-    order = _operands.memory_order(array)
-    zeros = _operands.empty_array(array.shape, array.dtype, device, order)
-    flat = zeros if order is None else zeros.transpose(order)
-    kernels.get(device).fill(flat.reshape(-1), 0.0)
-    return zeros
-
-
 def _convert(tensor: Tensor, device: Device | None, dtype: np.dtype | None) -> None:
     """Change a tensor's memory in place, keeping its memory order. Integer tensors only move."""
     device = device or tensor.device
     if dtype is None or not is_floating(tensor.dtype):
         dtype = tensor.dtype
-    if dtype != tensor.dtype or is_cuda(device) != is_cuda(tensor.device):
+    if dtype != tensor.dtype or not share_memory(device, tensor.device):
         tensor.data = converted(tensor.data, dtype, tensor.device, device)
     tensor.device = device

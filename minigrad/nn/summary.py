@@ -13,7 +13,7 @@ from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, float32
 from ..engine import Tensor, no_grad
-from ..ops import _operands
+from ..ops import operands
 from .module import Module
 
 _MIB = 2**20
@@ -186,7 +186,7 @@ def _watch(
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
-    zeros = _operands.empty(shape, dtype, device)
+    zeros = operands.empty(shape, dtype, device)
     if math.prod(shape):
-        kernels.get(device).fill(zeros.data.reshape(-1), 0)
+        kernels.get(device).elementwise.fill(zeros.data.reshape(-1), 0)
     return zeros

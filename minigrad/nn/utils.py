@@ -10,10 +10,10 @@ import numpy as np
 from .. import kernels
 from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
-from ..engine import Tensor
-from ..engine.grad_mode import mode
+from ..engine import Tensor, read_grad
 from ..errors import ShapeError
-from ..ops import _operands
+from ..layout import order_of
+from ..ops import operands
 
 __all__ = [
     "clip_grad_norm_",
@@ -46,21 +46,21 @@ def clip_grad_norm_(
         "clip_grad_norm_", **{f"gradient {i}": g.device for i, g in enumerate(grads)}
     )
     dtype = same_dtype("clip_grad_norm_", **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
-    backend = kernels.get(device)
-    sums = _operands.scratch(len(grads), float64, device)
+    launch = kernels.get(device).update
+    sums = operands.scratch(len(grads), float64, device)
     values = []
     for k, grad in enumerate(grads):
         values.append(_values(grad))
-        workspace = _operands.scratch(backend.power_sum_workspace(values[k].size), float64, device)
-        backend.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
-    norm = Tensor(_operands.empty_array((), dtype, device), device)
-    backend.total_norm(norm.data.reshape(1), sums, norm_type)
+        workspace = operands.scratch(launch.power_sum_workspace(values[k].size), float64, device)
+        launch.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
+    norm = Tensor(operands.empty_array((), dtype, device), device)
+    launch.total_norm(norm.data.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
             f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}"
         )
     for grad, array in zip(grads, values, strict=True):
-        backend.clip_to_norm(array, norm.data.reshape(1), max_norm)
+        launch.clip_to_norm(array, norm.data.reshape(1), max_norm)
         _write_back(grad, array)
     return norm
 
@@ -71,7 +71,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
         raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value!r}")
     for grad in _gradients(parameters):
         array = _values(grad)
-        kernels.get(grad.device).clip_to_value(array, clip_value)
+        kernels.get(grad.device).update.clip_to_value(array, clip_value)
         _write_back(grad, array)
 
 
@@ -81,9 +81,9 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     names = {f"parameter {i}": p for i, p in enumerate(params)}
     dtype = same_dtype("parameters_to_vector", **{n: p.dtype for n, p in names.items()})
     device = same_device("parameters_to_vector", **{n: p.device for n, p in names.items()})
-    vector = _operands.empty((sum(p.data.size for p in params),), dtype, device)
+    vector = operands.empty((sum(p.data.size for p in params),), dtype, device)
     for part, param in _parts(vector, params):
-        kernels.get(device).copy_strided(part, param.data)
+        kernels.get(device).elementwise.copy_strided(part, param.data)
     return vector
 
 
@@ -94,7 +94,7 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     if vec.shape != (total,):
         raise ShapeError(f"vector_to_parameters: vec must have shape ({total},), got {vec.shape}")
     for part, param in _parts(vec, params):
-        kernels.get(param.device).copy_strided(param.data, part)
+        kernels.get(param.device).elementwise.copy_strided(param.data, part)
         param.mark_changed()
 
 
@@ -108,19 +108,15 @@ def _parts(vector: Tensor, params: list[Tensor]) -> Iterable[tuple[np.ndarray, T
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     params = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    if mode.trace is not None:
-        for param in params:
-            mode.trace.use_gradient(param, read=True)
-    return [param.grad for param in params if param.grad is not None]
+    return [grad for param in params if (grad := read_grad(param)) is not None]
 
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-    order = _operands.memory_order(grad.data)
-    return _operands.flat(grad.data, order or tuple(range(grad.ndim)), grad.device)
+    return operands.flat(grad.data, order_of(grad.data), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:
     if not np.may_share_memory(array, grad.data):
-        kernels.get(grad.device).copy_strided(grad.data, array.reshape(grad.shape))
+        kernels.get(grad.device).elementwise.copy_strided(grad.data, array.reshape(grad.shape))
     grad.mark_changed()

@@ -9,12 +9,12 @@ import numpy as np
 
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
-from ._reduction import axis_of
-from ._transfer import host, is_cuda
 from .cast import clone
 from .compare import eq
 from .extrema import any as any_
 from .join import unbind
+from .reduction import axis_of
+from .transfer import host, is_cuda
 
 # Facts --------------------------------------------------------------------------------------
 

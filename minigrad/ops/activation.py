@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ._operands import elementwise, floating_operands
 from .arithmetic import neg
 from .elementwise import Clamp
+from .operands import elementwise, floating_operands
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -26,14 +26,16 @@ class Activation(Function):
         ctx.save_for_backward(input)
         ctx.name, ctx.parameters = name, parameters
         out, out_flat, (input_flat,) = elementwise(name, input)
-        getattr(kernels.get(out.device), f"{name}_forward")(out_flat, input_flat, *parameters)
+        getattr(kernels.get(out.device).activation, f"{name}_forward")(
+            out_flat, input_flat, *parameters
+        )
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         grad_input, grad_flat, (input_flat, upstream) = elementwise(ctx.name, input, grad_output)
-        backward = getattr(kernels.get(input.device), f"{ctx.name}_backward_input")
+        backward = getattr(kernels.get(input.device).activation, f"{ctx.name}_backward_input")
         backward(grad_flat, upstream, input_flat, *ctx.parameters)
         return grad_input, None, None
 

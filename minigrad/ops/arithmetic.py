@@ -10,9 +10,9 @@ from .. import kernels
 from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import broadcast_shape, elementwise, takes_tensor
-from ._promotion import Operand, check_fits, operands
-from ._reduction import unbroadcast
+from .operands import broadcast_shape, elementwise, takes_tensor
+from .promotion import Operand, check_fits, operands
+from .reduction import unbroadcast
 
 # What backward passes are made of: nothing here is recorded.
 
@@ -25,14 +25,14 @@ def scaled(tensor: Tensor, factor: float) -> Tensor:
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left · right, with broadcasting."""
     out, out_flat, (left_flat, right_flat) = elementwise("mul", left, right)
-    kernels.get(out.device).mul_forward(out_flat, left_flat, right_flat)
+    kernels.get(out.device).elementwise.mul_forward(out_flat, left_flat, right_flat)
     return out
 
 
 def quotient(left: Tensor, right: Tensor) -> Tensor:
     """left / right, with broadcasting."""
     out, out_flat, (left_flat, right_flat) = elementwise("div", left, right)
-    kernels.get(out.device).div_forward(out_flat, left_flat, right_flat)
+    kernels.get(out.device).elementwise.div_forward(out_flat, left_flat, right_flat)
     return out
 
 
@@ -46,7 +46,7 @@ class Add(Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, alpha: float) -> Tensor:
         ctx.shapes, ctx.alpha = (left.shape, right.shape), alpha
         out, out_flat, (left_flat, right_flat) = elementwise("add", left, right)
-        kernels.get(out.device).add_forward(out_flat, left_flat, right_flat, alpha)
+        kernels.get(out.device).elementwise.add_forward(out_flat, left_flat, right_flat, alpha)
         return out
 
     @staticmethod
@@ -97,7 +97,7 @@ class Div(Function):
             grad_left = unbroadcast(quotient(grad_output, right), ctx.left_shape)
         if ctx.needs_input_grad[1]:
             full, full_flat, flats = elementwise("div", grad_output, out, right)
-            kernels.get(full.device).div_backward_right(full_flat, *flats)
+            kernels.get(full.device).elementwise.div_backward_right(full_flat, *flats)
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
@@ -109,21 +109,21 @@ class Pow(Function):
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
         out, out_flat, (left_flat, right_flat) = elementwise("pow", left, right)
-        kernels.get(out.device).pow_forward(out_flat, left_flat, right_flat)
+        kernels.get(out.device).elementwise.pow_forward(out_flat, left_flat, right_flat)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         left, right = ctx.saved_tensors
-        backend = kernels.get(grad_output.device)
+        launch = kernels.get(grad_output.device).elementwise
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
             full, full_flat, flats = elementwise("pow", grad_output, left, right)
-            backend.pow_backward_left(full_flat, *flats)
+            launch.pow_backward_left(full_flat, *flats)
             grad_left = unbroadcast(full, left.shape)
         if ctx.needs_input_grad[1]:
             full, full_flat, flats = elementwise("pow", grad_output, left, right)
-            backend.pow_backward_right(full_flat, *flats)
+            launch.pow_backward_right(full_flat, *flats)
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
@@ -135,7 +135,7 @@ class Maximum(Function):
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
         out, out_flat, (left_flat, right_flat) = elementwise("maximum", left, right)
-        kernels.get(out.device).maximum_forward(out_flat, left_flat, right_flat)
+        kernels.get(out.device).elementwise.maximum_forward(out_flat, left_flat, right_flat)
         return out
 
     @staticmethod
@@ -156,7 +156,7 @@ class Minimum(Function):
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
         out, out_flat, (left_flat, right_flat) = elementwise("minimum", left, right)
-        kernels.get(out.device).minimum_forward(out_flat, left_flat, right_flat)
+        kernels.get(out.device).elementwise.minimum_forward(out_flat, left_flat, right_flat)
         return out
 
     @staticmethod
@@ -176,7 +176,7 @@ def _winner_grad(
 ) -> Tensor:
     """grad_output where larger > smaller, half of it where they are equal, else 0."""
     full, full_flat, flats = elementwise("maximum", grad_output, larger, smaller)
-    kernels.get(full.device).winner_backward(full_flat, *flats)
+    kernels.get(full.device).elementwise.winner_backward(full_flat, *flats)
     return unbroadcast(full, shape)
 
 

@@ -12,8 +12,8 @@ from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DeviceError
-from ._operands import empty_array, empty_like, takes_tensor
-from ._transfer import converted, is_cuda
+from .operands import empty_array, empty_like, takes_tensor
+from .transfer import converted, is_cuda
 
 
 class To(Function):
@@ -35,7 +35,7 @@ class Clone(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out = empty_like(input)
-        kernels.get(input.device).copy_strided(out.data, input.data)
+        kernels.get(input.device).elementwise.copy_strided(out.data, input.data)
         return out
 
     @staticmethod
@@ -47,7 +47,7 @@ class Contiguous(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         data = empty_array(input.shape, input.dtype, input.device)
-        kernels.get(input.device).copy_strided(data, input.data)
+        kernels.get(input.device).elementwise.copy_strided(data, input.data)
         return Tensor(data, input.device)
 
     @staticmethod
@@ -68,13 +68,15 @@ def to(
 
     to(dtype), to(device), to(device, dtype), to(other tensor), or by keyword. copy: a new tensor
     in any case. non_blocking: a copy of pinned memory to a GPU need not be done when this returns;
-    all other copies are. Gradients flow through it, back in the original dtype. Conversion to
-    integers cuts off decimals; NaN and values out of range become some integer.
+    all other copies are. Gradients flow through it, back in the original dtype.
+
+    Conversion to int64 cuts off decimals; NaN and what an int64 cannot hold become −2⁶³. A uint8 is
+    the lowest byte of the int64. That is so on every device; it is also what torch gives on x86.
     """
     for arg in args:
         if isinstance(arg, Tensor):
             dtype, device = arg.dtype, arg.device
-        elif isinstance(arg, (str, Device)):
+        elif isinstance(arg, (str, Device, int)):
             device = arg
         elif arg is not None:
             dtype = arg
@@ -92,7 +94,7 @@ def pin_memory(input: Tensor) -> Tensor:
     from ..runtime.cuda import memory
 
     pinned = memory.empty_pinned(input.shape, input.dtype)
-    kernels.get(input.device).copy_strided(pinned, input.data)
+    kernels.get(input.device).elementwise.copy_strided(pinned, input.data)
     return Tensor(pinned, input.device)
 
 
@@ -130,9 +132,9 @@ def bool(input: Tensor) -> Tensor:
     return to(input, bool_)
 
 
-def cuda(input: Tensor) -> Tensor:
-    """On the GPU."""
-    return to(input, "cuda")
+def cuda(input: Tensor, device: Any = None) -> Tensor:
+    """On a GPU, by default the current one."""
+    return to(input, device="cuda" if device is None else device)
 
 
 def cpu(input: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from .. import kernels
 from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from ._operands import elementwise, takes_tensor
-from ._promotion import Operand, operands, scalar
-from ._reduction import unbroadcast
 from .cast import to
 from .elementwise import abs
+from .operands import elementwise, takes_tensor
+from .promotion import Operand, operands, scalar
+from .reduction import unbroadcast
 
 # Comparisons --------------------------------------------------------------------------------
 
@@ -22,28 +22,28 @@ from .elementwise import abs
 def eq(input: Operand, other: Operand) -> Tensor:
     """input == other; False for NaN."""
     out, out_flat, flats = elementwise("eq", *operands("eq", input, other), dtype=bool_)
-    kernels.get(out.device).eq_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.eq_forward(out_flat, *flats)
     return out
 
 
 def ne(input: Operand, other: Operand) -> Tensor:
     """input != other; True for NaN."""
     out, out_flat, flats = elementwise("ne", *operands("ne", input, other), dtype=bool_)
-    kernels.get(out.device).ne_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.ne_forward(out_flat, *flats)
     return out
 
 
 def lt(input: Operand, other: Operand) -> Tensor:
     """input < other; False for NaN."""
     out, out_flat, flats = elementwise("lt", *operands("lt", input, other), dtype=bool_)
-    kernels.get(out.device).lt_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.lt_forward(out_flat, *flats)
     return out
 
 
 def le(input: Operand, other: Operand) -> Tensor:
     """input <= other; False for NaN."""
     out, out_flat, flats = elementwise("le", *operands("le", input, other), dtype=bool_)
-    kernels.get(out.device).le_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.le_forward(out_flat, *flats)
     return out
 
 
@@ -51,7 +51,7 @@ def gt(input: Operand, other: Operand) -> Tensor:
     """input > other; False for NaN."""
     left, right = operands("gt", input, other)
     out, out_flat, (left_flat, right_flat) = elementwise("gt", left, right, dtype=bool_)
-    kernels.get(out.device).lt_forward(out_flat, right_flat, left_flat)
+    kernels.get(out.device).elementwise.lt_forward(out_flat, right_flat, left_flat)
     return out
 
 
@@ -59,7 +59,7 @@ def ge(input: Operand, other: Operand) -> Tensor:
     """input >= other; False for NaN."""
     left, right = operands("ge", input, other)
     out, out_flat, (left_flat, right_flat) = elementwise("ge", left, right, dtype=bool_)
-    kernels.get(out.device).le_forward(out_flat, right_flat, left_flat)
+    kernels.get(out.device).elementwise.le_forward(out_flat, right_flat, left_flat)
     return out
 
 
@@ -92,7 +92,7 @@ def bitwise_and(input: Operand, other: Operand) -> Tensor:
     """input & other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_and", input, other)
     out, out_flat, flats = elementwise("bitwise_and", left, right)
-    kernels.get(out.device).bitwise_and_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.bitwise_and_forward(out_flat, *flats)
     return out
 
 
@@ -100,7 +100,7 @@ def bitwise_or(input: Operand, other: Operand) -> Tensor:
     """input | other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_or", input, other)
     out, out_flat, flats = elementwise("bitwise_or", left, right)
-    kernels.get(out.device).bitwise_or_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.bitwise_or_forward(out_flat, *flats)
     return out
 
 
@@ -108,7 +108,7 @@ def bitwise_xor(input: Operand, other: Operand) -> Tensor:
     """input ^ other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_xor", input, other)
     out, out_flat, flats = elementwise("bitwise_xor", left, right)
-    kernels.get(out.device).bitwise_xor_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.bitwise_xor_forward(out_flat, *flats)
     return out
 
 
@@ -182,7 +182,7 @@ class Where(Function):
 
 def _select(condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
     out, out_flat, flats = elementwise("where", condition, left, right, dtype=left.dtype)
-    kernels.get(out.device).where_forward(out_flat, *flats)
+    kernels.get(out.device).elementwise.where_forward(out_flat, *flats)
     return out
 
 

@@ -15,7 +15,7 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ..runtime.allocation import allocate
-from ._operands import (
+from .operands import (
     c_order,
     contiguous,
     empty,
@@ -37,10 +37,10 @@ def convolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims, relu: bool = False
 ) -> np.ndarray:
     """The NHWC array of the convolution, with `relu` not below 0."""
-    backend, dtype = kernels.get(input.device), input.dtype
+    launch, dtype = kernels.get(input.device).conv, input.dtype
     out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
-    workspace = scratch(backend.conv2d_forward_workspace(dims), dtype, input.device)
-    backend.conv2d_forward(
+    workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, input.device)
+    launch.conv2d_forward(
         out, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
         workspace, dims, relu,
     )  # fmt: skip
@@ -55,34 +55,15 @@ def convolution_gradients(
     dims: Conv2dDims,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Of input and weight, from the NHWC gradient of the convolution."""
-    backend, dtype = kernels.get(input.device), input.dtype
+    launch, dtype = kernels.get(input.device).conv, input.dtype
     grad_input = grad_weight = None
     if needed[0]:
         grad_input, out = empty_nhwc(input.shape, dtype, input.device)
-        workspace = scratch(backend.conv2d_backward_input_workspace(dims), dtype, input.device)
-        backend.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
+        workspace = scratch(launch.conv2d_backward_input_workspace(dims), dtype, input.device)
+        launch.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
     if needed[1]:
         grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
     return grad_input, grad_weight
-
-
-def conv2d_arguments(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Size2d,
-    padding: Size2d | str,
-    dilation: Size2d,
-    groups: int,
-) -> tuple[Tensor, Conv2dDims, Any]:
-    """The batched input, the checked sizes, and how to undo the batching."""
-    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
-    input, restore = unbatched("conv2d", input)
-    dims = conv2d_dims(
-        input.shape, weight.shape, None if bias is None else bias.shape,
-        stride, padding, dilation, groups,
-    )  # fmt: skip
-    return input, dims, restore
 
 
 class Conv2d(Function):
@@ -116,13 +97,13 @@ class ConvTranspose2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
-        backend = kernels.get(input.device)
+        launch = kernels.get(input.device).conv
         shape = dims.N, dims.C_in, dims.H, dims.W
         out, out_nhwc = empty_nhwc(shape, input.dtype, input.device)
         workspace = scratch(
-            backend.conv_transpose2d_forward_workspace(dims), input.dtype, input.device
+            launch.conv_transpose2d_forward_workspace(dims), input.dtype, input.device
         )
-        backend.conv_transpose2d_forward(
+        launch.conv_transpose2d_forward(
             out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
             workspace, dims,
         )  # fmt: skip
@@ -132,13 +113,13 @@ class ConvTranspose2d(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         dims, dtype, device = ctx.dims, input.dtype, input.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).conv
         grad_nhwc = nhwc(grad_output)
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
-            workspace = scratch(backend.conv2d_forward_workspace(dims), dtype, device)
-            backend.conv2d_forward(out, grad_nhwc, _hwio(weight), None, workspace, dims, False)
+            workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, device)
+            launch.conv2d_forward(out, grad_nhwc, _hwio(weight), None, workspace, dims, False)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
         if ctx.needs_input_grad[2]:
@@ -149,19 +130,19 @@ class ConvTranspose2d(Function):
 def _weight_gradient(weight: Tensor, grad_output: Any, input: Any, dims: Conv2dDims) -> Tensor:
     """Of the convolution that `dims` describes, from NHWC arrays."""
     device, dtype = weight.device, weight.dtype
-    backend = kernels.get(device)
+    launch = kernels.get(device).conv_weight
     grad = allocate((dims.kH, dims.kW, dims.C_in // dims.groups, dims.C_out), dtype, weight.device)
-    workspace = scratch(backend.conv2d_backward_weight_workspace(dims), dtype, weight.device)
-    backend.conv2d_backward_weight(grad, grad_output, input, workspace, dims)
+    workspace = scratch(launch.conv2d_backward_weight_workspace(dims), dtype, weight.device)
+    launch.conv2d_backward_weight(grad, grad_output, input, workspace, dims)
     return Tensor(grad.transpose(FROM_HWIO), device)
 
 
 def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     """Sums over all pixels of an NHWC array."""
-    backend, dtype = kernels.get(device), grad_output.dtype
+    launch, dtype = kernels.get(device).conv_weight, grad_output.dtype
     grad = empty(grad_output.shape[3:], dtype, device)
-    workspace = scratch(backend.conv2d_backward_bias_workspace(grad_output.shape), float64, device)
-    backend.conv2d_backward_bias(grad.data, grad_output, workspace)
+    workspace = scratch(launch.conv2d_backward_bias_workspace(grad_output.shape), float64, device)
+    launch.conv2d_backward_bias(grad.data, grad_output, workspace)
     return grad
 
 

@@ -17,10 +17,10 @@ from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._promotion import check_fits, fitting
-from ._transfer import is_cuda, placed
 from .cast import to
+from .promotion import check_fits, fitting
 from .shape import sizes_of
+from .transfer import is_cuda, placed
 
 # From data ----------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         _check_integers(source, wanted)
     target = as_device(device)
     out = allocate(source.shape, wanted, CPU)
-    kernels.get(CPU if is_cuda(target) else target).copy_strided(out, source)
+    kernels.get(CPU if is_cuda(target) else target).elementwise.copy_strided(out, source)
     return Tensor(placed(out, target), target, requires_grad)
 
 
@@ -131,7 +131,7 @@ def new_tensor(
 
 def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> Tensor:
     value = fitting(operation, value, out.dtype)
-    kernels.get(out.device).fill(out.data.reshape(-1), value)
+    kernels.get(out.device).elementwise.fill(out.data.reshape(-1), value)
     out.requires_grad = requires_grad
     return out
 
@@ -179,7 +179,7 @@ def eye(
     count = min(n, columns)
     if count:
         diagonal = out.data.reshape(-1)[: count * (columns + 1) : columns + 1]
-        kernels.get(out.device).fill(diagonal[:count], 1)
+        kernels.get(out.device).elementwise.fill(diagonal[:count], 1)
     out.requires_grad = requires_grad
     return out
 
@@ -275,7 +275,7 @@ def arange(
         check_fits("arange", start + max(out.data.size - 1, 0) * step, out.dtype)
     else:
         start, step = float(start), float(step)
-    kernels.get(out.device).arange(out.data, start, step)
+    kernels.get(out.device).indexing.arange(out.data, start, step)
     out.requires_grad = requires_grad
     return out
 
@@ -293,6 +293,6 @@ def linspace(
     out = new_tensor("linspace", (steps,), dtype, device)
     if out.dtype.kind not in "f":
         raise DTypeError(f"linspace: dtype must be float32 or float64, got {out.dtype.name}")
-    kernels.get(out.device).linspace(out.data, float(first), float(last))
+    kernels.get(out.device).indexing.linspace(out.data, float(first), float(last))
     out.requires_grad = requires_grad
     return out

@@ -8,13 +8,13 @@ from typing import Any
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError, TargetError
-from ._operands import broadcast_shape, elementwise, floating_operands, takes_tensor
-from ._promotion import scalar
-from ._reduction import unbroadcast
 from .arithmetic import neg, product, sub
 from .elementwise import log
 from .extrema import amax, amin
 from .loss import REDUCTIONS, mean_or_sum, reduction_name
+from .operands import broadcast_shape, elementwise, floating_operands, takes_tensor
+from .promotion import scalar
+from .reduction import unbroadcast
 from .special import log1p
 
 
@@ -25,7 +25,7 @@ class BCE(Function):
     def forward(ctx: Any, input: Tensor, target: Tensor) -> Tensor:
         ctx.save_for_backward(input, target)
         out, out_flat, (x, t) = elementwise("binary_cross_entropy", input, target)
-        kernels.get(out.device).binary_cross_entropy_forward(out_flat, x, t)
+        kernels.get(out.device).divergence.binary_cross_entropy_forward(out_flat, x, t)
         return out
 
     @staticmethod
@@ -34,7 +34,7 @@ class BCE(Function):
         grad_input = grad_target = None
         if ctx.needs_input_grad[0]:
             grad_input, out, flats = elementwise("binary_cross_entropy", grad_output, input, target)
-            kernels.get(input.device).binary_cross_entropy_backward_input(out, *flats)
+            kernels.get(input.device).divergence.binary_cross_entropy_backward_input(out, *flats)
         if ctx.needs_input_grad[1]:
             # dl/dt = ln(1 − x) − ln x, in torch without the limit of −100
             grad_target = product(grad_output, sub(log1p(neg(input)), log(input)))
@@ -49,7 +49,9 @@ class BCEWithLogits(Function):
         ctx.save_for_backward(input, target, pos_weight)
         operands = input, target, pos_weight
         out, out_flat, flats = elementwise("binary_cross_entropy_with_logits", *operands)
-        kernels.get(out.device).binary_cross_entropy_with_logits_forward(out_flat, *flats)
+        kernels.get(out.device).divergence.binary_cross_entropy_with_logits_forward(
+            out_flat, *flats
+        )
         return out
 
     @staticmethod
@@ -58,8 +60,8 @@ class BCEWithLogits(Function):
         backend = kernels.get(input.device)
         grads: list[Tensor | None] = [None, None]
         for place, (operand, launcher) in enumerate((
-            (input, backend.binary_cross_entropy_with_logits_backward_input),
-            (target, backend.binary_cross_entropy_with_logits_backward_target),
+            (input, backend.divergence.binary_cross_entropy_with_logits_backward_input),
+            (target, backend.divergence.binary_cross_entropy_with_logits_backward_target),
         )):  # fmt: skip
             if ctx.needs_input_grad[place]:
                 grad, grad_flat, (upstream, *flats) = elementwise(
@@ -78,21 +80,21 @@ class KLDiv(Function):
         ctx.save_for_backward(input, target)
         ctx.log_target = log_target
         out, out_flat, (x, t) = elementwise("kl_div", input, target)
-        kernels.get(out.device).kl_div_forward(out_flat, x, t, log_target)
+        kernels.get(out.device).divergence.kl_div_forward(out_flat, x, t, log_target)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, target = ctx.saved_tensors
-        backend = kernels.get(input.device)
+        launch = kernels.get(input.device).divergence
         grad_input = grad_target = None
         if ctx.needs_input_grad[0]:
             grad, out, (upstream, t) = elementwise("kl_div", grad_output, target)
-            backend.kl_div_backward_input(out, upstream, t, ctx.log_target)
+            launch.kl_div_backward_input(out, upstream, t, ctx.log_target)
             grad_input = unbroadcast(grad, input.shape)
         if ctx.needs_input_grad[1]:
             grad, out, (upstream, x, t) = elementwise("kl_div", grad_output, input, target)
-            backend.kl_div_backward_target(out, upstream, x, t, ctx.log_target)
+            launch.kl_div_backward_target(out, upstream, x, t, ctx.log_target)
             grad_target = unbroadcast(grad, target.shape)
         return grad_input, grad_target, None
 

@@ -14,10 +14,10 @@ from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import elementwise, floating_operands, takes_tensor
-from ._promotion import as_floating, check_fits, common_dtype
 from .arithmetic import product, quotient, refuse_bool, scaled
 from .cast import to
+from .operands import elementwise, floating_operands, takes_tensor
+from .promotion import as_floating, check_fits, common_dtype
 
 
 class Abs(Function):
@@ -27,14 +27,14 @@ class Abs(Function):
     def forward(ctx: Any, input: Tensor) -> Tensor:
         ctx.save_for_backward(input)
         out, out_flat, (input_flat,) = elementwise("abs", input)
-        kernels.get(out.device).abs_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.abs_forward(out_flat, input_flat)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (input,) = ctx.saved_tensors
         grad_input, grad_flat, (input_flat, upstream) = elementwise("abs", input, grad_output)
-        kernels.get(input.device).abs_backward_input(grad_flat, upstream, input_flat)
+        kernels.get(input.device).elementwise.abs_backward_input(grad_flat, upstream, input_flat)
         return grad_input
 
 
@@ -44,7 +44,7 @@ class Exp(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("exp", input)
-        kernels.get(out.device).exp_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.exp_forward(out_flat, input_flat)
         ctx.save_for_backward(out)
         return out
 
@@ -61,7 +61,7 @@ class Log(Function):
     def forward(ctx: Any, input: Tensor) -> Tensor:
         ctx.save_for_backward(input)
         out, out_flat, (input_flat,) = elementwise("log", input)
-        kernels.get(out.device).log_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.log_forward(out_flat, input_flat)
         return out
 
     @staticmethod
@@ -76,7 +76,7 @@ class Sqrt(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("sqrt", input)
-        kernels.get(out.device).sqrt_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.sqrt_forward(out_flat, input_flat)
         ctx.save_for_backward(out)
         return out
 
@@ -92,7 +92,7 @@ class Sigmoid(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("sigmoid", input)
-        kernels.get(out.device).sigmoid_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.sigmoid_forward(out_flat, input_flat)
         ctx.save_for_backward(out)
         return out
 
@@ -100,7 +100,7 @@ class Sigmoid(Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         grad_input, grad_flat, (out_flat, upstream) = elementwise("sigmoid", out, grad_output)
-        kernels.get(out.device).sigmoid_backward_input(grad_flat, upstream, out_flat)
+        kernels.get(out.device).elementwise.sigmoid_backward_input(grad_flat, upstream, out_flat)
         return grad_input
 
 
@@ -110,7 +110,7 @@ class Tanh(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("tanh", input)
-        kernels.get(out.device).tanh_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.tanh_forward(out_flat, input_flat)
         ctx.save_for_backward(out)
         return out
 
@@ -118,7 +118,7 @@ class Tanh(Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         grad_input, grad_flat, (out_flat, upstream) = elementwise("tanh", out, grad_output)
-        kernels.get(out.device).tanh_backward_input(grad_flat, upstream, out_flat)
+        kernels.get(out.device).elementwise.tanh_backward_input(grad_flat, upstream, out_flat)
         return grad_input
 
 
@@ -128,7 +128,7 @@ class ReLU(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("relu", input)
-        kernels.get(out.device).relu_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.relu_forward(out_flat, input_flat)
         ctx.save_for_backward(out)
         return out
 
@@ -136,7 +136,9 @@ class ReLU(Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         grad_input, grad_flat, (out_flat, grad_output_flat) = elementwise("relu", out, grad_output)
-        kernels.get(out.device).relu_backward_input(grad_flat, grad_output_flat, out_flat)
+        kernels.get(out.device).elementwise.relu_backward_input(
+            grad_flat, grad_output_flat, out_flat
+        )
         return grad_input
 
 
@@ -148,15 +150,15 @@ class Clamp(Function):
         ctx.save_for_backward(input)
         ctx.bounds = low, high
         out, out_flat, (input_flat,) = elementwise("clamp", input)
-        kernels.get(out.device).clamp_forward(out_flat, input_flat, low, high)
+        kernels.get(out.device).elementwise.clamp_forward(out_flat, input_flat, low, high)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         grad_input, grad_flat, (input_flat, upstream) = elementwise("clamp", input, grad_output)
-        backend = kernels.get(input.device)
-        backend.clamp_backward_input(grad_flat, upstream, input_flat, *ctx.bounds)
+        launch = kernels.get(input.device).elementwise
+        launch.clamp_backward_input(grad_flat, upstream, input_flat, *ctx.bounds)
         return grad_input, None, None
 
 
@@ -247,7 +249,7 @@ class Sign(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
         out, out_flat, (input_flat,) = elementwise("sign", input)
-        kernels.get(out.device).sign_forward(out_flat, input_flat)
+        kernels.get(out.device).elementwise.sign_forward(out_flat, input_flat)
         return out
 
     @staticmethod

@@ -19,15 +19,19 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..device import CPU, Device
+from ..device import CPU, as_device
 from ..dtypes import SUPPORTED
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError
-from ._transfer import is_cuda
+from ..runtime.cuda.recording import current
+from .transfer import is_cuda
+
+if TYPE_CHECKING:
+    from ..runtime.cuda.driver import Driver
 
 _CPU, _CUDA = 1, 2  # DLDeviceType
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLDataTypeCode, by NumPy's kind
@@ -79,12 +83,11 @@ _late: list[tuple[Any, ...]] = []
 def _delete(address: int) -> None:
     lent = _lent.pop(address, None)
     if lent is not None:
-        from ..runtime.cuda.driver import driver
-
+        driver = lent[-1].driver
         _late.append(lent)
         with suppress(DeviceError):  # another library captures: the next one that comes back waits
-            if driver().wait_for_all_unless_recorded():
-                _late.clear()
+            if driver.wait_for_all_unless_recorded():
+                _late[:] = [each for each in _late if each[-1].driver is not driver]
 
 
 @_Destructor
@@ -94,11 +97,11 @@ def _destroy(capsule: int) -> None:
         _delete(_pointer(capsule, _NAME))
 
 
-def _stream() -> int:
-    """The handle of our stream; the default stream is called 1 here, and not 0."""
+def _stream(index: int) -> int:
+    """The handle of our stream on a device; the default stream is called 1 here, and not 0."""
     from ..runtime.cuda.driver import driver
 
-    return int(driver().stream) or 1
+    return driver(index).stream or 1
 
 
 def _shareable(operation: str, tensor: Tensor) -> None:
@@ -110,9 +113,7 @@ def _shareable(operation: str, tensor: Tensor) -> None:
 
 
 def _refuse_in_captured_step(operation: str) -> None:
-    from ..runtime.cuda.driver import driver
-
-    if driver().capturing:
+    if current.recording is not None:
         raise GraphError(
             f"{operation}: a captured step must not hand memory to another library or take it, "
             "because a replay would not; do it outside"
@@ -121,7 +122,7 @@ def _refuse_in_captured_step(operation: str) -> None:
 
 def dlpack_device(input: Tensor) -> tuple[int, int]:
     """(kind of device, its number), as DLPack counts them."""
-    return (_CUDA if is_cuda(input.device) else _CPU), 0
+    return (_CUDA, input.device.index or 0) if is_cuda(input.device) else (_CPU, 0)
 
 
 def to_dlpack(input: Tensor, *, stream: Any = None, **options: Any) -> Any:
@@ -135,15 +136,15 @@ def to_dlpack(input: Tensor, *, stream: Any = None, **options: Any) -> Any:
     from ..runtime.cuda import checks
 
     _refuse_in_captured_step("__dlpack__")
-    checks.run()
     array: Any = input.data
+    checks.run(array.driver.index)
     n = input.ndim
     shape = (ctypes.c_int64 * n)(*array.shape)
     strides = (ctypes.c_int64 * n)(*[step // array.itemsize for step in array.strides])
     managed = _Managed()
     managed.tensor = _DLTensor(
-        array.pointer, _CUDA, 0, n, _CODES[array.dtype.kind], 8 * array.itemsize, 1,
-        shape, strides, 0,
+        array.pointer, _CUDA, array.driver.index, n, _CODES[array.dtype.kind],
+        8 * array.itemsize, 1, shape, strides, 0,
     )  # fmt: skip
     managed.deleter = ctypes.cast(_delete, ctypes.c_void_p)
     address = ctypes.addressof(managed)
@@ -164,24 +165,28 @@ def from_dlpack(x: Any) -> Tensor:
         array = np.from_dlpack(x)
         _check_dtype(array.dtype)
         return Tensor(array, CPU)
-    if kind != _CUDA or number != 0:
+    if kind != _CUDA:
         raise DeviceError(
-            f"from_dlpack: minigrad reads host memory and GPU 0, got device {(int(kind), number)}"
+            "from_dlpack: minigrad reads the host's memory and that of NVIDIA GPUs, got device "
+            f"{(int(kind), number)}"
         )
     from ..runtime.cuda.array import DeviceArray
+    from ..runtime.cuda.driver import driver
 
     _refuse_in_captured_step("from_dlpack")
-    capsule = x.__dlpack__(stream=_stream())
+    capsule = x.__dlpack__(stream=_stream(number))
     address = _pointer(id(capsule), _NAME)
     _set_name(id(capsule), _USED)
-    borrowed: Any = DeviceArray(np.asarray(_Borrowed(address)))
-    return Tensor(borrowed, Device("cuda"))
+    lender = driver(number)
+    borrowed: Any = DeviceArray(np.asarray(_Borrowed(address, lender)), lender)
+    return Tensor(borrowed, as_device(number))
 
 
 class _Borrowed:
     """Another library's memory, seen as `DeviceArray` wants it; gives it back when deleted."""
 
-    def __init__(self, address: int) -> None:
+    def __init__(self, address: int, driver: Driver) -> None:
+        self._driver = driver
         self._managed = _Managed.from_address(address)
         tensor, n = self._managed.tensor, self._managed.tensor.ndim
         kind = {code: kind for kind, code in _CODES.items()}.get(tensor.code, "V")
@@ -197,9 +202,8 @@ class _Borrowed:
 
     def __del__(self) -> None:
         if self._managed.deleter:
-            from ..runtime.cuda.driver import driver
-
-            driver().wait_unless_recorded()
+            with suppress(DeviceError):  # after an error there is nothing to wait for
+                self._driver.wait_unless_recorded()
             _Deleter(self._managed.deleter)(ctypes.addressof(self._managed))
 
 
@@ -219,5 +223,5 @@ def cuda_array_interface(input: Tensor) -> dict[str, Any]:
     return {
         "version": 3, "shape": array.shape, "strides": array.strides,
         "typestr": array.dtype.str, "data": (array.pointer, not array.flags.writeable),
-        "stream": _stream(),
+        "stream": _stream(array.driver.index),
     }  # fmt: skip

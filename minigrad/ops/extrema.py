@@ -14,8 +14,11 @@ from ..dtypes import bool_, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..runtime.allocation import allocate
-from ._operands import scratch, takes_tensor
-from ._reduction import (
+from .arithmetic import maximum, minimum, product, quotient
+from .cast import to
+from .compare import eq, isnan, logical_and, logical_or
+from .operands import scratch, takes_tensor
+from .reduction import (
     Axes,
     Dim,
     Reduction,
@@ -26,9 +29,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import maximum, minimum, product, quotient
-from .cast import to
-from .compare import eq, isnan, logical_and, logical_or
 
 
 class MaxResult(NamedTuple):
@@ -57,7 +57,7 @@ class Select(Function):
         if ctx.needs_input_grad[0]:
             # A copy: backward writes at these positions, and the caller may change the others.
             ctx.indices = allocate(indices.shape, int64, device)
-            kernels.get(device).copy_strided(ctx.indices, indices)
+            kernels.get(device).elementwise.copy_strided(ctx.indices, indices)
         return plan.result(values, device, keepdim), plan.result(indices, device, keepdim)
 
     @staticmethod
@@ -66,7 +66,7 @@ class Select(Function):
         device = grad_values.device
         grad = plan.reduced(kept_axes(grad_values, plan.axes, ctx.keepdim).data, device)
         data, form = plan.empty_full(grad_values.dtype, grad_values.device)
-        kernels.get(device).take_backward_input(form, grad, ctx.indices)
+        kernels.get(device).reduce.take_backward_input(form, grad, ctx.indices)
         return Tensor(data, device), None, None, None
 
 
@@ -104,22 +104,22 @@ def _extremum(
     plan, indices = _extreme_positions(input, axes, largest, logical_order)
     values = plan.empty_reduced(input.dtype, input.device)
     array = plan.array(input.data, input.device)
-    kernels.get(input.device).take_forward(values, array, indices)
+    kernels.get(input.device).reduce.take_forward(values, array, indices)
     return plan, values, indices
 
 
 def _extreme_positions(
     input: Tensor, axes: Axes, largest: bool, logical_order: bool
 ) -> tuple[Reduction, np.ndarray]:
-    plan, backend = reduction(input.data, axes, logical_order), kernels.get(input.device)
+    plan, launch = reduction(input.data, axes, logical_order), kernels.get(input.device).reduce
     indices = plan.empty_reduced(int64, input.device)
     array = plan.array(input.data, input.device)
     if largest:
-        workspace = scratch(backend.argmax_forward_workspace(plan.form), int64, input.device)
-        backend.argmax_forward(indices, array, workspace)
+        workspace = scratch(launch.argmax_forward_workspace(plan.form), int64, input.device)
+        launch.argmax_forward(indices, array, workspace)
     else:
-        workspace = scratch(backend.argmin_forward_workspace(plan.form), int64, input.device)
-        backend.argmin_forward(indices, array, workspace)
+        workspace = scratch(launch.argmin_forward_workspace(plan.form), int64, input.device)
+        launch.argmin_forward(indices, array, workspace)
     return plan, indices
 
 
@@ -238,5 +238,5 @@ def _any_or_all(operation: str, input: Tensor, dim: Dim, keepdim: bool) -> Tenso
     else:
         plan = reduction(truth.data, axes)
         values = plan.empty_reduced(bool_, input.device)
-        kernels.get(input.device).fill(values.reshape(-1), operation == "all")
+        kernels.get(input.device).elementwise.fill(values.reshape(-1), operation == "all")
     return to(plan.result(values, input.device, keepdim), dtype)

@@ -18,9 +18,9 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Pool2dDims
 from ..runtime.allocation import allocate
-from ._operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .conv import convolution_gradients, convolve
 from .norm import Running, affine_gradients, batch_statistics, normalize, parameter
+from .operands import empty, empty_like, from_nhwc, nhwc, scratch
 from .pool import empty_maxima, pool_maxima, spread_to_maxima
 
 
@@ -52,12 +52,12 @@ class ConvReLU(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # dz = dy where y > 0, else 0;  db = Σ dz;  then through the maximum to the convolution.
         input, weight, out = ctx.saved_tensors
-        backend, device = kernels.get(input.device), input.device
+        launch, device = kernels.get(input.device).conv_weight, input.device
         out_nhwc = nhwc(out)
         shape, dtype = out_nhwc.shape, out_nhwc.dtype
         grad, grad_bias = allocate(shape, dtype, device), empty(shape[3:], dtype, device)
-        workspace = scratch(backend.conv2d_backward_bias_workspace(shape), float64, device)
-        backend.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
+        workspace = scratch(launch.conv2d_backward_bias_workspace(shape), float64, device)
+        launch.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
         if ctx.pool is not None:
             grad = spread_to_maxima(grad, ctx.window, ctx.pool, device)
         grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
@@ -130,11 +130,11 @@ def _norm_gradients(
     scale: np.ndarray | None,
 ) -> Gradients:
     device, rows, grad_rows = mean.device, _rows(active), _rows(grad_output)
-    backend = kernels.get(device)
+    launch = kernels.get(device).norm
     grad_scale, grad_shift = affine_gradients(grad_rows, rows, mean, invstd)
     grad, grad_bias = allocate(active.shape, active.dtype, device), empty_like(invstd)
-    workspace = scratch(backend.batch_norm_backward_relu_workspace(*rows.shape), float64, device)
-    backend.batch_norm_backward_relu(
+    workspace = scratch(launch.batch_norm_backward_relu_workspace(*rows.shape), float64, device)
+    launch.batch_norm_backward_relu(
         _rows(grad), grad_bias.data, grad_rows, rows, mean.data, invstd.data, scale,
         grad_scale.data, grad_shift.data, workspace,
     )  # fmt: skip
@@ -151,18 +151,18 @@ def _norm_pool_gradients(
     pool: Pool2dDims,
 ) -> Gradients:
     device = mean.device
-    backend = kernels.get(device)
+    launch = kernels.get(device).norm_pool
     grad_scale, grad_shift, grad_bias = (empty_like(invstd) for _ in range(3))
-    elements = backend.batch_norm_max_pool2d_backward_affine_workspace(pool)
+    elements = launch.batch_norm_max_pool2d_backward_affine_workspace(pool)
     workspace = scratch(elements, float64, device)
-    backend.batch_norm_max_pool2d_backward_affine(
+    launch.batch_norm_max_pool2d_backward_affine(
         grad_scale.data, grad_shift.data, grad_output, window, active,
         mean.data, invstd.data, workspace, pool,
     )  # fmt: skip
     grad = allocate(active.shape, active.dtype, device)
-    elements = backend.batch_norm_max_pool2d_backward_relu_workspace(pool)
+    elements = launch.batch_norm_max_pool2d_backward_relu_workspace(pool)
     workspace = scratch(elements, float64, device)
-    backend.batch_norm_max_pool2d_backward_relu(
+    launch.batch_norm_max_pool2d_backward_relu(
         grad, grad_bias.data, grad_output, window, active, mean.data, invstd.data, scale,
         grad_scale.data, grad_shift.data, workspace, pool,
     )  # fmt: skip
@@ -179,10 +179,10 @@ def _normalized_maxima(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`pool_maxima` of the normalised NHWC array."""
     device, dtype = mean.device, input.dtype
-    backend = kernels.get(device)
+    launch = kernels.get(device).norm_pool
     out, taps = empty_maxima(pool, dtype, device)
-    workspace = scratch(backend.batch_norm_max_pool2d_forward_workspace(pool), dtype, device)
-    backend.batch_norm_max_pool2d_forward(
+    workspace = scratch(launch.batch_norm_max_pool2d_forward_workspace(pool), dtype, device)
+    launch.batch_norm_max_pool2d_forward(
         out, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
         workspace, pool,
     )  # fmt: skip

@@ -16,8 +16,8 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import c_order, empty, floating_operands, scratch
-from ._rows import empty_rows, to_rows
+from .operands import c_order, empty, floating_operands, scratch
+from .rows import empty_rows, to_rows
 
 
 class GroupNorm(Function):
@@ -41,7 +41,7 @@ class GroupNorm(Function):
         N, _, _ = form
         mean, invstd = (allocate((N, groups), float64, input.device) for _ in range(2))
         out, rows = _empty(input, form, axis)
-        kernels.get(input.device).group_norm_forward(
+        kernels.get(input.device).group_norm.group_norm_forward(
             rows, mean, invstd, _array(input, form, axis),
             _flat(weight), _flat(bias), eps,
         )  # fmt: skip
@@ -54,18 +54,18 @@ class GroupNorm(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         form, axis, device = ctx.form, ctx.axis, input.device
-        backend, (mean, invstd) = kernels.get(device), ctx.statistics
+        launch, (mean, invstd) = kernels.get(device).group_norm, ctx.statistics
         upstream, rows = (_array(t, form, axis) for t in (grad_output, input))
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input, out = _empty(input, form, axis)
-            backend.group_norm_backward_input(out, upstream, rows, _flat(weight), mean, invstd)
+            launch.group_norm_backward_input(out, upstream, rows, _flat(weight), mean, invstd)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_weight, grad_bias = (empty(ctx.affine, input.dtype, device) for _ in range(2))
-            backend.group_norm_backward_affine(
+            launch.group_norm_backward_affine(
                 grad_weight.data.reshape(-1), grad_bias.data.reshape(-1),
                 upstream, rows, mean, invstd,
-                scratch(backend.group_norm_backward_affine_workspace(form), float64, device),
+                scratch(launch.group_norm_backward_affine_workspace(form), float64, device),
             )  # fmt: skip
         return grad_input, grad_weight, grad_bias, None, None, None, None
 

@@ -21,11 +21,11 @@ from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
-from ._operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
-from ._transfer import check_rows, constant, host, read_count
 from .creation import tensor
 from .inplace import copy_
+from .operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
 from .shape import view_of
+from .transfer import check_rows, constant, host, read_count
 
 # Basic indexing -----------------------------------------------------------------------------
 
@@ -42,11 +42,11 @@ class Slice(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y = x[index]: dx[index] = dy, and 0 where nothing was selected.
         grad_input = empty_array(ctx.shape, grad_output.dtype, grad_output.device, ctx.order)
-        backend = kernels.get(grad_output.device)
+        launch = kernels.get(grad_output.device).elementwise
         if grad_output.data.size != grad_input.size:
             order = ctx.order or tuple(range(grad_input.ndim))
-            backend.fill(grad_input.transpose(order).reshape(-1), 0)
-        backend.copy_strided(grad_input[ctx.index], grad_output.data)
+            launch.fill(grad_input.transpose(order).reshape(-1), 0)
+        launch.copy_strided(grad_input[ctx.index], grad_output.data)
         return Tensor(grad_input, grad_output.device), None
 
 
@@ -254,7 +254,9 @@ def _true_positions(mask: np.ndarray, device: Device) -> np.ndarray:
     """The flat numbers of the true elements of a mask."""
     positions = allocate((mask.size,), int64, device)
     count = allocate((1,), int64, device)
-    kernels.get(device).mask_positions(positions, count, contiguous(mask, device).reshape(-1))
+    kernels.get(device).indexing.mask_positions(
+        positions, count, contiguous(mask, device).reshape(-1)
+    )
     return positions[: read_count(count, device)]
 
 
@@ -264,7 +266,7 @@ def _positions(
     """Row-major numbers on the picked axes; an index out of range raises TargetError."""
     backend, device = kernels.get(input.device), input.device
     positions = allocate((math.prod(shape),), int64, device)
-    backend.fill(positions, 0)
+    backend.elementwise.fill(positions, 0)
     step = math.prod(input.shape[axis] for p in pickers for axis in p.axes)
     for picker, array in zip(pickers, arrays, strict=True):
         size = math.prod(input.shape[axis] for axis in picker.axes)
@@ -272,7 +274,7 @@ def _positions(
         spread = contiguous(np.broadcast_to(array, shape), device).reshape(-1)
         low = -size if picker.wrap else 0
         bad = allocate((1,), int64, device)
-        backend.accumulate_index(positions, bad, spread, low, size, step)
+        backend.indexing.accumulate_index(positions, bad, spread, low, size, step)
         check_index("indexing", bad, spread, picker.axes[0], input)
     return positions
 
@@ -298,7 +300,7 @@ class Pick(Function):
         ctx.plan, ctx.shape = plan, input.shape
         # Laid out so that its form is a view.
         out = empty_array(plan.shape, input.dtype, input.device, plan.target)
-        kernels.get(input.device).index_forward(
+        kernels.get(input.device).indexing.index_forward(
             plan.output_array(out, input.device),
             plan.input_array(input.data, input.device),
             plan.positions,
@@ -309,10 +311,10 @@ class Pick(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y[m] = x[p(m)]: dx[j] = Σ_{m: p(m) = j} dy[m].
         plan, device = ctx.plan, grad_output.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).indexing
         grad_input = empty_array(ctx.shape, grad_output.dtype, device, plan.source)
-        size = backend.index_backward_input_workspace(plan.form[1], plan.positions.size)
-        backend.index_backward_input(
+        size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
+        launch.index_backward_input(
             plan.input_array(grad_input, device),
             plan.output_array(grad_output.data, device),
             plan.positions,
@@ -361,13 +363,13 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
         return
     backend, device = kernels.get(input.device), input.device
     values = empty_array(shape, input.dtype, device, plan.target)
-    backend.copy_strided(values, np.broadcast_to(value.data, shape))
+    backend.elementwise.copy_strided(values, np.broadcast_to(value.data, shape))
     placed = plan.input_array(selected.data, device)
-    backend.put(placed, plan.output_array(values, device), plan.positions)
+    backend.indexing.put(placed, plan.output_array(values, device), plan.positions)
     if not np.may_share_memory(placed, selected.data):
         # The form was a copy of a view with gaps: put it back.
         stored = placed.reshape([selected.shape[axis] for axis in plan.source])
-        backend.copy_strided(selected.data.transpose(plan.source), stored)
+        backend.elementwise.copy_strided(selected.data.transpose(plan.source), stored)
     input.mark_changed()
 
 

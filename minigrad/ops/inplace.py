@@ -15,7 +15,9 @@ from .. import kernels
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import (
+from .arithmetic import check_alpha, refuse_bool
+from .elementwise import clamp_bounds
+from .operands import (
     address_of,
     check_writable,
     empty_array,
@@ -24,10 +26,8 @@ from ._operands import (
     repeated,
     takes_tensor,
 )
-from ._promotion import Operand, fitting, operands, scalar
-from ._transfer import is_cuda, readable
-from .arithmetic import check_alpha, refuse_bool
-from .elementwise import clamp_bounds
+from .promotion import Operand, fitting, operands, scalar
+from .transfer import readable, share_memory
 
 
 def _check_change(operation: str, *tensors: Any) -> None:
@@ -67,7 +67,7 @@ def _readable(operation: str, operand: Tensor, target: Tensor) -> np.ndarray:
     if same_elements or not np.may_share_memory(data, target.data):
         return data
     copy = empty_array(data.shape, data.dtype, operand.device)
-    kernels.get(operand.device).copy_strided(copy, data)
+    kernels.get(operand.device).elementwise.copy_strided(copy, data)
     return copy
 
 
@@ -96,7 +96,7 @@ def _update(
             flats.append(flat(np.broadcast_to(source, data.shape), order, device))
     launch(out, *flats)
     if flats[0] is not out:
-        kernels.get(device).copy_strided(data, out.reshape(data.shape))
+        kernels.get(device).elementwise.copy_strided(data, out.reshape(data.shape))
     target.mark_changed()
     return target
 
@@ -118,7 +118,7 @@ def add_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     """input ← input + alpha·other. Returns input."""
     right = _in_place_operand("add_", input, other, floating=False)
     check_alpha("add_", alpha, input.dtype)
-    launcher = kernels.get(input.device).add_forward
+    launcher = kernels.get(input.device).elementwise.add_forward
     return _update("add_", input, right, lambda out, a, b: launcher(out, a, b, alpha))
 
 
@@ -128,7 +128,7 @@ def sub_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
     right = _in_place_operand("sub_", input, other, floating=False)
     refuse_bool("sub_", input.dtype)
     check_alpha("sub_", alpha, input.dtype)
-    launcher = kernels.get(input.device).add_forward
+    launcher = kernels.get(input.device).elementwise.add_forward
     return _update("sub_", input, right, lambda out, a, b: launcher(out, a, b, -alpha))
 
 
@@ -136,14 +136,14 @@ def sub_(input: Tensor, other: Operand, *, alpha: float = 1) -> Tensor:
 def mul_(input: Tensor, other: Operand) -> Tensor:
     """input ← input·other. Returns input."""
     right = _in_place_operand("mul_", input, other, floating=False)
-    return _update("mul_", input, right, kernels.get(input.device).mul_forward)
+    return _update("mul_", input, right, kernels.get(input.device).elementwise.mul_forward)
 
 
 @takes_tensor
 def div_(input: Tensor, other: Operand) -> Tensor:
     """input ← input/other, for floating tensors. Returns input."""
     right = _in_place_operand("div_", input, other, floating=True)
-    return _update("div_", input, right, kernels.get(input.device).div_forward)
+    return _update("div_", input, right, kernels.get(input.device).elementwise.div_forward)
 
 
 @takes_tensor
@@ -156,7 +156,7 @@ def clamp_(input: Tensor, min: float | None = None, max: float | None = None) ->
             f"clamp_: bounds {min!r} and {max!r} need dtype {converted.dtype.name}, which a tensor "
             f"of dtype {input.dtype.name} cannot hold in place"
         )
-    launcher = kernels.get(input.device).clamp_forward
+    launcher = kernels.get(input.device).elementwise.clamp_forward
     return _update("clamp_", input, None, lambda out, a: launcher(out, a, low, high))
 
 
@@ -166,10 +166,10 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_: src must be a Tensor, got {type(src).__name__}")
     _check_change("copy_", input, src)
-    if is_cuda(src.device) != is_cuda(input.device):
+    if not share_memory(src.device, input.device):
         src = Tensor(readable(src, input.device), input.device)
     source = np.broadcast_to(_readable("copy_", src, input), input.shape)
-    kernels.get(input.device).copy_strided(input.data, source)
+    kernels.get(input.device).elementwise.copy_strided(input.data, source)
     input.mark_changed()
     return input
 
@@ -190,7 +190,7 @@ def fill_(input: Tensor, value: float) -> Tensor:
     order = memory_order(input.data)
     if order is None:
         return copy_(input, scalar("fill_", value, input.dtype, input.device))
-    kernels.get(input.device).fill(input.data.transpose(order).reshape(-1), value)
+    kernels.get(input.device).elementwise.fill(input.data.transpose(order).reshape(-1), value)
     input.mark_changed()
     return input
 

@@ -13,8 +13,8 @@ from ..device import same_device
 from ..dtypes import same_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import empty, empty_array, memory_order, takes_tensor
-from ._reduction import axis_of
+from .operands import empty, empty_array, memory_order, takes_tensor
+from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
 # Join ---------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ class Cat(Function):
         start = 0
         for part in parts:
             slab = out.data[_slab(out.ndim, axis, start, part.shape[axis])]
-            kernels.get(out.device).copy_strided(slab, part.data)
+            kernels.get(out.device).elementwise.copy_strided(slab, part.data)
             start += part.shape[axis]
         return out
 

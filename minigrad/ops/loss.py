@@ -14,10 +14,10 @@ from ..dtypes import float64, int64, is_floating, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
-from ._operands import c_order, empty, floating_operands, scratch
-from ._promotion import check_fits, number, scalar
-from ._rows import empty_rows, to_rows
-from ._transfer import check_rows
+from .operands import c_order, empty, floating_operands, scratch
+from .promotion import check_fits, number, scalar
+from .rows import empty_rows, to_rows
+from .transfer import check_rows
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -52,10 +52,10 @@ def _reduced(losses: Tensor, divisor: Tensor, reduction: str) -> Tensor:
     """The losses themselves, or their sum over `divisor`."""
     if reduction == "none":
         return losses
-    backend = kernels.get(losses.device)
+    launch = kernels.get(losses.device).loss
     out = empty((), losses.dtype, losses.device)
-    workspace = scratch(backend.loss_total_workspace(losses.data.size), float64, losses.device)
-    backend.loss_total(_flat(out), _flat(losses), _flat(divisor), workspace)
+    workspace = scratch(launch.loss_total_workspace(losses.data.size), float64, losses.device)
+    launch.loss_total(_flat(out), _flat(losses), _flat(divisor), workspace)
     return out
 
 
@@ -93,7 +93,7 @@ class CrossEntropy(Function):
         losses = empty(target.shape, dtype, device)
         probabilities, probability_rows = empty_rows(input.shape, axis, dtype, device)
         if probability_rows.size:
-            kernels.get(device).cross_entropy_forward(
+            kernels.get(device).loss.cross_entropy_forward(
                 _flat(losses), probability_rows, to_rows(input, axis), _flat(target),
                 _weights(weight), ignore_index, smoothing,
             )  # fmt: skip
@@ -107,7 +107,7 @@ class CrossEntropy(Function):
         axis, device = _class_axis(probabilities), probabilities.device
         grad_input, grad_rows = empty_rows(probabilities.shape, axis, probabilities.dtype, device)
         if grad_rows.size:
-            kernels.get(device).cross_entropy_backward_input(
+            kernels.get(device).loss.cross_entropy_backward_input(
                 grad_rows, _flat(grad_output), _flat(divisor), to_rows(probabilities, axis),
                 _flat(target), _weights(weight), *ctx.options,
             )  # fmt: skip
@@ -131,7 +131,7 @@ class SoftCrossEntropy(Function):
         losses = empty(input.shape[:axis] + input.shape[axis + 1 :], dtype, device)
         log_probabilities, rows = empty_rows(input.shape, axis, dtype, device)
         if rows.size:
-            kernels.get(device).soft_cross_entropy_forward(
+            kernels.get(device).loss.soft_cross_entropy_forward(
                 _flat(losses), rows, to_rows(input, axis), to_rows(target, axis),
                 _weights(weight), smoothing,
             )  # fmt: skip
@@ -143,19 +143,19 @@ class SoftCrossEntropy(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         log_probabilities, target, weight, divisor = ctx.saved_tensors
         axis, dtype, device = _class_axis(target), target.dtype, target.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).loss
         logs, grad, by = to_rows(log_probabilities, axis), _flat(grad_output), _flat(divisor)
         grad_input = grad_target = None
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_rows(target.shape, axis, dtype, device)
             if out.size:
-                backend.soft_cross_entropy_backward_input(
+                launch.soft_cross_entropy_backward_input(
                     out, grad, by, logs, to_rows(target, axis), _weights(weight), ctx.smoothing
                 )
         if ctx.needs_input_grad[1]:
             grad_target, out = empty_rows(target.shape, axis, dtype, device)
             if out.size:
-                backend.soft_cross_entropy_backward_target(
+                launch.soft_cross_entropy_backward_target(
                     out, grad, by, logs, _weights(weight), ctx.smoothing
                 )
         return grad_input, grad_target, *(None,) * 4
@@ -174,7 +174,7 @@ class NLLLoss(Function):
     ) -> Tensor:
         losses = empty(target.shape, input.dtype, input.device)
         if losses.data.size:
-            kernels.get(input.device).nll_loss_forward(
+            kernels.get(input.device).loss.nll_loss_forward(
                 _flat(losses), to_rows(input, _class_axis(input)), _flat(target),
                 _weights(weight), ignore_index,
             )  # fmt: skip
@@ -189,7 +189,7 @@ class NLLLoss(Function):
         dtype, device = grad_output.dtype, grad_output.device
         grad_input, grad_rows = empty_rows(ctx.input_shape, ctx.axis, dtype, device)
         if grad_rows.size:
-            kernels.get(device).nll_loss_backward_input(
+            kernels.get(device).loss.nll_loss_backward_input(
                 grad_rows, _flat(grad_output), _flat(divisor), _flat(target), _weights(weight),
                 ctx.ignore_index,
             )  # fmt: skip
@@ -329,12 +329,12 @@ def _class_targets(
     # A private copy: the kernels index by what was checked, whatever becomes of the caller's array.
     backend = kernels.get(input.device)
     private = empty(target.shape, int64, target.device)
-    backend.copy_strided(private.data, target.data)
+    backend.elementwise.copy_strided(private.data, target.data)
     target, indices = private, private.data.reshape(-1)
     first_bad = allocate((1,), int64, input.device)
     total_weight = empty((1,), input.dtype, input.device)
-    workspace = scratch(backend.class_targets_workspace(indices.size), float64, input.device)
-    backend.class_targets(
+    workspace = scratch(backend.loss.class_targets_workspace(indices.size), float64, input.device)
+    backend.loss.class_targets(
         first_bad, total_weight.data, indices, _weights(weight), C, ignore_index, workspace
     )
 

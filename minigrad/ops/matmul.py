@@ -11,7 +11,7 @@ from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
 from ..runtime.allocation import allocate
-from ._operands import (
+from .operands import (
     broadcast_shape,
     c_order,
     contiguous,
@@ -30,9 +30,9 @@ class MatMul(Function):
         ctx.save_for_backward(left, right)
         ctx.dims = dims
         out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
-        backend = kernels.get(left.device)
-        workspace = scratch(backend.matmul_forward_workspace(dims), left.dtype, left.device)
-        backend.matmul_forward(out.data, c_order(left), c_order(right), None, workspace, dims)
+        launch = kernels.get(left.device).matmul
+        workspace = scratch(launch.matmul_forward_workspace(dims), left.dtype, left.device)
+        launch.matmul_forward(out.data, c_order(left), c_order(right), None, workspace, dims)
         return out
 
     @staticmethod
@@ -40,17 +40,17 @@ class MatMul(Function):
         # Y = L·R:  dL = dY·Rᵀ,  dR = Lᵀ·dY
         left, right = ctx.saved_tensors
         dims, dtype, device = ctx.dims, left.dtype, left.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).matmul
         grad = c_order(grad_output)
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
             grad_left = empty(left.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype, device)
-            backend.matmul_backward_left(grad_left.data, grad, c_order(right), workspace, dims)
+            workspace = scratch(launch.matmul_backward_left_workspace(dims), dtype, device)
+            launch.matmul_backward_left(grad_left.data, grad, c_order(right), workspace, dims)
         if ctx.needs_input_grad[1]:
             grad_right = empty(right.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype, device)
-            backend.matmul_backward_right(grad_right.data, grad, c_order(left), workspace, dims)
+            workspace = scratch(launch.matmul_backward_right_workspace(dims), dtype, device)
+            launch.matmul_backward_right(grad_right.data, grad, c_order(left), workspace, dims)
         return grad_left, grad_right, None
 
 
@@ -64,9 +64,9 @@ class Linear(Function):
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
         out = empty((dims.M, dims.N), input.dtype, input.device)
-        backend = kernels.get(input.device)
-        workspace = scratch(backend.matmul_forward_workspace(dims), input.dtype, input.device)
-        backend.matmul_forward(
+        launch = kernels.get(input.device).matmul
+        workspace = scratch(launch.matmul_forward_workspace(dims), input.dtype, input.device)
+        launch.matmul_forward(
             out.data[None], c_order(input)[None], _stored(weight)[None],
             None if bias is None else c_order(bias), workspace, dims,
         )  # fmt: skip
@@ -77,24 +77,24 @@ class Linear(Function):
         # Y = X·Wᵀ + b:  dX = dY·W,  dWᵀ = Xᵀ·dY,  db = Σ_m dY[m]
         input, weight = ctx.saved_tensors
         dims, dtype, device = ctx.dims, input.dtype, input.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).matmul
         grad = c_order(grad_output)[None]
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input = empty(input.shape, dtype, device)
-            workspace = scratch(backend.matmul_backward_left_workspace(dims), dtype, device)
-            backend.matmul_backward_left(
+            workspace = scratch(launch.matmul_backward_left_workspace(dims), dtype, device)
+            launch.matmul_backward_left(
                 grad_input.data[None], grad, _stored(weight)[None], workspace, dims
             )
         if ctx.needs_input_grad[1]:
             stored = allocate((1, dims.K, dims.N), dtype, device)
-            workspace = scratch(backend.matmul_backward_right_workspace(dims), dtype, device)
-            backend.matmul_backward_right(stored, grad, c_order(input)[None], workspace, dims)
+            workspace = scratch(launch.matmul_backward_right_workspace(dims), dtype, device)
+            launch.matmul_backward_right(stored, grad, c_order(input)[None], workspace, dims)
             grad_weight = Tensor(stored[0].T, device)
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
-            workspace = scratch(backend.matmul_backward_bias_workspace(dims), float64, device)
-            backend.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
+            workspace = scratch(launch.matmul_backward_bias_workspace(dims), float64, device)
+            launch.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
         return grad_input, grad_weight, grad_bias, None
 
 

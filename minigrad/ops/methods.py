@@ -31,7 +31,7 @@ from . import (
     special,
     vector_norm,
 )
-from ._promotion import OPERAND_TYPES
+from .promotion import OPERAND_TYPES
 
 
 def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:

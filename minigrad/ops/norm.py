@@ -12,9 +12,9 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError
-from ._operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
-from ._rows import empty_rows, to_rows
 from .inplace import add_
+from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
+from .rows import empty_rows, to_rows
 
 
 class Running(NamedTuple):
@@ -32,7 +32,7 @@ def batch_statistics(
 
     An empty batch has none: what is returned is uninitialised, and only the count moves.
     """
-    backend, dtype = kernels.get(device), input.dtype
+    launch, dtype = kernels.get(device).norm, input.dtype
     rows, C = input.shape
     mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
     if not input.size:
@@ -40,8 +40,8 @@ def batch_statistics(
             add_(running.batches, 1)
         return mean, invstd
     running_mean, running_var, batches = (None if t is None else t.data for t in running)
-    workspace = scratch(backend.batch_norm_statistics_workspace(rows, C), float64, device)
-    backend.batch_norm_statistics(
+    workspace = scratch(launch.batch_norm_statistics_workspace(rows, C), float64, device)
+    launch.batch_norm_statistics(
         mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps, workspace
     )
     for tensor in running:
@@ -55,7 +55,7 @@ def _running_statistics(running: Running, eps: float) -> tuple[Tensor, Tensor]:
     assert running.var is not None
     device, dtype, (C,) = running.mean.device, running.mean.dtype, running.mean.shape
     mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
-    kernels.get(device).batch_norm_running(
+    kernels.get(device).norm.batch_norm_running(
         mean.data, invstd.data, running.mean.data, running.var.data, eps
     )
     return mean, invstd
@@ -73,14 +73,14 @@ def normalize(
     device: Device,
 ) -> tuple[Tensor, Tensor]:
     """Fill out (rows, C) from input; the mean (2, C) and invstd (C,) for the gradients."""
-    backend = kernels.get(device)
+    launch = kernels.get(device).norm
     if training:
         mean, invstd = batch_statistics(input, running, momentum, eps, device)
     else:
         mean, invstd = _running_statistics(running, eps)
     if input.size:
-        workspace = scratch(backend.batch_norm_forward_workspace(*input.shape), input.dtype, device)
-        backend.batch_norm_forward(
+        workspace = scratch(launch.batch_norm_forward_workspace(*input.shape), input.dtype, device)
+        launch.batch_norm_forward(
             out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
         )
     return mean, invstd
@@ -95,14 +95,16 @@ def affine_gradients(
     rows, C = input.shape
     grad_weight, grad_bias = empty((C,), dtype, device), empty((C,), dtype, device)
     if input.size:
-        workspace = scratch(backend.batch_norm_backward_affine_workspace(rows, C), float64, device)
-        backend.batch_norm_backward_affine(
+        workspace = scratch(
+            backend.norm.batch_norm_backward_affine_workspace(rows, C), float64, device
+        )
+        backend.norm.batch_norm_backward_affine(
             grad_weight.data, grad_bias.data, grad_output, input,
             mean.data, invstd.data, workspace,
         )  # fmt: skip
     else:
-        backend.fill(grad_weight.data, 0)
-        backend.fill(grad_bias.data, 0)
+        backend.elementwise.fill(grad_weight.data, 0)
+        backend.elementwise.fill(grad_bias.data, 0)
     return grad_weight, grad_bias
 
 
@@ -131,7 +133,7 @@ class BatchNorm(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, mean, invstd = ctx.saved_tensors
         dtype, device = input.dtype, input.device
-        backend = kernels.get(device)
+        launch = kernels.get(device).norm
         needs_input, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_rows, input_rows = to_rows(grad_output, 1), to_rows(input, 1)
         grad_input = grad_weight = grad_bias = None
@@ -141,9 +143,9 @@ class BatchNorm(Function):
             grad_input, out = empty_rows(input.shape, 1, dtype, device)
             if out.size:
                 workspace = scratch(
-                    backend.batch_norm_backward_input_workspace(*out.shape), dtype, device
+                    launch.batch_norm_backward_input_workspace(*out.shape), dtype, device
                 )
-                backend.batch_norm_backward_input(
+                launch.batch_norm_backward_input(
                     out, grad_rows, input_rows, mean.data, invstd.data, parameter(weight),
                     None if grad_weight is None else grad_weight.data,
                     None if grad_bias is None else grad_bias.data,

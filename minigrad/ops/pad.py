@@ -18,10 +18,10 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import PAD_MODES, check_pad, pad_sources
 from ..runtime.allocation import allocate
-from ._operands import CHANNELS_LAST, Order, contiguous, memory_order
-from ._promotion import fitting
-from ._transfer import constant
 from .cast import clone
+from .operands import CHANNELS_LAST, Order, contiguous, memory_order
+from .promotion import fitting
+from .transfer import constant
 
 Amounts = tuple[int, int]
 
@@ -43,7 +43,7 @@ class Pad(Function):
             shape[axis] += before + after
         out, form = _empty(tuple(shape), input, ctx.order, first, len(amounts))
         rows, cols = _tables(input.shape[first : first + len(amounts)], amounts, mode)
-        kernels.get(input.device).pad_forward(
+        kernels.get(input.device).pad.pad_forward(
             form, _form(source, ctx.order, first, len(amounts)),
             constant(rows.sources, input.device), constant(cols.sources, input.device), value,
         )  # fmt: skip
@@ -56,7 +56,7 @@ class Pad(Function):
         source = contiguous(grad_output.data.transpose(ctx.order), grad_output.device)
         grad_input, form = _empty(ctx.shape, grad_output, ctx.order, first, len(amounts))
         rows, cols = _tables(ctx.shape[first : first + len(amounts)], amounts, ctx.mode)
-        kernels.get(grad_output.device).pad_backward_input(
+        kernels.get(grad_output.device).pad.pad_backward_input(
             form, _form(source, ctx.order, first, len(amounts)),
             *(constant(table, grad_output.device)
               for table in (rows.starts, rows.targets, cols.starts, cols.targets)),

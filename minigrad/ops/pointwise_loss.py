@@ -17,7 +17,8 @@ from .. import kernels
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ._operands import (
+from .loss import mean_or_sum, reduction_name
+from .operands import (
     Order,
     broadcast_shape,
     c_order,
@@ -28,9 +29,8 @@ from ._operands import (
     memory_order,
     scratch,
 )
-from ._promotion import number
-from ._reduction import unbroadcast
-from .loss import mean_or_sum, reduction_name
+from .promotion import number
+from .reduction import unbroadcast
 
 
 class _Pair:
@@ -59,7 +59,7 @@ class _Pair:
 
     def workspace(self) -> np.ndarray:
         return scratch(
-            kernels.get(self.device).loss_total_workspace(self.size), float64, self.device
+            kernels.get(self.device).loss.loss_total_workspace(self.size), float64, self.device
         )
 
     def divisor(self, reduction: str) -> int:
@@ -96,18 +96,18 @@ class MSELoss(Function):
     def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str) -> Tensor:
         ctx.save_for_backward(input, target)
         ctx.reduction = reduction
-        pair, backend = _Pair(input, target), kernels.get(input.device)
+        pair, launch = _Pair(input, target), kernels.get(input.device).loss
         if reduction == "none":
             losses, out = pair.empty()
-            backend.mse_loss_forward(out, *pair.arrays)
+            launch.mse_loss_forward(out, *pair.arrays)
             return losses
         total, out = pair.empty_total()
-        backend.mse_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
+        launch.mse_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).mse_loss_backward_input
+        launcher = kernels.get(grad_output.device).loss.mse_loss_backward_input
         return *_Pair(*ctx.saved_tensors).gradients(ctx, grad_output, launcher), None
 
 
@@ -116,18 +116,18 @@ class L1Loss(Function):
     def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str) -> Tensor:
         ctx.save_for_backward(input, target)
         ctx.reduction = reduction
-        pair, backend = _Pair(input, target), kernels.get(input.device)
+        pair, launch = _Pair(input, target), kernels.get(input.device).loss
         if reduction == "none":
             losses, out = pair.empty()
-            backend.l1_loss_forward(out, *pair.arrays)
+            launch.l1_loss_forward(out, *pair.arrays)
             return losses
         total, out = pair.empty_total()
-        backend.l1_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
+        launch.l1_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).l1_loss_backward_input
+        launcher = kernels.get(grad_output.device).loss.l1_loss_backward_input
         return *_Pair(*ctx.saved_tensors).gradients(ctx, grad_output, launcher), None
 
 
@@ -136,20 +136,20 @@ class SmoothL1Loss(Function):
     def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str, beta: float) -> Tensor:
         ctx.save_for_backward(input, target)
         ctx.reduction, ctx.beta = reduction, beta
-        pair, backend = _Pair(input, target), kernels.get(input.device)
+        pair, launch = _Pair(input, target), kernels.get(input.device).loss
         if reduction == "none":
             losses, out = pair.empty()
-            backend.smooth_l1_loss_forward(out, *pair.arrays, beta)
+            launch.smooth_l1_loss_forward(out, *pair.arrays, beta)
             return losses
         total, out = pair.empty_total()
-        backend.smooth_l1_loss_total(
+        launch.smooth_l1_loss_total(
             out, *pair.arrays, pair.divisor(reduction), beta, pair.workspace()
         )
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).smooth_l1_loss_backward_input
+        launcher = kernels.get(grad_output.device).loss.smooth_l1_loss_backward_input
         pair = _Pair(*ctx.saved_tensors)
         return *pair.gradients(ctx, grad_output, launcher, ctx.beta), None, None
 

@@ -21,7 +21,7 @@ from ..geometry import (
     pool2d_dims,
 )
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
+from .operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
 from .shape import unbatched
 
 Dims = Pool2dDims | AdaptivePool2dDims
@@ -49,7 +49,7 @@ def pool_maxima(input: np.ndarray, dims: Dims, device: Device) -> tuple[np.ndarr
     The taps are all that backward needs: a byte each, for windows of up to 256.
     """
     out, taps = empty_maxima(dims, input.dtype, device)
-    kernels.get(device).max_pool2d_forward(out, taps, input, dims)
+    kernels.get(device).pool.max_pool2d_forward(out, taps, input, dims)
     return out, taps
 
 
@@ -58,7 +58,7 @@ def spread_to_maxima(
 ) -> np.ndarray:
     """The gradient of the input: each maximum's gradient where the maximum came from."""
     grad_input = allocate((dims.N, dims.H, dims.W, dims.C), grad_output.dtype, device)
-    kernels.get(device).max_pool2d_backward_input(grad_input, grad_output, taps, dims)
+    kernels.get(device).pool.max_pool2d_backward_input(grad_input, grad_output, taps, dims)
     return grad_input
 
 
@@ -71,7 +71,7 @@ class MaxPool2d(Function):
         if not return_indices:
             return out
         indices, indices_nhwc = empty_nhwc(_out_shape(dims), int64, input.device)
-        kernels.get(input.device).max_pool2d_indices(indices_nhwc, ctx.window, dims)
+        kernels.get(input.device).pool.max_pool2d_indices(indices_nhwc, ctx.window, dims)
         return out, indices
 
     @staticmethod
@@ -86,14 +86,14 @@ class AvgPool2d(Function):
     def forward(ctx: Any, input: Tensor, dims: Dims) -> Tensor:
         ctx.dims, ctx.dtype = dims, input.dtype
         out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
-        kernels.get(input.device).avg_pool2d_forward(out_nhwc, nhwc(input), dims)
+        kernels.get(input.device).pool.avg_pool2d_forward(out_nhwc, nhwc(input), dims)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         d, device = ctx.dims, grad_output.device
         grad_input, grad_nhwc = empty_nhwc((d.N, d.C, d.H, d.W), ctx.dtype, device)
-        kernels.get(device).avg_pool2d_backward_input(grad_nhwc, nhwc(grad_output), d)
+        kernels.get(device).pool.avg_pool2d_backward_input(grad_nhwc, nhwc(grad_output), d)
         return grad_input, None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..engine import Tensor
-from ._transfer import host
+from .transfer import host
 
 _EDGE, _THRESHOLD, _LINE, _DIGITS = 3, 1000, 80, 4
 _PREFIX = "tensor("

@@ -15,10 +15,10 @@ from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.cuda import table
-from ._operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
-from ._promotion import check_fits
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
+from .operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
+from .promotion import check_fits
 from .shape import sizes_of
 
 
@@ -52,7 +52,7 @@ def rand(
     out = new_tensor("rand", size, dtype, device)
     floating_dtype("rand", dtype=out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).uniform(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    kernels.get(out.device).random.uniform(out.data.reshape(-1), 0.0, 1.0, seed, stream)
     out.requires_grad = requires_grad
     return out
 
@@ -68,7 +68,7 @@ def randn(
     out = new_tensor("randn", size, dtype, device)
     floating_dtype("randn", dtype=out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).normal(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    kernels.get(out.device).random.normal(out.data.reshape(-1), 0.0, 1.0, seed, stream)
     out.requires_grad = requires_grad
     return out
 
@@ -100,7 +100,7 @@ def randint(
         check_fits("randint", bound, int64)
         check_fits("randint", bound, out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).randint(out.data.reshape(-1), low, high, seed, stream)
+    kernels.get(out.device).random.randint(out.data.reshape(-1), low, high, seed, stream)
     return out
 
 
@@ -116,7 +116,7 @@ def randperm(
         raise ShapeError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)
     seed, stream = _stream(generator)
-    kernels.get(out.device).permutation(out.data, seed, stream)
+    kernels.get(out.device).random.permutation(out.data, seed, stream)
     return out
 
 
@@ -145,7 +145,9 @@ class Dropout(Function):
         out, out_flat, (input_flat,) = elementwise("dropout", input)
         mask = empty_like(out, bool_)
         mask_flat = mask.data.transpose(memory_order(mask.data)).reshape(-1)
-        kernels.get(input.device).dropout_forward(out_flat, mask_flat, input_flat, p, seed, stream)
+        kernels.get(input.device).random.dropout_forward(
+            out_flat, mask_flat, input_flat, p, seed, stream
+        )
         ctx.save_for_backward(mask)
         return out
 
@@ -156,7 +158,7 @@ class Dropout(Function):
         grad_input, grad_flat, (mask_flat, grad_output_flat) = elementwise(
             "dropout", mask, grad_output, dtype=grad_output.dtype
         )
-        kernels.get(mask.device).dropout_backward_input(
+        kernels.get(mask.device).random.dropout_backward_input(
             grad_flat, grad_output_flat, mask_flat, ctx.p
         )
         return grad_input, None, None, None

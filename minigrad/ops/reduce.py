@@ -14,9 +14,14 @@ import numpy as np
 from .. import kernels
 from ..dtypes import as_dtype, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
-from ._operands import scratch, takes_tensor
-from ._promotion import number
-from ._reduction import (
+from .arithmetic import add, mul, product, quotient, sub
+from .cast import to
+from .compare import eq, isfinite, ne, where
+from .elementwise import exp, log, sqrt
+from .extrema import amax
+from .operands import scratch, takes_tensor
+from .promotion import number
+from .reduction import (
     Axes,
     Dim,
     Reduction,
@@ -28,11 +33,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import add, mul, product, quotient, sub
-from .cast import to
-from .compare import eq, isfinite, ne, where
-from .elementwise import exp, log, sqrt
-from .extrema import amax
 
 # Sums and moments ---------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ class Sum(Function):
             grad = mul(grad, ctx.scale)
         spread = plan.reduced(grad.data, device)[:, None, :]
         data, form = plan.empty_full(grad.dtype, grad.device)
-        kernels.get(device).copy_strided(form, np.broadcast_to(spread, plan.form))
+        kernels.get(device).elementwise.copy_strided(form, np.broadcast_to(spread, plan.form))
         return Tensor(data, device), None, None, None
 
 
@@ -106,13 +106,11 @@ def _variance(
     # Of nothing NaN, whatever the correction.
     factor = _inverse(builtins.max(count - correction, 0) if count else 0)
     plan, device = reduction(input.data, axes), input.device
-    backend = kernels.get(device)
+    launch = kernels.get(device).reduce
     out = plan.empty_reduced(input.dtype, input.device)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
+    workspace = scratch(launch.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
     center = plan.reduced(mean.data, device)
-    backend.squared_deviation_forward(
-        out, plan.array(input.data, device), center, workspace, factor
-    )
+    launch.squared_deviation_forward(out, plan.array(input.data, device), center, workspace, factor)
     return plan.result(out, device, keepdim), mean, factor
 
 
@@ -238,7 +236,7 @@ class Prod(Function):
         ctx.plan, ctx.keepdim = reduction(input.data, axes), keepdim
         ctx.save_for_backward(input)
         out = ctx.plan.empty_reduced(input.dtype, input.device)
-        kernels.get(input.device).prod_forward(out, ctx.plan.array(input.data, input.device))
+        kernels.get(input.device).reduce.prod_forward(out, ctx.plan.array(input.data, input.device))
         return ctx.plan.result(out, input.device, keepdim)
 
     @staticmethod
@@ -248,7 +246,7 @@ class Prod(Function):
         device = input.device
         grad = plan.reduced(kept_axes(grad_output, plan.axes, ctx.keepdim).data, device)
         data, form = plan.empty_full(input.dtype, input.device)
-        kernels.get(device).prod_backward_input(form, grad, plan.array(input.data, device))
+        kernels.get(device).reduce.prod_backward_input(form, grad, plan.array(input.data, device))
         return Tensor(data, device), None, None
 
 
@@ -269,7 +267,7 @@ def _running_sum(input: Tensor, axis: int, reverse: bool) -> Tensor:
     plan = reduction(input.data, (axis,) if input.ndim else ())
     data, form = plan.empty_full(input.dtype, input.device)
     array = plan.array(input.data, input.device)
-    kernels.get(input.device).cumsum_forward(form, array, reverse)
+    kernels.get(input.device).reduce.cumsum_forward(form, array, reverse)
     return Tensor(data, input.device)
 
 

@@ -17,8 +17,8 @@ from ..engine import Function, Tensor
 from ..errors import ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, nhwc, takes_tensor
-from ._transfer import check_rows
+from .operands import empty_nhwc, floating_operands, nhwc, takes_tensor
+from .transfer import check_rows
 
 Boxes = Tensor | Sequence[Tensor]
 
@@ -36,8 +36,8 @@ class RoIPool(Function):
         C = input.shape[1]
         out, out_nhwc = empty_nhwc((len(boxes), C, *size), input.dtype, input.device)
         argmax = allocate(out_nhwc.shape, np.dtype(np.int32), input.device)
-        backend = kernels.get(input.device)
-        backend.roi_pool_forward(out_nhwc, argmax, nhwc(input), boxes, spatial_scale)
+        launch = kernels.get(input.device).roi
+        launch.roi_pool_forward(out_nhwc, argmax, nhwc(input), boxes, spatial_scale)
         if ctx.needs_input_grad[0]:
             ctx.shape, ctx.boxes, ctx.argmax = input.shape, boxes, argmax
         return out
@@ -45,7 +45,7 @@ class RoIPool(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_input, out = empty_nhwc(ctx.shape, grad_output.dtype, grad_output.device)
-        kernels.get(grad_output.device).roi_pool_backward_input(
+        kernels.get(grad_output.device).roi.roi_pool_backward_input(
             out, nhwc(grad_output), ctx.argmax, ctx.boxes
         )
         return grad_input, None, None, None
@@ -65,13 +65,13 @@ class RoIAlign(Function):
         ctx.shape, ctx.boxes, ctx.options = input.shape, boxes, options
         C = input.shape[1]
         out, out_nhwc = empty_nhwc((len(boxes), C, *size), input.dtype, input.device)
-        kernels.get(input.device).roi_align_forward(out_nhwc, nhwc(input), boxes, *options)
+        kernels.get(input.device).roi.roi_align_forward(out_nhwc, nhwc(input), boxes, *options)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_input, out = empty_nhwc(ctx.shape, grad_output.dtype, grad_output.device)
-        kernels.get(grad_output.device).roi_align_backward_input(
+        kernels.get(grad_output.device).roi.roi_align_backward_input(
             out, nhwc(grad_output), ctx.boxes, *ctx.options
         )
         return grad_input, None, None, None
@@ -158,8 +158,8 @@ def _checked(
         )
     rows = _rows(operation, input, boxes)
     bad = allocate((1,), int64, input.device)
-    backend = kernels.get(input.device)
-    backend.roi_check(bad, rows, input.shape[0], float(spatial_scale), largest)
+    launch = kernels.get(input.device).roi
+    launch.roi_check(bad, rows, input.shape[0], float(spatial_scale), largest)
 
     images = input.shape[0]
 
@@ -175,7 +175,7 @@ def _checked(
 
 def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
     """The boxes of either form as a new (K, 5) array."""
-    backend = kernels.get(input.device)
+    launch = kernels.get(input.device).elementwise
     if isinstance(boxes, Tensor):
         if boxes.ndim != 2 or boxes.shape[1] != 5:
             raise ShapeError(
@@ -183,7 +183,7 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
                 f"{boxes.shape}"
             )
         rows = allocate(boxes.shape, boxes.dtype, input.device)
-        backend.copy_strided(rows, boxes.data)
+        launch.copy_strided(rows, boxes.data)
         return rows
     if len(boxes) != input.shape[0] or any(b.ndim != 2 or b.shape[1] != 4 for b in boxes):
         raise ShapeError(
@@ -194,8 +194,8 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
     start = 0
     for n, each in enumerate(boxes):
         part = rows[start : start + each.shape[0]]
-        backend.copy_strided(part[:, 1:], each.data)
-        backend.fill(image := allocate((len(part),), input.dtype, input.device), n)
-        backend.copy_strided(part[:, 0], image)
+        launch.copy_strided(part[:, 1:], each.data)
+        launch.fill(image := allocate((len(part),), input.dtype, input.device), n)
+        launch.copy_strided(part[:, 0], image)
         start += len(part)
     return rows

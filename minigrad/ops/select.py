@@ -13,11 +13,11 @@ from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
-from ._promotion import common_dtype
-from ._reduction import axis_of
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
+from .operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
+from .promotion import common_dtype
+from .reduction import axis_of
 from .shape import flatten, reshape
 
 # Along one axis -----------------------------------------------------------------------------
@@ -81,18 +81,18 @@ class Gather(Function):
         source = contiguous(input.data[window], input.device)
         size = source.shape[axis]
         outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
-        backend = kernels.get(input.device)
+        launch = kernels.get(input.device).indexing
         positions, bad = (
             empty(index.shape, int64, input.device),
             allocate((1,), int64, input.device),
         )
         form = (outer, index.shape[axis], inner)
         wanted = c_order(index)
-        backend.gather_positions(positions.data.reshape(form), bad, wanted.reshape(form), size)
+        launch.gather_positions(positions.data.reshape(form), bad, wanted.reshape(form), size)
         check_index("gather", bad, wanted, axis, input)
         ctx.save_for_backward(positions)
         out = empty(index.shape, input.dtype, input.device)
-        backend.index_forward(
+        launch.index_forward(
             out.data.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.data.reshape(-1)
         )
         return out
@@ -106,16 +106,16 @@ class Gather(Function):
         window = grad_input.data[ctx.window]
         whole = window.size == grad_input.data.size
         target = grad_input.data if whole else allocate(window.shape, grad_output.dtype, device)
-        size = backend.index_backward_input_workspace(target.size, positions.data.size)
-        backend.index_backward_input(
+        size = backend.indexing.index_backward_input_workspace(target.size, positions.data.size)
+        backend.indexing.index_backward_input(
             target.reshape(1, -1, 1),
             c_order(grad_output).reshape(1, -1, 1),
             positions.data.reshape(-1),
             scratch(size, int64, device),
         )
         if not whole:
-            backend.fill(grad_input.data.reshape(-1), 0)
-            backend.copy_strided(window, target)
+            backend.elementwise.fill(grad_input.data.reshape(-1), 0)
+            backend.elementwise.copy_strided(window, target)
         return grad_input, None, None
 
 
@@ -167,7 +167,7 @@ class Triangle(Function):
         ctx.arguments = diagonal, lower
         out = empty(input.shape, input.dtype, input.device)
         form = (math.prod(input.shape[:-2]), *input.shape[-2:])
-        kernels.get(input.device).triangle_forward(
+        kernels.get(input.device).indexing.triangle_forward(
             out.data.reshape(form), c_order(input).reshape(form), diagonal, lower
         )
         return out

@@ -16,8 +16,8 @@ import numpy as np
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import Order, empty_array, memory_order, takes_tensor
-from ._reduction import axis_of, unbroadcast
+from .operands import Order, empty_array, memory_order, takes_tensor
+from .reduction import axis_of, unbroadcast
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
@@ -78,14 +78,14 @@ def _reshaped(tensor: Tensor, shape: tuple[int, ...], order: Order | None = None
     if can_view(data, shape):
         return view_of(tensor, data.reshape(shape))
     out = empty_array(shape, data.dtype, tensor.device, order)
-    backend = kernels.get(tensor.device)
+    launch = kernels.get(tensor.device).elementwise
     # Either side may be the one whose memory the other's shape can be laid over.
     if can_view(out, data.shape):
-        backend.copy_strided(out.reshape(data.shape), data)
+        launch.copy_strided(out.reshape(data.shape), data)
     else:
         between = empty_array(data.shape, data.dtype, tensor.device)
-        backend.copy_strided(between, data)
-        backend.copy_strided(out, between.reshape(shape))
+        launch.copy_strided(between, data)
+        launch.copy_strided(out, between.reshape(shape))
     return Tensor(out, tensor.device)
 
 
@@ -111,7 +111,7 @@ def _laid_out(grad: Tensor, shape: tuple[int, ...], order: Order) -> Tensor:
     if reshaped.data.transpose(order).flags.c_contiguous:
         return reshaped
     out = empty_array(shape, grad.dtype, grad.device, order)
-    kernels.get(grad.device).copy_strided(out, reshaped.data)
+    kernels.get(grad.device).elementwise.copy_strided(out, reshaped.data)
     return Tensor(out, grad.device)
 
 

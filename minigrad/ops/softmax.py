@@ -7,10 +7,10 @@ from typing import Any
 
 from .. import kernels
 from ..engine import Function, Tensor
-from ._operands import floating_operands, scratch, takes_tensor
-from ._reduction import axis_of
-from ._rows import empty_rows, to_rows
 from .cast import to
+from .operands import floating_operands, scratch, takes_tensor
+from .reduction import axis_of
+from .rows import empty_rows, to_rows
 
 
 class Softmax(Function):
@@ -18,11 +18,11 @@ class Softmax(Function):
     def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
         out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
         if out_rows.size:
-            backend = kernels.get(input.device)
+            launch = kernels.get(input.device).softmax
             workspace = scratch(
-                backend.softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
+                launch.softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
             )
-            backend.softmax_forward(out_rows, to_rows(input, axis), workspace)
+            launch.softmax_forward(out_rows, to_rows(input, axis), workspace)
         ctx.save_for_backward(out)
         ctx.axis = axis
         return out
@@ -32,7 +32,7 @@ class Softmax(Function):
         (out,) = ctx.saved_tensors
         grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
         if grad_rows.size:
-            kernels.get(out.device).softmax_backward_input(
+            kernels.get(out.device).softmax.softmax_backward_input(
                 grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
             )
         return grad_input, None
@@ -43,11 +43,11 @@ class LogSoftmax(Function):
     def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
         out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
         if out_rows.size:
-            backend = kernels.get(input.device)
+            launch = kernels.get(input.device).softmax
             workspace = scratch(
-                backend.log_softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
+                launch.log_softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
             )
-            backend.log_softmax_forward(out_rows, to_rows(input, axis), workspace)
+            launch.log_softmax_forward(out_rows, to_rows(input, axis), workspace)
         ctx.save_for_backward(out)
         ctx.axis = axis
         return out
@@ -57,7 +57,7 @@ class LogSoftmax(Function):
         (out,) = ctx.saved_tensors
         grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
         if grad_rows.size:
-            kernels.get(out.device).log_softmax_backward_input(
+            kernels.get(out.device).softmax.log_softmax_backward_input(
                 grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
             )
         return grad_input, None

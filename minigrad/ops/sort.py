@@ -11,13 +11,13 @@ from .. import kernels
 from ..dtypes import int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import scratch, takes_tensor
-from ._promotion import scalar
-from ._reduction import axis_of
-from ._rows import empty_rows, to_rows
 from .cast import clone
 from .compare import isnan, where
 from .extrema import Extremum, argmax
+from .operands import scratch, takes_tensor
+from .promotion import scalar
+from .reduction import axis_of
+from .rows import empty_rows, to_rows
 from .select import gather, narrow
 from .shape import flatten, reshape, squeeze
 
@@ -33,9 +33,9 @@ def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
     """The positions along an axis in order, of a tensor that has axes."""
     rows = to_rows(input, axis)
     out, indices = empty_rows(input.shape, axis, int64, input.device)
-    backend = kernels.get(input.device)
-    workspace = scratch(backend.argsort_forward_workspace(rows.shape), int64, input.device)
-    backend.argsort_forward(indices, rows, workspace, bool(descending))
+    launch = kernels.get(input.device).sort
+    workspace = scratch(launch.argsort_forward_workspace(rows.shape), int64, input.device)
+    launch.argsort_forward(indices, rows, workspace, bool(descending))
     return out
 
 

@@ -11,17 +11,17 @@ from typing import Any
 from .. import kernels
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
-from ._operands import elementwise, takes_tensor
-from ._promotion import as_floating
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone
 from .elementwise import exp, log, sqrt
+from .operands import elementwise, takes_tensor
+from .promotion import as_floating
 
 
 def _evaluated(name: str, input: Tensor) -> Tensor:
     """The launcher <name>_forward on a tensor, not recorded."""
     out, out_flat, (input_flat,) = elementwise(name, input)
-    getattr(kernels.get(out.device), f"{name}_forward")(out_flat, input_flat)
+    getattr(kernels.get(out.device).special, f"{name}_forward")(out_flat, input_flat)
     return out
 
 

@@ -11,7 +11,7 @@ from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import Size2d, UnfoldDims, pair, unfold_dims
-from ._operands import c_order, empty, floating_operands
+from .operands import c_order, empty, floating_operands
 from .shape import unbatched
 
 
@@ -19,7 +19,7 @@ def _unfolded(input: Tensor, dims: UnfoldDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C * d.kH * d.kW, d.H_out * d.W_out), input.dtype, input.device)
     columns = out.data.reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
-    kernels.get(input.device).unfold_forward(columns, c_order(input), dims)
+    kernels.get(input.device).unfold.unfold_forward(columns, c_order(input), dims)
     return out
 
 
@@ -27,7 +27,7 @@ def _folded(input: Tensor, dims: UnfoldDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C, d.H, d.W), input.dtype, input.device)
     columns = c_order(input).reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
-    kernels.get(input.device).fold_forward(out.data, columns, dims)
+    kernels.get(input.device).unfold.fold_forward(out.data, columns, dims)
     return out
 
 

@@ -14,9 +14,9 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
-from ._operands import empty_nhwc, floating_operands, nhwc
-from ._transfer import check_rows
+from .operands import empty_nhwc, floating_operands, nhwc
 from .shape import unbatched
+from .transfer import check_rows
 
 
 class MaxUnpool2d(Function):
@@ -26,13 +26,13 @@ class MaxUnpool2d(Function):
     def forward(ctx: Any, input: Tensor, positions: np.ndarray, size: tuple[int, int]) -> Tensor:
         ctx.shape, ctx.positions = input.shape, positions
         out, out_nhwc = empty_nhwc((*input.shape[:2], *size), input.dtype, input.device)
-        kernels.get(input.device).max_unpool2d_forward(out_nhwc, nhwc(input), positions)
+        kernels.get(input.device).unpool.max_unpool2d_forward(out_nhwc, nhwc(input), positions)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         grad_input, out = empty_nhwc(ctx.shape, grad_output.dtype, grad_output.device)
-        kernels.get(grad_output.device).max_unpool2d_backward_input(
+        kernels.get(grad_output.device).unpool.max_unpool2d_backward_input(
             out, nhwc(grad_output), ctx.positions
         )
         return grad_input, None, None
@@ -116,9 +116,9 @@ def _positions(indices: Tensor, size: tuple[int, int]) -> np.ndarray:
     wanted = nhwc(indices)
     device = indices.device
     positions, bad = allocate(wanted.shape, int64, device), allocate((1,), int64, device)
-    backend.fill(positions.reshape(-1), 0)
+    backend.elementwise.fill(positions.reshape(-1), 0)
     cells = size[0] * size[1]
-    backend.accumulate_index(positions.reshape(-1), bad, wanted.reshape(-1), 0, cells, 1)
+    backend.indexing.accumulate_index(positions.reshape(-1), bad, wanted.reshape(-1), 0, cells, 1)
 
     def refuse(_: int, values: Sequence[float]) -> None:
         raise TargetError(

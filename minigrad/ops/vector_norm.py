@@ -11,9 +11,15 @@ from .. import kernels
 from ..dtypes import as_dtype, float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ._operands import floating_operands, scratch, takes_tensor
-from ._promotion import number
-from ._reduction import (
+from .arithmetic import pow, product, quotient
+from .cast import to
+from .compare import eq, ne, where
+from .elementwise import abs, sign, sqrt
+from .extrema import Extremum
+from .operands import floating_operands, scratch, takes_tensor
+from .promotion import number
+from .reduce import Sum
+from .reduction import (
     Axes,
     Dim,
     accumulator,
@@ -23,12 +29,6 @@ from ._reduction import (
     reduction,
     sum_over,
 )
-from .arithmetic import pow, product, quotient
-from .cast import to
-from .compare import eq, ne, where
-from .elementwise import abs, sign, sqrt
-from .extrema import Extremum
-from .reduce import Sum
 
 
 class VectorNorm(Function):
@@ -73,9 +73,13 @@ def _sum_of_squares(input: Tensor, axes: Axes) -> Tensor:
         plan.empty_reduced(input.dtype, input.device),
         plan.empty_reduced(input.dtype, input.device),
     )
-    backend.fill(zero.reshape(-1), 0)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
-    backend.squared_deviation_forward(out, plan.array(input.data, device), zero, workspace, 1)
+    backend.elementwise.fill(zero.reshape(-1), 0)
+    workspace = scratch(
+        backend.reduce.sum_forward_workspace(plan.form), accumulator(input.dtype), device
+    )
+    backend.reduce.squared_deviation_forward(
+        out, plan.array(input.data, device), zero, workspace, 1
+    )
     return plan.result(out, device, keepdim=True)
 
 

@@ -77,21 +77,20 @@ class Adam(Optimizer):
             squares.append(flats.state(state, "exp_avg_sq"))
             maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)
         options = fresh_at_replay(partial(self._advance, jobs))
-        backend = kernels.get(jobs[0].param.device)
-        backend.adam_update(params, averages, squares, maxima, grads, options)
+        launch = kernels.get(jobs[0].param.device).update
+        launch.adam_update(params, averages, squares, maxima, grads, options)
         for job in jobs:
             job.flats.finish()
 
     def _advance(self, jobs: list[Job]) -> list[AdamOptions]:
         """Counts the step, and what it takes."""
-        shared: dict[tuple[int, int], AdamOptions] = {}
-        options = []
-        for job in jobs:
-            step = job.state["step"] = job.state.get("step", 0) + 1
-            key = id(job.group), step
-            if key not in shared:
-                shared[key] = self._options(job.group, step)
-            options.append(shared[key])
+        options: list[AdamOptions] = []
+        kind: tuple[dict[str, Any] | None, int] = None, 0
+        for _, group, state, _ in jobs:
+            step = state["step"] = state.get("step", 0) + 1
+            if group is not kind[0] or step != kind[1]:  # neighbours mostly share theirs
+                kind, found = (group, step), self._options(group, step)
+            options.append(found)
         return options
 
     def _options(self, group: dict[str, Any], step: int) -> AdamOptions:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..engine.grad_mode import mode
-from ..errors import CheckpointError, GraphError
+from ..errors import CheckpointError
 from .optimizer import Optimizer
 
 __all__ = [
@@ -105,10 +105,9 @@ class LRScheduler:
 
 
 def _refuse_in_captured_step(name: str) -> None:
-    if mode.trace is not None:
-        raise GraphError(
-            f"{name}: a scheduler must step outside of the captured step, which would not repeat it"
-        )
+    mode.observer.refuse(
+        f"{name}: a scheduler must step outside of the captured step, which would not repeat it"
+    )
 
 
 def _check_optimizer(name: str, optimizer: Any) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 
 from .. import kernels
 from ..dtypes import is_floating
-from ..engine import Tensor, enable_grad
+from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
-from ..ops import _operands
-from ..ops._transfer import readable
-from ..runtime.cuda import memory, table
-from ..runtime.cuda.recording import current
+from ..layout import order_of
+from ..ops import operands
+from ..ops.transfer import readable
+from ..runtime.cuda import memory
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -107,11 +107,11 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if mode.trace is not None:
-            for group in self.param_groups:
-                for param in group["params"]:
-                    mode.trace.use_gradient(param, read=True)
-        pending = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        pending = [
+            (param, group)
+            for group in self.param_groups for param in group["params"]
+            if read_grad(param) is not None
+        ]  # fmt: skip
         name = type(self).__name__
         for param, _ in pending:
             _check_grad(name, param)
@@ -119,16 +119,13 @@ class Optimizer:
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs[param.device.type, param.data.dtype].append(job)
-        recording = current.recording
-        if recording is not None:
-            before = [(self.state[param], dict(self.state[param])) for param, _ in pending]
-            recording.undo.append(partial(_put_back, before))
+            jobs[param.device, param.data.dtype].append(job)
+        params = [param for param, _ in pending]
+        mode.observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
             self._update(batch)
-        if recording is not None:
-            recording.conditions.append(self._condition([param for param, _ in pending]))
-        for param, _ in pending:
+        mode.observer.valid_while(partial(self._condition, params))
+        for param in params:
             param.mark_changed()
         return loss
 
@@ -148,6 +145,17 @@ class Optimizer:
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
                 )
 
+    def _save(self, params: list[Tensor]) -> Callable[[], None]:
+        """Notes the state; the result puts it back."""
+        before = [(self.state[param], dict(self.state[param])) for param in params]
+
+        def put_back() -> None:
+            for state, copy in before:
+                state.clear()
+                state.update(copy)
+
+        return put_back
+
     def _condition(self, params: list[Tensor]) -> Callable[[], bool]:
         """Whether a step that was recorded just now is still the one that `step` would do: for as
         many parameters, with the same tensors, and the same terms."""
@@ -156,22 +164,22 @@ class Optimizer:
             return [(len(group["params"]), self._terms(group)) for group in self.param_groups]
 
         recorded = terms()
+        states = [(param, self.state[param]) for param in params]
         kept = [
-            (param, key, value)
-            for param in params for key, value in self.state[param].items()
+            (state, key, value)
+            for _, state in states for key, value in state.items()
             if isinstance(value, Tensor)
         ]  # fmt: skip
-        for tensor in (*params, *[value for _, _, value in kept]):
-            if mode.trace is not None:
-                mode.trace.use(tensor)
-        states = [(param, self.state[param]) for param in params]
+        mode.observer.use([*params, *[value for _, _, value in kept]])
 
-        def holds() -> bool:
-            return (
-                recorded == terms()
-                and all(self.state.get(param) is state for param, state in states)
-                and all(self.state[param].get(key) is value for param, key, value in kept)
-            )
+        def holds() -> bool:  # asked before every replay: loops, which are faster than `all`
+            for param, state in states:
+                if self.state.get(param) is not state:
+                    return False
+            for state, key, value in kept:
+                if state.get(key) is not value:
+                    return False
+            return recorded == terms()
 
         return holds
 
@@ -287,18 +295,6 @@ def check_range(name: str, option: str, value: Any, low: float, below: float = m
         raise ValueError(f"{name}: {option} must be {rule}, got {value!r}")
 
 
-def clear_grad(param: Tensor, set_to_none: bool) -> None:
-    if mode.trace is not None:
-        mode.trace.clear_gradient(param)
-    if set_to_none or param.grad is None:
-        param.grad = None
-        return
-    # A new array: the old one may be shared.
-    zeros = _operands.empty_like(param)
-    kernels.get(param.device).fill(_flat(zeros.data, _order(zeros)), 0.0)
-    param.grad = zeros
-
-
 def gradient_of(param: Tensor) -> Tensor:
     """The gradient, of a parameter that has one."""
     assert param.grad is not None
@@ -317,7 +313,7 @@ def _check_grad(name: str, param: Tensor) -> None:
         return
     if not isinstance(grad, Tensor):
         raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
-    _operands.check_writable(f"{name}: parameter", param)
+    operands.check_writable(f"{name}: parameter", param)
     if grad.shape != param.shape:
         raise ShapeError(
             f"{name}: a parameter of shape {param.shape} has a gradient of shape {grad.shape}"
@@ -328,21 +324,16 @@ def _check_grad(name: str, param: Tensor) -> None:
         raise DeviceError(f"{name}: a parameter on {param.device} has a gradient on {grad.device}")
 
 
-def _order(tensor: Tensor) -> _operands.Order:
-    order = _operands.memory_order(tensor.data)
-    return tuple(range(tensor.ndim)) if order is None else order
-
-
-def _flat(array: np.ndarray, order: _operands.Order) -> np.ndarray:
+def _flat(array: np.ndarray, order: operands.Order) -> np.ndarray:
     return array.transpose(order).reshape(-1)
 
 
 def _like_param(value: Tensor, param: Tensor) -> Tensor:
     """A copy of a state tensor in the parameter's dtype, device and memory order."""
-    order = _operands.memory_order(param.data) if value.shape == param.shape else None
+    order = operands.memory_order(param.data) if value.shape == param.shape else None
     dtype = param.dtype if value.shape == param.shape else value.dtype
-    copy = _operands.empty_array(value.shape, dtype, param.device, order)
-    kernels.get(param.device).copy_strided(copy, readable(value, param.device))
+    copy = operands.empty_array(value.shape, dtype, param.device, order)
+    kernels.get(param.device).elementwise.copy_strided(copy, readable(value, param.device))
     return Tensor(copy, param.device)
 
 
@@ -356,29 +347,21 @@ def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
             and isinstance(value, Tensor)
             and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
         ):
-            kernels.get(own.device).copy_strided(own.data, value.data)
+            kernels.get(own.device).elementwise.copy_strided(own.data, value.data)
             own.mark_changed()
         else:
             state[key] = value
-
-
-def _put_back(before: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    """State as it was: (the state, its copy) of each parameter."""
-    for state, copy in before:
-        state.clear()
-        state.update(copy)
 
 
 def fresh_at_replay(compute: Callable[[], list[Options]]) -> list[Options]:
     """The options of a step. While the step is recorded for a GPU: a list whose items are computed
     anew before each replay."""
     options = compute()
-    if current.recording is not None:
 
-        def again() -> None:
-            options[:] = compute()
+    def again() -> None:
+        options[:] = compute()
 
-        table.on_replay(again)
+    mode.observer.at_replay(again)
     return options
 
 
@@ -392,16 +375,16 @@ class Flats:
     def __init__(self, param: Tensor) -> None:
         self.source = param.data
         self._device = param.device
-        self._gaps = _operands.memory_order(param.data) is None
-        self._order = _order(param)
+        self._gaps = operands.memory_order(param.data) is None
+        self._order = order_of(param.data)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.param = _operands.flat(self.source, self._order, self._device)
+        self.param = operands.flat(self.source, self._order, self._device)
 
     def start(self, grad: Tensor) -> np.ndarray:
         """The gradient; `param` holds the parameter's values from now on."""
         if self._gaps:
-            self.param = _operands.flat(self.source, self._order, self._device)
-        return _operands.flat(grad.data, self._order, self._device)
+            self.param = operands.flat(self.source, self._order, self._device)
+        return operands.flat(grad.data, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.
@@ -413,29 +396,31 @@ class Flats:
             data = self._empty()
             tensor = state[name] = Tensor(data, self._device)
             if fill is not None:
-                kernels.get(self._device).fill(_flat(data, self._order), fill)
+                kernels.get(self._device).elementwise.fill(_flat(data, self._order), fill)
         stored, view = self._views.get(name, (None, None))
         if stored is not tensor.data or view is None:
             stored = tensor.data
             in_order = stored.transpose(self._order).flags.c_contiguous
             if stored.dtype != self.source.dtype or not in_order:
                 data = self._empty()
-                kernels.get(self._device).copy_strided(data, stored)
+                kernels.get(self._device).elementwise.copy_strided(data, stored)
                 tensor.data = stored = data
             view = _flat(stored, self._order)
             self._views[name] = stored, view
         return view
 
     def _empty(self) -> np.ndarray:
-        with memory.lasting():
-            return _operands.empty_array(
+        with memory.lasting(self._device.index):
+            return operands.empty_array(
                 self.source.shape, self.source.dtype, self._device, self._order
             )
 
     def finish(self) -> None:
         if self._gaps:
             stored = self.source.transpose(self._order)
-            kernels.get(self._device).copy_strided(stored, self.param.reshape(stored.shape))
+            kernels.get(self._device).elementwise.copy_strided(
+                stored, self.param.reshape(stored.shape)
+            )
 
 
 class Job(NamedTuple):

@@ -79,7 +79,7 @@ class SGD(Optimizer):
             kinds.append((group, first))
         options = fresh_at_replay(partial(_options, kinds))
         kinds[:] = [(group, False) for group, _ in kinds]  # at replays the buffers are there
-        kernels.get(jobs[0].param.device).sgd_update(params, buffers, grads, options)
+        kernels.get(jobs[0].param.device).update.sgd_update(params, buffers, grads, options)
         for job in jobs:
             job.flats.finish()
 

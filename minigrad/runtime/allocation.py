@@ -16,4 +16,4 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Any:
         return memory.empty(shape, dtype)
     from .cuda import memory as cuda_memory
 
-    return cuda_memory.empty(shape, dtype)
+    return cuda_memory.empty(shape, dtype, device.index)

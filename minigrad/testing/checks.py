@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from ..cuda import synchronize
-from ..device import Device
+from ..device import Device, as_device
 from ..dtypes import float32, float64
-from ..engine import Tensor, gradcheck, no_grad
+from ..engine import Tensor, no_grad
 from ..errors import DeviceError, DTypeError
+from ..ops.gradcheck import gradcheck
 from . import oracle
 from .oracle import (
     TEST_DEVICE,
@@ -138,7 +139,7 @@ def _gradcheck(spec: OpSpec, case: Case) -> None:
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
         wanted = array.dtype.kind == "f" and path[0] not in case.constant
-        tensor = oracle.tensor_of(array, Device(TEST_DEVICE), requires_grad=wanted)
+        tensor = oracle.tensor_of(array, as_device(TEST_DEVICE), requires_grad=wanted)
         tensors[label(path)] = tensor
         return tensor
 
@@ -311,7 +312,7 @@ def _own_dtypes(
     tensors: dict[str, Tensor] = {}
 
     def make(path: tuple[int | str, ...], array: np.ndarray) -> Tensor:
-        where = Device((elsewhere or {}).get(label(path), device))
+        where = as_device((elsewhere or {}).get(label(path), device))
         return tensors.setdefault(label(path), oracle.tensor_of(array, where))
 
     args, kwargs = map_arrays(Case(case.args, case.kwargs), make)

@@ -25,7 +25,7 @@ import numpy as np
 from ..device import Device, as_device, get_default_device, set_default_device
 from ..dtypes import float32, float64, is_floating
 from ..engine import Tensor
-from ..ops._transfer import host, placed
+from ..ops.transfer import host, placed
 from .spec import Case, OpSpec
 
 # torch may be this many times closer to the truth than minigrad.

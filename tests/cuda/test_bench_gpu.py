@@ -1,4 +1,4 @@
-"""bench.gpu on tiny shapes. In the simulator torch, which has no GPU there, works on the CPU."""
+"""bench.gpu on tiny shapes. Beside an emulated GPU, torch works on the CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 
 from bench import cases, gpu, training
 from bench.operation import Operation, activation, forward, gradient
-
-_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
+from minigrad.testing import ptx
 
 
 def _tiny(nn: Any) -> Any:
@@ -28,7 +27,7 @@ def _tiny(nn: Any) -> Any:
 def _torch_on_the_cpu(monkeypatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setitem(training.NETWORKS, "tiny", (_tiny, (6, 6, 1)))
-    if not _SIMULATED:
+    if not ptx.installed():
         return
     monkeypatch.setattr(gpu.TorchGpu, "recorded", lambda self, run: run)
     monkeypatch.setattr(gpu.TorchGpu, "compiled", lambda self, function: function)
@@ -37,11 +36,12 @@ def _torch_on_the_cpu(monkeypatch) -> None:
 
 def test_steps_of_every_engine_are_checked_and_timed(capsys) -> None:
     report: dict[str, Any] = {}
-    gpu.measure_steps(report, [("tiny", 2)], budget=0.01)
+    gpu.measure_steps(report, [("tiny", 2)], budget=0.01, compiled=True, until=float("inf"))
     assert not report.get("failures")
     assert len(report["steps"]) == 2
     for row in report["steps"]:
         assert len(row["seconds"]) == 6
+        assert row["checked"]
         assert row["recorded"] == ["minigrad captured", "torch graph"]
         assert all(seconds > 0 for seconds in row["seconds"].values())
     assert "minigrad captured" in capsys.readouterr().out
@@ -58,6 +58,33 @@ def test_kernels_are_checked_and_timed(monkeypatch) -> None:
     gpu.measure_kernels(report, quick=False, budget=0.01, until=float("inf"))
     assert not report.get("failures")
     assert [row["ratio"] > 0 for row in report["kernels"]] == [True, True]
+
+
+def test_a_graph_holds_many_calls_of_a_small_kernel_only(monkeypatch) -> None:
+    done: list[str] = []
+
+    def work(e: Any, x: Any) -> Any:
+        done.append(e.name)
+        return e.F.relu(x)
+
+    relu = Operation("memory", "relu", (forward(24),), work, (activation(2, 3, 2, 2),))
+    monkeypatch.setattr(gpu.MinigradGpu, "recorded", lambda self, run: run)
+    monkeypatch.setattr(gpu, "seconds_of", lambda engine, run, budget: run() or 1.0)
+    for seconds, calls in ((gpu.SMALL_CALL / 2, gpu.CALLS), (gpu.SMALL_CALL * 2, 1)):
+        monkeypatch.setattr(gpu, "_once", lambda engine, run, seconds=seconds: seconds)
+        done.clear()
+        row = gpu._kernel(relu, relu.passes[0], 0.01)
+        assert row["recorded"]["minigrad"] == calls
+        assert row["minigrad"] == 1 / calls
+        assert done.count("minigrad") == 1 + calls  # once for the check
+
+
+def test_without_time_nothing_is_started(capsys) -> None:
+    report: dict[str, Any] = {}
+    gpu.measure_steps(report, [("tiny", 2)], budget=0.01, compiled=False, until=0)
+    gpu.measure_kernels(report, quick=True, budget=0.01, until=0)
+    assert (report["steps"], report["kernels"]) == ([], [])
+    assert capsys.readouterr().out.count("out of time") == 2
 
 
 def test_a_failure_is_reported_and_stops_nothing(monkeypatch) -> None:
@@ -107,7 +134,7 @@ def test_a_row_says_what_was_recorded_and_is_done_on_one_stream(monkeypatch) -> 
     report: dict[str, Any] = {}
     gpu.measure_kernels(report, quick=False, budget=0.01, until=float("inf"))
     assert not report.get("failures")
-    assert [row["recorded"] for row in report["kernels"]] == [
+    assert [list(row["recorded"]) for row in report["kernels"]] == [
         ["minigrad", "torch channels_last"]
     ] * 2
 
@@ -130,6 +157,7 @@ def test_what_was_measured_is_written_whatever_happens(monkeypatch, tmp_path, ho
     monkeypatch.setattr(sys, "argv", ["gpu", "--json", str(file)])
     assert gpu.main() == 1
     report = json.loads(file.read_text())
+    assert {"gpu", "driver", "driver_cuda", "compilers", "torch_cuda", "commit"} <= set(report)
     assert report["kernels"] == [1, 2]
     assert len(report["failures"]) == 3
     assert ("SIGTERM" in report["failures"][2]) == (how == "a signal")

@@ -85,7 +85,7 @@ def test_a_retired_pools_blocks_are_everybodys() -> None:
         free, lent = _array(), _array()
     addresses = {free.pointer, lent.pointer}
     del free
-    memory.stats()  # sorts the block in
+    mg.cuda.memory_stats()  # sorts the block in
     pool.retire()
     del lent
     first, second = _array(), _array()

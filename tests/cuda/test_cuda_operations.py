@@ -1,4 +1,4 @@
-"""Operations whose kernels the few cases of the simulator may miss give the CPU's results.
+"""Operations whose kernels the few cases of an emulated GPU may miss give the CPU's results.
 
 CI compiles what was launched and refuses a kernel that never was, so each needs a sure case.
 """
@@ -53,6 +53,27 @@ def _drawn(draw: Callable[[], mg.Tensor]) -> mg.Tensor:
     return draw()
 
 
+def _converted(device: str) -> list[mg.Tensor]:
+    """Floats to integers, within their range and beyond it."""
+    values = [
+        np.nan,
+        np.inf,
+        -np.inf,
+        1e30,
+        -1e30,
+        2.0**63,
+        -(2.0**63),
+        2.0**32 + 257,
+        300,
+        -1,
+        -0.5,
+    ]
+    return [
+        mg.tensor(values, dtype=source, device=device).to(target)
+        for source in (mg.float32, mg.float64) for target in (mg.int64, mg.uint8)
+    ]  # fmt: skip
+
+
 CASES: dict[str, Callable[[str], Any]] = {
     "gelu by tanh": lambda d: _with_gradient(lambda x: F.gelu(x, approximate="tanh"), _leaf(d, 7)),
     "kl_div of logarithms": _kl_div,
@@ -62,7 +83,6 @@ CASES: dict[str, Callable[[str], Any]] = {
     "mask": lambda d: _leaf(d, 5, 3)[_leaf(d, 5, 3) > 0],
     "put few": lambda d: _put(d, 3),
     "put many": lambda d: _put(d, 60),
-    "linspace": lambda d: mg.linspace(-1, 2, 11, device=d),
     "single losses": lambda d: [
         F.mse_loss(_leaf(d, 6), _leaf(d, 6) * 2, reduction="none"),
         F.l1_loss(_leaf(d, 6), _leaf(d, 6) * 2, reduction="none"),
@@ -77,6 +97,26 @@ CASES: dict[str, Callable[[str], Any]] = {
     "dropout": lambda d: _drawn(lambda: F.dropout(_leaf(d, 30), 0.4)),
 }
 
+EQUAL_BITS: dict[str, Callable[[str], Any]] = {
+    "linspace": lambda d: [
+        mg.linspace(-1.3, 2.7, 999, device=d, dtype=dtype) for dtype in (mg.float32, mg.float64)
+    ],
+    "arange": lambda d: [
+        mg.arange(-1.3, 2.7, 0.0037, device=d, dtype=dtype) for dtype in (mg.float32, mg.float64)
+    ],
+    "arange of ints": lambda d: mg.arange(2**55 + 1, 2**55 + 90, 3, device=d),
+    "conversion to integers": _converted,
+}
+
+
+@pytest.mark.parametrize("name", EQUAL_BITS)
+def test_bits_are_the_cpus(name: str) -> None:
+    there, here = (EQUAL_BITS[name](device) for device in ("cuda", "cpu"))
+    pairs = zip(there, here, strict=True) if isinstance(there, list) else [(there, here)]
+    for mine, theirs in pairs:
+        assert mine.is_cuda
+        np.testing.assert_array_equal(mine.cpu().numpy(), theirs.numpy(), strict=True)
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_the_cpus(name: str) -> None:
@@ -84,7 +124,7 @@ def test_results_are_the_cpus(name: str) -> None:
     for device in ("cpu", "cuda"):
         found = CASES[name](device)
         tensors = found if isinstance(found, list) else [found]
-        assert all(t.device == device for t in tensors)
+        assert all(t.device.type == device for t in tensors)
         results.append([t.detach().cpu().numpy() for t in tensors])
     for there, here in zip(results[1], results[0], strict=True):
         assert there.dtype == here.dtype

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import weakref
 from typing import Any
 
@@ -13,8 +12,7 @@ import minigrad as mg
 from minigrad.ops import exchange
 from minigrad.runtime.cuda.capture import Graph
 from minigrad.runtime.cuda.driver import driver
-
-_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") != "0"
+from minigrad.testing import ptx
 
 
 def test_dlpack_shares_memory_there_and_back() -> None:
@@ -105,7 +103,7 @@ def test_a_tensor_in_the_graph_is_refused() -> None:
     assert not hasattr(mg.zeros(2), "__cuda_array_interface__")
 
 
-@pytest.mark.skipif(_SIMULATED, reason="torch reads the memory of real GPUs only")
+@pytest.mark.skipif(ptx.installed(), reason="torch reads the memory of real GPUs only")
 def test_torch_shares_memory() -> None:
     torch = pytest.importorskip("torch")
     x = mg.zeros(3, device="cuda")

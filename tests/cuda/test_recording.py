@@ -12,7 +12,8 @@ import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.runtime.cuda import memory, table, turn
 from minigrad.runtime.cuda.capture import recorded
-from minigrad.runtime.cuda.driver import SIMULATED, driver
+from minigrad.runtime.cuda.driver import driver
+from minigrad.testing import ptx
 
 
 def test_an_error_at_the_end_of_a_recording_leaves_nothing_behind(monkeypatch) -> None:
@@ -110,10 +111,13 @@ def test_other_threads_memory_and_random_numbers_are_their_own() -> None:
 def test_what_is_filled_before_a_replay_has_memory_of_its_own() -> None:
     seen = []
 
+    def increase(values: np.ndarray) -> None:
+        values += 1
+
     def run() -> None:
         for _ in range(3):  # blocks that temporaries had and gave back
             mg.ones(4, device="cuda") * 2
-        seen.append(table.upload(np.arange(4.0), lambda: np.arange(4.0) + 1))
+        seen.append(table.upload(np.arange(4.0), increase))
 
     graph = recorded(run)
     for _ in range(2):
@@ -121,7 +125,47 @@ def test_what_is_filled_before_a_replay_has_memory_of_its_own() -> None:
         driver().synchronize()
     values = np.empty(4)
     memory.to_host(seen[-1], values)
-    assert values.tolist() == [1, 2, 3, 4]
+    assert values.tolist() == [2, 3, 4, 5]
+
+
+def test_one_copy_fills_all_tables_of_a_recording_and_constants_are_copied_once(
+    monkeypatch,
+) -> None:
+    seen: list[Any] = []
+
+    def increase(values: np.ndarray) -> None:
+        values += 1
+
+    def run() -> None:
+        fixed = np.arange(5)[::2]
+        seen[:] = [
+            table.upload(np.array([1.0, 2.0]), increase), table.upload(fixed),
+            table.upload(np.arange(3, dtype=np.int32), increase), table.upload(np.full(5000, 7.0)),
+            table.upload(np.zeros((40, 100)), increase), table.upload(np.zeros(0)),
+        ]  # fmt: skip
+
+    graph = recorded(run)
+    uploads, upload = [], driver().upload
+
+    def counted(*args: Any) -> None:
+        uploads.append(args)
+        upload(*args)
+
+    monkeypatch.setattr(driver(), "upload", counted)
+    graph.replay()
+    assert len(uploads) == 4  # one of small and one of large tables, of each kind
+    uploads.clear()
+    for _ in range(2):
+        graph.replay()
+    assert len(uploads) == 4
+    found = [np.empty(array.shape, array.dtype) for array in seen]
+    for array, values in zip(seen, found, strict=True):
+        memory.to_host(array, values)
+    first, fixed, second, full, large, empty = found
+    assert (first.tolist(), fixed.tolist(), second.tolist()) == ([4, 5], [0, 2, 4], [3, 4, 5])
+    assert (full == 7).all()
+    assert (large == 3).all()
+    assert empty.size == 0
 
 
 @pytest.mark.parametrize(
@@ -216,7 +260,7 @@ def test_boxes_are_named_with_their_numbers() -> None:
         mg.cuda.synchronize()
 
 
-@pytest.mark.skipif(SIMULATED, reason="the simulator has no other library that pins memory")
+@pytest.mark.skipif(ptx.installed(), reason="torch pins memory by a driver of its own")
 def test_memory_that_torch_has_pinned_counts_as_pinned() -> None:
     torch = pytest.importorskip("torch")
     pinned = mg.from_numpy(torch.ones(1 << 22).pin_memory().numpy())

@@ -11,6 +11,7 @@ import pytest
 
 import minigrad
 from minigrad import DTypeError, GraphError, ShapeError, Tensor
+from minigrad.engine import clear_grad
 from minigrad.runtime import memory
 
 
@@ -308,6 +309,24 @@ def test_the_gradient_of_each_node_is_freed_as_the_walk_goes(no_collector):
     assert memory.max_memory_allocated() - before <= 4 * x.data.nbytes
 
 
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (tensor(1), ShapeError, r"the gradient so far must have shape \(2,\), got \(1,\)"),
+        (tensor(1, 2, dtype=np.float64), DTypeError, "so far must have dtype float32, got float64"),
+        (np.ones(2, np.float32), TypeError, "the gradient so far must be a Tensor, got ndarray"),
+    ],
+)
+def test_accumulating_onto_something_that_is_no_gradient_of_the_leaf_is_refused(
+    found, error, message
+):
+    x = leaf(1, 2)
+    x.grad = found
+    with pytest.raises(error, match=message):
+        (x + x).backward(tensor(1, 1))
+    assert x.grad is found
+
+
 class Step(minigrad.Function):
     """Costs nothing but its node."""
 
@@ -321,6 +340,33 @@ class Step(minigrad.Function):
     def backward(ctx, grad_output):
         Step.visits += 1
         return grad_output
+
+
+class First(minigrad.Function):
+    """The first of two, with a gradient for both."""
+
+    @staticmethod
+    def forward(ctx, x, other):
+        return Tensor(x.data)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output, grad_output
+
+
+def test_the_engine_computes_gradients_without_the_methods_of_operations(monkeypatch):
+    x = leaf(1, 2)
+    y = Step.apply(x)
+    z = First.apply(y, y)
+    z.retain_grad()
+    for name in ("__add__", "clone", "fill_"):
+        monkeypatch.delattr(Tensor, name)
+    z.backward(tensor(1, 2), retain_graph=True)
+    z.backward(tensor(1, 2))
+    assert grad_of(z) == [2, 4]
+    assert grad_of(x) == [4, 8]
+    clear_grad(x, set_to_none=False)
+    assert grad_of(x) == [0, 0]
 
 
 LONG = 100_000

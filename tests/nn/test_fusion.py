@@ -230,16 +230,18 @@ def normalise_and_pool(
     launch, x, grad = backend(name), arrays["x"], arrays["grad"]
     mean, invstd, weight, bias = (arrays[key] for key in ("mean", "invstd", "weight", "bias"))
     out, window = np.full_like(grad, -7), np.full(grad.shape, 77, np.uint8)
-    scratch = np.empty(launch.batch_norm_max_pool2d_forward_workspace(dims), x.dtype)
-    launch.batch_norm_max_pool2d_forward(out, window, x, mean, invstd, weight, bias, scratch, dims)
+    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_forward_workspace(dims), x.dtype)
+    launch.norm_pool.batch_norm_max_pool2d_forward(
+        out, window, x, mean, invstd, weight, bias, scratch, dims
+    )
     grad_weight, grad_bias, sums = (np.empty_like(invstd) for _ in range(3))
-    scratch = np.empty(launch.batch_norm_max_pool2d_backward_affine_workspace(dims))
-    launch.batch_norm_max_pool2d_backward_affine(
+    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_affine_workspace(dims))
+    launch.norm_pool.batch_norm_max_pool2d_backward_affine(
         grad_weight, grad_bias, grad, window, x, mean, invstd, scratch, dims
     )
     grad_input = np.full_like(x, -7)
-    scratch = np.empty(launch.batch_norm_max_pool2d_backward_relu_workspace(dims))
-    launch.batch_norm_max_pool2d_backward_relu(
+    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_relu_workspace(dims))
+    launch.norm_pool.batch_norm_max_pool2d_backward_relu(
         grad_input, sums, grad, window, x, mean, invstd, weight, grad_weight, grad_bias, scratch,
         dims,
     )  # fmt: skip

@@ -47,9 +47,24 @@ def copy_strided(out, input):
         if out.size < _SMALL // 4 or not copy_transposed(out, input):
             np.copyto(out, input)
         return
-    # Out-of-range values are converted as the hardware does it, without NumPy's warnings.
-    with np.errstate(all="ignore"):
-        np.copyto(out, input, casting="unsafe")
+    with np.errstate(all="ignore"):  # numbers that the dtype cannot hold
+        if input.dtype.kind == "f" and out.dtype.kind in "iu":
+            _copy_whole_parts(out, input)
+        else:
+            np.copyto(out, input, casting="unsafe")
+
+
+def _copy_whole_parts(out, input):
+    """Integers of floats, in pieces that stay in the cache, by way of int64. What that cannot hold
+    becomes −2⁶³: processors do not agree about it."""
+    pieces = np.nditer(
+        [out, input], ["external_loop", "buffered", "zerosize_ok"], [["writeonly"], ["readonly"]],
+        [np.int64, input.dtype], casting="unsafe",
+    )  # fmt: skip
+    with pieces:
+        for whole, piece in pieces:
+            np.copyto(whole, piece, casting="unsafe")
+            whole[~((piece >= -(2.0**63)) & (piece < 2.0**63))] = -(2**63)
 
 
 # Arithmetic ---------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import prange
 
-from ._jit import kernel, serial_kernel
+from ._jit import exact_helper, kernel, serial_kernel
 
 _BLOCK = 256  # elements or rows that one task handles
 
@@ -143,11 +143,17 @@ def triangle_forward(out, input, diagonal, lower):
             out[b, r, c] = input[b, r, c]
 
 
+@exact_helper
+def _advanced(start, count, step):
+    """start + count·step: the product is rounded, then the sum."""
+    return start + count * step
+
+
 @kernel
 def arange(out, start, step):
     # One pass. Parallel over elements.
     for i in prange(out.size):
-        out[i] = start + i * step
+        out[i] = _advanced(start, i, step)
 
 
 @kernel
@@ -157,4 +163,4 @@ def linspace(out, start, end):
     step = (end - start) / max(n - 1, 1)
     half = (n + 1) // 2
     for i in prange(n):
-        out[i] = start + i * step if i < half else end - (n - 1 - i) * step
+        out[i] = _advanced(start, i, step) if i < half else _advanced(end, n - 1 - i, -step)

@@ -33,10 +33,11 @@ def keep(flag: DeviceArray, values: DeviceArray, refuse: checks.Refuse) -> None:
     """
     floating = values.dtype.kind == "f"
     rows: Any = values.reshape(-1, 1) if values.ndim == 1 else values
-    entry, keeps = checks.defer(checks.Row(refuse, rows.shape[1], floating))
     row_step, col_step = [step // values.itemsize for step in rows.strides]
-    numbers = entry.view(np.float64) if floating else entry
-    launch(
-        _keep(values.dtype), ((1,), (1,)), entry, numbers, flag, rows, *rows.shape,
-        row_step, col_step, keeps,
-    )  # fmt: skip
+    with values.driver.turn:
+        entry, keeps = checks.defer(checks.Row(refuse, rows.shape[1], floating), values.driver)
+        numbers = entry.view(np.float64) if floating else entry
+        launch(
+            _keep(values.dtype), ((1,), (1,)), entry, numbers, flag, rows, *rows.shape,
+            row_step, col_step, keeps,
+        )  # fmt: skip

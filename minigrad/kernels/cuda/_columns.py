@@ -10,8 +10,9 @@ import numpy as np
 
 from ._device import cuda, device, through_relu
 from ._launch import kernel, launch
-from ._middle import place, reduction, rows_of, whole
-from ._reduce import SUM, fold
+from ._middle import AT_ONCE, load_rows, place, reduction, rows_of, whole
+from ._reduce import SUM, add_compensated, exact_sum, fold
+from ._span import span
 
 
 @device
@@ -31,7 +32,7 @@ def _column_totals(real, threads):
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = other = real(0)
         if o >= 0:
-            for r in range(lane, R, depth):
+            for r in span(lane, R, depth):
                 total += partial[r * C + c]
                 if second is not None:
                     other += partial[(R + r) * C + c]
@@ -64,15 +65,22 @@ def _relu_sums(real, threads):
         # One addition a number, one pass. A block owns partial[chunk, c] and its part of
         # grad_input.
         shared = cuda.shared.array(threads, np.float64)
+        grads, outs = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = np.float64(0)
+        total = rest = real(0)
         if o >= 0:
             first, end = rows_of(lane, rows, R)
-            for r in range(first, end, depth):
-                g = through_relu(grad_output[r * C + c], out[r * C + c], real(0))
-                grad_input[r * C + c] = g
-                total += np.float64(g)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+            stride = depth * C
+            for r in span(first, end, AT_ONCE * depth):
+                at = r * C + c
+                load_rows(grads, grad_output, at, stride, r, depth, end)
+                load_rows(outs, out, at, stride, r, depth, end)
+                for k in range(AT_ONCE):
+                    if r + k * depth < end:
+                        g = through_relu(grads[k], outs[k], real(0))
+                        grad_input[at + k * stride] = g
+                        total, rest = add_compensated(total, rest, g)
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
 
     return relu_sums
 

@@ -1,49 +1,69 @@
 """Copies between any two strided arrays of one shape, with a conversion of dtype.
 
-Axes that follow one another in both arrays become one, so most copies end with one to three axes.
-A copy that only exchanges the two innermost axes, as between channels-last and C order, goes
-through tiles in shared memory, so that both its reads and its writes are of neighbouring addresses;
-all others walk through `out` in order and read where the elements are.
+Contiguous arrays of one dtype are copied by the driver. Axes that follow one another in both arrays
+become one, so most copies end with one to three axes. A copy that only exchanges the two innermost
+axes, as between channels-last and C order, goes through tiles in shared memory, so that both its
+reads and its writes are of neighbouring addresses; all others walk through `out` in order and read
+where the elements are.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device, size
+from ...runtime.cuda.recording import current
+from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import quotient, span
 
 Axis = tuple[int, int, int]  # size, stride in out, stride in input; strides in elements
 _NO_AXIS = (1, 0, 0)
 
 _AXES = 4  # that a kernel goes through; the host goes through more
-_TILE = size(32, simulated=4)
-_ROWS = size(8, simulated=2)  # of a tile that a block's threads hold at a time
-_NARROW = size(16, simulated=2)  # below this, most of a tile would be empty
+_TILE = 32
+_ROWS = 8  # of a tile that a block's threads hold at a time
+_NARROW = 16  # below this, most of a tile would be empty
 
 # Ways to convert.
-_DIRECT, _TO_BOOL, _BY_INT64 = 0, 1, 2
+_DIRECT, _TO_BOOL, _WHOLE_PART = 0, 1, 2
+_LIMIT = np.float32(2.0**63)  # the first number beyond int64; float32, so that none becomes float64
 
 
 def copy(out: DeviceArray, input: DeviceArray) -> None:
     if out.size == 0:
         return
-    forward = _reversal(out)
-    out, input = out[forward], input[forward]
-    # Where the input still runs backwards, its first element is not the one of lowest address.
-    lowest = input[_reversal(input)]
-    start = (input.pointer - lowest.pointer) // input.itemsize
-    _copy_axes(out, lowest, 0, start, _merged_axes(out, input), _conversion_from(out, input))
+    contiguous = out.flags.c_contiguous and input.flags.c_contiguous
+    if contiguous and out.dtype == input.dtype and out.driver is input.driver:
+        if current.recording is not None:
+            current.recording.touch(out)
+            current.recording.touch(input)
+        out.driver.copy(out.pointer, input.pointer, out.nbytes)
+        return
+    start, lowest = 0, input
+    if min((*out.strides, *input.strides), default=0) < 0:
+        forward = _reversal(out)
+        out, input = out[forward], input[forward]
+        # Where the input still runs backwards, its first element is not the one of lowest address.
+        lowest = input[_reversal(input)]
+        start = (input.pointer - lowest.pointer) // input.itemsize
+    axes = _merged_axes(out.shape, out.strides, out.itemsize, input.strides, input.itemsize)
+    _copy_axes(out, lowest, 0, start, axes, _conversion_from(out, input))
 
 
 def _copy_axes(
-    out: DeviceArray, input: DeviceArray, out_start: int, start: int, axes: list[Axis], way: int
+    out: DeviceArray,
+    input: DeviceArray,
+    out_start: int,
+    start: int,
+    axes: tuple[Axis, ...],
+    way: int,
 ) -> None:
     if len(axes) > _AXES:
         count, out_stride, stride = axes[0]
@@ -71,26 +91,33 @@ def _reversal(array: DeviceArray) -> tuple[slice, ...]:
     return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
 
 
-def _merged_axes(out: DeviceArray, input: DeviceArray) -> list[Axis]:
+@lru_cache(1024)  # a network makes the same few copies at every step
+def _merged_axes(
+    shape: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    out_itemsize: int,
+    strides: tuple[int, ...],
+    itemsize: int,
+) -> tuple[Axis, ...]:
     """Outermost of `out` first, without axes of size 1."""
     axes = sorted(
         (
-            (size, out_stride // out.itemsize, stride // input.itemsize)
-            for size, out_stride, stride in zip(out.shape, out.strides, input.strides, strict=True)
+            (size, out_stride // out_itemsize, stride // itemsize)
+            for size, out_stride, stride in zip(shape, out_strides, strides, strict=True)
             if size != 1
         ),
         key=lambda axis: -axis[1],
     )
     merged: list[Axis] = []
-    for size_, out_stride, stride in axes:
-        if merged and merged[-1][1:] == (size_ * out_stride, size_ * stride):
-            merged[-1] = merged[-1][0] * size_, out_stride, stride
+    for size, out_stride, stride in axes:
+        if merged and merged[-1][1:] == (size * out_stride, size * stride):
+            merged[-1] = merged[-1][0] * size, out_stride, stride
         else:
-            merged.append((size_, out_stride, stride))
-    return merged
+            merged.append((size, out_stride, stride))
+    return tuple(merged)
 
 
-def _exchanges_inner_axes(axes: list[Axis]) -> bool:
+def _exchanges_inner_axes(axes: tuple[Axis, ...]) -> bool:
     """Whether the last axis is contiguous in out, the one before it in the input."""
     if not 2 <= len(axes) <= 3:
         return False
@@ -101,16 +128,19 @@ def _exchanges_inner_axes(axes: list[Axis]) -> bool:
 def _conversion_from(out: DeviceArray, input: DeviceArray) -> int:
     if out.dtype.kind == "b" != input.dtype.kind:
         return _TO_BOOL
-    # A number outside uint8 keeps its lowest bits, as on the CPU.
-    return _BY_INT64 if out.dtype.kind == "u" and input.dtype.kind == "f" else _DIRECT
+    return _WHOLE_PART if out.dtype.kind in "iu" and input.dtype.kind == "f" else _DIRECT
 
 
 def _converted(real: Any, way: int) -> Any:
     """The function that converts one number."""
     if way == _TO_BOOL:
         return device(lambda x: bool(x))
-    if way == _BY_INT64:
-        return device(lambda x: real(np.int64(x)))
+    if way == _WHOLE_PART:
+        # By way of int64, which has no number for NaN and for what is out of range: that becomes
+        # the least one.
+        return device(
+            lambda x: real(np.int64(x) if x >= -_LIMIT and x < _LIMIT else np.int64(-(2**63)))
+        )
     return device(lambda x: real(x))
 
 
@@ -125,7 +155,7 @@ def _copy(real, way, axes, bits):
         out, input, out_start, start, outer_out, outer_in,
         size0, out0, in0, size1, out1, in1, size2, out2, in2, n,
     ):  # fmt: skip
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             to, source, rest = np.int64(out_start), np.int64(start), index(i)
             if axes > 1:
                 outer = divide(rest, size0)
@@ -157,15 +187,16 @@ def _transpose(real, way, side, rows):
     def transpose(out, input, out_start, start, C, R, out_b, out_c, in_b, in_r):
         tile = cuda.shared.array((side, length), real)
         x, y = cuda.threadIdx.x, cuda.threadIdx.y
-        tiles_c, tiles_r = (C + side - 1) // side, (R + side - 1) // side
-        plane, task = cuda.blockIdx.x // tiles_r, cuda.blockIdx.x % tiles_r
-        b, r0, c0 = plane // tiles_c, task * side, plane % tiles_c * side
+        tiles_c, tiles_r = quotient(C + side - 1, side), quotient(R + side - 1, side)
+        plane = quotient(cuda.blockIdx.x, tiles_r)
+        b = quotient(plane, tiles_c)
+        r0, c0 = (cuda.blockIdx.x - plane * tiles_r) * side, (plane - b * tiles_c) * side
         if c0 + x < C:
-            for r in range(y, min(side, R - r0), rows):
+            for r in span(y, min(side, R - r0), rows):
                 tile[r, x] = converted(input[start + b * in_b + (r0 + r) * in_r + c0 + x])
         cuda.syncthreads()
         if r0 + x < R:
-            for c in range(y, min(side, C - c0), rows):
+            for c in span(y, min(side, C - c0), rows):
                 out[out_start + b * out_b + (c0 + c) * out_c + r0 + x] = tile[x, c]
 
     return transpose

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from ._device import device
+from ._span import quotient
+
+WIDE_FROM = 2**31  # the first size that 32 bits do not hold
 
 
 def index_bits(*sizes: int) -> int:
-    return 32 if max(sizes) < 2**31 else 64
+    return 32 if max(sizes) < WIDE_FROM else 64
 
 
 def index_type(bits: int) -> type:
@@ -30,12 +33,12 @@ def index_type(bits: int) -> type:
 def arithmetic(bits: int) -> tuple[type, Callable[..., Any], Callable[..., Any]]:
     """(index, divide, unravel): the integer type, and device functions. Numba computes with at
     least 64 bits; where only `index` of a result counts, the compiler does it in 32."""
-    index, unsigned = (np.int32, np.uint32) if bits == 32 else (np.int64, np.uint64)
+    index = np.int32 if bits == 32 else np.int64
 
     @device
     def divide(a, b):
-        """a // b of numbers that are not negative."""
-        return index(unsigned(a) // unsigned(b))
+        """a // b of numbers that are not negative; b is not 0."""
+        return quotient(index(a), index(b))
 
     @device
     def unravel(i, H, W, C):

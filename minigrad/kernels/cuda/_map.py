@@ -23,11 +23,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba.cuda import types
+from numba.cuda.extending import overload
 
 from ...runtime.cuda.array import DeviceArray
-from ...runtime.cuda.driver import SIMULATED
 from ._device import cuda, device
 from ._launch import Kernel, kernel, launch, over
+from ._span import span
 
 
 def pointwise(make: Callable[[Any], Callable[..., Any]]) -> Kernel:
@@ -59,6 +61,8 @@ def step(array: DeviceArray) -> int:
 
 def scalar(value: Any, dtype: np.dtype) -> Any:
     """The number as a scalar of the dtype, converted as arrays are."""
+    if dtype.kind == "f" and isinstance(value, float | int) and abs(value) < 2**53:
+        return float(value)  # the launch rounds it
     with np.errstate(all="ignore"):
         return np.asarray(value).astype(dtype)[()]
 
@@ -68,15 +72,11 @@ def at(operand, step, i):
     return operand if step is None else operand[i * step]
 
 
-if not SIMULATED:
-    from numba.cuda import types
-    from numba.cuda.extending import overload
-
-    @overload(at)
-    def _at(operand, step, i):
-        if step == types.none:
-            return lambda operand, step, i: operand
-        return lambda operand, step, i: operand[i * step]
+@overload(at)
+def _at(operand, step, i):
+    if step == types.none:
+        return lambda operand, step, i: operand
+    return lambda operand, step, i: operand[i * step]
 
 
 # The same loop for one to five operands.
@@ -84,7 +84,7 @@ if not SIMULATED:
 
 def _loop1(formula):
     def loop(out, a, a_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i))
 
     return loop
@@ -92,7 +92,7 @@ def _loop1(formula):
 
 def _loop2(formula):
     def loop(out, a, a_step, b, b_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i))
 
     return loop
@@ -100,7 +100,7 @@ def _loop2(formula):
 
 def _loop3(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i), at(c, c_step, i))
 
     return loop
@@ -108,7 +108,7 @@ def _loop3(formula):
 
 def _loop4(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, d, d_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(at(a, a_step, i), at(b, b_step, i), at(c, c_step, i), at(d, d_step, i))
 
     return loop
@@ -116,7 +116,7 @@ def _loop4(formula):
 
 def _loop5(formula):
     def loop(out, a, a_step, b, b_step, c, c_step, d, d_step, e, e_step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = formula(
                 at(a, a_step, i), at(b, b_step, i), at(c, c_step, i), at(d, d_step, i),
                 at(e, e_step, i),

@@ -20,12 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._device import THREADS, Blocks, cuda, device, size
+from ._device import THREADS, Blocks, cuda, device
+from ._span import fit, quotient
 
-WIDE = size(512, simulated=16)  # threads of a block that has long rows to itself
+WIDE = 512  # threads of a block that has long rows to itself
 
-_TILE = size(64, simulated=4)  # columns: at least 256 neighbouring bytes, where there are as many
+_TILE = 64  # columns: at least 256 neighbouring bytes, where there are as many
 _PER_LANE = 4  # elements, at least
+AT_ONCE = 4  # rows that a lane loads before it uses the first: memory answers late, but many
 
 
 class Plan(NamedTuple):
@@ -56,7 +58,7 @@ def _plan(outer: int, R: int, inner: int, chunk: int, most: int, bits: int = 32)
 
 def reduction(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """In two stages, if it has more than one chunk; outer and inner are not 0."""
-    return _plan(outer, R, inner, size(4096, simulated=32), size(512, simulated=6), bits)
+    return _plan(outer, R, inner, 4096, 512, bits)
 
 
 def whole(outer: int, R: int, inner: int) -> Plan:
@@ -66,26 +68,42 @@ def whole(outer: int, R: int, inner: int) -> Plan:
 
 def spread(outer: int, R: int, inner: int, bits: int = 32) -> Plan:
     """For work on each element with values that belong to its column: a thread loads them once."""
-    return _plan(outer, R, inner, size(1024, simulated=16), size(16384, simulated=6), bits)
+    return _plan(outer, R, inner, 1024, 16384, bits)
 
 
 @device
 def place(tile, tiles, depth, groups, outer, inner):
-    """(o, column, lane) of this thread. One that has no part gets o = −1 and lane = depth."""
-    # In 32 bits, because a division in 64 bits takes several times as long.
-    at, columns, lanes = np.uint32(cuda.threadIdx.x), np.uint32(tile), np.uint32(depth)
-    row = np.uint32(at // columns)
-    group = np.uint32(row // lanes)
-    block = np.uint32(np.uint32(cuda.blockIdx.x) // np.uint32(tiles))
-    o = np.int64(block) * groups + np.int64(group)
-    column = (cuda.blockIdx.x - np.int64(block) * tiles) * tile + np.int64(at - row * columns)
+    """(o, column, lane) of this thread, as wide as outer, inner and depth. A thread that has no
+    part gets o = −1 and lane = depth."""
+    at, block = cuda.threadIdx.x, cuda.blockIdx.x
+    row = quotient(at, tile)
+    group = quotient(row, depth)
+    stripe = quotient(block, tiles)
+    o = np.int64(stripe) * groups + group
+    column = np.int64(block - stripe * tiles) * tile + (at - row * tile)
     if group >= groups or o >= outer or column >= inner:
-        return np.int64(-1), column, np.int64(depth)
-    return o, column, np.int64(row - group * lanes)
+        return fit(-1, outer), fit(column, inner), fit(depth, depth)
+    return fit(o, outer), fit(column, inner), fit(row - group * depth, depth)
+
+
+@device
+def chunk_of(k, each, n):
+    """[first, end) of the k-th chunk of `each` of n elements, as wide as n."""
+    first, size = np.int64(k) * each, np.int64(n)
+    return fit(min(first, size), n), fit(min(first + each, size), n)
 
 
 @device
 def rows_of(lane, rows, R):
-    """The lane's first row in the block's chunk of `rows` rows, and the chunk's end."""
+    """The lane's first row in the block's chunk of `rows` rows, and the chunk's end, as wide as
+    R."""
     first = np.int64(cuda.blockIdx.y) * rows
-    return first + lane, min(first + rows, np.int64(R))
+    return fit(first + lane, R), fit(min(first + rows, np.int64(R)), R)
+
+
+@device
+def load_rows(values, array, at, stride, r, depth, end):
+    """values[k] = array[at + k·stride] for all k below AT_ONCE: of the rows r + k·depth, a stride
+    apart. For those from `end` on, which is above r, row r's again."""
+    for k in range(AT_ONCE):
+        values[k] = array[at + k * stride if r + k * depth < end else at]

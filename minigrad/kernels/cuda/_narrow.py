@@ -11,14 +11,14 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device, size
+from ._device import cuda, device
 from ._index import index_bits, index_type
 from ._launch import kernel, launch, over
 from ._tile import combine, finish
 
-_CHANNELS = size(16, simulated=2)  # of a group; from so many on, tiles are better
-_TASKS = size(1 << 17, simulated=40)  # threads that keep a GPU busy
-_LEAST_PIXELS = size(32, simulated=4)  # that are worth a thread
+_CHANNELS = 16  # of a group; from so many on, tiles are better
+_TASKS = 1 << 17  # threads that keep a GPU busy
+_LEAST_PIXELS = 32  # that are worth a thread
 
 
 def suits(dims: Conv2dDims) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._device import cuda, device, isnan
 
 SUM, PRODUCT, MAX = 0, 1, 2
@@ -20,7 +22,7 @@ def fold(shared, value, tile, depth, lane, kind):
     cuda.syncthreads()
     left = depth
     while left > 1:
-        half = (left + 1) // 2
+        half = (left + 1) >> 1
         if lane < left - half:
             other = shared[at + half * tile]
             if kind == SUM:
@@ -57,6 +59,12 @@ def add_compensated(total, rest, value):
     lost = (total - (larger - share)) + (value - share)
     # Of an infinity nothing is lost, though inf − inf is NaN.
     return larger, rest + lost if lost == lost else rest
+
+
+@device
+def exact_sum(total, rest):
+    """What add_compensated has summed up, in float64: once a thread, where that costs little."""
+    return np.float64(total) + np.float64(rest)
 
 
 @device

@@ -7,6 +7,10 @@ times, and every thread keeps part_rows × part_cols results in registers, so th
 shared memory is used several times as well. There are two pairs of panels: while one is multiplied,
 the next is on its way from memory, and one barrier a step suffices.
 
+A panel's lines are what is contiguous in memory: along its side (rows or columns), or along the
+sum. So it is fetched, stored and read in vectors of 16 bytes; only a matrix whose lines do not
+start at multiples of 16 bytes is fetched number by number.
+
 A kernel differs from the next only in where the numbers of a panel lie in memory; it says so
 between `place`, which of them a thread fetches, and `advance`:
 
@@ -24,28 +28,33 @@ warp's. The rest of a kernel stays as it is.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...backends import cuda as settings
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import driver
-from ._device import cuda, device, on_gpu, size
+from ._device import cuda, device
 from ._index import index_bits, index_type
-from ._launch import kernel, launch, over
+from ._launch import kernel, launch
 from ._ptx import (
     LANES,
     MMA_COLS,
     MMA_DEPTH,
     MMA_ROWS,
     multiply_accumulate,
+    outer_products,
     sum_col,
     sum_row,
     to_tf32,
+    vectors,
 )
+from ._span import fit, quotient
 
 TENSOR_CORES_SINCE = 80  # with TF32
+VECTOR = 16  # bytes
 
 
 class Tile(NamedTuple):
@@ -65,34 +74,55 @@ class Tile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        return size(*[self._threads(*map(of, self[:5])) for of in (on_gpu, int)])
-
-    def _threads(self, rows: int, cols: int, depth: int, part_rows: int, part_cols: int) -> int:
-        parts = (rows // part_rows) * (cols // part_cols)
+        parts = (self.rows // self.part_rows) * (self.cols // self.part_cols)
         return parts * LANES if self.tensor else parts
 
     def blocks(self, rows: int, cols: int) -> int:
         """How many tiles cover a matrix."""
         return -(-rows // self.rows) * -(-cols // self.cols)
 
+    @property
+    def step_instructions(self) -> float:
+        """About how many instructions a thread executes in one step of `depth` terms."""
+        fetched = (self.rows + self.cols) * self.depth / 4 / self.threads
+        numbers = self.part_rows * self.part_cols * self.depth
+        if self.tensor:  # one for a product of 16 × 8 × 8, six to read its factors
+            return numbers / 1024 * 7 + _FETCH * fetched + _LOOP
+        reads = (self.part_rows + self.part_cols) * self.depth / 4
+        return numbers + reads + _FETCH * fetched + _LOOP
 
-# What a tile's area costs, relative to that of the first: the larger, the less memory is read.
+
+_FETCH, _LOOP = 15, 30  # instructions for a vector on its way to a panel, and for a step
+
+
+# The threads are a multiple of the rows, so that what they fetch along the rows is of one row each:
+# all but that of 128 × 16.
+_SINGLE_TILES = (
+    Tile(128, 128, 16, 8, 8),
+    Tile(64, 64, 16, 8, 4),
+    Tile(128, 32, 16, 8, 4),
+    Tile(128, 16, 16, 8, 4),
+    Tile(96, 32, 16, 8, 4),  # rows of a 3×3 filter with 32 channels: 288
+    Tile(96, 16, 16, 4, 4),
+    Tile(64, 32, 16, 4, 4),
+    Tile(64, 16, 16, 4, 4),
+    Tile(32, 16, 16, 4, 4),
+)
 _TILES = {
-    Tile(size(128, 8), size(128, 8), size(8, 4), size(8, 4), size(8, 2)): 1.0,
-    Tile(size(64, 4), size(64, 8), size(16, 2), size(4, 2), size(4, 2)): 1.5,
-    Tile(size(32, 4), size(32, 4), size(16, 4), size(4, 2), size(4, 2)): 2.0,
-}
-# The largest one's sums in float64, with indices of 64 bits, take more registers than there are.
-_DOUBLE_TILES = dict(list(_TILES.items())[1:])
-_TENSOR_TILES = {
-    Tile(size(128, 32), size(64, 16), size(16, 8), 32, size(32, 8), tensor=True): 1.0,
-    Tile(size(64, 16), size(32, 8), size(16, 8), size(32, 16), size(16, 8), tensor=True): 1.5,
+    "single": _SINGLE_TILES,
+    # More sums in float64 take more registers than there are.
+    "double": tuple(tile for tile in _SINGLE_TILES if tile.part_rows == 4),
+    "tensor": (
+        Tile(128, 64, 16, 32, 32, tensor=True),
+        Tile(64, 32, 16, 32, 16, tensor=True),
+    ),
 }
 
-# Blocks that keep a GPU busy, about two for each multiprocessor of a large one. A constant, lest
-# results depend on the device.
-_BLOCKS = size(264, simulated=4)
-_LEAST_SPAN = size(64, simulated=4)  # terms of a sum that are worth a block
+# Warps that keep a large GPU busy: 16 for each of 132 multiprocessors. A constant, lest results
+# depend on the device.
+WARPS = 2112
+_LEAST_SPAN = 64  # terms of a sum that are worth a block
+_COMBINED = 12  # instructions that a split costs for each result
 
 
 class Plan(NamedTuple):
@@ -108,142 +138,239 @@ class Plan(NamedTuple):
         return (self.blocks * self.splits,), (self.tile.threads,)
 
 
-def plan(rows: int, cols: int, terms: int, batch: int, dtype: np.dtype) -> Plan:
-    """For `batch` products of (rows, terms) by (terms, cols)."""
-    if on_tensor_cores(dtype):
-        tiles = _TENSOR_TILES
-    else:
-        tiles = _DOUBLE_TILES if dtype == np.float64 else _TILES
-    return _plan(tiles, rows, cols, terms, batch)
+def plan(
+    rows: int, cols: int, terms: int, batch: int, dtype: np.dtype, by_rows: bool = False
+) -> Plan:
+    """For `batch` products of (rows, terms) by (terms, cols). by_rows: with a tile whose threads
+    are a multiple of its rows."""
+    kind = "tensor" if on_tensor_cores(dtype) else "double" if dtype.char == "d" else "single"
+    return _plan(kind, rows, cols, terms, batch, by_rows)
 
 
-def _plan(tiles: dict[Tile, float], rows: int, cols: int, terms: int, batch: int) -> Plan:
-    def cost(tile: Tile) -> float:
-        # A multiprocessor without a block costs as much as one with it.
-        blocks = max(batch * tile.blocks(rows, cols), _BLOCKS // 2)
-        return blocks * tile.rows * tile.cols * tiles[tile]
+@lru_cache(1024)  # a network asks for the same few at every step
+def _plan(kind: str, rows: int, cols: int, terms: int, batch: int, by_rows: bool) -> Plan:
+    def share(tile: Tile) -> Plan:
+        blocks = batch * tile.blocks(rows, cols)
+        warps = max(blocks, 1) * (tile.threads // LANES)
+        splits = max(1, min(WARPS // warps, terms // _LEAST_SPAN))
+        span = max(tile.depth, -(-terms // (splits * tile.depth)) * tile.depth)
+        return Plan(tile, blocks, max(1, -(-terms // span)), span)
 
-    tile = min(tiles, key=cost)
-    blocks = batch * tile.blocks(rows, cols)
-    splits = max(1, min(_BLOCKS // max(blocks, 1), terms // _LEAST_SPAN))
-    span = max(tile.depth, -(-terms // (splits * tile.depth)) * tile.depth)
-    return Plan(tile, blocks, max(1, -(-terms // span)), span)
+    def cost(plan: Plan) -> float:
+        """Instructions of all threads; idle multiprocessors cost as much as busy ones."""
+        tile = plan.tile
+        threads = max(plan.blocks * plan.splits * tile.threads, WARPS * LANES)
+        steps = -(-plan.span // tile.depth) + 1
+        combined = _COMBINED * plan.splits if plan.splits > 1 else 0
+        return threads * steps * tile.step_instructions + combined * batch * rows * cols
+
+    tiles = [tile for tile in _TILES[kind] if not by_rows or tile.threads % tile.rows == 0]
+    return min(map(share, tiles), key=cost)
 
 
 def on_tensor_cores(dtype: np.dtype) -> bool:
     """Whether products in this dtype are rounded to TF32."""
     return (
         settings.allow_tf32
-        and dtype == np.float32
-        and driver().compute_capability >= divmod(TENSOR_CORES_SINCE, 10)
+        and dtype.char == "f"
+        and driver().lowest_compute_capability >= divmod(TENSOR_CORES_SINCE, 10)
     )
 
 
-def scratch_size(rows: int, cols: int, terms: int, batch: int, results: int) -> int:
+def scratch_size(
+    rows: int, cols: int, terms: int, batch: int, results: int, by_rows: bool = False
+) -> int:
     """Elements of scratch that `plan` needs for `results` numbers in all, in any dtype."""
-    kinds = (_TILES, _DOUBLE_TILES, _TENSOR_TILES)
-    splits = max(_plan(tiles, rows, cols, terms, batch).splits for tiles in kinds)
+    splits = max(_plan(kind, rows, cols, terms, batch, by_rows).splits for kind in _TILES)
     return results * splits if splits > 1 else 0
 
 
-Shape3 = tuple[int, int, int]
+def vector_width(length: int, *arrays: DeviceArray) -> int:
+    """How many numbers one instruction may load from lines of this length: 16 bytes of them where
+    each line of each array starts at a multiple of 16 bytes, else one."""
+    width = VECTOR // arrays[0].dtype.itemsize
+    aligned = length % width == 0 and all(each.pointer % VECTOR == 0 for each in arrays)
+    return width if aligned else 1
 
 
-def panel_sizes(tile: Tile) -> tuple[tuple[int, int], int, int, Shape3, Shape3]:
-    """How many numbers a thread sums up (i by j of them), fetches for the left panel and for the
-    right one; the shapes of the panels, two of each. Their lines, one for each term of the sum, are
-    padded so that the threads of a warp find what they read in different banks."""
-    rows, cols, depth, part_rows, part_cols, tensor = map(int, tile)
-    padding = 8 if tensor else 4
-    products = part_rows // MMA_ROWS * (part_cols // MMA_COLS)
-    return (
-        (products, 4) if tensor else (part_rows, part_cols),
-        rows * depth // tile.threads,
-        cols * depth // tile.threads,
-        (2, depth, rows + padding),
-        (2, depth, cols + padding),
-    )
+class Panel(NamedTuple):
+    """(side, depth) numbers of a matrix in shared memory. along_side: its lines are along the side,
+    one for each term of the sum, else along the sum. width: what is fetched at a time."""
+
+    side: int
+    depth: int
+    threads: int
+    along_side: bool
+    width: int
+    tensor: bool
+
+    @property
+    def pitch(self) -> int:
+        """From one line to the next: padded so that the threads of a warp find what they read in
+        different banks."""
+        if self.along_side:
+            return self.side + (8 if self.tensor else 0)
+        return self.depth + 4
+
+    @property
+    def size(self) -> int:
+        return (self.depth if self.along_side else self.side) * self.pitch
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """From a row (column) to the next, from a term of the sum to the next."""
+        return (1, self.pitch) if self.along_side else (self.pitch, 1)
+
+    @property
+    def fetches(self) -> int:
+        """Of each thread, `width` numbers each."""
+        return -(-self.side * self.depth // (self.width * self.threads))
+
+    def function(self) -> Any:
+        """place(i): (position along the side, along the sum) of the first number of a thread's i-th
+        fetch. It may lie beyond the panel. Neighbouring threads are neighbours on a line."""
+        line = (self.side if self.along_side else self.depth) // self.width
+        threads, width, along_side = self.threads, self.width, self.along_side
+        whole = threads % line == 0  # all fetches of a thread are at one place of their lines
+
+        @device
+        def place(i):
+            thread = np.uint32(cuda.threadIdx.x)
+            if whole:
+                across = np.uint32(thread % line * width)
+                down = np.uint32(thread // line + i * (threads // line))
+            else:
+                thread = np.uint32(thread + i * threads)
+                across, down = np.uint32(thread % line * width), np.uint32(thread // line)
+            return (across, down) if along_side else (down, across)
+
+        return place
 
 
-@device
-def place(i, side, depth, threads, along_side):
-    """(position along the panel's side, along the sum) of the i-th number that a thread fetches.
-    Neighbouring threads are neighbours along the one or the other: what is contiguous in memory."""
-    thread = np.uint32(cuda.threadIdx.x)
-    if along_side:
-        return np.uint32(thread % side), np.uint32(thread // side + i * (threads // side))
-    return np.uint32(thread // depth + i * (threads // depth)), np.uint32(thread % depth)
+class TileFunctions(NamedTuple):
+    """Of kernels with one tile. sums[i·sums_j + j] of a thread is the result in row_of(i, j),
+    col_of(i, j) of the tile."""
+
+    sums_i: int
+    sums_j: int
+    left: Panel
+    right: Panel
+    place_left: Any
+    place_right: Any
+    fetch_left: Any
+    fetch_right: Any
+    advance: Any
+    row_of: Any
+    col_of: Any
 
 
-@device
-def spread(part, i, length, parts):
-    """Where the i-th row (column) of a part lies in the tile. A part is made of runs of four, which
-    are one read from shared memory; `parts` of them side by side, so that reads do not collide."""
-    run = min(length, 4)
-    return np.uint32((i // run * parts + part) * run + i % run)
-
-
-def tile_functions(tile: Tile, left_along_side: bool, right_along_side: bool):
-    """(advance, row_of, col_of): device functions for kernels with this tile, whose panels
-    are fetched along their sides or along the sum. sums[i·len(j) + j] of a thread is the result in
-    row_of(i, j), col_of(i, j) of the tile."""
-    rows, cols, depth, part_rows, part_cols, tensor = map(int, tile)
-    threads = int(tile.threads)
-    down, across = rows // part_rows, cols // part_cols
-    _, lefts, rights, _, _ = panel_sizes(tile)
+def tile_functions(
+    tile: Tile, real: Any, left_along_side: bool, right_along_side: bool,
+    left_width: int, right_width: int,
+) -> TileFunctions:  # fmt: skip
+    """Device functions for kernels with this tile, whose panels are fetched along their sides or
+    along the sum, in vectors of these widths."""
+    rows, cols, depth, part_rows, part_cols, tensor = tile
+    threads = tile.threads
+    left = Panel(rows, depth, threads, left_along_side, left_width, tensor)
+    right = Panel(cols, depth, threads, right_along_side, right_width, tensor)
+    place_left, place_right = left.function(), right.function()
+    (fetch_left, put_left), (fetch_right, put_right) = vectors(left_width), vectors(right_width)
+    lefts, rights, left_size, right_size = left.fetches, right.fetches, left.size, right.size
+    left_side, left_term = left.strides
+    right_side, right_term = right.strides
+    left_whole = lefts * threads * left_width == rows * depth
+    right_whole = rights * threads * right_width == cols * depth
 
     @device
     def advance(step, sums, left_panels, right_panels, left_next, right_next):
         """Put the fetched numbers into the panels of this step and multiply those of the last."""
         if step > 0:
-            multiply(sums, left_panels, right_panels, (step - 1) & 1)
+            last = np.uint32((step - 1) & 1)
+            multiply(sums, left_panels, last * left_size, right_panels, last * right_size)
+        if tensor:
+            for i in range(lefts * left_width):
+                left_next[i] = to_tf32(left_next[i])
+            for i in range(rights * right_width):
+                right_next[i] = to_tf32(right_next[i])
+        left_start = np.uint32((step & 1) * left_size)
+        right_start = np.uint32((step & 1) * right_size)
         for i in range(lefts):
-            row, k = place(i, rows, depth, threads, left_along_side)
-            left_panels[step & 1, k, row] = to_tf32(left_next[i]) if tensor else left_next[i]
+            row, k = place_left(i)
+            if left_whole or (row < rows and k < depth):
+                at = np.uint32(left_start + row * left_side + k * left_term)
+                put_left(left_panels, at, left_next, i * left_width)
         for i in range(rights):
-            col, k = place(i, cols, depth, threads, right_along_side)
-            right_panels[step & 1, k, col] = to_tf32(right_next[i]) if tensor else right_next[i]
+            col, k = place_right(i)
+            if right_whole or (col < cols and k < depth):
+                at = np.uint32(right_start + col * right_side + k * right_term)
+                put_right(right_panels, at, right_next, i * right_width)
         cuda.syncthreads()
 
     if tensor:
-        multiply, row_of, col_of = _on_tensor_cores(depth, part_rows, part_cols, across)
+        multiply, row_of, col_of = _on_tensor_cores(tile, left, right)
+        sums_i, sums_j = part_rows // MMA_ROWS * (part_cols // MMA_COLS), 4
     else:
-        multiply, row_of, col_of = _on_threads(depth, part_rows, part_cols, down, across)
-    return advance, row_of, col_of
+        multiply, row_of, col_of = _on_threads(tile, left, right, VECTOR // np.dtype(real).itemsize)
+        sums_i, sums_j = part_rows, part_cols
+    return TileFunctions(
+        sums_i, sums_j, left, right, place_left, place_right, fetch_left, fetch_right,
+        advance, row_of, col_of,
+    )  # fmt: skip
 
 
-def _on_threads(depth: int, part_rows: int, part_cols: int, down: int, across: int):
-    """multiply, row_of and col_of for parts of one thread."""
+def _on_threads(tile: Tile, left: Panel, right: Panel, width: int) -> tuple[Any, Any, Any]:
+    """multiply, row_of and col_of for parts of one thread. Lines along the side are shared out in
+    vectors, lines along the sum one by one, so that the reads of a warp do not collide."""
+    across = tile.cols // tile.part_cols
+
+    def shares(panel: Panel, parts: int) -> tuple[int, tuple[int, int, int]]:
+        """From a thread's first number to its neighbour's; the strides of its numbers."""
+        side, term = panel.strides
+        if panel.along_side:
+            return width * side, (side, width * parts * side, term)
+        return side, (parts * side, width * parts * side, term)
+
+    down = tile.rows // tile.part_rows
+    left_step, left_strides = shares(left, down)
+    right_step, right_strides = shares(right, across)
+    products = outer_products(
+        tile.part_rows, tile.part_cols, tile.depth, width, left_strides, right_strides
+    )
+    row_run, col_run = left.along_side, right.along_side
+
+    @device
+    def spread(part, i, parts, runs):
+        if runs:
+            return np.uint32((i // width * parts + part) * width + i % width)
+        return np.uint32(i * parts + part)
 
     @device
     def row_of(i, j):
-        return spread(np.uint32(cuda.threadIdx.x) // across, i, part_rows, down)
+        return spread(np.uint32(cuda.threadIdx.x) // across, i, down, row_run)
 
     @device
     def col_of(i, j):
-        return spread(np.uint32(cuda.threadIdx.x) % across, j, part_cols, across)
+        return spread(np.uint32(cuda.threadIdx.x) % across, j, across, col_run)
 
     @device
-    def multiply_line(sums, left_panels, right_panels, panel, k):
-        for i in range(part_rows):
-            for j in range(part_cols):
-                factor = right_panels[panel, k, col_of(i, j)]
-                sums[i * part_cols + j] += left_panels[panel, k, row_of(i, j)] * factor
-
-    @device
-    def multiply(sums, left_panels, right_panels, panel):
-        for k in range(0, depth, 2):  # two lines a round, which the compiler would not do by itself
-            multiply_line(sums, left_panels, right_panels, panel, np.uint32(k))
-            multiply_line(sums, left_panels, right_panels, panel, np.uint32(k + 1))
+    def multiply(sums, left_panels, left_start, right_panels, right_start):
+        thread = np.uint32(cuda.threadIdx.x)
+        left_at = np.uint32(left_start + thread // across * left_step)
+        right_at = np.uint32(right_start + thread % across * right_step)
+        products(sums, left_panels, left_at, right_panels, right_at)
 
     return multiply, row_of, col_of
 
 
-def _on_tensor_cores(depth: int, part_rows: int, part_cols: int, across: int):
+def _on_tensor_cores(tile: Tile, left: Panel, right: Panel) -> tuple[Any, Any, Any]:
     """multiply, row_of and col_of for parts of one warp, which consist of products that are one
     instruction; each of them leaves a thread four sums."""
+    depth, part_rows, part_cols = tile.depth, tile.part_rows, tile.part_cols
+    across = tile.cols // part_cols
     products_across = part_cols // MMA_COLS
     products = part_rows // MMA_ROWS * products_across
+    left_strides, right_strides = left.strides, right.strides
 
     @device
     def product_row(product):
@@ -264,15 +391,26 @@ def _on_tensor_cores(depth: int, part_rows: int, part_cols: int, across: int):
         return np.uint32(product_col(i) + sum_col(j))
 
     @device
-    def multiply(sums, left_panels, right_panels, panel):
+    def multiply(sums, left_panels, left_start, right_panels, right_start):
         for k in range(0, depth, MMA_DEPTH):
             for product in range(products):
+                left_at = left_start + product_row(product) * left_strides[0] + k * left_strides[1]
+                right_at = right_start + product_col(product) * right_strides[0]
                 multiply_accumulate(
-                    sums, 4 * product, left_panels, right_panels, panel, k,
-                    product_row(product), product_col(product),
+                    sums, 4 * product, left_panels, left_at, left_strides,
+                    right_panels, right_at + k * right_strides[1], right_strides,
                 )  # fmt: skip
 
     return multiply, row_of, col_of
+
+
+@device
+def split_off(block, length, tile):
+    """A block's number counts the tiles of a length first: (where its tile starts, as wide as the
+    length; what else the number counts)."""
+    tiles = quotient(fit(length + tile - 1, length), tile)
+    rest = quotient(block, tiles)
+    return fit((block - rest * tiles) * tile, length), rest
 
 
 @device
@@ -286,18 +424,23 @@ def finish(total, bias, channel, relu, zero):
 @kernel
 def _combine(real, bits):
     """out = Σ parts, one after the other, with bias and relu. Memory-bound: each number is read
-    once, by neighbours from neighbouring places. Every thread owns its elements of out."""
+    once, by neighbours from neighbouring places. Every thread owns its element of out."""
     index = index_type(bits)
 
     def combine(out, parts, bias, relu, elements, splits, channels):
-        for i in range(cuda.grid(1), elements, cuda.gridsize(1)):
-            total = parts[index(i)]
-            for split in range(1, splits):
-                total += parts[index(index(split) * index(elements) + index(i))]
-            channel = index(index(i) % index(channels))
-            out[index(i)] = finish(total, bias, channel, relu, real(0))
+        i = index(index(cuda.blockIdx.x) * index(cuda.blockDim.x) + index(cuda.threadIdx.x))
+        if i < elements:
+            total, at = parts[i], i
+            for _ in range(1, splits):
+                at = index(at + index(elements))
+                total += parts[at]
+            channel = index(i - quotient(i, channels) * channels) if bias is not None else i
+            out[i] = finish(total, bias, channel, relu, real(0))
 
     return combine
+
+
+_COMBINING = 128  # threads of a block
 
 
 def combine(
@@ -309,4 +452,5 @@ def combine(
 ) -> None:
     """out from the results of each span, which lie in `parts` one after the other."""
     variant = _combine(out.dtype, index_bits(parts.size))
-    launch(variant, over(out.size), out, parts, bias, relu, out.size, splits, out.shape[-1])
+    shape = (-(-out.size // _COMBINING),), (_COMBINING,)
+    launch(variant, shape, out, parts, bias, relu, out.size, splits, out.shape[-1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import span
 
 
 # N·H_out·W_out·C look-ups in a table of 1 KiB a channel.
@@ -21,7 +22,7 @@ def _crop(real, bits):
         out, images, indices, offsets, flips, table, background,
         M, H, W, C, H_out, W_out, size,
     ):  # fmt: skip
-        for i in range(cuda.grid(1), size, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), size, cuda.gridsize(1)):
             n, oh, ow, c = unravel(i, H_out, W_out, C)
             m = indices[n]
             h = offsets[2 * n] + oh
@@ -64,7 +65,7 @@ def _affine(real, bits):
     ):  # fmt: skip
         zero, half, one = real(0), real(0.5), real(1)
         edge_h, edge_w = real(frame_h), real(frame_w)
-        for i in range(cuda.grid(1), size, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), size, cuda.gridsize(1)):
             n, oh, ow, c = unravel(i, H_out, W_out, C)
             m, a = indices[n], 6 * n  # matrices[n] begins at a
             x = matrices[a] * real(ow) + (matrices[a + 1] * real(oh) + matrices[a + 2])

@@ -1,15 +1,17 @@
 """Compiles CUDA kernels without a GPU and reports registers, spills and float64 instructions.
 
-    NUMBA_ENABLE_CUDASIM=1 MINIGRAD_CUDA_LAUNCHES=launches python -m pytest …
+    MINIGRAD_EMULATED_GPU=1 MINIGRAD_CUDA_LAUNCHES=launches python -m pytest …
     python -m minigrad.kernels.cuda.check launches --arch 90 75
 
-The first command runs anything in the simulator and writes which kernels it launched with which
-types, a file a process in that folder; the second compiles each of them to a cubin. It fails for a
-kernel that does not compile, that spills registers, that needs more of them than a block of its
-size can have, or that computes in float64 although neither its dtype nor any argument is float64.
+The first command runs anything, on a GPU or on an emulated one, and writes which kernels it
+launched with which types, a file a process in that folder; the second links each of them to a
+cubin. It fails for a kernel that does not compile, that spills registers, that needs more of them
+than a block of its size can have, or that computes in float64 although neither its dtype nor any
+argument is float64.
 
-Tests in the simulator are small. Of each kernel that has them, the forms for large arrays are
-checked besides: blocks of `_middle.WIDE` threads, and 64 bits for indices.
+An emulated GPU executes PTX and no cubin, and the arrays of tests are small. Of each kernel that
+has them, the forms for large arrays are checked besides: blocks of `_middle.WIDE` threads, and 64
+bits for indices.
 """
 
 from __future__ import annotations
@@ -52,17 +54,17 @@ class Launch:
 
     def forms(self) -> Iterator[Launch]:
         """The same for arrays that are too large for a test: a block is wide, or indices are."""
-        from ._device import THREADS, on_gpu
+        from ._device import THREADS
         from ._middle import WIDE
 
         constants = dict(zip(self.kernel.names, self.constants, strict=True))
         shares_rows = hasattr(import_module(f"{__package__}.{self.module}"), "rows_of")
-        block = {"threads": on_gpu(THREADS)} if shares_rows and "threads" in constants else {}
+        block = {"threads": THREADS} if shares_rows and "threads" in constants else {}
         if "bits" in constants:
             yield self._with(constants | block | {"bits": 64})
         if block and constants["threads"] == self.threads:
             wide = {"bits": 32} if "bits" in constants else {}
-            yield self._with(constants | wide | {"threads": on_gpu(WIDE)})
+            yield self._with(constants | wide | {"threads": WIDE})
 
     def _with(self, constants: dict[str, int]) -> Launch:
         threads = constants.get("threads", self.threads)
@@ -148,6 +150,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     launches = [x for x in read_launches(options.launches) if options.only in str(x)]
+    if not launches:
+        parser.error(f"{options.launches} has no launches of such kernels")
     tasks = [
         (launch, arch)
         for arch in options.arch

@@ -31,16 +31,19 @@ from . import _narrow as narrow
 from ._device import cuda, device
 from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
+from ._ptx import vectors
+from ._span import quotient
+from ._span import span as span_of
 from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
     combine,
     finish,
-    panel_sizes,
-    place,
     plan,
     scratch_size,
+    split_off,
     tile_functions,
+    vector_width,
 )
 
 _OUTSIDE = -(2**30)  # a row that no tap brings into the image
@@ -50,30 +53,49 @@ _OUTSIDE = -(2**30)  # a row that no tap brings into the image
 def _forward_axis(phase, kernel, stride, before, dilation):
     """(first tap, number of taps, from one to the next; what target 0 reads through the first tap,
     how far the next tap and the next target move it)"""
-    return 0, kernel, 1, -before, dilation, stride
+    return np.int32(0), kernel, np.int32(1), np.int32(-before), dilation, stride
 
 
 @device
 def _adjoint_axis(phase, kernel, stride, before, dilation):
     """The same for the targets phase, phase + stride, …"""
-    first = 0
-    while first < kernel and (phase + before - first * dilation) % stride != 0:
-        first += 1
-    step = 1
-    while step * dilation % stride != 0:
-        step += 1
-    taps = (kernel - first + step - 1) // step
-    origin = (phase + before - first * dilation) // stride
-    return first, taps, step, origin, -(step * dilation // stride), 1
+    int32 = np.int32
+    reach = int32(phase + before)
+    first = int32(0)
+    while first < kernel and _remainder(int32(reach - first * dilation), stride) != 0:
+        first = int32(first + 1)
+    step = int32(1)
+    while _remainder(int32(step * dilation), stride) != 0:
+        step = int32(step + 1)
+    taps = quotient(int32(max(int32(kernel - first), 0) + step - 1), step)
+    reach = int32(reach - first * dilation)
+    origin = quotient(reach, stride) if reach >= 0 else int32(-quotient(int32(-reach), stride))
+    return first, taps, step, origin, int32(-quotient(int32(step * dilation), stride)), int32(1)
 
 
-def _convolve_kernel(real, tile, bits, adjoint):
-    index, int32 = index_type(bits), np.int32
+@device
+def _remainder(a, b):
+    """Of the absolute value of a, by b > 0."""
+    size = np.int32(abs(a))
+    return np.int32(size - quotient(size, b) * b)
+
+
+def _convolve_kernel(real, tile, left_width, right_width, bits, adjoint):
+    index, int32, uint32 = index_type(bits), np.int32, np.uint32
+    count = int32 if bits == 32 else np.int64
     axis = _adjoint_axis if adjoint else _forward_axis
-    advance, row_of, col_of = tile_functions(tile, False, not adjoint)
-    (sums_i, sums_j), lefts, rights, left_shape, right_shape = panel_sizes(tile)
-    sum_count = sums_i * sums_j
-    tile_rows, tile_cols, depth, threads = *map(int, tile[:3]), int(tile.threads)
+    tiles = tile_functions(tile, real, False, not adjoint, left_width, right_width)
+    advance, row_of, col_of = tiles.advance, tiles.row_of, tiles.col_of
+    place_left, place_right = tiles.place_left, tiles.place_right
+    fetch_left, fetch_right = tiles.fetch_left, tiles.fetch_right
+    sums_i, sums_j, sum_count = tiles.sums_i, tiles.sums_j, tiles.sums_i * tiles.sums_j
+    lefts, rights = tiles.left.fetches, tiles.right.fetches
+    left_length, right_length = lefts * left_width, rights * right_width
+    left_size, right_size = 2 * tiles.left.size, 2 * tiles.right.size
+    # Of neighbouring results in a thread's part
+    stored = 1 if adjoint or tile.tensor else right_width
+    _, store = vectors(stored)
+    tile_rows, tile_cols, depth, threads = *tile[:3], tile.threads
 
     def convolve(
         target, source, weight, bias, splits, span, relu, N, C_in, H, W, C_out, kH, kW,
@@ -81,87 +103,104 @@ def _convolve_kernel(real, tile, bits, adjoint):
     ):  # fmt: skip
         # 2·N·H_out·W_out·C_out·taps·K flop. A block owns the tile (pixels of one phase, channels of
         # one group), of one span of its sum.
-        left_panels = cuda.shared.array(left_shape, real, 16)
-        right_panels = cuda.shared.array(right_shape, real, 16)
-        # Of each pixel of the tile: the source pixel of the first tap, and where its channels start
-        # in the source's image and in the target.
+        left_panels = cuda.shared.array(left_size, real, 16)
+        right_panels = cuda.shared.array(right_size, real, 16)
+        # Of each pixel of the tile: the source pixel of the first tap, where its channels start in
+        # the source and in the target.
         first_h = cuda.shared.array(tile_rows, int32)
         first_w = cuda.shared.array(tile_rows, int32)
-        image_start = cuda.shared.array(tile_rows, index)
+        source_start = cuda.shared.array(tile_rows, index)
         target_start = cuda.shared.array(tile_rows, index)
-        left_next = cuda.local.array(lefts, real)
-        right_next = cuda.local.array(rights, real)
+        left_next = cuda.local.array(left_length, real)
+        right_next = cuda.local.array(right_length, real)
         sums = cuda.local.array(sum_count, real)
         for i in range(sum_count):
             sums[i] = real(0)
 
         C_target, H_target, W_target = (C_in, H, W) if adjoint else (C_out, H_out, W_out)
         C_source, H_source, W_source = (C_out, H_out, W_out) if adjoint else (C_in, H, W)
-        C, K = C_target // groups, C_source // groups
-        phases_h = min(stride_h, H_target) if adjoint else 1
-        phases_w = min(stride_w, W_target) if adjoint else 1
-        most_pixels = N * ((H_target + phases_h - 1) // phases_h)
-        most_pixels *= (W_target + phases_w - 1) // phases_w
+        C, K = quotient(C_target, groups), quotient(C_source, groups)
+        phases_h = min(stride_h, H_target) if adjoint else int32(1)
+        phases_w = min(stride_w, W_target) if adjoint else int32(1)
+        most_rows = quotient(int32(H_target + phases_h - 1), phases_h)
+        most_cols = quotient(int32(W_target + phases_w - 1), phases_w)
 
         # From the block's number to what it owns
-        across = (C + tile_cols - 1) // tile_cols
-        down = (most_pixels + tile_rows - 1) // tile_rows
-        block = cuda.blockIdx.x
-        first_col, block = block % across * tile_cols, block // across
-        first_pixel, block = block % down * tile_rows, block // down
-        phase_w, block = block % phases_w, block // phases_w
-        phase_h, block = block % phases_h, block // phases_h
-        g, split = block % groups, block // groups
+        block = int32(cuda.blockIdx.x)
+        first_col, block = split_off(block, C, tile_cols)
+        first_pixel, block = split_off(block, count(N * most_rows * most_cols), tile_rows)
+        phase_w, block = split_off(block, phases_w, 1)
+        phase_h, block = split_off(block, phases_h, 1)
+        g, split = split_off(block, groups, 1)
 
         # Its taps and pixels
         axis_h = axis(phase_h, kH, stride_h, top, dilation_h)
         axis_w = axis(phase_w, kW, stride_w, left, dilation_w)
         tap_h, taps_h, next_h, origin_h, move_h, shift_h = axis_h
         tap_w, taps_w, next_w, origin_w, move_w, shift_w = axis_w
-        rows = (H_target - phase_h + phases_h - 1) // phases_h
-        cols = (W_target - phase_w + phases_w - 1) // phases_w
+        rows = quotient(int32(H_target - phase_h + phases_h - 1), phases_h)
+        cols = quotient(int32(W_target - phase_w + phases_w - 1), phases_w)
         for r in range(cuda.threadIdx.x, tile_rows, threads):
-            pixel = first_pixel + r
-            i, j = pixel // cols % rows, pixel % cols
-            n = pixel // (rows * cols)
-            first_h[r] = origin_h + i * shift_h if n < N else _OUTSIDE
-            first_w[r] = origin_w + j * shift_w
-            image_start[r] = index(n * H_source * W_source * C_source + g * K)
-            at = (n * H_target + phase_h + i * phases_h) * W_target + phase_w + j * phases_w
-            target_start[r] = index(at * C_target + g * C)
+            pixel = count(first_pixel + r)
+            line = quotient(pixel, cols)
+            n = int32(quotient(line, rows))
+            i, j = int32(line - n * rows), int32(pixel - line * cols)
+            h, w = int32(origin_h + i * shift_h), int32(origin_w + j * shift_w)
+            first_h[r] = h if n < N else int32(_OUTSIDE)
+            first_w[r] = w
+            line = index(index(n) * index(H_source) + index(h))
+            at = index(line * index(W_source) + index(w))
+            source_start[r] = index(at * index(C_source) + index(g * K))
+            line = index(index(n) * index(H_target) + index(phase_h + i * phases_h))
+            at = index(line * index(W_target) + index(phase_w + j * phases_w))
+            target_start[r] = index(at * index(C_target) + index(g * C))
         cuda.syncthreads()
 
-        # The term whose numbers this thread fetches along the sum: tap (a, b), source channel k
-        start, end = split * span, min(split * span + span, taps_h * taps_w * K)
-        term = start + cuda.threadIdx.x % depth
-        k = int32(term % K)
-        b = int32(term // K % max(taps_w, 1))
-        a = int32(term // K // max(taps_w, 1))
-        w_step, k_step = index(W_source), index(C_source)
+        # Of the rows that this thread fetches
+        h_of = cuda.local.array(lefts, int32)
+        w_of = cuda.local.array(lefts, int32)
+        start_of = cuda.local.array(lefts, index)
+        for i in range(lefts):
+            r, _ = place_left(i)
+            h_of[i] = first_h[r] if r < tile_rows else int32(_OUTSIDE)
+            w_of[i] = first_w[r] if r < tile_rows else int32(0)
+            start_of[i] = source_start[r] if r < tile_rows else index(0)
 
-        for step in range(max((end - start + depth - 1) // depth, 0) + 1):
+        # The term whose numbers this thread fetches along the sum: tap (a, b), source channel k
+        start = count(split * span)
+        end = count(min(start + span, taps_h * taps_w * K))
+        steps = quotient(count(max(end - start, 0) + depth - 1), depth)
+        _, thread_term = place_left(0)
+        term = count(start + thread_term)
+        tap = int32(quotient(term, max(K, 1)))
+        k = int32(term - tap * K)
+        a = quotient(tap, max(taps_w, 1))
+        b = int32(tap - a * taps_w)
+
+        for step in span_of(0, count(steps + 1), 1):
+            h_move = int32(a * move_h) if term < end else int32(_OUTSIDE)
+            w_move = int32(b * move_w)
+            line = index(index(h_move) * index(W_source) + index(w_move))
+            move = index(line * index(C_source) + index(k))
             for i in range(lefts):
-                r, _ = place(i, tile_rows, depth, threads, False)
-                h, w = int32(first_h[r] + a * move_h), int32(first_w[r] + b * move_w)
-                inside = h >= 0 and h < H_source and w >= 0 and w < W_source and term < end
-                left_next[i] = real(0)
-                if inside:
-                    pixel = index(index(index(h) * w_step) + index(w))
-                    left_next[i] = source[index(image_start[r] + index(pixel * k_step) + index(k))]
+                h, w = uint32(h_of[i] + h_move), uint32(w_of[i] + w_move)
+                inside = (h < uint32(H_source)) & (w < uint32(W_source))
+                fetch_left(left_next, i * left_width, source, index(start_of[i] + move), inside)
             for i in range(rights):
-                place_col, place_k = place(i, tile_cols, depth, threads, not adjoint)
-                col = first_col + place_col
+                place_col, place_k = place_right(i)
+                col = int32(first_col + place_col)
                 if adjoint:
-                    tap = (tap_h + a * next_h) * kW + tap_w + b * next_w
-                    at = index(index(tap * C + col) * index(C_out)) + index(g * K + k)
-                    found = col < C and term < end
+                    tap = int32((tap_h + a * next_h) * kW + tap_w + b * next_w)
+                    line = index(index(tap) * index(C) + index(col))
+                    at = index(line * index(C_out) + index(g * K + k))
+                    found = (col < C) & (term < end)
                 else:
-                    row = start + step * depth + place_k
-                    at = index(index(row) * index(C_out)) + index(g * C + col)
-                    found = col < C and row < end
-                right_next[i] = weight[index(at)] if found else real(0)
+                    row = count(start + step * depth + place_k)
+                    at = index(index(row) * index(C_out) + index(g * C + col))
+                    found = (col < C) & (row < end)
+                fetch_right(right_next, i * right_width, weight, at, found)
             advance(step, sums, left_panels, right_panels, left_next, right_next)
-            term += depth
+            term = count(term + depth)
             k = int32(k + depth)
             while k >= K:
                 k = int32(k - K)
@@ -169,28 +208,37 @@ def _convolve_kernel(real, tile, bits, adjoint):
                 if b == taps_w:
                     a, b = int32(a + 1), int32(0)
 
-        out_start = index(index(split) * index(index(N * H_target) * index(W_target * C_target)))
         for i in range(sums_i):
             for j in range(sums_j):
-                row, col = row_of(i, j), first_col + col_of(i, j)
+                channel = index(g * C + min(int32(first_col + col_of(i, j)), int32(C - 1)))
+                at = i * sums_j + j
+                sums[at] = finish(sums[at], bias, channel, relu, real(0))
+        line = index(index(split) * index(N) * index(H_target))
+        out_start = index(index(line * index(W_target)) * index(C_target))
+        for i in range(sums_i):
+            for j in range(0, sums_j, stored):
+                row, col = row_of(i, j), int32(first_col + col_of(i, j))
                 if first_h[row] != _OUTSIDE and col < C:
                     at = index(out_start + target_start[row] + index(col))
-                    channel = index(g * C + col)
-                    target[at] = finish(sums[i * sums_j + j], bias, channel, relu, real(0))
+                    store(target, at, sums, i * sums_j + j)
 
     return convolve
 
 
 @kernel
-def _convolve(real, rows, cols, depth, part_rows, part_cols, bits, adjoint):
+def _convolve(
+    real, rows, cols, depth, part_rows, part_cols, left_width, right_width, bits, adjoint
+):
     tile = Tile(rows, cols, depth, part_rows, part_cols)
-    return _convolve_kernel(real, tile, bits, adjoint)
+    return _convolve_kernel(real, tile, left_width, right_width, bits, adjoint)
 
 
 @kernel_since(TENSOR_CORES_SINCE)
-def _convolve_tf32(real, rows, cols, depth, part_rows, part_cols, bits, adjoint):
+def _convolve_tf32(
+    real, rows, cols, depth, part_rows, part_cols, left_width, right_width, bits, adjoint
+):
     tile = Tile(rows, cols, depth, part_rows, part_cols, tensor=True)
-    return _convolve_kernel(real, tile, bits, adjoint)
+    return _convolve_kernel(real, tile, left_width, right_width, bits, adjoint)
 
 
 def _convolve_sizes(d: Conv2dDims, adjoint: bool) -> tuple[int, int, int, int]:
@@ -223,8 +271,14 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
     split = share.splits > 1
     out = scratch if split else target
     bits = index_bits(out.size, source.size, weight.size)
+    by_source = (dims.C_out if adjoint else dims.C_in) // dims.groups
+    left_width = vector_width(by_source, source)
+    if adjoint:
+        right_width = vector_width(by_source, weight)
+    else:
+        right_width = vector_width(dims.C_out // dims.groups, weight, out)
     launch(
-        make(target.dtype, *share.tile.sizes, bits, adjoint), share.shape,
+        make(target.dtype, *share.tile.sizes, left_width, right_width, bits, adjoint), share.shape,
         out, source, weight, None if split else bias, share.splits, share.span,
         relu and not split, *dims,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from ._copy import copy
 from ._device import cuda, device, exp, log, power, sqrt, tanh, through_relu
 from ._launch import kernel, launch, over
 from ._map import apply, pointwise, scalar, step
+from ._span import span
 
 
 def copy_strided(out, input):
@@ -21,7 +22,7 @@ def copy_strided(out, input):
 @kernel
 def _fill(real):
     def fill(out, out_step, value, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i * out_step] = value
 
     return fill

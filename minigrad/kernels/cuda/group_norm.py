@@ -14,6 +14,7 @@ from ._device import cuda, device, sqrt
 from ._launch import kernel, launch
 from ._middle import place, reduction, rows_of, whole
 from ._reduce import SUM, fold
+from ._span import quotient, span
 
 
 @device
@@ -21,8 +22,9 @@ def _group(o, lane, L, G, K):
     """Where the group begins, its first channel, and the lane's first (position, channel)."""
     if o < 0:
         return 0, 0, L, 0
-    channel = o % G * K
-    return o // G * L * G * K + channel, channel, lane // K, lane % K
+    n, i = quotient(o, G), quotient(lane, K)
+    channel = (o - n * G) * K
+    return n * L * G * K + channel, channel, i, lane - i * K
 
 
 @device
@@ -44,7 +46,8 @@ def _forward(real, threads):
         shared = cuda.shared.array(threads, np.float64)
         o, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, channel, first_i, first_k = _group(o, lane, L, G, K)
-        i_step, k_step, C = depth // K, depth % K, G * K
+        i_step, C = quotient(depth, K), G * K
+        k_step = depth - i_step * K
         total = squares = np.float64(0)
         i, k = first_i, first_k
         while i < L:
@@ -98,7 +101,8 @@ def _backward_input(real, threads):
         shared = cuda.shared.array(threads, np.float64)
         o, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, channel, first_i, first_k = _group(o, lane, L, G, K)
-        i_step, k_step, C = depth // K, depth % K, G * K
+        i_step, C = quotient(depth, K), G * K
+        k_step = depth - i_step * K
         count = np.float64(L * K)
         centre = scale = first = second = np.float64(0)
         if o >= 0:
@@ -149,9 +153,10 @@ def _affine_sums(real, threads):
         total = grads = np.float64(0)
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
-            groups_each, channel_group = C // K, c // K
-            n, i, n_step, i_step = first // L, first % L, depth // L, depth % L
-            for r in range(first, end, depth):
+            groups_each, channel_group = quotient(C, K), quotient(c, K)
+            n, n_step = quotient(first, L), quotient(depth, L)
+            i, i_step = first - n * L, depth - n_step * L
+            for r in span(first, end, depth):
                 group = n * groups_each + channel_group
                 g = np.float64(grad_output[r * C + c])
                 grads += g

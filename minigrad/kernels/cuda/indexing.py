@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, atomic_max, atomic_min, cuda, size
+from ._device import THREADS, atomic_max, atomic_min, cuda, product
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, block_scan, block_sum, fold
+from ._span import fit, quotient, span
 from .elementwise import fill
 from .sort import argsort_forward
 
@@ -22,7 +23,7 @@ from .sort import argsort_forward
 def _accumulate_index(_):
     # One pass over the indices. Of bad ones the first stays, whichever comes first in time.
     def accumulate_index(positions, bad, index, n, low, size, step):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             at = index[i]
             if at < low or at >= size:
                 atomic_min(bad, 0, i)
@@ -44,7 +45,7 @@ def _gather_positions(_, bits):
     _, _, unravel = arithmetic(bits)
 
     def gather_positions(positions, bad, index, n, size, M, I):  # noqa: E741
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             o, _, i, _ = unravel(at, M, I, 1)
             if index[at] < 0 or index[at] >= size:
                 atomic_min(bad, 0, at)
@@ -61,8 +62,8 @@ def gather_positions(positions, bad, index, size):
     launch(variant, over(n), positions, bad, index, n, size, M, I)
 
 
-_PIECE = size(16, simulated=2)  # neighbouring elements of a mask that a thread takes
-_MASK_BLOCKS = size(128, simulated=3)
+_PIECE = 16  # neighbouring elements of a mask that a thread takes
+_MASK_BLOCKS = 128
 
 
 @kernel
@@ -78,10 +79,10 @@ def _true_positions(_, piece):
         start = cuda.blockIdx.x * chunk
         end = min(start + chunk, n)
         own = np.int64(0)
-        for i in range(cuda.threadIdx.x, min(start, n), threads):
+        for i in span(cuda.threadIdx.x, min(start, n), threads):
             own += np.int64(mask[i])
         found = block_sum(counts, own, threads)
-        for tile in range(start, end, threads * piece):
+        for tile in span(start, end, threads * piece):
             first = tile + cuda.threadIdx.x * piece
             last = min(first + piece, end)
             own = np.int64(0)
@@ -116,7 +117,7 @@ def _index_forward(number, bits):
     _, _, unravel = arithmetic(bits)
 
     def index_forward(out, input, positions, n, B, J, M, A):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             _, b, m, a = unravel(at, B, M, A)
             j = positions[m]
             out[at] = input[(b * J + j) * A + a] if 0 <= j < J else number(0)
@@ -130,8 +131,8 @@ def index_forward(out, input, positions):
     launch(variant, over(n), out, input, positions, n, B, input.shape[1], M, A)
 
 
-_LONG = size(64, simulated=3)  # terms of a sum that is shared by the threads of a block
-_COLUMNS = size(32, simulated=2)  # of such sums at a time, at most
+_LONG = 64  # terms of a sum that is shared by the threads of a block
+_COLUMNS = 32  # of such sums at a time, at most
 
 
 @kernel
@@ -139,10 +140,10 @@ def _group_starts(_):
     # J·log₂ M comparisons. Each thread owns one start: the first place in `order`, which sorts the
     # positions, whose position is not below j.
     def group_starts(starts, positions, order, J, M):
-        for j in range(cuda.grid(1), J + 1, cuda.gridsize(1)):
+        for j in span(cuda.grid(1), J + 1, cuda.gridsize(1)):
             low, high = 0, M
             while low < high:
-                half = (low + high) // 2
+                half = (low + high) >> 1
                 if positions[order[half]] < j:
                     low = half + 1
                 else:
@@ -158,7 +159,7 @@ def _sum_groups(real, bits, long):
     _, _, unravel = arithmetic(bits)
 
     def sum_groups(grad_input, grad_output, starts, order, n, B, J, M, A):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             _, b, j, a = unravel(at, B, J, A)
             total, rest = real(0), real(0)
             first, last = starts[j], starts[j + 1]
@@ -178,19 +179,22 @@ def _sum_long_groups(real, long):
     threads = int(THREADS)
 
     def sum_long_groups(
-        grad_input, grad_output, starts, order, tasks, tiles, columns, lanes, B, J, M, A
+        grad_input, grad_output, starts, order, tasks, tiles, columns, lanes, width, B, J, M, A
     ):
+        # width: the columns of all tiles.
         partial = cuda.shared.array(threads, real)
-        lane = cuda.threadIdx.x // columns
-        for task in range(cuda.blockIdx.x, tasks, cuda.gridDim.x):
-            j = task // tiles
+        lane = quotient(cuda.threadIdx.x, columns)
+        for task in span(cuda.blockIdx.x, tasks, cuda.gridDim.x):
+            j = quotient(task, tiles)
             first, last = starts[j], starts[j + 1]
             if last - first >= long:
-                column = task % tiles * columns + cuda.threadIdx.x % columns
-                b, a = column // A, column % A
+                tile_column = cuda.threadIdx.x - lane * columns
+                column = fit((task - j * tiles) * columns + tile_column, width)
+                b = quotient(column, A)
+                a = column - b * A
                 total, rest = real(0), real(0)
                 if b < B:
-                    for k in range(first + lane, last, lanes):
+                    for k in span(first + lane, last, lanes):
                         value = grad_output[(b * M + order[k]) * A + a]
                         total, rest = add_compensated(total, rest, value)
                 total = fold(partial, total + rest, columns, lanes, lane, SUM)
@@ -220,13 +224,13 @@ def index_backward_input(grad_input, grad_output, positions, scratch):
         tiles = -(-B * A // columns)
         launch(
             _sum_long_groups(grad_input.dtype, _LONG), over(J * tiles * THREADS),
-            *arrays, J * tiles, tiles, columns, THREADS // columns, B, J, M, A,
+            *arrays, J * tiles, tiles, columns, THREADS // columns, tiles * columns, B, J, M, A,
         )  # fmt: skip
 
 
 # Writing ------------------------------------------------------------------------------------
 
-_FEW = size(256, simulated=3)
+_FEW = 256
 
 
 @kernel
@@ -236,7 +240,7 @@ def _put_few(_, bits):
     _, _, unravel = arithmetic(bits)
 
     def put_few(target, values, positions, n, B, J, M, A):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             _, b, m, a = unravel(at, B, M, A)
             j, later = positions[m], m + 1
             while later < M and positions[later] != j:
@@ -260,7 +264,7 @@ def _claim(_, bits, clear):
     _, _, unravel = arithmetic(bits)
 
     def claim(target, positions, n, B, J, M, A):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             _, b, m, a = unravel(at, B, M, A)
             j = positions[m]
             if 0 <= j < J:
@@ -279,7 +283,7 @@ def _settle(_, bits):
     _, _, unravel = arithmetic(bits)
 
     def settle(target, values, positions, n, B, J, M, A):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             m = target[at]
             if 0 <= m < M:
                 _, b, j, a = unravel(at, B, J, A)
@@ -313,7 +317,7 @@ def _triangle(number, bits):
     _, _, unravel = arithmetic(bits)
 
     def triangle(out, input, n, B, R, C, diagonal, lower):
-        for at in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
             _, _, r, c = unravel(at, B, R, C)
             inside = c - r <= diagonal if lower else c - r >= diagonal
             out[at] = input[at] if inside else number(0)
@@ -327,14 +331,14 @@ def triangle_forward(out, input, diagonal, lower):
 
 
 # Computed in float64, or int64 for integers, whatever the dtype of `out`: it is one pass over
-# memory, and the numbers are the CPU's.
+# memory. A product is rounded before it is added, so that the numbers are the CPU's.
 
 
 @kernel
 def _arange(_):
     def arange(out, start, step, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = start + i * step
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
+            out[i] = start + product(step, i)
 
     return arange
 
@@ -347,8 +351,11 @@ def arange(out, start, step):
 def _linspace(_):
     # Both ends are exact.
     def linspace(out, start, end, step, half, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
-            out[i] = start + i * step if i < half else end - (n - 1 - i) * step
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
+            if i < half:
+                out[i] = start + product(step, i)
+            else:
+                out[i] = end - product(step, n - 1 - i)
 
     return linspace
 

@@ -13,17 +13,18 @@ import math
 
 import numpy as np
 
-from ._device import THREADS, absolute, cuda, device, exp, log, size
+from ._device import THREADS, absolute, cuda, device, exp, log
 from ._launch import kernel, launch, over
 from ._map import step
-from ._middle import place, whole
+from ._middle import chunk_of, place, whole
 from ._reduce import SUM, block_max, block_sum, fold
+from ._span import span
 from .softmax import row_exp_sum, row_maximum
 
 # Chunks of positions ------------------------------------------------------------------------
 
-_CHUNK = size(4096, simulated=16)  # elements, at least
-_MAX_CHUNKS = size(256, simulated=3)
+_CHUNK = 4096  # elements, at least
+_MAX_CHUNKS = 256
 
 
 def _chunk_count(elements: int) -> int:
@@ -45,7 +46,7 @@ def class_targets(first_bad, total_weight, target, weight, classes, ignore_index
     chunks = _chunk_count(target.size)
     launch(
         _scan_targets(total_weight.dtype, THREADS), _by_blocks(chunks), scratch, target, weight,
-        classes, ignore_index, target.size, chunks,
+        classes, ignore_index, target.size, -(-target.size // chunks),
     )  # fmt: skip
     variant = _finish_scan(total_weight.dtype, THREADS)
     launch(variant, _by_blocks(1), first_bad, total_weight, scratch, chunks)
@@ -53,13 +54,13 @@ def class_targets(first_bad, total_weight, target, weight, classes, ignore_index
 
 @kernel
 def _scan_targets(real, threads):
-    def scan_targets(partial, target, weight, classes, ignore_index, n, chunks):
+    def scan_targets(partial, target, weight, classes, ignore_index, n, each):
         # Block k owns partial[k] = (−position of its first bad target or −∞, Σ weight[target]).
         shared = cuda.shared.array(threads, np.float64)
         chunk = cuda.blockIdx.x
         bad, total = np.float64(-math.inf), np.float64(0)
-        first, last = chunk * n // chunks, (chunk + 1) * n // chunks
-        for i in range(first + cuda.threadIdx.x, last, threads):
+        first, last = chunk_of(chunk, each, n)
+        for i in span(first + cuda.threadIdx.x, last, threads):
             t = target[i]
             if t != ignore_index:
                 if t < 0 or t >= classes:
@@ -82,7 +83,7 @@ def _finish_scan(real, threads):
         # One block.
         shared = cuda.shared.array(threads, np.float64)
         bad, total = np.float64(-math.inf), np.float64(0)
-        for chunk in range(cuda.threadIdx.x, chunks, threads):
+        for chunk in span(cuda.threadIdx.x, chunks, threads):
             bad = max(bad, partial[2 * chunk])
             total += partial[2 * chunk + 1]
         bad = block_max(shared, bad, threads)
@@ -131,7 +132,7 @@ def _cross_entropy(real, threads, smooth):
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
         total = row_exp_sum(shared, input, base, first, C, depth, lane, maximum, real(0))
         log_total, uniform = log(total), real(0)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             x = input[base + c] - maximum
             probabilities[base + c] = exp(x) / total
             if smooth:
@@ -178,7 +179,7 @@ def _cross_entropy_backward(real, threads, smooth):
         base, first = r * C, lane if r >= 0 else C
         all_weights = real(0)
         if smooth:
-            for c in range(first, C, depth):
+            for c in span(first, C, depth):
                 all_weights += _weight(weight, c, real(1))
             all_weights = fold(shared, all_weights, 1, depth, lane, SUM)
         t, hard, soft = 0, real(0), real(0)
@@ -189,7 +190,7 @@ def _cross_entropy_backward(real, threads, smooth):
             g = _upstream(grad_output, grad_step, divisor, r)
             hard = (real(1) - smoothing) * g * _weight(weight, t, real(1))
             soft = smoothing / real(C) * g
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             grad = real(0)
             if counts:
                 p = probabilities[base + c]
@@ -236,7 +237,7 @@ def _soft_cross_entropy(real, threads):
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
         total = row_exp_sum(shared, input, base, first, C, depth, lane, maximum, real(0))
         log_total, loss = log(total), real(0)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             log_p = (input[base + c] - maximum) - log_total
             log_probabilities[base + c] = log_p
             loss -= _share(target, weight, base + c, c, keep, uniform, real(1)) * log_p
@@ -268,12 +269,12 @@ def _soft_cross_entropy_backward(real, threads):
         base, first = r * C, lane if r >= 0 else C
         keep, uniform = real(1) - smoothing, smoothing / real(C)
         g = total = real(0)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             total += _share(target, weight, base + c, c, keep, uniform, real(1))
         total = fold(shared, total, 1, depth, lane, SUM)
         if r >= 0:
             g = _upstream(grad_output, grad_step, divisor, r)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             share = _share(target, weight, base + c, c, keep, uniform, real(1))
             grad_input[base + c] = exp(log_probabilities[base + c]) * (g * total) - g * share
 
@@ -299,7 +300,7 @@ def _soft_cross_entropy_backward_target(real, threads):
         r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         if r >= 0:
             factor = -(real(1) - smoothing) * _upstream(grad_output, grad_step, divisor, r)
-            for c in range(lane, C, depth):
+            for c in span(lane, C, depth):
                 slope = factor * _weight(weight, c, real(1))
                 grad_target[r * C + c] = slope * log_probabilities[r * C + c]
 
@@ -322,7 +323,7 @@ def soft_cross_entropy_backward_target(
 def _nll(real):
     def nll(losses, input, target, weight, ignore_index, C, rows):
         # One gather a row, which one thread owns.
-        for r in range(cuda.grid(1), rows, cuda.gridsize(1)):
+        for r in span(cuda.grid(1), rows, cuda.gridsize(1)):
             t, loss = target[r], real(0)
             if _counts(t, ignore_index, C):
                 loss = -_weight(weight, t, real(1)) * input[r * C + t]
@@ -348,7 +349,7 @@ def _nll_backward(real, threads):
             t, slope = target[r], real(0)
             if _counts(t, ignore_index, C):
                 slope = -_upstream(grad_output, grad_step, divisor, r) * _weight(weight, t, real(1))
-            for c in range(lane, C, depth):
+            for c in span(lane, C, depth):
                 grad_input[r * C + c] = slope if c == t else real(0)
 
     return nll_backward
@@ -380,7 +381,7 @@ def _loss(kind, d, beta, half):
 def _losses(real, kind):
     def losses(out, input, input_step, target, target_step, beta, half, n):
         # One pass over memory. Each thread owns its elements.
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = _loss(kind, input[i * input_step] - target[i * target_step], beta, half)
 
     return losses
@@ -395,12 +396,12 @@ def _run_losses(kind, out, input, target, beta):
 
 @kernel
 def _loss_sums(real, threads, kind):
-    def loss_sums(partial, input, input_step, target, target_step, beta, half, n, chunks):
+    def loss_sums(partial, input, input_step, target, target_step, beta, half, n, each):
         # Block k owns partial[k] = Σ f over chunk k, in float64.
         shared = cuda.shared.array(threads, np.float64)
         chunk, total = cuda.blockIdx.x, np.float64(0)
-        first, last = chunk * n // chunks, (chunk + 1) * n // chunks
-        for i in range(first + cuda.threadIdx.x, last, threads):
+        first, last = chunk_of(chunk, each, n)
+        for i in span(first + cuda.threadIdx.x, last, threads):
             d = input[i * input_step] - target[i * target_step]
             total += np.float64(_loss(kind, d, beta, half))
         total = block_sum(shared, total, threads)
@@ -414,7 +415,7 @@ def _run_total(kind, out, input, target, divisor, beta, scratch):
     chunks = _chunk_count(input.size)
     launch(
         _loss_sums(input.dtype, THREADS, kind), _by_blocks(chunks), scratch, input, step(input),
-        target, step(target), float(beta), float(beta) / 2, input.size, chunks,
+        target, step(target), float(beta), float(beta) / 2, input.size, -(-input.size // chunks),
     )  # fmt: skip
     _finish_total(out, scratch, chunks, None, divisor)
 
@@ -425,7 +426,7 @@ def _slopes(real, kind):
         grad_input, grad_output, grad_step, input, input_step, target, target_step, divisor, beta, n
     ):  # fmt: skip
         # One pass over memory. Each thread owns its elements.
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             d = input[i * input_step] - target[i * target_step]
             if kind == _SQUARED:
                 slope = d + d
@@ -501,7 +502,8 @@ def loss_total(out, losses, divisor, scratch):
     if chunks > 1:
         variant = _totals(losses.dtype, THREADS)
         one = np.float64(1)
-        launch(variant, _by_blocks(chunks), scratch, losses, None, one, losses.size, chunks)
+        each = -(-losses.size // chunks)
+        launch(variant, _by_blocks(chunks), scratch, losses, None, one, losses.size, each)
         terms = scratch
     _finish_total(out, terms, losses.size if chunks == 1 else chunks, divisor, 1)
 
@@ -509,17 +511,17 @@ def loss_total(out, losses, divisor, scratch):
 def _finish_total(out, terms, n, divisor, number):
     """out[0] = Σ terms / divisor[0], or / number where divisor is None."""
     variant = _totals(out.dtype, THREADS)
-    launch(variant, _by_blocks(1), out, terms, divisor, np.float64(number), n, 1)
+    launch(variant, _by_blocks(1), out, terms, divisor, np.float64(number), n, n)
 
 
 @kernel
 def _totals(real, threads):
-    def totals(out, terms, divisor, number, n, chunks):
+    def totals(out, terms, divisor, number, n, each):
         # Block k owns out[k], the sum of chunk k in float64, divided.
         shared = cuda.shared.array(threads, np.float64)
         chunk, total = cuda.blockIdx.x, np.float64(0)
-        first, last = chunk * n // chunks, (chunk + 1) * n // chunks
-        for i in range(first + cuda.threadIdx.x, last, threads):
+        first, last = chunk_of(chunk, each, n)
+        for i in span(first + cuda.threadIdx.x, last, threads):
             total += np.float64(terms[i])
         total = block_sum(shared, total, threads)
         if cuda.threadIdx.x == 0:

@@ -2,9 +2,11 @@
 
 The lanes of _middle.py share a channel, so that a thread keeps its channel's numbers in registers.
 
-**Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
-larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
-rounding took away: x − mean[0] is exact near the mean, and subtracting mean[1] then rounds once.
+**Accuracy.** Moments are sums over the distance from a value of the channel, in float64, so that a
+mean far larger than the spread costs nothing, nor does that value if it is an outlier. Most GPUs
+compute slowly in float64, so gradients do with compensated sums, of which only those of threads are
+added in float64. The mean is kept as two numbers, the rounded mean and what rounding
+took away: x − mean[0] is exact near the mean, and subtracting mean[1] then rounds once.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import numpy as np
 from ._columns import column_totals, keep_sum
 from ._device import cuda, device, sqrt, through_relu
 from ._launch import kernel, launch, over
-from ._middle import place, reduction, rows_of, spread, whole
-from ._reduce import SUM, fold
+from ._middle import AT_ONCE, load_rows, place, reduction, rows_of, spread, whole
+from ._reduce import SUM, add_compensated, exact_sum, fold
+from ._span import span
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -48,16 +51,21 @@ def _moments(real, threads):
         # Three flop an element, one pass over memory. A block owns partial[:, chunk, c], which is
         # (shift, Σ (x − shift), Σ (x − shift)²). The shift is the channel's first value in the
         # chunk.
-        shared = cuda.shared.array(threads, np.float64)
+        shared, values = cuda.shared.array(threads, np.float64), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         shift = total = squares = np.float64(0)
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
+            stride = depth * C
             shift = np.float64(input[(first - lane) * C + c])
-            for r in range(first, end, depth):
-                d = np.float64(input[r * C + c]) - shift
-                total += d
-                squares += d * d
+            for r in span(first, end, AT_ONCE * depth):
+                at = r * C + c
+                load_rows(values, input, at, stride, r, depth, end)
+                for k in range(AT_ONCE):
+                    if r + k * depth < end:
+                        d = np.float64(values[k]) - shift
+                        total += d
+                        squares += d * d
         if lane == 0:
             partial[cuda.blockIdx.y * C + c] = shift
         keep_sum(partial, 1, shared, total, tile, depth, lane, c, C)
@@ -82,11 +90,11 @@ def _finish_moments(real, threads):
         stop = parts if o >= 0 else 0
         origin = partial[c] if o >= 0 else np.float64(0)
         total = squares = np.float64(0)
-        for k in range(lane, stop, depth):
+        for k in span(lane, stop, depth):
             n = np.float64(min(part_rows, rows - k * part_rows))
             total += n * (partial[k * C + c] - origin) + partial[(parts + k) * C + c]
         centre = fold(shared, total, tile, depth, lane, SUM) / np.float64(rows)
-        for k in range(lane, stop, depth):
+        for k in span(lane, stop, depth):
             n = np.float64(min(part_rows, rows - k * part_rows))
             d = partial[(parts + k) * C + c] / n
             inner = partial[(2 * parts + k) * C + c] - d * d * n
@@ -114,7 +122,7 @@ def _finish_moments(real, threads):
 @kernel
 def _running_statistics(real):
     def running_statistics(mean, invstd, running_mean, mean_step, running_var, var_step, eps, C):
-        for c in range(cuda.grid(1), C, cuda.gridsize(1)):
+        for c in span(cuda.grid(1), C, cuda.gridsize(1)):
             mean[c] = running_mean[c * mean_step]
             mean[C + c] = real(0)
             invstd[c] = real(1) / sqrt(running_var[c * var_step] + eps)
@@ -162,12 +170,18 @@ def _forward(real, threads):
         tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # Four flop an element, one pass over memory. Each thread owns rows of one channel.
+        values = cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
             change = change_of(mean, invstd, weight, bias, real(0), c, C)
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
-                out[r * C + c] = normalised(input[r * C + c], change)
+            stride = depth * C
+            for r in span(first, end, AT_ONCE * depth):
+                at = r * C + c
+                load_rows(values, input, at, stride, r, depth, end)
+                for k in range(AT_ONCE):
+                    if r + k * depth < end:
+                        out[at + k * stride] = normalised(values[k], change)
 
     return forward
 
@@ -203,17 +217,24 @@ def _products(real, threads):
         # Four flop an element, one pass. A block owns partial[:, chunk, c], which is
         # (Σ g·(x − μ), Σ g).
         shared = cuda.shared.array(threads, np.float64)
+        grads, values = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = grads = np.float64(0)
+        total = rest = sum_g = rest_g = real(0)
         if o >= 0:
-            centre = np.float64(mean[c]) + np.float64(mean[C + c])
+            centre, centre_rest = mean[c], mean[C + c]
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
-                g = np.float64(grad_output[r * C + c])
-                grads += g
-                total += g * (np.float64(input[r * C + c]) - centre)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
-        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
+            stride = depth * C
+            for r in span(first, end, AT_ONCE * depth):
+                at = r * C + c
+                load_rows(grads, grad_output, at, stride, r, depth, end)
+                load_rows(values, input, at, stride, r, depth, end)
+                for k in range(AT_ONCE):
+                    if r + k * depth < end:
+                        distance = (values[k] - centre) - centre_rest
+                        total, rest = add_compensated(total, rest, grads[k] * distance)
+                        sum_g, rest_g = add_compensated(sum_g, rest_g, grads[k])
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, exact_sum(sum_g, rest_g), tile, depth, lane, c, C)
 
     return products
 
@@ -246,17 +267,23 @@ def _backward(real, threads, training):
     ):  # fmt: skip
         # In training as `gradient` says. The running statistics do not depend on x: gx = w·s·g.
         # Six flop an element, one pass. Each thread owns rows of one channel.
+        grads, values = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
+            stride = depth * C
             if training:
                 slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
-                for r in range(first, end, depth):
+                for r in span(first, end, AT_ONCE * depth):
                     at = r * C + c
-                    grad_input[at] = gradient(grad_output[at], input[at], slopes)
+                    load_rows(grads, grad_output, at, stride, r, depth, end)
+                    load_rows(values, input, at, stride, r, depth, end)
+                    for k in range(AT_ONCE):
+                        if r + k * depth < end:
+                            grad_input[at + k * stride] = gradient(grads[k], values[k], slopes)
             else:
                 scale = scale_of(invstd, weight, c)
-                for r in range(first, end, depth):
+                for r in span(first, end, depth):
                     grad_input[r * C + c] = grad_output[r * C + c] * scale
 
     return backward
@@ -291,17 +318,24 @@ def _backward_relu(real, threads):
         # As _backward; then a gradient goes through relu and is added to its channel's sum. A block
         # owns partial[chunk, c].
         shared = cuda.shared.array(threads, np.float64)
+        grads, values = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = np.float64(0)
+        total = rest = real(0)
         if o >= 0:
             slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
             first, end = rows_of(lane, rows_each, rows)
-            for r in range(first, end, depth):
-                x = input[r * C + c]
-                g = through_relu(gradient(grad_output[r * C + c], x, slopes), x, real(0))
-                grad_input[r * C + c] = g
-                total += np.float64(g)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+            stride = depth * C
+            for r in span(first, end, AT_ONCE * depth):
+                at = r * C + c
+                load_rows(grads, grad_output, at, stride, r, depth, end)
+                load_rows(values, input, at, stride, r, depth, end)
+                for k in range(AT_ONCE):
+                    x = values[k]
+                    if r + k * depth < end:
+                        g = through_relu(gradient(grads[k], x, slopes), x, real(0))
+                        grad_input[at + k * stride] = g
+                        total, rest = add_compensated(total, rest, g)
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
 
     return backward_relu
 

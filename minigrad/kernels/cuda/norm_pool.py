@@ -19,6 +19,8 @@ from ._device import cuda, through_relu
 from ._index import arithmetic
 from ._launch import kernel, launch
 from ._middle import place, reduction, rows_of, spread
+from ._reduce import add_compensated, exact_sum
+from ._span import span
 from .norm import change_of, gradient, slopes_of
 from .pool import axes_of, bits_for, maximum_of, routed_to
 
@@ -46,7 +48,7 @@ def _maxima(real, threads, bits):
         if o >= 0:
             change = change_of(mean, invstd, weight, bias, real(0), c, C)
             first, end = rows_of(lane, rows_each, n_out)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, oh, ow, _ = unravel(r, H_out, W_out, 1)
                 best, tap = maximum(input, change, n, oh, ow, c, C, rows, cols)
                 out[r * C + c], window[r * C + c] = best, tap
@@ -84,11 +86,11 @@ def _products(real, threads, bits):
         # partial[:, chunk, c], which is (Σ g·(x − μ), Σ g).
         shared = cuda.shared.array(threads, np.float64)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = grads = np.float64(0)
+        total = rest = sum_g = rest_g = real(0)
         if o >= 0:
-            centre = np.float64(mean[c]) + np.float64(mean[C + c])
+            centre, centre_rest = mean[c], mean[C + c]
             first, end = rows_of(lane, rows_each, n_out)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, oh, ow, _ = unravel(r, H_out, W_out, 1)
                 tap = index(window[r * C + c])
                 kh = divide(tap, kW)
@@ -96,12 +98,13 @@ def _products(real, threads, bits):
                 w = index(ow * sW - pW + (tap - kh * kW) * dW)
                 # A dilated window can miss the input; its tap does too.
                 if 0 <= h < H and 0 <= w < W:
-                    g = np.float64(grad_output[r * C + c])
+                    g = grad_output[r * C + c]
                     x = input[index(((n * H + h) * W + w) * C + c)]
-                    grads += g
-                    total += g * (np.float64(x) - centre)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
-        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
+                    sum_g, rest_g = add_compensated(sum_g, rest_g, g)
+                    distance = (x - centre) - centre_rest
+                    total, rest = add_compensated(total, rest, g * distance)
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, exact_sum(sum_g, rest_g), tile, depth, lane, c, C)
 
     return products
 
@@ -144,17 +147,17 @@ def _backward_relu(real, threads, bits):
         shared = cuda.shared.array(threads, np.float64)
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = np.float64(0)
+        total = rest = real(0)
         if o >= 0:
             slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(n_in), c, C)
             first, end = rows_of(lane, rows_each, n_in)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 n, h, w, _ = unravel(r, H, W, 1)
                 g, x = routed(grad_output, window, n, h, w, c, C, rows, cols), input[r * C + c]
                 g = through_relu(gradient(g, x, slopes), x, real(0))
                 grad_input[r * C + c] = g
-                total += np.float64(g)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
+                total, rest = add_compensated(total, rest, g)
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
 
     return backward_relu
 

@@ -7,6 +7,7 @@ from ._device import cuda
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._map import scalar
+from ._span import span
 
 
 @kernel
@@ -15,7 +16,7 @@ def _pad(_, bits):
     index, _, unravel = arithmetic(bits)
 
     def pad(out, input, rows, cols, value, n_out, H, W, A, H_out, W_out):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             b, oh, ow, a = unravel(at, H_out, W_out, A)
             h, w = rows[oh], cols[ow]
             inside = h >= 0 and w >= 0
@@ -43,7 +44,7 @@ def _pad_backward(real, bits):
         grad_input, grad_output, row_starts, row_targets, col_starts, col_targets,
         n_in, H, W, A, H_out, W_out,
     ):  # fmt: skip
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             b, h, w, a = unravel(at, H, W, A)
             total = real(0)
             for r in range(row_starts[h], row_starts[h + 1]):

@@ -20,15 +20,16 @@ from typing import Any
 import numpy as np
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims
-from ._device import THREADS, cuda, device, isnan, size
+from ._device import THREADS, cuda, device, isnan
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, fold
+from ._span import quotient, span
 from .norm import normalised
 
 # A window of so many cells is read by so many threads.
-_LARGE_WINDOW = size(128, simulated=12)
-_LANES = size(32, simulated=4)
+_LARGE_WINDOW = 128
+_LANES = 32
 
 Dims = Pool2dDims | AdaptivePool2dDims
 
@@ -138,7 +139,7 @@ def _maxima(real, bits):
 
     def maxima(out, window, input, n_out, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW):
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             n, oh, ow, c = unravel(at, H_out, W_out, C)
             out[at], window[at] = maximum(input, None, n, oh, ow, c, C, rows, cols)
 
@@ -153,17 +154,18 @@ def max_pool2d_forward(out, window, input, dims):
 @kernel
 def _flat_indices(_, bits):
     # One pass. Each thread owns its indices.
-    _, _, unravel = arithmetic(bits)
+    index, divide, unravel = arithmetic(bits)
     cells, _, _ = _windows(bits)
 
     def flat_indices(indices, window, n_out, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW):
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             _, oh, ow, _ = unravel(at, H_out, W_out, C)
             top, kh0, kh1 = cells(oh, rows)
             left, kw0, kw1 = cells(ow, cols)
-            tap = np.int64(window[at])
-            place = (top + tap // kW * dH) * W + left + tap % kW * dW
+            tap = index(window[at])
+            kh = divide(tap, kW)
+            place = (top + kh * dH) * np.int64(W) + left + (tap - kh * kW) * dW
             indices[at] = place if kh0 < kh1 and kw0 < kw1 else -1
 
     return flat_indices
@@ -212,7 +214,7 @@ def _route_to_maxima(real, bits):
         grad_input, grad_output, window, n_in, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW
     ):
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             n, h, w, c = unravel(at, H, W, C)
             grad_input[at] = routed(grad_output, window, n, h, w, c, C, rows, cols)
 
@@ -262,8 +264,9 @@ def _averages(real, bits, lanes):
     ):  # fmt: skip
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
         partial = cuda.shared.array(threads, real)
-        column, lane = cuda.threadIdx.x % columns, cuda.threadIdx.x // columns
-        for first in range(cuda.blockIdx.x * columns, n_out, cuda.gridDim.x * columns):
+        lane = quotient(cuda.threadIdx.x, columns)
+        column = cuda.threadIdx.x - lane * columns
+        for first in span(cuda.blockIdx.x * columns, n_out, cuda.gridDim.x * columns):
             at = first + column
             total, rest, by = real(0), real(0), override
             if at < n_out:
@@ -272,7 +275,7 @@ def _averages(real, bits, lanes):
                 left, kw0, kw1 = cells(ow, cols)
                 corner = index((n * H + top) * W + left)
                 kh, kw = kh0, index(kw0 + lane)
-                for _ in range(lane, (kh1 - kh0) * (kw1 - kw0), lanes):
+                for _ in span(lane, (kh1 - kh0) * (kw1 - kw0), lanes):
                     while kw >= kw1:
                         kh, kw = index(kh + 1), index(kw - (kw1 - kw0))
                     value = input[index((corner + kh * W + kw) * C + c)]
@@ -316,7 +319,7 @@ def _spread_over_windows(real, bits):
         H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW,
     ):  # fmt: skip
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             n, h, w, c = unravel(at, H, W, C)
             oh0, oh1 = outputs(h, rows)
             ow0, ow1 = outputs(w, cols)

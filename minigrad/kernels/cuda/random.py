@@ -17,6 +17,7 @@ from ._device import THREADS, cospi, cuda, device, log, sinpi, sqrt
 from ._launch import kernel, launch, over
 from ._map import apply, pointwise, scalar, step
 from ._philox import philox, unit32, unit64, word64
+from ._span import span
 
 
 @device
@@ -27,7 +28,7 @@ def _write_tile(out, values, shift, first, count):
     multiply-add, which would round once where other backends round twice.
     """
     cuda.syncthreads()
-    for k in range(cuda.threadIdx.x, count, cuda.blockDim.x):
+    for k in span(cuda.threadIdx.x, count, cuda.blockDim.x):
         out[first + k] = values[k] + shift
     cuda.syncthreads()
 
@@ -39,7 +40,7 @@ def _uniform(real, per_counter, threads):
     def uniform(out, scale, shift, key, n):
         values = cuda.shared.array(length, real)
         t, at = cuda.threadIdx.x, cuda.threadIdx.x * per_counter
-        for first in range(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
+        for first in span(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
             c0, c1, c2, c3 = philox(np.uint64(first // per_counter + t), key)
             if per_counter == 4:
                 values[at], values[at + 1] = unit32(c0) * scale, unit32(c1) * scale
@@ -61,7 +62,7 @@ def _draw(drawing, out, first, second, seed, stream):
     per_counter = 4 if out.dtype == np.float32 and drawing is not _randint else 2
     launch(
         drawing(out.dtype, per_counter, THREADS), over(-(-out.size // per_counter)),
-        out, first, second, random_key(seed, stream), out.size,
+        out, first, second, random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def _normal(real, per_counter, threads):
     def normal(out, mean, std, key, n):
         values = cuda.shared.array(length, real)
         t, at = cuda.threadIdx.x, cuda.threadIdx.x * per_counter
-        for first in range(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
+        for first in span(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
             c0, c1, c2, c3 = philox(np.uint64(first // per_counter + t), key)
             if per_counter == 4:
                 values[at], values[at + 1] = _box_muller32(c0, c1, std)
@@ -112,13 +113,13 @@ def _randint(real, per_counter, threads):
     # The work is a 64-bit division an element.
     length = per_counter * threads
 
-    def randint(out, low, span, key, n):
+    def randint(out, low, count, key, n):
         values = cuda.shared.array(length, np.int64)
         t, at = cuda.threadIdx.x, cuda.threadIdx.x * per_counter
-        for first in range(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
+        for first in span(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
             c0, c1, c2, c3 = philox(np.uint64(first // per_counter + t), key)
-            values[at] = np.int64(word64(c0, c1) % span)
-            values[at + 1] = np.int64(word64(c2, c3) % span)
+            values[at] = np.int64(word64(c0, c1) % count)
+            values[at + 1] = np.int64(word64(c2, c3) % count)
             _write_tile(out, values, low, first, min(length, n - first))
 
     return randint
@@ -143,7 +144,7 @@ def _exchanged_with(i, key):
 @kernel
 def _numbers(real):
     def numbers(out, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             out[i] = real(i)
 
     return numbers
@@ -208,7 +209,7 @@ def permutation(out, seed, stream):
     launch(_numbers(out.dtype), over(out.size), out, out.size)
     launch(
         _shuffle(out.dtype, THREADS), ((1,), (THREADS,)),
-        out, random_key(seed, stream), out.size,
+        out, random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 
@@ -222,11 +223,11 @@ def _dropout(real, threads):
     def dropout(out, mask, input, input_step, scale, limit, key, n):
         words = cuda.shared.array(length, np.uint32)
         t, at = cuda.threadIdx.x, cuda.threadIdx.x * 4
-        for first in range(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
+        for first in span(cuda.blockIdx.x * length, n, cuda.gridDim.x * length):
             c0, c1, c2, c3 = philox(np.uint64(first // 4 + t), key)
             words[at], words[at + 1], words[at + 2], words[at + 3] = c0, c1, c2, c3
             cuda.syncthreads()
-            for k in range(t, min(length, n - first), threads):
+            for k in span(t, min(length, n - first), threads):
                 i = first + k
                 keep = np.uint64(words[k]) >= limit
                 mask[i] = keep
@@ -245,7 +246,7 @@ def dropout_forward(out, mask, input, p, seed, stream):
     launch(
         _dropout(out.dtype, THREADS), over(-(-out.size // 4)),
         out, mask, input, step(input), _scale(input.dtype, p), np.uint64(round(p * 2**32)),
-        random_key(seed, stream), out.size,
+        random_key(seed, stream, out.driver.index), out.size,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from ._device import cuda, device
 from ._launch import kernel, launch, over
 from ._middle import place, reduction, rows_of, spread, whole
 from ._reduce import PRODUCT, SUM, fold
+from ._span import fit, quotient, span
 
 # Sums -----------------------------------------------------------------------------------------
 
@@ -34,9 +35,9 @@ def _sums(number, threads, squared):
         if o >= 0:
             shift = number(center[o * inner + i]) if squared else number(0)
             first, end = rows_of(lane, rows, R)
-            for start in range(first, end, _STRETCH * depth):
+            for start in span(first, end, _STRETCH * depth):
                 part = number(0)
-                for r in range(start, min(start + _STRETCH * depth, end), depth):
+                for r in span(start, min(start + _STRETCH * depth, end), depth):
                     x = number(input[(o * R + r) * inner + i]) - shift
                     part += x * x if squared else x
                 total += part
@@ -103,7 +104,7 @@ def _extremum(real, threads, largest):
         value, position = real(0), -1
         if o >= 0:
             first, end = rows_of(lane, rows, R)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 p = r if positions is None else positions[(o * R + r) * inner + i]
                 x = input[(o * length + p) * inner + i]
                 if r == first or _beats(x, value, largest):
@@ -160,9 +161,9 @@ def argmin_forward(indices, input, scratch):
 def _take(real):
     def take(out, input, indices, R, inner, n):
         # Each thread owns its outputs.
-        for k in range(cuda.grid(1), n, cuda.gridsize(1)):
-            o, i = k // inner, k % inner
-            out[k] = input[(o * R + indices[k]) * inner + i]
+        for k in span(cuda.grid(1), n, cuda.gridsize(1)):
+            o = quotient(k, inner)
+            out[k] = input[(o * R + indices[k]) * inner + k - o * inner]
 
     return take
 
@@ -182,7 +183,7 @@ def _take_backward(real, threads):
         if o >= 0:
             index, grad = indices[o * inner + i], grad_output[o * inner + i]
             first, end = rows_of(lane, rows, R)
-            for r in range(first, end, depth):
+            for r in span(first, end, depth):
                 grad_input[(o * R + r) * inner + i] = grad if r == index else real(0)
 
     return take_backward
@@ -199,6 +200,14 @@ def take_backward_input(grad_input, grad_output, indices):
 # Products and running sums --------------------------------------------------------------------
 
 
+@device
+def segment_of(lane, R, depth):
+    """The steps start … end − 1 of 0 … R − 1 that belong to a lane, as wide as R."""
+    each = quotient(fit(R + depth - 1, R), depth)
+    start, end = np.int64(lane) * each, np.int64(lane + 1) * each
+    return fit(min(start, np.int64(R)), R), fit(min(end, np.int64(R)), R)
+
+
 @kernel
 def _product(real, threads):
     def product(out, input, R, inner, tile, tiles, depth, groups, outer, rows):
@@ -207,7 +216,7 @@ def _product(real, threads):
         o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         total = real(1)
         if o >= 0:
-            for r in range(lane, R, depth):
+            for r in span(lane, R, depth):
                 total *= input[(o * R + r) * inner + i]
         total = fold(shared, total, tile, depth, lane, PRODUCT)
         if lane == 0:
@@ -233,7 +242,7 @@ def _product_backward(real, threads):
         parts = cuda.shared.array(threads, real)
         at = cuda.threadIdx.x
         o, i, lane = place(tile, tiles, depth, groups, outer, inner)
-        start, end = (lane * R // depth, (lane + 1) * R // depth) if o >= 0 else (0, 0)
+        start, end = segment_of(lane, R, depth) if o >= 0 else (0, 0)
         base = o * R * inner + i
         part = real(1)
         for r in range(start, end):
@@ -272,7 +281,7 @@ def _cumsum(number, threads):
         sums = cuda.shared.array(threads, number)
         at = cuda.threadIdx.x
         o, i, lane = place(tile, tiles, depth, groups, outer, inner)
-        start, end = (lane * R // depth, (lane + 1) * R // depth) if o >= 0 else (0, 0)
+        start, end = segment_of(lane, R, depth) if o >= 0 else (0, 0)
         base = o * R * inner + i
         total = number(0)
         for step in range(start, end):

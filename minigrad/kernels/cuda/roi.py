@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, absolute, ceil, cuda, device, floor, product, size
+from ._device import THREADS, absolute, ceil, cuda, device, floor, product
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import span
 from .elementwise import fill
 
 _LEAST = -float(np.finfo(np.float32).max)
@@ -34,7 +35,7 @@ def _check(_):
     def check(bad, boxes, K, N, spatial_scale, largest):
         firsts = cuda.shared.array(threads, np.int64)
         first = K
-        for k in range(cuda.threadIdx.x, K, threads):
+        for k in span(cuda.threadIdx.x, K, threads):
             image = np.float64(boxes[5 * k])
             x1, y1 = boxes[5 * k + 1] * spatial_scale, boxes[5 * k + 2] * spatial_scale
             x2, y2 = boxes[5 * k + 3] * spatial_scale, boxes[5 * k + 4] * spatial_scale
@@ -98,7 +99,7 @@ def _roi_pool(real, bits):
     index, _, unravel = arithmetic(bits)
 
     def roi_pool(out, argmax, input, boxes, spatial_scale, n_out, N, H, W, C, H_out, W_out):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             k, ph, pw, c = unravel(at, H_out, W_out, C)
             n = _image(boxes, k, N, spatial_scale, real)
             best, place = real(0), -1
@@ -130,7 +131,7 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
     )  # fmt: skip
 
 
-_SHARES = size(64, simulated=4)  # of an image's cells, at most
+_SHARES = 64  # of an image's cells, at most
 _ENOUGH_THREADS = 2**17
 _AT_ONCE = 8
 
@@ -144,11 +145,11 @@ def _roi_pool_backward(real, bits):
 
     def roi_pool_backward(grad_input, grad_output, argmax, boxes, tasks, shares, K, bins, cells, C):
         chosen = cuda.local.array(_AT_ONCE, np.int32)
-        for task in range(cuda.grid(1), tasks, cuda.gridsize(1)):
+        for task in span(cuda.grid(1), tasks, cuda.gridsize(1)):
             _, n, share, c = unravel(task, tasks, shares, C)
             for k in range(K):
                 end = (k + 1) * bins if boxes[5 * k] == real(n) else 0
-                for start in range(k * bins, end, _AT_ONCE):
+                for start in span(k * bins, end, _AT_ONCE):
                     # Several at once: each read takes its time.
                     for i in range(_AT_ONCE):
                         bin = min(start + i, end - 1)
@@ -230,7 +231,7 @@ def _roi_align(real, bits):
     def roi_align(
         out, input, boxes, spatial_scale, sampling_ratio, aligned, n_out, N, H, W, C, H_out, W_out
     ):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             k, ph, pw, c = unravel(at, H_out, W_out, C)
             n = _image(boxes, k, N, spatial_scale, real)
             total = real(0)
@@ -316,7 +317,7 @@ def _roi_align_backward(real, bits):
         grad_input, grad_output, boxes, spatial_scale, sampling_ratio, aligned, n_in, N, H, W, C,
         K, H_out, W_out,
     ):  # fmt: skip
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             n, h, w, c = unravel(at, H, W, C)
             total = real(0)
             for k in range(K):

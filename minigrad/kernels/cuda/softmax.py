@@ -12,13 +12,14 @@ from ._device import cuda, device, exp, isnan, log
 from ._launch import kernel, launch
 from ._middle import place, whole
 from ._reduce import MAX, SUM, fold
+from ._span import span
 
 
 @device
 def row_maximum(shared, input, base, first, C, depth, lane, low):
     """The largest of input[base …], for all lanes; NaN if one is NaN. low: −∞."""
     largest = low
-    for c in range(first, C, depth):
+    for c in span(first, C, depth):
         x = input[base + c]
         if x > largest or isnan(x):
             largest = x
@@ -30,7 +31,7 @@ def row_exp_sum(shared, input, base, first, C, depth, lane, maximum, zero):
     """Σ exp(input − maximum), for all lanes. A row with NaN, with +∞, or of −∞ alone becomes NaN
     where it meets ∞ − ∞, as in torch."""
     total = zero
-    for c in range(first, C, depth):
+    for c in span(first, C, depth):
         total += exp(input[base + c] - maximum)
     return fold(shared, total, 1, depth, lane, SUM)
 
@@ -52,7 +53,7 @@ def _softmax(real, threads, logarithm):
         maximum = row_maximum(shared, input, base, first, C, depth, lane, real(-math.inf))
         total = row_exp_sum(shared, input, base, first, C, depth, lane, maximum, real(0))
         log_total = log(total) if logarithm else real(0)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             # (x − max) is subtracted first: it is exact where x is near the maximum.
             x = input[base + c] - maximum
             out[base + c] = x - log_total if logarithm else exp(x) / total
@@ -71,11 +72,11 @@ def _softmax_backward(real, threads, logarithm):
         r, _, lane = place(tile, tiles, depth, groups, outer, 1)
         base, first = r * C, lane if r >= 0 else C
         total = real(0)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             g = grad_output[base + c]
             total += g if logarithm else g * out[base + c]
         total = fold(shared, total, 1, depth, lane, SUM)
-        for c in range(first, C, depth):
+        for c in span(first, C, depth):
             g, y = grad_output[base + c], out[base + c]
             grad_input[base + c] = g - exp(y) * total if logarithm else y * (g - total)
 

@@ -8,11 +8,12 @@ needs padding, shared memory or a barrier.
 
 from __future__ import annotations
 
-from ._device import cuda, device, size
+from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import span
 
-_RUN = size(32, simulated=2)  # elements that are sorted by counting, before the first merge
+_RUN = 32  # elements that are sorted by counting, before the first merge
 
 
 @device
@@ -30,10 +31,10 @@ def _sort_runs(_, bits, run):
     index, divide, _ = arithmetic(bits)
 
     def sort_runs(order, keys, total, n, descending):
-        for at in range(cuda.grid(1), total, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), total, cuda.gridsize(1)):
             row = index(divide(at, n) * n)
             i = index(at - row)
-            start = index(i - i % run)
+            start = index(divide(i, run) * run)
             key, place = keys[at], start
             for other in range(start, min(start + run, n)):
                 first = _before(keys[row + other], key, descending)
@@ -54,10 +55,10 @@ def _merge(_, bits):
     index, divide, _ = arithmetic(bits)
 
     def merge(merged, order, keys, total, n, width, descending):
-        for at in range(cuda.grid(1), total, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), total, cuda.gridsize(1)):
             row = index(divide(at, n) * n)
             place = index(at - row)
-            start = index(place - place % (2 * width))
+            start = index(divide(place, 2 * width) * (2 * width))
             middle = min(start + width, n)
             from_left = place < middle
             position = order[at]
@@ -66,7 +67,7 @@ def _merge(_, bits):
             first = middle if from_left else start
             low, high = first, min(start + 2 * width, n) if from_left else middle
             while low < high:
-                half = (low + high) // 2
+                half = (low + high) >> 1
                 other = keys[row + order[row + half]]
                 precedes = not _before(key, other, descending)
                 if from_left:

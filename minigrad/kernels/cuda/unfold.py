@@ -9,6 +9,7 @@ from ...geometry import UnfoldDims
 from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import span
 
 
 def _bits(dims: UnfoldDims) -> int:
@@ -24,7 +25,7 @@ def _unfold(real, bits):
     index, divide, unravel = arithmetic(bits)
 
     def unfold(columns, input, n_out, H, W, kH, kW, H_out, W_out, sH, sW, pH, pW, dH, dW):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             taps, kw, oh, ow = unravel(at, kW, H_out, W_out)
             plane = divide(taps, kH)
             h = index(oh * sH - pH + (taps - plane * kH) * dH)
@@ -56,7 +57,7 @@ def _fold(real, bits):
         return o if o * stride == distance and o < outputs else index(-1)
 
     def fold(out, columns, n_out, H, W, kH, kW, H_out, W_out, sH, sW, pH, pW, dH, dW):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             plane, h, w, _ = unravel(at, H, W, 1)
             total = real(0)
             for kh in range(kH):

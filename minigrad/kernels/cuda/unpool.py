@@ -14,6 +14,7 @@ import numpy as np
 from ._device import atomic_max, cuda
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
+from ._span import span
 from .elementwise import fill
 
 
@@ -23,7 +24,7 @@ def _claim(_, bits):
     index, divide, _ = arithmetic(bits)
 
     def claim(numbers, positions, n_in, cells, cells_out, C):
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             pixel = divide(at, C)
             n, c = divide(pixel, cells), index(at - pixel * C)
             place = positions[at]
@@ -39,7 +40,7 @@ def _settle(_, bits):
     index, divide, _ = arithmetic(bits)
 
     def settle(numbers, input, n_out, cells, cells_out, C):
-        for at in range(cuda.grid(1), n_out, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
             number = numbers[at]
             if number > 0:
                 pixel = divide(at, C)
@@ -68,7 +69,7 @@ def _take(real, bits):
     index, divide, _ = arithmetic(bits)
 
     def take(grad_input, grad_output, positions, n_in, cells, cells_out, C):
-        for at in range(cuda.grid(1), n_in, cuda.gridsize(1)):
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
             pixel = divide(at, C)
             n, c, place = divide(pixel, cells), index(at - pixel * C), positions[at]
             inside = 0 <= place < cells_out

@@ -17,12 +17,14 @@ import numpy as np
 
 from ...runtime.cuda.recording import current
 from ...runtime.cuda.table import upload
-from ._device import THREADS, absolute, cuda, device, power, size, sqrt
+from ._device import THREADS, absolute, cuda, device, power, sqrt
 from ._launch import kernel, launch, over
+from ._middle import chunk_of
 from ._ptx import array_at
 from ._reduce import block_max, block_sum
+from ._span import span
 
-_PIECE = size(2048, simulated=16)  # elements
+_PIECE = 2048  # elements
 
 # A record is int64 cells: first piece, size, addresses (0 for None), then float64 numbers.
 _ADDRESSES = 2
@@ -37,7 +39,7 @@ def _row_of(table, rows, cells, piece):
     """The last record whose first piece is not after this one."""
     low, high = 0, rows - 1
     while low < high:
-        middle = (low + high + 1) // 2
+        middle = (low + high + 1) >> 1
         if table[middle * cells] <= piece:
             low = middle
         else:
@@ -45,8 +47,9 @@ def _row_of(table, rows, cells, piece):
     return low
 
 
-def _step(kernel, numbers, *columns):
-    """One step. numbers(): those of each record. columns: the arrays, the parameters first."""
+def _step(kernel, numbers_of, options, *columns):
+    """One step. numbers_of: those of an option, the end of a record; at a replay, `options` holds
+    today's. columns: the arrays, the parameters first."""
     params = columns[0]
     sizes = [param.size for param in params]
     pieces = [-(-size // _PIECE) for size in sizes]
@@ -56,14 +59,22 @@ def _step(kernel, numbers, *columns):
             if array is not None:
                 current.recording.touch(array)
     addresses = [[0 if a is None else a.pointer for a in arrays] for arrays in columns]
-    records = np.array([firsts, sizes, *addresses], np.int64).T
+    places = np.array([firsts, sizes, *addresses], np.int64).T
+    numbers = len(columns) + _ADDRESSES
+    records = np.empty((len(params), numbers + len(numbers_of(options[0]))), np.int64)
+    records[:, :numbers] = places
 
-    def values():
-        return np.concatenate([records, np.array(numbers(), np.float64).view(np.int64)], axis=1)
+    def refill(records):
+        tail, start = records[:, numbers:].view(np.float64), 0
+        for option, run in itertools.groupby(options):  # one of many parameters
+            end = start + len(list(run))
+            tail[start:end] = numbers_of(option)
+            start = end
 
     if not sum(pieces):
         return
-    table = upload(values(), values)
+    refill(records)
+    table = upload(records, refill, params[0].driver.index)
     args = table, table.view(np.float64), len(params)
     variant = kernel(params[0].dtype, THREADS, _PIECE)
     if _distinct(params):
@@ -98,7 +109,7 @@ def _sgd(real, threads, piece_size):
         sign = real(numbers[at + 5])
         has_momentum = table[record + 3] != 0
         start = (piece - table[record]) * piece_size
-        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
             p = param[i]
             g = sign * grad[i] + decay * p
             if has_momentum:
@@ -113,10 +124,7 @@ def _sgd(real, threads, piece_size):
 
 
 def sgd_update(params, momentum_buffers, grads, options):
-    def numbers():
-        return [_sgd_numbers(o) for o in options]
-
-    _step(_sgd, numbers, params, momentum_buffers, grads)
+    _step(_sgd, _sgd_numbers, options, params, momentum_buffers, grads)
 
 
 def _sgd_numbers(o):
@@ -146,7 +154,7 @@ def _adam(real, threads, piece_size):
         keep, decay, sign = real(numbers[at + 6]), real(numbers[at + 7]), real(numbers[at + 8])
         amsgrad = table[record + 5] != 0
         start = (piece - table[record]) * piece_size
-        for i in range(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
+        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
             p = param[i]
             g = sign * grad[i] + decay * p
             m = beta1 * mean[i] + one_less_beta1 * g
@@ -163,10 +171,7 @@ def _adam(real, threads, piece_size):
 
 
 def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
-    def numbers():
-        return [_adam_numbers(o) for o in options]
-
-    _step(_adam, numbers, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
+    _step(_adam, _adam_numbers, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
 
 
 def _adam_numbers(o):
@@ -182,8 +187,8 @@ def _adam_numbers(o):
 
 # Clipping -----------------------------------------------------------------------------------
 
-_NORM_PIECE = size(8192, simulated=32)
-_MAX_PIECES = size(512, simulated=3)
+_NORM_PIECE = 8192
+_MAX_PIECES = 512
 _POWER, _FIRST, _SECOND = 0, 1, 2  # exponents: any, 1 and 2
 
 
@@ -193,15 +198,15 @@ def _pieces(size):
 
 @kernel
 def _power_sums(real, threads, kind, maximum, root):
-    def power_sums(out, input, exponent, n, pieces):
+    def power_sums(out, input, exponent, n, each):
         # out[k] = (Σ |x|^p)^q over piece k, or the maximum for Σ. One of p and q, as `kind` and
         # `root` say, is 2 or 1/2, the exponent, or 1.
         # 2 flop an element for squares. float64: squares of float32 gradients neither overflow nor
         # lose their sum. A block owns its piece's result.
         shared = cuda.shared.array(threads, np.float64)
         piece, total = cuda.blockIdx.x, np.float64(0)
-        first, last = piece * n // pieces, (piece + 1) * n // pieces
-        for i in range(first + cuda.threadIdx.x, last, threads):
+        first, last = chunk_of(piece, each, n)
+        for i in span(first + cuda.threadIdx.x, last, threads):
             x = absolute(np.float64(input[i]))
             if kind == _SECOND:
                 x *= x
@@ -235,17 +240,17 @@ def power_sum(out, input, scratch, norm_type):
     first = out if pieces == 1 else scratch
     shape, p = ((pieces,), (THREADS,)), np.float64(norm_type)
     variant = _power_sums(input.dtype, THREADS, kind, maximum, _FIRST)
-    launch(variant, shape, first, input, p, input.size, pieces)
+    launch(variant, shape, first, input, p, input.size, -(-input.size // pieces))
     if pieces > 1:
         last = _power_sums(scratch.dtype, THREADS, _FIRST, maximum, _FIRST)
-        launch(last, ((1,), (THREADS,)), out, scratch, p, pieces, 1)
+        launch(last, ((1,), (THREADS,)), out, scratch, p, pieces, pieces)
 
 
 def total_norm(out, sums, norm_type):
     root = {1.0: _FIRST, 2.0: _SECOND, math.inf: _FIRST}.get(float(norm_type), _POWER)
     maximum, exponent = int(math.isinf(norm_type)), np.float64(1 / norm_type)
     variant = _power_sums(sums.dtype, THREADS, _FIRST, maximum, root)
-    launch(variant, ((1,), (THREADS,)), out, sums, exponent, sums.size, 1)
+    launch(variant, ((1,), (THREADS,)), out, sums, exponent, sums.size, sums.size)
 
 
 @kernel
@@ -254,7 +259,7 @@ def _clip_to_norm(real):
         # 1 flop and 8 bytes an element in float32. Each thread owns its elements.
         factor = max_norm / (real(norm[0]) + real(1e-6))
         factor = real(1) if factor > real(1) else factor
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             values[i] *= factor
 
     return clip_to_norm
@@ -268,7 +273,7 @@ def clip_to_norm(values, norm, max_norm):
 @kernel
 def _clip_to_value(real):
     def clip_to_value(values, limit, n):
-        for i in range(cuda.grid(1), n, cuda.gridsize(1)):
+        for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             x = values[i]
             values[i] = limit if x > limit else (-limit if x < -limit else x)
 

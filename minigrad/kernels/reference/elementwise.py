@@ -20,9 +20,16 @@ def fill(out, value):
 
 @_ieee
 def copy_strided(out, input):
-    """out[index] = input[index], converted to out's dtype. Any shape."""
+    """out[index] = input[index], converted to out's dtype. Any shape.
+
+    The int64 of a float is its whole part; of NaN, and of what does not fit, it is −2⁶³, as on x86.
+    A uint8 is the lowest byte of the int64.
+    """
     for index in np.ndindex(out.shape):
-        out[index] = input[index].astype(out.dtype)
+        value = input[index]
+        if input.dtype.kind == "f" and out.dtype.kind in "iu":
+            value = np.int64(value if -(2.0**63) <= value < 2.0**63 else -(2.0**63))
+        out[index] = value.astype(out.dtype)
 
 
 # Arithmetic ---------------------------------------------------------------------------------

@@ -8,11 +8,15 @@ read through it, so it stays private, and every way by which NumPy would read ra
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import DeviceError
+
+if TYPE_CHECKING:
+    from .driver import Driver
 
 # NumPy functions that compute a view, or say something of addresses, and read no element.
 _VIEWS = frozenset(
@@ -26,22 +30,23 @@ _VIEWS = frozenset(
 class DeviceArray:
     """What launchers of the CUDA backend get. Not for users, who have Tensors.
 
-    geometry: an ndarray at a device address, whose base keeps the memory alive.
+    geometry: an ndarray at a device address, whose base keeps the memory alive. driver: of the
+    device. pointer: the address, if it is known: NumPy takes long to tell.
     """
 
-    __slots__ = ("__weakref__", "_geometry")
+    __slots__ = ("__weakref__", "_geometry", "_pointer", "driver")
 
-    def __init__(self, geometry: np.ndarray) -> None:
-        self._geometry = geometry
+    def __init__(self, geometry: np.ndarray, driver: Driver, pointer: int | None = None) -> None:
+        self._geometry, self.driver, self._pointer = geometry, driver, pointer
 
-    shape = property(lambda self: self._geometry.shape)
-    strides = property(lambda self: self._geometry.strides)
-    dtype = property(lambda self: self._geometry.dtype)
-    ndim = property(lambda self: self._geometry.ndim)
-    size = property(lambda self: self._geometry.size)
-    itemsize = property(lambda self: self._geometry.itemsize)
-    nbytes = property(lambda self: self._geometry.nbytes)
-    flags = property(lambda self: self._geometry.flags)
+    shape = property(attrgetter("_geometry.shape"))
+    strides = property(attrgetter("_geometry.strides"))
+    dtype = property(attrgetter("_geometry.dtype"))
+    ndim = property(attrgetter("_geometry.ndim"))
+    size = property(attrgetter("_geometry.size"))
+    itemsize = property(attrgetter("_geometry.itemsize"))
+    nbytes = property(attrgetter("_geometry.nbytes"))
+    flags = property(attrgetter("_geometry.flags"))
 
     @property
     def base(self) -> Any:
@@ -59,23 +64,26 @@ class DeviceArray:
     @property
     def pointer(self) -> int:
         """The device address of element (0, 0, …)."""
-        return self._geometry.__array_interface__["data"][0]
+        if self._pointer is None:
+            self._pointer = self._geometry.__array_interface__["data"][0]
+        return self._pointer
 
     # Views ----------------------------------------------------------------------------------
 
     @property
     def T(self) -> DeviceArray:
-        return DeviceArray(self._geometry.T)
+        return DeviceArray(self._geometry.T, self.driver, self._pointer)
 
     def transpose(self, *axes: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.transpose(*axes))
+        return DeviceArray(self._geometry.transpose(*axes), self.driver, self._pointer)
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """A view; ValueError where the elements would have to move."""
-        return DeviceArray(np.reshape(self._geometry, _sizes(shape), copy=False))
+        geometry = np.reshape(self._geometry, _sizes(shape), copy=False)
+        return DeviceArray(geometry, self.driver, self._pointer)
 
     def view(self, dtype: Any) -> DeviceArray:
-        return DeviceArray(self._geometry.view(dtype))
+        return DeviceArray(self._geometry.view(dtype), self.driver, self._pointer)
 
     def __getitem__(self, index: Any) -> DeviceArray:
         """By integers, slices, None and Ellipsis only; always a view, also of one element."""
@@ -85,7 +93,7 @@ class DeviceArray:
                 raise _refusal(f"indexing by {type(item).__name__}")
         if not any(item is Ellipsis for item in items):
             items = (*items, Ellipsis)
-        return DeviceArray(self._geometry[items])
+        return DeviceArray(self._geometry[items], self.driver)
 
     def __len__(self) -> int:
         return len(self._geometry)
@@ -98,7 +106,7 @@ class DeviceArray:
         if function is np.reshape:
             kwargs = {**kwargs, "copy": False}
         result = function(*map(_geometry, args), **{k: _geometry(v) for k, v in kwargs.items()})
-        return DeviceArray(result) if isinstance(result, np.ndarray) else result
+        return DeviceArray(result, self.driver) if isinstance(result, np.ndarray) else result
 
     # Reads ----------------------------------------------------------------------------------
 
@@ -111,7 +119,10 @@ class DeviceArray:
         raise _refusal("iteration")
 
     def __repr__(self) -> str:
-        return f"DeviceArray(shape={self.shape}, dtype={self.dtype.name}, at={self.pointer:#x})"
+        return (
+            f"DeviceArray(shape={self.shape}, dtype={self.dtype.name}, at={self.pointer:#x}, "
+            f"device={self.driver.index})"
+        )
 
 
 def _geometry(value: Any) -> Any:

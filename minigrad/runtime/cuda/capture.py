@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import GraphError
 from . import checks, memory
-from .driver import driver
+from .driver import Driver
 from .recording import Recording, current
 
 
@@ -25,14 +25,17 @@ class Graph:
         ...
     graph.replay()
 
-    A thread records its own work only; the work of others waits until the recording is done.
+    A thread records its own work only; the work of others on the device waits until the recording
+    is done. index: the device's number, by default the current one's.
     """
 
-    def __init__(self) -> None:
-        self.pool = memory.Pool()
+    def __init__(self, index: int | None = None) -> None:
+        self._memory = memory.of(index)
+        self._driver: Driver = self._memory.driver
+        self.pool = memory.Pool(self._memory)
         self._graph: Any = None
         self._replayed = False
-        self._recording = Recording()
+        self._recording = Recording(self._driver)
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
@@ -44,22 +47,22 @@ class Graph:
     def record(self) -> Iterator[None]:
         """Work inside is recorded and does not run. If it raises, nothing is recorded, and what it
         changed on the host is put back as far as the recording knows of it."""
-        checks.run()
-        recording = Recording()
+        checks.run(self._driver.index)
+        recording, driver = Recording(self._driver), self._driver
         graph: Any = None
         with memory.allocate_from(self.pool):
-            driver().begin_capture()
+            driver.begin_capture()
             current.recording = recording
             try:
                 yield
-                graph = driver().end_capture()
+                graph = driver.end_capture()
                 _refuse_replaced(recording)
             except BaseException:
-                if driver().capturing:  # a capture that an error invalidated has no graph
+                if driver.capturing:  # a capture that an error invalidated has no graph
                     with suppress(Exception):
-                        graph = driver().end_capture()
+                        graph = driver.end_capture()
                 if graph is not None:
-                    driver().free_graph(graph)
+                    driver.free_graph(graph)
                 for undo in reversed(recording.undo):
                     undo()
                 raise
@@ -76,20 +79,21 @@ class Graph:
     def replay(self) -> None:
         """Queue everything, with fresh values in the tables; those of the first replay are what
         the recorded calls had computed already."""
-        if self._replayed:
-            for hook in self._recording.hooks:
-                hook()
-        self._replayed = True
-        for table in self._recording.tables:
-            table.copy()
-        driver().replay(self._graph)
-        checks.add(self._recording.ledgers)
+        with self._driver.turn:  # no other thread's replay between tables and work
+            if self._replayed:
+                for hook in self._recording.hooks:
+                    hook()
+            self._replayed = True
+            for table in self._recording.tables:
+                table.copy()
+            self._driver.replay(self._graph)
+            checks.add(self._recording.ledgers)
 
     def __del__(self) -> None:
-        if self._graph is not None:
-            driver().free_graph(self._graph)
-            self._graph = None
-        self.pool.retire()
+        if hasattr(self, "_recording"):
+            if self._graph is not None:
+                self._driver.discard(self._driver.free_graph, self._graph)
+            self.pool.retire()
 
 
 def _refuse_replaced(recording: Recording) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from . import memory
 from .array import DeviceArray
-from .driver import driver
+from .driver import Driver
 from .recording import current
 
 ENTRIES = 64  # a loop that never waits is made to wait after so many checks
@@ -39,12 +39,13 @@ class Row(NamedTuple):
 
 
 class Ledger:
-    """Entries for up to ENTRIES checks. keeps: whether an entry keeps what it has found."""
+    """Entries for up to ENTRIES checks on a device. keeps: whether an entry keeps what it has
+    found."""
 
-    def __init__(self, keeps: bool) -> None:
-        self.keeps = keeps
-        with memory.lasting():
-            self._cells = memory.empty((ENTRIES, CELLS), np.dtype(np.int64))
+    def __init__(self, index: int, keeps: bool) -> None:
+        self.index, self.keeps = index, keeps
+        with memory.lasting(index):
+            self._cells = memory.empty((ENTRIES, CELLS), np.dtype(np.int64), index)
         self._rows: list[Row] = []
 
     def __len__(self) -> int:
@@ -58,7 +59,7 @@ class Ledger:
     def clear(self) -> None:
         """Nothing bad was found so far."""
         nothing = np.zeros((ENTRIES, CELLS), np.int64)
-        driver().upload(self._cells.pointer, nothing.ctypes.data, nothing.nbytes)
+        memory.of(self.index).uploads.staged(self._cells.pointer, nothing)
 
     def read(self) -> None:
         """Wait for the GPU, and raise for the first check that has found something."""
@@ -74,26 +75,25 @@ class Ledger:
 
 _lock = threading.Lock()
 _pending: list[Ledger] = []
-_open: Ledger | None = None  # the last of those pending, of checks outside recordings
+_open: dict[int, Ledger] = {}  # by device, of those pending: for checks outside recordings
 
 
-def defer(row: Row) -> tuple[DeviceArray, bool]:
+def defer(row: Row, driver: Driver) -> tuple[DeviceArray, bool]:
     """The entry that the next launch shall fill and `run` reads, and whether it keeps what it has
-    found."""
+    found. The caller has the device's turn until it has launched: nobody may read in between."""
     if (recording := current.recording) is not None:
         if not recording.ledgers or len(recording.ledgers[-1]) == ENTRIES:
-            recording.ledgers.append(Ledger(keeps=True))
+            recording.ledgers.append(Ledger(driver.index, keeps=True))
         return recording.ledgers[-1].entry(row), True
-    global _open
-    with _lock:
-        full = _open is not None and len(_open) == ENTRIES
-    if full:
-        run()
-    with _lock:
-        if _open is None:
-            _open = Ledger(keeps=False)
-            _pending.append(_open)
-        return _open.entry(row), False
+    ledger = _open.get(driver.index)
+    if ledger is not None and len(ledger) == ENTRIES:
+        run(driver.index)
+        ledger = None
+    if ledger is None:
+        ledger = _open[driver.index] = Ledger(driver.index, keeps=False)
+        with _lock:
+            _pending.append(ledger)
+    return ledger.entry(row), False
 
 
 def add(ledgers: list[Ledger]) -> None:
@@ -102,14 +102,18 @@ def add(ledgers: list[Ledger]) -> None:
         _pending.extend(each for each in ledgers if each not in _pending)
 
 
-def run() -> None:
-    """Wait for the GPU, then raise the first error that one of the checks has found."""
-    if driver().capturing:
+def run(index: int | None = None) -> None:
+    """Wait for a device, by default the current one, then raise the first error that one of its
+    checks has found."""
+    if current.recording is not None:
         return
-    global _open
-    memory.synchronize()
-    with _lock:
-        waiting, _open = _pending[:], None
-        _pending.clear()
+    device = memory.of(index)
+    index = device.driver.index
+    with device.driver.turn:
+        device.synchronize()
+        _open.pop(index, None)
+        with _lock:
+            waiting = [ledger for ledger in _pending if ledger.index == index]
+            _pending[:] = [ledger for ledger in _pending if ledger.index != index]
     for ledger in waiting:
         ledger.read()

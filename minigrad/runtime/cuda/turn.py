@@ -26,6 +26,8 @@ class Turn:
         return self._recorder == threading.get_ident()
 
     def __enter__(self) -> None:
+        if self._lock.acquire(blocking=False):  # faster than with a timeout
+            return
         while not self._lock.acquire(timeout=_PATIENCE):
             if self._recorder is not None:
                 raise GraphError(
@@ -48,6 +50,15 @@ class Turn:
                     return True
                 self._lock.release()
         return False
+
+    def enter_if_free(self) -> bool:
+        """Without waiting: whether the turn was given, until `leave`. Not while a step is recorded,
+        be it by this thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        if self._recorder is not None:
+            self._lock.release()
+        return self._recorder is None
 
     def start_recording(self) -> None:
         self.__enter__()

@@ -18,7 +18,7 @@ from ..dtypes import float64, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
-from ._operands import contiguous, memory_order, scratch
+from .operands import contiguous, memory_order, scratch
 
 Dim = int | tuple[int, ...] | list[int] | None
 Axes = tuple[int, ...]
@@ -139,10 +139,10 @@ def accumulator(dtype: np.dtype) -> np.dtype:
 def sum_over(tensor: Tensor, axes: Axes, keepdim: bool, scale: float = 1) -> Tensor:
     """scale · Σ over axes, in the tensor's dtype; int64 for integers. Nothing is recorded."""
     plan, device = reduction(tensor.data, axes), tensor.device
-    backend, total = kernels.get(device), accumulator(tensor.dtype)
+    launch, total = kernels.get(device).reduce, accumulator(tensor.dtype)
     out = plan.empty_reduced(tensor.dtype if is_floating(tensor.dtype) else int64, device)
-    workspace = scratch(backend.sum_forward_workspace(plan.form), total, device)
-    backend.sum_forward(out, plan.array(tensor.data, device), workspace, scale)
+    workspace = scratch(launch.sum_forward_workspace(plan.form), total, device)
+    launch.sum_forward(out, plan.array(tensor.data, device), workspace, scale)
     return plan.result(out, device, keepdim)
 
 

@@ -14,19 +14,20 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from .. import kernels
 from ..device import Device, same_device
 from ..dtypes import floating_dtype, is_floating
 from ..engine import Tensor
 from ..errors import ShapeError
+from ..layout import (
+    CHANNELS_LAST,
+    FROM_NHWC,
+    Order,
+    contiguous,
+    empty_array,
+    flat,
+    memory_order,
+)
 from ..runtime.allocation import allocate
-
-# Memory order of axes, outermost first: the channels-last order of (N, C, H, W).
-CHANNELS_LAST = (0, 2, 3, 1)
-# The inverse: from an (N, H, W, C) array to its (N, C, H, W) view.
-FROM_NHWC = (0, 3, 1, 2)
-
-Order = tuple[int, ...]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,34 +102,8 @@ def check_writable(operation: str, tensor: Tensor) -> None:
         )
 
 
-def memory_order(array: np.ndarray) -> Order | None:
-    """Axes from outermost to innermost if the array fills its memory without gaps, else None."""
-    identity = tuple(range(array.ndim))
-    if array.flags.c_contiguous:
-        return identity
-    if array.ndim == 4 and array.transpose(CHANNELS_LAST).flags.c_contiguous:
-        return CHANNELS_LAST
-    order = tuple(sorted(identity, key=lambda axis: (-array.strides[axis], axis)))
-    return order if array.transpose(order).flags.c_contiguous else None
-
-
 def address_of(array: Any) -> int:
     return array.ctypes.data if isinstance(array, np.ndarray) else array.pointer
-
-
-def empty_array(
-    shape: tuple[int, ...], dtype: np.dtype, device: Device, order: Order | None = None
-) -> np.ndarray:
-    """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
-    if order is None or len(shape) < 2:
-        return allocate(shape, dtype, device)
-    stored = allocate(tuple([shape[axis] for axis in order]), dtype, device)
-    return stored.transpose(_inverse(order))
-
-
-@functools.cache
-def _inverse(order: Order) -> Order:
-    return tuple([order.index(axis) for axis in range(len(order))])
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
@@ -156,15 +131,6 @@ def from_nhwc(array: np.ndarray, device: Device) -> Tensor:
     return Tensor(array.transpose(FROM_NHWC), device)
 
 
-def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
-    """The array itself if C-ordered, else a C-ordered copy."""
-    if array.flags.c_contiguous:
-        return array
-    out = allocate(array.shape, array.dtype, device)
-    kernels.get(device).copy_strided(out, array)
-    return out
-
-
 def nhwc(tensor: Tensor) -> np.ndarray:
     """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
     array = tensor.data.transpose(CHANNELS_LAST)
@@ -179,11 +145,6 @@ def c_order(tensor: Tensor) -> np.ndarray:
 
 def scratch(elements: int, dtype: np.dtype, device: Device) -> np.ndarray:
     return allocate((elements,), dtype, device)
-
-
-def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
-    """The elements in memory order `order` as one dimension: a view where possible, else a copy."""
-    return contiguous(array.transpose(order), device).reshape(-1)
 
 
 def repeated(array: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Between the host's memory and the GPU's.
 
-"cpu" and "reference" share the host's memory, so only "cuda" needs copies. What reads values on the
+"cpu" and "reference" share the host's memory, so only GPUs need copies. What reads values on the
 host comes through `host`; a value check that the host can make at once and the GPU only later,
 through `check_rows`.
 """
@@ -16,11 +16,16 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
-from ._operands import contiguous, empty_array, memory_order
+from ..layout import contiguous, empty_array, memory_order, order_of
 
 
 def is_cuda(device: Device) -> bool:
     return device.type == "cuda"
+
+
+def share_memory(a: Device, b: Device) -> bool:
+    """Whether kernels of one read what lies on the other."""
+    return a == b if is_cuda(a) else not is_cuda(b)
 
 
 def converted(
@@ -29,20 +34,22 @@ def converted(
     """A copy of the array on another device, or of another dtype, in the same memory order. wait:
     until pinned memory has been read."""
     order = memory_order(array)
-    if is_cuda(source) == is_cuda(target):
+    if share_memory(source, target):
         copy = empty_array(array.shape, dtype, target, order)
-        kernels.get(target).copy_strided(copy, array)
+        kernels.get(target).elementwise.copy_strided(copy, array)
         return copy
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.
         array = converted(array, dtype, source, source)
-        order = memory_order(array) or tuple(range(array.ndim))
+        order = order_of(array)
     from ..runtime.cuda import memory
 
     stored = array.transpose(order)
     moved: Any
-    if is_cuda(target):
-        moved = memory.to_device(stored, wait)
+    if is_cuda(source) and is_cuda(target):
+        moved = memory.to_peer(stored, target.index)
+    elif is_cuda(target):
+        moved = memory.to_device(stored, wait, target.index)
     else:
         moved = empty_array(stored.shape, dtype, target)
         memory.to_host(stored, moved)
@@ -51,7 +58,7 @@ def converted(
 
 def readable(tensor: Tensor, device: Device) -> Any:
     """The tensor's array where kernels of `device` can read it: a copy if need be."""
-    if is_cuda(tensor.device) == is_cuda(device):
+    if share_memory(tensor.device, device):
         return tensor.data
     return converted(tensor.data, tensor.dtype, tensor.device, device)
 
@@ -70,7 +77,7 @@ def host(tensor: Tensor) -> np.ndarray:
         return tensor.data
     from ..runtime.cuda import checks
 
-    checks.run()
+    checks.run(tensor.device.index)
     return converted(tensor.data, tensor.dtype, tensor.device, CPU)
 
 
@@ -85,7 +92,7 @@ def constant(values: np.ndarray, device: Device) -> Any:
         return values
     from ..runtime.cuda.table import upload
 
-    return upload(values)
+    return upload(values, index=device.index)
 
 
 def check_rows(

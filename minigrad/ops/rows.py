@@ -13,7 +13,7 @@ import numpy as np
 from ..device import Device
 from ..engine import Tensor
 from ..runtime.allocation import allocate
-from ._operands import contiguous
+from .operands import contiguous
 
 Shape = tuple[int, ...]
 

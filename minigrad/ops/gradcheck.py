@@ -1,4 +1,4 @@
-"""Is a backward pass right? Numerical differentiation tells, in float64."""
+"""Gradient check: is a backward pass right? Central differences tell, in float64."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import float64, is_floating
+from ..engine import Tensor, enable_grad, no_grad
 from ..errors import DTypeError, GradcheckError, GraphError
-from .grad_mode import enable_grad, no_grad
-from .tensor import Tensor
 
 
 def gradcheck(

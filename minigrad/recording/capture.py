@@ -24,13 +24,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import kernels
+from ..device import Device, same_device
+from ..engine import Tensor, is_grad_enabled
+from ..engine.grad_mode import mode
+from ..engine.gradient import zeros_like
 from ..errors import DeviceError, DTypeError, GraphError
-from .grad_mode import is_grad_enabled, mode
-from .tensor import Tensor
 from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
-_MOST = 8  # kinds of arguments that are captured; each keeps the memory of a step
+_MAX_RECORDINGS = 8  # kinds of arguments that are captured; each keeps the memory of a step
 
 
 class CapturedStep:
@@ -43,26 +45,28 @@ class CapturedStep:
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if mode.trace is not None or not any(t.device.type == "cuda" for t in tensors):
+        if isinstance(mode.observer, Trace) or not any(t.device.type == "cuda" for t in tensors):
             return self._step(*args)  # inside another captured step, it is part of that
         key = (is_grad_enabled(), *[_kind(arg) for arg in args])
+        places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
+        device = same_device("capture", **places)
         recording = self._recordings.get(key)
         if recording is None:
-            if len(self._recordings) >= _MOST:
+            if len(self._recordings) >= _MAX_RECORDINGS:
                 return _detached(self._step(*args))
-            recording = self._recordings[key] = _Recording(self._step)
+            recording = self._recordings[key] = _Recording(self._step, device)
         return recording(args)
 
 
 def capture(step: Callable[..., Any]) -> CapturedStep:
     """The step, recorded as a CUDA graph at its third call with arguments of one kind.
 
-    Positional arguments: tensors on the GPU, whose values may differ from call to call, and
-    hashable values. A kind is a combination of shapes, dtypes and such values; up to eight are
-    recorded, each with memory of its own, and further ones run as they are. The first two calls of
-    a kind run as they are, the third one is recorded, and from then on the recording is replayed
-    with the new tensors' values. Without a GPU, and inside another captured step, the step just
-    runs.
+    Positional arguments: tensors on one GPU, where the step stays, whose values may differ from
+    call to call, and hashable values. A kind is a combination of shapes, dtypes and such values; up
+    to eight are recorded, each with memory of its own, and further ones run as they are. The first
+    two calls of a kind run as they are, the third one is recorded, and from then on the recording
+    is replayed with the new tensors' values. Without a GPU, and inside another captured step, the
+    step just runs.
 
     **What a replay does**: everything on the GPU; options and step counts of optimizers, and the
     streams of random operations, are today's. It leaves what the step would leave: parameters,
@@ -97,7 +101,7 @@ def _kind(arg: Any) -> Any:
             raise DeviceError(
                 f"capture: all tensor arguments must be on the GPU, got one on {arg.device}"
             )
-        return arg.shape, arg.dtype, arg.data.strides
+        return arg.shape, arg.dtype, arg.data.strides, arg.device
     try:
         hash(arg)
     except TypeError:
@@ -110,8 +114,8 @@ def _kind(arg: Any) -> Any:
 class _Recording:
     """The step for one kind of arguments."""
 
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self._step = step
+    def __init__(self, step: Callable[..., Any], device: Device) -> None:
+        self._step, self._device = step, device
         self._leaves: dict[int, Tensor] = {}  # that get gradients
         self._accumulating: list[Tensor] = []  # that had gradients before the step once
         self._in_vain = 0  # recordings that were never used again
@@ -120,7 +124,7 @@ class _Recording:
     def _start_again(self) -> None:
         from ..runtime.cuda.capture import Graph
 
-        self._graph = Graph()
+        self._graph = Graph(self._device.index)
         self._calls = 0
         self._trace: Trace | None = None
         self._inputs: list[Any] = []
@@ -146,7 +150,7 @@ class _Recording:
             self._in_vain = 0
             for own, arg in zip(self._inputs, args, strict=True):
                 if isinstance(arg, Tensor):
-                    kernels.get(arg.device).copy_strided(own.data, arg.data)
+                    kernels.get(arg.device).elementwise.copy_strided(own.data, arg.data)
         self._trace.before_replay()
         self._graph.replay()
         self._trace.after_replay()
@@ -168,7 +172,7 @@ class _Recording:
             self._inputs = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args]
         for leaf in self._accumulating:
             if leaf.grad is None:
-                leaf.grad = _zeros_like(leaf)
+                leaf.grad = zeros_like(leaf)
         trace = Trace(list(self._leaves.values()))
         try:
             with _tracing(trace), self._graph.record():
@@ -183,16 +187,11 @@ class _Recording:
 
 @contextmanager
 def _tracing(trace: Trace) -> Iterator[None]:
-    mode.trace = trace
+    before, mode.observer = mode.observer, trace
     try:
         yield
     finally:
-        mode.trace = None
-
-
-def _zeros_like(leaf: Tensor) -> Tensor:
-    zeros = leaf.detach().clone()
-    return zeros.fill_(0)
+        mode.observer = before
 
 
 def _detached(result: Any) -> Any:

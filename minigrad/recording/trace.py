@@ -12,14 +12,17 @@ has become the gradient meanwhile, that is copied to the place first.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..engine import Tensor
+from ..engine.observer import Observer
+from ..engine.tensor import Version
 from ..errors import GraphError
-from ..runtime.allocation import allocate
-from ..runtime.cuda import memory
-from ..runtime.cuda.recording import current
-from .tensor import Tensor, Version
+from ..ops.operands import empty_like
+from ..runtime.cuda import memory, table
+from ..runtime.cuda.recording import Recording, current
 
 
 @dataclass(slots=True)
@@ -37,7 +40,7 @@ class _Gradient:
     must_be_missing: bool = False
 
 
-class Trace:
+class Trace(Observer):
     """Of one recorded step. start: leaves that may have gradients already, as far as known."""
 
     def __init__(self, start: list[Tensor]) -> None:
@@ -48,29 +51,35 @@ class Trace:
 
     # While the step is recorded ---------------------------------------------------------------
 
-    def use(self, tensor: Tensor) -> None:
-        """The step computes with a leaf. One from outside must keep its memory."""
-        if current.recording is None:
-            return
+    def use(self, args: Iterable[Any]) -> None:
+        """Leaves from outside must keep their memory."""
+        if current.recording is not None:
+            for arg in args:
+                if isinstance(arg, Tensor) and arg.node is None:
+                    self._use_leaf(arg, current.recording)
+
+    def _use_leaf(self, tensor: Tensor, recording: Recording) -> None:
         if tensor.device.type != "cuda":
             raise GraphError(
                 f"a captured step must compute on the GPU only, which a replay repeats, but it "
                 f"used a tensor of shape {tensor.shape} on {tensor.device}"
             )
-        if current.recording.is_older(tensor.data):
+        if recording.is_older(tensor.data):
             noted = weakref.ref(tensor), weakref.ref(tensor.data), tensor._requires_grad
             self._tensors[id(tensor)] = noted
 
     def change(self, version: Version) -> None:
-        """The step changes memory in place; so does every replay."""
+        """So does every replay."""
         self._versions[id(version)] = version
 
-    def clear_gradient(self, leaf: Tensor) -> None:
-        """The step is about to replace the leaf's gradient, whatever it is."""
+    def clear_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self._gradients:
             self._gradients[id(leaf)] = _Gradient(leaf, leaf.grad)
 
-    def use_gradient(self, leaf: Tensor, read: bool) -> None:
+    def read_grad(self, leaf: Tensor) -> None:
+        self._use_gradient(leaf, read=True)
+
+    def _use_gradient(self, leaf: Tensor, read: bool) -> None:
         """The step is about to accumulate onto the leaf's gradient, or to read it."""
         if id(leaf) in self._gradients:
             return
@@ -81,17 +90,32 @@ class Trace:
             noted.must_be_missing = before is None  # otherwise the step has cleared it
         elif _is_older(grad):
             noted.before = grad
-            with memory.lasting():
-                noted.place = leaf.grad = _empty_like(grad)
+            with memory.lasting(grad.device.index):
+                noted.place = leaf.grad = empty_like(grad)
 
     def accumulate(self, leaf: Tensor, grad: Tensor) -> bool:
         """Add to a gradient that is there before the step, at its place; False if there is none."""
-        self.use_gradient(leaf, read=False)
+        self.use((grad,))
+        self._use_gradient(leaf, read=False)
         place = self._gradients[id(leaf)].place
         if place is None or place is not leaf.grad:
             return False
         place.add_(grad)
         return True
+
+    def refuse(self, message: str) -> None:
+        raise GraphError(message)
+
+    def on_failure(self, save: Callable[[], Callable[[], None]]) -> None:
+        if current.recording is not None:
+            current.recording.undo.append(save())
+
+    def valid_while(self, condition: Callable[[], Callable[[], bool]]) -> None:
+        if current.recording is not None:
+            current.recording.conditions.append(condition())
+
+    def at_replay(self, refresh: Callable[[], None]) -> None:
+        table.on_replay(refresh)
 
     def finish(self) -> None:
         """The recording has succeeded, and nothing of it was computed yet."""
@@ -160,11 +184,3 @@ def _is_older(grad: Tensor) -> bool:
 def _fits(grad: Tensor, place: Tensor) -> bool:
     data, own = grad.data, place.data
     return grad.device == place.device and (data.shape, data.dtype) == (own.shape, own.dtype)
-
-
-def _empty_like(tensor: Tensor) -> Tensor:
-    """Of the same memory order."""
-    data = tensor.data
-    order = sorted(range(data.ndim), key=lambda axis: -data.strides[axis])
-    stored = allocate(tuple([data.shape[axis] for axis in order]), data.dtype, tensor.device)
-    return Tensor(stored.transpose([order.index(axis) for axis in range(data.ndim)]), tensor.device)

@@ -19,8 +19,8 @@ from ..dtypes import as_dtype, bool_, float32, int64, is_floating, same_dtype
 from ..engine import Tensor
 from ..errors import DTypeError
 from ..runtime.allocation import allocate
-from ._transfer import placed
 from .cast import to
+from .transfer import placed
 
 Operand = Tensor | np.ndarray | np.generic | float
 OPERAND_TYPES = (Tensor, int, float, np.ndarray, np.generic)
@@ -113,7 +113,7 @@ def scalar(operation: str, value: float, dtype: np.dtype, device: Device) -> Ten
     """A zero-dimensional tensor."""
     check_fits(operation, value, dtype)
     data = allocate((), dtype, device)
-    kernels.get(device).fill(data.reshape(-1), value)
+    kernels.get(device).elementwise.fill(data.reshape(-1), value)
     return Tensor(data, device)
 
 

@@ -1,0 +1,63 @@
+"""Memory order: which axis of an array lies outermost in memory, and arrays in such orders."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from . import kernels
+from .device import Device
+from .runtime.allocation import allocate
+
+# Memory order of axes, outermost first: the channels-last order of (N, C, H, W).
+CHANNELS_LAST = (0, 2, 3, 1)
+# The inverse: from an (N, H, W, C) array to its (N, C, H, W) view.
+FROM_NHWC = (0, 3, 1, 2)
+
+Order = tuple[int, ...]
+
+
+def memory_order(array: np.ndarray) -> Order | None:
+    """Axes from outermost to innermost if the array fills its memory without gaps, else None."""
+    identity = tuple(range(array.ndim))
+    if array.flags.c_contiguous:
+        return identity
+    if array.ndim == 4 and array.transpose(CHANNELS_LAST).flags.c_contiguous:
+        return CHANNELS_LAST
+    order = tuple(sorted(identity, key=lambda axis: (-array.strides[axis], axis)))
+    return order if array.transpose(order).flags.c_contiguous else None
+
+
+def order_of(array: np.ndarray) -> Order:
+    """The memory order, or C order if there are gaps."""
+    return memory_order(array) or tuple(range(array.ndim))
+
+
+def empty_array(
+    shape: tuple[int, ...], dtype: np.dtype, device: Device, order: Order | None = None
+) -> np.ndarray:
+    """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
+    if order is None or len(shape) < 2:
+        return allocate(shape, dtype, device)
+    stored = allocate(tuple([shape[axis] for axis in order]), dtype, device)
+    return stored.transpose(_inverse(order))
+
+
+@functools.cache
+def _inverse(order: Order) -> Order:
+    return tuple([order.index(axis) for axis in range(len(order))])
+
+
+def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
+    """The array itself if C-ordered, else a C-ordered copy."""
+    if array.flags.c_contiguous:
+        return array
+    out = allocate(array.shape, array.dtype, device)
+    kernels.get(device).elementwise.copy_strided(out, array)
+    return out
+
+
+def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
+    """The elements in memory order `order` as one dimension: a view where possible, else a copy."""
+    return contiguous(array.transpose(order), device).reshape(-1)

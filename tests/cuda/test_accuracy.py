@@ -1,0 +1,44 @@
+"""Sums on a GPU, some of them compensated rather than wide, keep the digits that the CPU keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+import minigrad.nn.functional as F
+
+
+def _ulps(actual: mg.Tensor, expected: np.ndarray) -> float:
+    """The largest error in units in the last place of a channel's largest number."""
+    scale = np.abs(expected).max(axis=0).astype(np.float32)
+    return float((np.abs(actual.cpu().numpy() - expected) / np.spacing(scale)).max())
+
+
+# Chunks with several rows a lane, and a short end.
+@pytest.mark.parametrize(("rows", "C"), [(9_001, 7), (700, 96)])
+@pytest.mark.parametrize("mean", [0.0, -3e5])
+def test_batch_norm_is_exact_to_a_few_ulps_whatever_the_mean(
+    rows: int, C: int, mean: float
+) -> None:
+    generator = np.random.default_rng(rows)
+    x = (generator.standard_normal((rows, C)) + mean).astype(np.float32)
+    x[0] += 1000  # the value that sums are distances from
+    g = generator.standard_normal((rows, C)).astype(np.float32)
+    input = mg.tensor(x, device="cuda", requires_grad=True)
+    weight = mg.ones(C, device="cuda", requires_grad=True)
+    running_mean, running_var = mg.zeros(C, device="cuda"), mg.zeros(C, device="cuda")
+    out = F.batch_norm(input, running_mean, running_var, weight, None, training=True, momentum=1.0)
+    out.backward(mg.tensor(g, device="cuda"))
+
+    centred = x - x.mean(axis=0, dtype=np.float64)
+    variance = (centred**2).mean(axis=0)
+    normal = centred / np.sqrt(variance + 1e-5)
+    slope = (g * normal).mean(axis=0)
+    grad = (g - g.mean(axis=0, dtype=np.float64) - normal * slope) / np.sqrt(variance + 1e-5)
+    assert _ulps(out.detach(), normal) < 3
+    assert _ulps(input.grad, grad) < 3
+    assert _ulps(running_mean[None], x.mean(axis=0, dtype=np.float64)[None]) < 2
+    assert _ulps(running_var[None], (variance * rows / (rows - 1))[None]) < 2
+    # Σ g·x̂ has terms of size 1 that cancel: its error is that of the terms.
+    assert np.abs(weight.grad.cpu().numpy() - (g * normal).sum(axis=0)).max() < 1e-6 * rows**0.5
