@@ -12,7 +12,7 @@ from examples import networks
 from minigrad import optim
 
 NETWORKS = {"A": ("A", 3, 32), "B": ("B", 3, 32), "MNIST": ("fixed", 1, 28)}
-_BATCH, _STEPS = 2, 2
+_BATCH, _STEPS = 2, 3
 
 
 def _train(name: str, device: str, dtype: np.dtype, captured: bool) -> tuple[list[float], list]:
