@@ -35,6 +35,7 @@ from .errors import (
     TargetError,
 )
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops import unary as _unary
 from .ops.arithmetic import (
     add,
     div,
@@ -85,17 +86,6 @@ from .ops.creation import (
     tensor,
     zeros,
     zeros_like,
-)
-from .ops.elementwise import (
-    abs,
-    clamp,
-    exp,
-    log,
-    relu,
-    sigmoid,
-    sign,
-    sqrt,
-    tanh,
 )
 from .ops.exchange import from_dlpack
 from .ops.extrema import (
@@ -173,20 +163,7 @@ from .ops.sort import (
     sort,
     topk,
 )
-from .ops.special import (
-    ceil,
-    cos,
-    erf,
-    expm1,
-    floor,
-    log1p,
-    log2,
-    log10,
-    round,
-    rsqrt,
-    sin,
-    trunc,
-)
+from .ops.unary import *
 from .ops.vector_norm import (
     norm,
 )
@@ -220,6 +197,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    *_unary.__all__,
     "CheckpointError",
     "DTypeError",
     "DataError",
@@ -234,7 +212,6 @@ __all__ = [
     "TargetError",
     "Tensor",
     "__version__",
-    "abs",
     "add",
     "all",
     "amax",
@@ -256,11 +233,8 @@ __all__ = [
     "broadcast_to",
     "capture",
     "cat",
-    "ceil",
     "chunk",
-    "clamp",
     "clone",
-    "cos",
     "count_nonzero",
     "cuda",
     "cumsum",
@@ -271,15 +245,11 @@ __all__ = [
     "empty_like",
     "enable_grad",
     "eq",
-    "erf",
-    "exp",
-    "expm1",
     "eye",
     "flatten",
     "float",
     "float32",
     "float64",
-    "floor",
     "from_dlpack",
     "from_numpy",
     "full",
@@ -301,10 +271,6 @@ __all__ = [
     "le",
     "linalg",
     "linspace",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
     "log_softmax",
     "logical_and",
     "logical_not",
@@ -342,10 +308,7 @@ __all__ = [
     "randn_like",
     "randperm",
     "reciprocal",
-    "relu",
     "reshape",
-    "round",
-    "rsqrt",
     "runtime",
     "select",
     "serialization",
@@ -353,13 +316,9 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",
-    "sigmoid",
-    "sign",
-    "sin",
     "softmax",
     "sort",
     "split",
-    "sqrt",
     "square",
     "squeeze",
     "stack",
@@ -368,13 +327,11 @@ __all__ = [
     "sub",
     "sum",
     "t",
-    "tanh",
     "tensor",
     "topk",
     "transpose",
     "tril",
     "triu",
-    "trunc",
     "uint8",
     "unbind",
     "unflatten",

@@ -53,7 +53,7 @@ misses, hits = {}, 0
 import sys
 for module in [m for n, m in list(sys.modules.items()) if n.startswith("minigrad.kernels.cpu")]:
     for name, member in vars(module).items():
-        stats = getattr(member, "stats", None)
+        stats = getattr(getattr(member, "kernel", member), "stats", None)
         if stats is not None and hasattr(stats, "cache_misses"):
             if stats.cache_misses:
                 misses[name] = len(stats.cache_misses)
@@ -122,6 +122,7 @@ def jitted() -> Iterator[tuple[str, Any]]:
     for info in pkgutil.iter_modules(cpu.__path__):
         module = importlib.import_module(f"{cpu.__name__}.{info.name}")
         for name, member in vars(module).items():
+            member = getattr(member, "kernel", member)  # of a launcher made of a formula
             if isinstance(member, Dispatcher) and member.py_func.__module__ == module.__name__:
                 yield f"{info.name}.{name}", member
 

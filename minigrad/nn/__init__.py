@@ -1,23 +1,7 @@
 """Layers, containers, initial values and the functional forms, under torch.nn's names."""
 
-from . import functional, init, utils
-from .activation import (
-    CELU,
-    ELU,
-    GELU,
-    SELU,
-    Hardtanh,
-    LeakyReLU,
-    LogSigmoid,
-    LogSoftmax,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
+from . import activation, functional, init, utils
+from .activation import *
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .fusion import is_fusion_enabled, no_fusion, set_fusion_enabled
@@ -68,10 +52,7 @@ from .stateless import (
 from .summary import summary
 
 __all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "SELU",
+    *activation.__all__,
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
     "AvgPool2d",
@@ -93,16 +74,12 @@ __all__ = [
     "Flatten",
     "Fold",
     "GroupNorm",
-    "Hardtanh",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
-    "LeakyReLU",
     "Linear",
-    "LogSigmoid",
-    "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
     "MaxUnpool2d",
@@ -111,8 +88,6 @@ __all__ = [
     "ModuleList",
     "NLLLoss",
     "Parameter",
-    "ReLU",
-    "ReLU6",
     "ReflectionPad1d",
     "ReflectionPad2d",
     "ReflectionPad3d",
@@ -122,12 +97,7 @@ __all__ = [
     "RoIAlign",
     "RoIPool",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
     "SmoothL1Loss",
-    "Softmax",
-    "Softplus",
-    "Tanh",
     "Unfold",
     "ZeroPad1d",
     "ZeroPad2d",

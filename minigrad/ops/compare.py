@@ -11,10 +11,10 @@ from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
 from .cast import to
-from .elementwise import abs
 from .operands import elementwise, takes_tensor
 from .promotion import Operand, operands, scalar
 from .reduction import unbroadcast
+from .unary import abs
 
 # Comparisons --------------------------------------------------------------------------------
 

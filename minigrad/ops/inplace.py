@@ -16,7 +16,6 @@ from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
 from .arithmetic import check_alpha, refuse_bool
-from .elementwise import clamp_bounds
 from .operands import (
     address_of,
     check_writable,
@@ -28,6 +27,7 @@ from .operands import (
 )
 from .promotion import Operand, fitting, operands, scalar
 from .transfer import readable, share_memory
+from .unary import clamp_bounds
 
 
 def _check_change(operation: str, *tensors: Any) -> None:
@@ -156,7 +156,7 @@ def clamp_(input: Tensor, min: float | None = None, max: float | None = None) ->
             f"clamp_: bounds {min!r} and {max!r} need dtype {converted.dtype.name}, which a tensor "
             f"of dtype {input.dtype.name} cannot hold in place"
         )
-    launcher = kernels.get(input.device).elementwise.clamp_forward
+    launcher = kernels.get(input.device).unary.clamp_forward
     return _update("clamp_", input, None, lambda out, a: launcher(out, a, low, high))
 
 

@@ -17,7 +17,6 @@ from ..engine import Function, Tensor
 from .arithmetic import add, mul, product, quotient, sub
 from .cast import to
 from .compare import eq, isfinite, ne, where
-from .elementwise import exp, log, sqrt
 from .extrema import amax
 from .operands import scratch, takes_tensor
 from .promotion import number
@@ -33,6 +32,7 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .unary import exp, log, sqrt
 
 # Sums and moments ---------------------------------------------------------------------------
 

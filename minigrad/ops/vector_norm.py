@@ -14,7 +14,6 @@ from ..errors import DTypeError, ShapeError
 from .arithmetic import pow, product, quotient
 from .cast import to
 from .compare import eq, ne, where
-from .elementwise import abs, sign, sqrt
 from .extrema import Extremum
 from .operands import floating_operands, scratch, takes_tensor
 from .promotion import number
@@ -29,6 +28,7 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .unary import abs, sign, sqrt
 
 
 class VectorNorm(Function):

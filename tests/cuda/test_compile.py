@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.cuda import _compile, _launch, elementwise
+from minigrad.kernels.cuda import _compile, _launch, elementwise, unary
 
 CAPABILITY = (9, 0)
 RELU = ("float32*", "float32*", "int32", "int32")
 
 
 def _relu() -> Any:
-    return elementwise._relu(np.float32, 1)
+    return unary.relu_forward.kernel(np.float32, 1)
 
 
 def _image() -> tuple[bytes, str]:
@@ -53,7 +53,7 @@ def compiled(monkeypatch, tmp_path) -> list[str]:
 def test_a_parameter_that_a_launch_packs_otherwise_is_refused(
     monkeypatch, name: str, packed: str
 ) -> None:
-    add = elementwise._add(np.float32, 3)
+    add = elementwise._add.kernel(np.float32, 3)
     types = "float32*", "float32*", "int32", "float32", "none", "boolean", "none", "int64"
     _compile.compile_ptx(add, types, CAPABILITY)
     monkeypatch.setitem(_launch._FORMATS, name, packed)

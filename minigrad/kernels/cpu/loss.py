@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from ._jit import helper, inlined, kernel, serial_kernel
-from ._operand import at
+from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
 
