@@ -1,4 +1,5 @@
-"""Operands of elementwise kernels: an array, or one value for all elements.
+"""Scalar broadcasting: an operand of an elementwise kernel is an array, or one value for all
+elements.
 
 A launcher receives a scalar operand as an array of stride 0. Numba cannot vectorise a load whose
 stride it does not know, so the launcher hands the kernel the value itself instead, and the kernel
