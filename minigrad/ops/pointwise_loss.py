@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
@@ -29,7 +30,6 @@ from .operands import (
     memory_order,
     scratch,
 )
-from .promotion import number
 from .reduction import unbroadcast
 
 
@@ -205,7 +205,7 @@ def smooth_l1_loss(
     2015, Fast R-CNN §2.3.
     """
     reduction = reduction_name("smooth_l1_loss", reduction, size_average, reduce)
-    width = number("smooth_l1_loss", "beta", beta)
+    width = check_number("smooth_l1_loss", "beta", beta)
     if not width >= 0:
         raise ValueError(f"smooth_l1_loss: beta must be at least 0, got {beta!r}")
     _check_pair("smooth_l1_loss", input, target, None)
@@ -225,7 +225,7 @@ def huber_loss(
     elements. ValueError for a delta that is not positive.
     """
     reduction = reduction_name("huber_loss", reduction, None, None)
-    width = number("huber_loss", "delta", delta)
+    width = check_number("huber_loss", "delta", delta)
     if not width > 0:
         raise ValueError(f"huber_loss: delta must be a positive number, got {delta!r}")
     _check_pair("huber_loss", input, target, weight)
