@@ -8,7 +8,6 @@ of ints, which a jitted kernel reads by the same field names as Python does.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -480,30 +479,6 @@ def adaptive_pool2d_dims(
     if least_channels > C or H < 1 or W < 1:
         raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
     return AdaptivePool2dDims(N, C, H, W, H_out, W_out)
-
-
-# Regions of interest -------------------------------------------------------------------------
-
-# Compiled by the backends: index arithmetic that must be torchvision's to the half-pixel.
-
-
-def round_half_away(x: float) -> int:
-    """The nearest integer, halves away from zero, as C's round; Python's goes to even."""
-    whole = int(x)
-    rest = x - whole
-    if rest >= 0.5:
-        return whole + 1
-    return whole - 1 if rest <= -0.5 else whole
-
-
-def roi_bin(start: int, bin_size: float, bin: float, next_bin: float, size: int) -> tuple[int, int]:
-    """The cells [first, last) of one bin of a region that starts at cell `start`, clipped to size.
-
-    bin_size, bin and bin + 1 are in the input's dtype: rounding decides what the bin holds.
-    """
-    first = math.floor(bin * bin_size) + start
-    last = math.ceil(next_bin * bin_size) + start
-    return min(max(first, 0), size), min(max(last, 0), size)
 
 
 # Matrix products -------------------------------------------------------------------------------
