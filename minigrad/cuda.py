@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .device import Device, as_device, current_cuda
-from .errors import DeviceError, GraphError
+from .engine.grad_mode import mode
+from .errors import DeviceError
 from .runtime.cuda import checks, memory
 from .runtime.cuda.driver import Driver, driver, started
 from .runtime.cuda.memory import Stats
-from .runtime.cuda.recording import current
 
 DeviceLike = Device | str | int | None
 
@@ -136,8 +136,7 @@ def stream(stream: Stream) -> Iterator[None]:
     what another library queues there. It waits for minigrad's work before it, and minigrad's work
     after it waits for it. The stream's device is the current one inside, as in torch.
     """
-    if current.recording is not None:
-        raise GraphError("stream: a captured step must stay on one stream")
+    mode.observer.refuse("stream: a captured step must stay on one stream")
     driver = stream._driver
     before = driver.stream
     driver.use_stream(stream.handle)
@@ -158,8 +157,7 @@ class Event:
 
     def record(self) -> None:
         """Mark the work queued so far."""
-        if current.recording is not None:
-            raise GraphError("Event: a captured step cannot be marked inside; record around it")
+        mode.observer.refuse("Event: a captured step cannot be marked inside; record around it")
         self._driver.record_event(self._event)
 
     def synchronize(self) -> None:

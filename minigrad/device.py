@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 
+from .arguments import check_int
 from .errors import DeviceError
 
 _KNOWN = ("cpu", "cuda", "reference")
@@ -148,9 +149,7 @@ class Generator:
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> Generator:
-        if not isinstance(seed, int) or not 0 <= seed < 2**64:
-            raise ValueError(f"manual_seed: seed must be an int in [0, 2**64), got {seed!r}")
-        self.seed, self.stream = seed, 0
+        self.seed, self.stream = check_int("manual_seed", "seed", seed, 0, 2**64 - 1), 0
         return self
 
     def next_stream(self) -> tuple[int, int]:

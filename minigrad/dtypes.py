@@ -1,4 +1,4 @@
-"""The element types of tensors, and which NumPy types they come from.
+"""Dtypes: the element types of tensors, and which NumPy types they come from.
 
 A dtype is NumPy's own `numpy.dtype`, so `t.dtype == minigrad.float32 == numpy.float32`.
 """

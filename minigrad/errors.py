@@ -1,4 +1,4 @@
-"""The errors that minigrad raises for what a user passes in.
+"""Exceptions: the errors that minigrad raises for what a user passes in.
 
 Each is also the built-in error that a NumPy or torch user would catch. The message names the
 operation, the rule and the values: `conv2d: weight expects 16 input channels, got input of shape

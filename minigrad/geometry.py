@@ -1,4 +1,5 @@
-"""The geometry of windowed operations: every output-size formula and every check of it.
+"""Shape inference: the geometry of windowed operations: every output-size formula and every check
+of it.
 
 One immutable value holds the sizes of one call. The public function builds it, and thereby checks
 it, before any work; forward and all gradients receive the same value. The values are named tuples
@@ -7,10 +8,10 @@ of ints, which a jitted kernel reads by the same field names as Python does.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
+from .arguments import check_int
 from .errors import DTypeError, ShapeError
 
 Size2d = int | tuple[int, int]
@@ -92,61 +93,96 @@ def conv2d_dims(
     groups: int,
 ) -> Conv2dDims:
     """Check the arguments of `conv2d` on a batched input and return its sizes."""
-    if len(weight_shape) != 4:
-        raise ShapeError(f"conv2d: weight must have 4 dimensions, got shape {weight_shape}")
-    N, C_in, H, W = input_shape
-    C_out, C_group, kH, kW = weight_shape
-    stride_h, stride_w = pair("conv2d", "stride", stride, minimum=1)
-    dilation_h, dilation_w = pair("conv2d", "dilation", dilation, minimum=1)
-    if kH < 1 or kW < 1 or C_out < 1 or C_group < 1:
-        raise ShapeError(f"conv2d: weight must not be empty, got shape {weight_shape}")
-    if not isinstance(groups, int) or groups < 1 or C_out % groups:
-        raise ShapeError(
-            f"conv2d: groups must be a positive divisor of the {C_out} output channels, "
-            f"got {groups!r}"
-        )
-    if C_in != C_group * groups:
-        raise ShapeError(
-            f"conv2d: weight of shape {weight_shape} with groups={groups} expects "
-            f"{C_group * groups} input channels, got input of shape {input_shape}"
-        )
-    if bias_shape is not None and bias_shape != (C_out,):
-        raise ShapeError(f"conv2d: bias must have shape ({C_out},), got {bias_shape}")
-
-    top, bottom, left, right = _conv_padding(
-        padding, (kH, kW), (stride_h, stride_w), (dilation_h, dilation_w)
-    )
-    H_out = conv_output_size(H, kH, stride_h, top + bottom, dilation_h)
-    W_out = conv_output_size(W, kW, stride_w, left + right, dilation_w)
-    if H < 1 or W < 1 or H_out < 1 or W_out < 1:
-        raise ShapeError(
-            f"conv2d: a {kH}×{kW} kernel with dilation {(dilation_h, dilation_w)} does not fit "
-            f"the {H}×{W} input padded to {H + top + bottom}×{W + left + right}"
-        )
-    return Conv2dDims(
-        N, C_in, H, W, C_out, kH, kW, H_out, W_out,
-        stride_h, stride_w, top, left, dilation_h, dilation_w, groups,
+    name = "conv2d"
+    if not isinstance(padding, str):
+        padding = pair(name, "padding", padding)
+    return _conv2d_dims(
+        input_shape, weight_shape, bias_shape, pair(name, "stride", stride, minimum=1), padding,
+        pair(name, "dilation", dilation, minimum=1), check_int(name, "groups", groups),
     )  # fmt: skip
 
 
-def _conv_padding(
-    padding: Size2d | str,
+@lru_cache(maxsize=1024)
+def _conv2d_dims(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    strides: tuple[int, int],
+    padding: tuple[int, int] | str,
+    dilations: tuple[int, int],
+    groups: int,
+) -> Conv2dDims:
+    _check_weight("conv2d", weight_shape, groups, "output")
+    N, C_in, H, W = input_shape
+    C_out, C_group, kH, kW = weight_shape
+    _check_channels("conv2d", input_shape, weight_shape, groups, C_group * groups)
+    _check_bias("conv2d", bias_shape, C_out)
+    top, bottom, left, right = conv_padding("conv2d", padding, (kH, kW), strides, dilations)
+    H_out = conv_output_size(H, kH, strides[0], top + bottom, dilations[0])
+    W_out = conv_output_size(W, kW, strides[1], left + right, dilations[1])
+    if H < 1 or W < 1 or H_out < 1 or W_out < 1:
+        raise ShapeError(
+            f"conv2d: a {kH}×{kW} kernel with dilation {dilations} does not fit the {H}×{W} input "
+            f"padded to {H + top + bottom}×{W + left + right}"
+        )
+    return Conv2dDims(
+        N, C_in, H, W, C_out, kH, kW, H_out, W_out, *strides, top, left, *dilations, groups
+    )
+
+
+def _check_weight(
+    operation: str, weight_shape: tuple[int, ...], groups: int, first_axis: str
+) -> None:
+    """first_axis: which channels it counts, those of the input or those of the output."""
+    if len(weight_shape) != 4:
+        raise ShapeError(f"{operation}: weight must have 4 dimensions, got shape {weight_shape}")
+    if min(weight_shape) < 1:
+        raise ShapeError(f"{operation}: weight must not be empty, got shape {weight_shape}")
+    if groups < 1 or weight_shape[0] % groups:
+        raise ShapeError(
+            f"{operation}: groups must be a positive divisor of the {weight_shape[0]} {first_axis} "
+            f"channels, got {groups}"
+        )
+
+
+def _check_channels(
+    operation: str,
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    groups: int,
+    expected: int,
+) -> None:
+    if input_shape[1] != expected:
+        raise ShapeError(
+            f"{operation}: weight of shape {weight_shape} with groups={groups} expects {expected} "
+            f"input channels, got input of shape {input_shape}"
+        )
+
+
+def _check_bias(operation: str, bias_shape: tuple[int, ...] | None, C_out: int) -> None:
+    if bias_shape is not None and bias_shape != (C_out,):
+        raise ShapeError(f"{operation}: bias must have shape ({C_out},), got {bias_shape}")
+
+
+def conv_padding(
+    operation: str,
+    padding: tuple[int, int] | str,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[int, int, int, int]:
     """(top, bottom, left, right). 'same' puts the odd one of an uneven total after the input."""
     if not isinstance(padding, str):
-        vertical, horizontal = pair("conv2d", "padding", padding)
+        vertical, horizontal = padding
         return vertical, vertical, horizontal, horizontal
     if padding == "valid":
         return 0, 0, 0, 0
     if padding != "same":
-        raise ShapeError(
-            f"conv2d: padding must be 'same', 'valid', an int or a pair, got {padding!r}"
+        raise ValueError(
+            f"{operation}: padding must be 'same', 'valid', an int or a pair, got {padding!r}"
         )
     if stride != (1, 1):
-        raise ShapeError(f"conv2d: padding='same' needs stride 1, got stride {stride}")
+        raise ValueError(f"{operation}: padding='same' needs stride 1, got stride {stride}")
     total_h, total_w = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
     return total_h // 2, total_h - total_h // 2, total_w // 2, total_w - total_w // 2
 
@@ -175,29 +211,16 @@ def conv_transpose2d_dims(
     more outputs than there are inputs; H_out and W_out say how many there are.
     """
     operation = "conv_transpose2d"
-    if len(weight_shape) != 4:
-        raise ShapeError(f"{operation}: weight must have 4 dimensions, got shape {weight_shape}")
-    N, C_in, H, W = input_shape
-    C_weight, C_group, kH, kW = weight_shape
     strides = pair(operation, "stride", stride, minimum=1)
     pads = pair(operation, "padding", padding)
     dilations = pair(operation, "dilation", dilation, minimum=1)
     extras = pair(operation, "output_padding", output_padding)
-    if min(weight_shape) < 1:
-        raise ShapeError(f"{operation}: weight must not be empty, got shape {weight_shape}")
-    if not isinstance(groups, int) or groups < 1 or C_weight % groups:
-        raise ShapeError(
-            f"{operation}: groups must be a positive divisor of the {C_weight} input channels, "
-            f"got {groups!r}"
-        )
-    if C_in != C_weight:
-        raise ShapeError(
-            f"{operation}: weight of shape {weight_shape} expects {C_weight} input channels, got "
-            f"input of shape {input_shape}"
-        )
+    _check_weight(operation, weight_shape, check_int(operation, "groups", groups), "input")
+    N, C_in, H, W = input_shape
+    C_weight, C_group, kH, kW = weight_shape
+    _check_channels(operation, input_shape, weight_shape, groups, C_weight)
     C_out = C_group * groups
-    if bias_shape is not None and bias_shape != (C_out,):
-        raise ShapeError(f"{operation}: bias must have shape ({C_out},), got {bias_shape}")
+    _check_bias(operation, bias_shape, C_out)
     if any(e >= max(s, d) for e, s, d in zip(extras, strides, dilations, strict=True)):
         raise ShapeError(
             f"{operation}: output_padding must be smaller than the stride or the dilation, got "
@@ -363,7 +386,7 @@ def pool2d_dims(
     if divisor_override is not None:
         divisor, _ = pair(operation, "divisor_override", divisor_override, minimum=-_LARGEST)
         if divisor == 0:
-            raise ShapeError(f"{operation}: divisor_override must not be 0")
+            raise ValueError(f"{operation}: divisor_override must not be 0")
     kernel = pair(operation, "kernel_size", kernel_size, minimum=1)
     if stride is None or stride == () or stride == []:
         stride = kernel
@@ -456,30 +479,6 @@ def adaptive_pool2d_dims(
     if least_channels > C or H < 1 or W < 1:
         raise ShapeError(f"{operation}: only the batch may be empty, got shape {input_shape}")
     return AdaptivePool2dDims(N, C, H, W, H_out, W_out)
-
-
-# Regions of interest -------------------------------------------------------------------------
-
-# Compiled by the backends: index arithmetic that must be torchvision's to the half-pixel.
-
-
-def round_half_away(x: float) -> int:
-    """The nearest integer, halves away from zero, as C's round; Python's goes to even."""
-    whole = int(x)
-    rest = x - whole
-    if rest >= 0.5:
-        return whole + 1
-    return whole - 1 if rest <= -0.5 else whole
-
-
-def roi_bin(start: int, bin_size: float, bin: float, next_bin: float, size: int) -> tuple[int, int]:
-    """The cells [first, last) of one bin of a region that starts at cell `start`, clipped to size.
-
-    bin_size, bin and bin + 1 are in the input's dtype: rounding decides what the bin holds.
-    """
-    first = math.floor(bin * bin_size) + start
-    last = math.ceil(next_bin * bin_size) + start
-    return min(max(first, 0), size), min(max(last, 0), size)
 
 
 # Matrix products -------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Pictures of a training run and of what a network computes. Needs matplotlib (the `examples`
-extra)."""
+"""Plots: pictures of a training run and of what a network computes. Needs matplotlib (the
+`examples` extra)."""
 
 from __future__ import annotations
 

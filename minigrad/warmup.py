@@ -1,4 +1,5 @@
-"""Compile the kernels that networks need, ahead of the first training step.
+"""Ahead-of-time compilation: compile the kernels that networks need, ahead of the first training
+step.
 
     python -m minigrad.warmup             # float32
     python -m minigrad.warmup --float64   # float64 too

@@ -223,9 +223,9 @@ def test_created_tensors_can_require_gradients() -> None:
         (lambda: mg.full((2,), 300, dtype=mg.uint8), DTypeError, "full: 300 does not fit"),
         (lambda: mg.full((2,), float("nan"), dtype=mg.int64), DTypeError, "full: nan does not"),
         (lambda: mg.eye(-1), ShapeError, "sizes must be at least 0"),
-        (lambda: mg.arange(0, 5, -1), ShapeError, "arange: step must lead from start to end"),
-        (lambda: mg.arange(0, 5, 0), ShapeError, "arange: step .*step=0"),
-        (lambda: mg.arange(float("inf")), DTypeError, "arange: end must be a finite number"),
+        (lambda: mg.arange(0, 5, -1), ValueError, "arange: step must lead from start to end"),
+        (lambda: mg.arange(0, 5, 0), ValueError, "arange: step .*step=0"),
+        (lambda: mg.arange(float("inf")), ValueError, "arange: end must be finite, got inf"),
         (lambda: mg.arange(300, dtype=mg.uint8), DTypeError, "arange: 299 does not fit"),
         (lambda: mg.arange(2, dtype=mg.bool_), DTypeError, "arange: dtype must not be bool"),
         (lambda: mg.linspace(0, 1, -1), ShapeError, "linspace: sizes must be at least 0"),
@@ -338,7 +338,7 @@ def test_writing_in_place_is_refused_where_it_would_be_lost() -> None:
     with mg.no_grad():
         x[0] = 1
     assert x.tolist() == [1.0, 0.0, 0.0]
-    with pytest.raises(ShapeError, match=r"share memory .*clone it first"):
+    with pytest.raises(ValueError, match=r"share memory .*clone it first"):
         mg.zeros(1).expand(3)[0] = 1
     with pytest.raises(DTypeError, match=r"__setitem__: .*float32.*int64"):
         mg.zeros(3)[0] = mg.tensor(1)

@@ -173,7 +173,7 @@ def test_what_kernels_take_from_other_files_is_part_of_the_cache_key() -> None:
     from minigrad.kernels import cpu
 
     folder = Path(cpu.__path__[0])
-    covered = {"geometry", *(path.stem for path in folder.glob("_[!_]*.py"))}
+    covered = {"geometry", "formulas", *(path.stem for path in folder.glob("_[!_]*.py"))}
     found = []
     for name, function in jitted():
         source = function.py_func

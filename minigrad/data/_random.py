@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import check_int
+
 # Which numbers are drawn; transforms count on from TRANSFORMS.
 ORDER, BUCKETS, SPLIT, TRANSFORMS = 0, 1, 2, 16
 
@@ -50,12 +52,8 @@ def permutation(indices: np.ndarray, seed: int, epoch: int, stream: int) -> np.n
 
 
 def check_seed(owner: str, seed: int) -> int:
-    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ValueError(f"{owner}: seed must be an int in [0, 2**64), got {seed!r}")
-    return int(seed)
+    return check_int(owner, "seed", seed, 0, 2**64 - 1)
 
 
 def check_epoch(owner: str, epoch: int) -> int:
-    if not isinstance(epoch, (int, np.integer)) or not 0 <= epoch < 2**32:
-        raise ValueError(f"{owner}: epoch must be an int in [0, 2**32), got {epoch!r}")
-    return int(epoch)
+    return check_int(owner, "epoch", epoch, 0, 2**32 - 1)

@@ -1,4 +1,4 @@
-"""Reading CIFAR-10, in the "python version" and the "binary version" of its authors.
+"""CIFAR-10 files: reading them, in the "python version" and the "binary version" of its authors.
 
 Source of the formats: https://www.cs.toronto.edu/~kriz/cifar.html
 """

@@ -1,4 +1,4 @@
-"""From a list of samples to a batch of tensors."""
+"""Collation: from a list of samples to a batch of tensors."""
 
 from __future__ import annotations
 

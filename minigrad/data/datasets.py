@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import check_int
 from ..errors import DTypeError, ShapeError, TargetError
 from ._random import SPLIT, check_seed, permutation
 
@@ -107,7 +108,7 @@ class ImageDataset:
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel, in units of max_value: for Normalize."""
         if not len(self):
-            raise ShapeError("statistics: the data set is empty")
+            raise ValueError("statistics: the data set is empty")
         counts = np.zeros((self.channels, 256), np.int64)
         for bucket in self.buckets:
             for start in range(0, len(bucket.rows), 4096):
@@ -142,7 +143,7 @@ class ArrayDataset(ImageDataset):
             [Bucket(everything, everything, pixels)],
             _label_array("ArrayDataset", labels, len(pixels), names),
             names,
-            _max_value("ArrayDataset", max_value),
+            check_int("ArrayDataset", "max_value", max_value, 1, 255),
         )
 
     @property
@@ -176,7 +177,7 @@ class BucketDataset(ImageDataset):
                 )
             made.append(Bucket(numbers, np.arange(len(pixels)), pixels))
         if not made:
-            raise ShapeError("BucketDataset: at least one bucket is needed")
+            raise ValueError("BucketDataset: at least one bucket is needed")
         channels = {bucket.images.shape[3] for bucket in made}
         if len(channels) > 1:
             raise ShapeError(
@@ -186,7 +187,7 @@ class BucketDataset(ImageDataset):
         times = np.bincount(np.concatenate([bucket.indices for bucket in made]), minlength=count)
         if (times != 1).any():
             wrong = int(np.flatnonzero(times != 1)[0])
-            raise ShapeError(
+            raise ValueError(
                 f"BucketDataset: every sample must be in one bucket, sample {wrong} is in "
                 f"{times[wrong]}"
             )
@@ -194,7 +195,7 @@ class BucketDataset(ImageDataset):
             made,
             _label_array("BucketDataset", labels, count, names),
             names,
-            _max_value("BucketDataset", max_value),
+            check_int("BucketDataset", "max_value", max_value, 1, 255),
         )
 
 
@@ -293,9 +294,3 @@ def _index_array(owner: str, indices: Any, count: int) -> np.ndarray:
             f"{owner}: indices must be in [0, {count}), got {array.min()} to {array.max()}"
         )
     return array
-
-
-def _max_value(owner: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or not 1 <= value <= 255:
-        raise ShapeError(f"{owner}: max_value must be an int from 1 to 255, got {value!r}")
-    return int(value)

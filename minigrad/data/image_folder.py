@@ -1,4 +1,4 @@
-"""Reading folders of images, and the cache of what was decoded."""
+"""Image folders: reading them, and the cache of what was decoded."""
 
 from __future__ import annotations
 

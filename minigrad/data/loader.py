@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_int
 from ..device import Device, as_device
 from ..engine import Tensor
 from ..errors import CheckpointError, DataError
@@ -54,10 +55,8 @@ class DataLoader:
         prefetch: int = 0,
         device: Device | str | None = None,
     ) -> None:
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"DataLoader: batch_size must be a positive int, got {batch_size!r}")
-        if not isinstance(prefetch, int) or prefetch < 0:
-            raise ValueError(f"DataLoader: prefetch must be an int ≥ 0, got {prefetch!r}")
+        check_int("DataLoader", "batch_size", batch_size, low=1)
+        check_int("DataLoader", "prefetch", prefetch, low=0)
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise TypeError(
                 f"DataLoader: a data set needs __len__ and __getitem__, got "

@@ -1,4 +1,5 @@
-"""Reading handwritten digits: IDX files, MNIST's folder, the digits packed with minigrad."""
+"""IDX files: reading handwritten digits, that is, IDX files, MNIST's folder, the digits packed with
+minigrad."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An iterator whose items a background thread makes ahead."""
+"""Prefetching: an iterator whose items a background thread makes ahead."""
 
 from __future__ import annotations
 

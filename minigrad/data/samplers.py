@@ -1,4 +1,4 @@
-"""In which order an epoch visits the samples, and in which batches."""
+"""Samplers: in which order an epoch visits the samples, and in which batches."""
 
 from __future__ import annotations
 

@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Device, as_device
 from ..dtypes import float32
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import Size2d, pair
-from ..ops.operands import contiguous, empty_array, empty_nhwc, scratch
+from ..layout import contiguous, empty_array
+from ..ops.operands import empty_nhwc, scratch
 from ..ops.transfer import placed
 from . import _random
 from .datasets import ArrayDataset
@@ -139,8 +141,7 @@ class RandomHorizontalFlip(Transform):
     moves = True
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"RandomHorizontalFlip: p must be in [0, 1], got {p!r}")
+        check_number("RandomHorizontalFlip", "p", p, low=0, high=1)
         self.p = p
 
     def inverse(self, words: np.ndarray, size: Size, out_size: Size) -> np.ndarray:
@@ -427,7 +428,7 @@ def _make_plan(steps: tuple[Transform, ...], H: int, W: int, C: int, max_value: 
         after = pair(name, "output_size", step.output_size(size), minimum=1)
         if isinstance(step, Resize):
             if moves or frame != (H, W):
-                raise ShapeError("Compose: there may be one Resize, before all steps that move "
+                raise ValueError("Compose: there may be one Resize, before all steps that move "
                                  "pixels")  # fmt: skip
             frame = after
         elif step.moves:

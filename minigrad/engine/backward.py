@@ -1,4 +1,4 @@
-"""The walk back along the tape.
+"""Reverse-mode differentiation: the walk back along the tape.
 
 Nodes are numbered in the order in which they were recorded, and an operation is always recorded
 after those that made its inputs. So visiting the reachable nodes by descending number meets every

@@ -1,6 +1,7 @@
 """The tensor: an array, its gradient, and its place in the graph. Nothing else.
 
-Operators and methods are attached by `minigrad.ops.methods`, in one visible list.
+Operators and methods are attached by `minigrad.ops.methods`, in one visible list, which type
+checkers read as a base class.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from ..errors import DTypeError, GraphError
 from .grad_mode import mode
 
 if TYPE_CHECKING:
+    from ..ops.methods import Methods
     from .function import Node
+else:
+    Methods = object
 
 
 class Version:
@@ -24,7 +28,7 @@ class Version:
     value = 0
 
 
-class Tensor:
+class Tensor(Methods):
     """An n-dimensional array that remembers how it was made.
 
     data: the array; four-dimensional activations are logically (N, C, H, W) and usually lie
@@ -128,21 +132,3 @@ class Tensor:
         from .backward import backward
 
         backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
-
-    if TYPE_CHECKING:
-        # What minigrad.ops.methods attaches, as far as a type checker needs to know.
-        def __getattr__(self, name: str) -> Any: ...
-        def __getitem__(self, index: Any) -> Tensor: ...
-        def __setitem__(self, index: Any, value: Any) -> None: ...
-        def __add__(self, other: Any) -> Tensor: ...
-        def __radd__(self, other: Any) -> Tensor: ...
-        def __sub__(self, other: Any) -> Tensor: ...
-        def __rsub__(self, other: Any) -> Tensor: ...
-        def __mul__(self, other: Any) -> Tensor: ...
-        def __rmul__(self, other: Any) -> Tensor: ...
-        def __truediv__(self, other: Any) -> Tensor: ...
-        def __rtruediv__(self, other: Any) -> Tensor: ...
-        def __matmul__(self, other: Any) -> Tensor: ...
-        def __pow__(self, other: Any) -> Tensor: ...
-        def __neg__(self) -> Tensor: ...
-        def __len__(self) -> int: ...

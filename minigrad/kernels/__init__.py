@@ -1,7 +1,7 @@
-"""The kernels of every backend. `get(device)` is the only door.
+"""Backend dispatch: the kernels of every device. `get(device)` is the only door.
 
-`protocol.py` states each launcher's signature once; `reference` and `cpu` implement all of them
-under the same file names. A backend is imported, and Numba with it, when it is first used.
+`protocol.py` states each launcher's signature once; `reference`, `cpu` and `cuda` implement all
+of them under the same file names. A backend is imported, and Numba with it, when it is first used.
 
 With NUMBA_DISABLE_JIT=1, Numba's own switch for debugging, `reference` does the work of `cpu` too:
 every operation runs as plain Python loops that a debugger can step through.

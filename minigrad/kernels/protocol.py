@@ -1,4 +1,4 @@
-"""Every launcher's signature, on one page: the contract that all backends keep.
+"""Kernel interface: every launcher's signature, on one page: the contract that all backends keep.
 
 A launcher takes its outputs first, then inputs, scratch and dims; it returns None; it never
 allocates tensors, validates or synchronises: the operation that calls it did the checks and owns
@@ -670,44 +670,35 @@ class Loss(Protocol):
     def loss_total(self, out: Array, losses: Array, divisor: Array, scratch: Array) -> None:
         """out[0] = Σ losses / divisor[0]"""
 
-    def mse_loss_forward(self, out: Array, input: Array, target: Array) -> None: ...
+    # f(input − target) of a kind: formulas.SQUARED, ABSOLUTE or SMOOTH, the last one with a beta.
 
-    def mse_loss_total(
-        self, out: Array, input: Array, target: Array, divisor: int, scratch: Array
+    def difference_loss_forward(
+        self, out: Array, input: Array, target: Array, kind: int, beta: float
     ) -> None: ...
 
-    def mse_loss_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, target: Array, divisor: int
+    def difference_loss_total(
+        self,
+        out: Array,
+        input: Array,
+        target: Array,
+        divisor: int,
+        kind: int,
+        beta: float,
+        scratch: Array,
     ) -> None:
-        """Also the gradient of the target, with input and target exchanged; so for the next two."""
+        """out[0] = Σ f(input − target) / divisor"""
 
-    def l1_loss_forward(self, out: Array, input: Array, target: Array) -> None: ...
-
-    def l1_loss_total(
-        self, out: Array, input: Array, target: Array, divisor: int, scratch: Array
-    ) -> None: ...
-
-    def l1_loss_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, target: Array, divisor: int
-    ) -> None: ...
-
-    def smooth_l1_loss_forward(
-        self, out: Array, input: Array, target: Array, beta: float
-    ) -> None: ...
-
-    def smooth_l1_loss_total(
-        self, out: Array, input: Array, target: Array, divisor: int, beta: float, scratch: Array
-    ) -> None: ...
-
-    def smooth_l1_loss_backward_input(
+    def difference_loss_backward_input(
         self,
         grad_input: Array,
         grad_output: Array,
         input: Array,
         target: Array,
         divisor: int,
+        kind: int,
         beta: float,
-    ) -> None: ...
+    ) -> None:
+        """Also the gradient of the target, with input and target exchanged: f is even."""
 
 
 class Sort(Protocol):

@@ -1,12 +1,14 @@
-"""Modules that hold modules: in a row, in a list, under names."""
+"""Containers: modules that hold modules, in a row, in a list, under names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from . import fusion
 from .module import Module
+
+T = TypeVar("T", bound="_Listed")
 
 
 def _position(container: Module, index: Any) -> str:
@@ -23,75 +25,14 @@ def _position(container: Module, index: Any) -> str:
     return list(container._modules)[position]
 
 
-class Sequential(Module):
-    """Calls its modules one after the other.
+class _Listed(Module):
+    """Modules under the names "0", "1", … that are read and changed as those of a list."""
 
-    Some chains of them run as one operation, with the same result: see nn/fusion.py.
-
-    Sequential(a, b, c), or Sequential(OrderedDict([("conv", a), ("relu", b)])) with names.
-    """
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__()
-        if len(args) == 1 and isinstance(args[0], Mapping):
-            for name, module in args[0].items():
-                self.add_module(name, module)
-        else:
-            for index, module in enumerate(args):
-                self.add_module(str(index), module)
-
-    def forward(self, input: Any) -> Any:
-        for step in fusion.steps(tuple(self._modules.values())):
-            input = step(input)
-        return input
-
-    def append(self, module: Module) -> Sequential:
-        self.add_module(str(len(self)), module)
+    def append(self: T, module: Module) -> T:
+        self.add_module(str(len(self._modules)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> Sequential:
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            part = type(self).__new__(type(self))
-            Sequential.__init__(part, dict(list(self._modules.items())[index]))
-            return part
-        return self._modules[_position(self, index)]
-
-    def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, _position(self, index), module)
-
-    def __delitem__(self, index: Any) -> None:
-        names = list(self._modules)[index] if isinstance(index, slice) else [_position(self, index)]
-        for name in names:
-            delattr(self, name)
-        # As in torch, the modules that are left are numbered anew.
-        modules = list(self._modules.values())
-        self._modules.clear()
-        self.extend(modules)
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._modules.values())
-
-
-class ModuleList(Module):
-    """A list of modules that a network calls as it likes."""
-
-    def __init__(self, modules: Iterable[Module] | None = None) -> None:
-        super().__init__()
-        self.extend(modules or ())
-
-    def append(self, module: Module) -> ModuleList:
-        self.add_module(str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
+    def extend(self: T, modules: Iterable[Module]) -> T:
         for module in modules:
             self.append(module)
         return self
@@ -102,13 +43,9 @@ class ModuleList(Module):
         self._renew(modules)
 
     def _renew(self, modules: list[Module]) -> None:
+        """As in torch, the modules are numbered anew."""
         self._modules.clear()
         self.extend(modules)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return type(self)(list(self)[index])
-        return self._modules[_position(self, index)]
 
     def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, _position(self, index), module)
@@ -125,6 +62,48 @@ class ModuleList(Module):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules.values())
+
+
+class Sequential(_Listed):
+    """Calls its modules one after the other.
+
+    Some chains of them run as one operation, with the same result: see nn/fusion.py.
+
+    Sequential(a, b, c), or Sequential(OrderedDict([("conv", a), ("relu", b)])) with names.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__()
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            for name, module in args[0].items():
+                self.add_module(name, module)
+        else:
+            self.extend(args)
+
+    def forward(self, input: Any) -> Any:
+        for step in fusion.steps(tuple(self._modules.values())):
+            input = step(input)
+        return input
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            part = type(self).__new__(type(self))
+            Sequential.__init__(part, dict(list(self._modules.items())[index]))
+            return part
+        return self._modules[_position(self, index)]
+
+
+class ModuleList(_Listed):
+    """A list of modules that a network calls as it likes."""
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        self.extend(modules or ())
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return self._modules[_position(self, index)]
 
 
 class ModuleDict(Module):

@@ -8,7 +8,7 @@ from typing import Any
 from ..device import Device
 from ..engine import Tensor
 from ..errors import ShapeError
-from ..geometry import PAD_MODES, Size2d, conv_transpose_output_size, pair
+from ..geometry import PAD_MODES, Size2d, conv_padding, conv_transpose_output_size, pair
 from ..ops.conv import TO_HWIO
 from . import functional as F
 from .layers import _parameter, _positive, _reset_weight_and_bias
@@ -56,6 +56,7 @@ class _Conv(Module):
         self.output_padding = pair(name, "output_padding", output_padding)
         self.groups = groups
         self.padding_mode = padding_mode
+        self._edges()  # checks the padding
         first, second = weight_channels
         shape = (first, second // groups, *self.kernel_size)
         self.weight = _parameter(shape, device, dtype, TO_HWIO)
@@ -63,6 +64,12 @@ class _Conv(Module):
             "bias", _parameter((out_channels,), device, dtype) if bias else None
         )
         self.reset_parameters()
+
+    def _edges(self) -> tuple[int, int, int, int]:
+        """The padding: (top, bottom, left, right)."""
+        return conv_padding(
+            type(self).__name__, self.padding, self.kernel_size, self.stride, self.dilation
+        )
 
     def reset_parameters(self) -> None:
         _reset_weight_and_bias(self.weight, self.bias)
@@ -114,35 +121,20 @@ class Conv2d(_Conv):
                 f"Conv2d: padding_mode must be one of {', '.join(_PADDING_MODES)}, "
                 f"got {padding_mode!r}"
             )
-        if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"Conv2d: padding must be 'same', 'valid' or sizes, got {padding!r}")
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias,
             padding_mode, (out_channels, in_channels), device, dtype,
         )  # fmt: skip
-        if padding == "same" and self.stride != (1, 1):
-            raise ValueError(f"Conv2d: padding='same' needs stride 1, got {self.stride}")
 
     def forward(self, input: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
-            input = F.pad(input, self._amounts(), self.padding_mode)
+            top, bottom, left, right = self._edges()
+            input = F.pad(input, (left, right, top, bottom), self.padding_mode)
             padding = 0
         return F.conv2d(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
-
-    def _amounts(self) -> tuple[int, ...]:
-        """What to pad by: (left, right, top, bottom); 'same' puts the odd one after the input."""
-        sides: list[int] = []
-        for axis in (1, 0):
-            if isinstance(self.padding, str):
-                total = self.dilation[axis] * (self.kernel_size[axis] - 1)
-                before = total // 2 if self.padding == "same" else 0
-                sides += [before, total - before if self.padding == "same" else 0]
-            else:
-                sides += [self.padding[axis]] * 2
-        return tuple(sides)
 
 
 class ConvTranspose2d(_Conv):

@@ -1,4 +1,5 @@
-"""Chains of layers that `Sequential` runs as one operation: fewer passes over memory.
+"""Operator fusion: chains of layers that `Sequential` runs as one operation: fewer passes over
+memory.
 
     Conv2d → ReLU [→ BatchNorm2d, in training] [→ MaxPool2d]
 
@@ -11,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from ..engine import Tensor
-from ..geometry import conv2d_dims, pool2d_dims
+from ..geometry import pool2d_dims
+from ..ops.conv import check_conv2d
 from ..ops.fused import ConvReLU, ConvReLUBatchNorm
 from ..ops.norm import check_batch_norm
-from ..ops.operands import floating_operands
 from .activation import ReLU
 from .conv import Conv2d
 from .layers import BatchNorm2d
@@ -26,9 +26,6 @@ from .module import Module
 from .stateless import MaxPool2d
 
 _enabled = True
-
-# A layer's options are checked already, so that equal ones mean the same.
-_conv2d_dims = lru_cache(maxsize=1024)(conv2d_dims)
 
 
 def is_fusion_enabled() -> bool:
@@ -114,11 +111,9 @@ class _Chain:
             return input
         conv, norm, pool = self.conv, self.norm, self.pool
         weight, bias = conv.weight, conv.bias
-        floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
-        dims = _conv2d_dims(
-            input.shape, weight.shape, None if bias is None else bias.shape,
-            conv.stride, conv.padding, conv.dilation, conv.groups,
-        )  # fmt: skip
+        dims = check_conv2d(
+            input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
         shape = dims.N, dims.C_out, dims.H_out, dims.W_out
         windows = None
         if norm is not None:

@@ -1,4 +1,4 @@
-"""Initial values of parameters, written in place.
+"""Weight initialisation: initial values of parameters, written in place.
 
 Random values are numbered by an element's place in the logical shape, not in memory: a weight gets
 the same values whatever its memory order.
@@ -10,10 +10,12 @@ import math
 from typing import Any
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Generator, default_generator
 from ..dtypes import floating_dtype
-from ..engine import Tensor
+from ..engine import Tensor, no_grad
 from ..errors import ShapeError
+from ..ops.inplace import fill_
 from ..runtime.allocation import allocate
 
 __all__ = [
@@ -45,8 +47,7 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
         return 3.0 / 4
     if nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
-        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-            raise ValueError(f"calculate_gain: the negative slope must be a number, got {param!r}")
+        check_number("calculate_gain", "the negative slope", slope)
         return math.sqrt(2.0 / (1 + slope**2))
     raise ValueError(
         "calculate_gain: nonlinearity must be linear, conv2d, sigmoid, tanh, relu, leaky_relu or "
@@ -79,11 +80,11 @@ def _draw(
     backend = kernels.get(tensor.device)
     draw = backend.random.uniform if kind == "uniform" else backend.random.normal
     seed, stream = (generator or default_generator).next_stream()
-    if tensor.data.flags.c_contiguous:
-        draw(tensor.data.reshape(-1), first, second, seed, stream)
-    else:
+    values = tensor.data
+    if not values.flags.c_contiguous:
         values = allocate(tensor.shape, tensor.dtype, tensor.device)
-        draw(values.reshape(-1), first, second, seed, stream)
+    draw(values.reshape(-1), first, second, seed, stream)
+    if values is not tensor.data:
         backend.elementwise.copy_strided(tensor.data, values)
     tensor.mark_changed()
     return tensor
@@ -91,15 +92,8 @@ def _draw(
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """Every element val."""
-    launch = kernels.get(tensor.device).elementwise
-    if tensor.data.flags.c_contiguous:
-        launch.fill(tensor.data.reshape(-1), val)
-    else:
-        values = allocate(tensor.shape, tensor.dtype, tensor.device)
-        launch.fill(values.reshape(-1), val)
-        launch.copy_strided(tensor.data, values)
-    tensor.mark_changed()
-    return tensor
+    with no_grad():
+        return fill_(tensor, val)
 
 
 def zeros_(tensor: Tensor) -> Tensor:

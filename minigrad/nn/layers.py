@@ -1,4 +1,4 @@
-"""The layers that learn: parameters, defaults and names are torch's; the work is that of
+"""Linear and normalisation layers: parameters, defaults and names are torch's; the work is that of
 `functional`."""
 
 from __future__ import annotations
@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..arguments import check_int
 from ..device import Device, as_device
 from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
-from ..errors import DTypeError, ShapeError
-from ..ops import operands
+from ..errors import ShapeError
+from ..layout import empty_array
 from ..ops.group_norm import normalized_sizes
 from ..ops.norm import Running, running_batch_norm
 from . import functional as F
@@ -31,7 +32,7 @@ def _uninitialised(
     """`order` is the memory order of the axes."""
     dtype = float32 if dtype is None else as_dtype(dtype)
     device = as_device(device)
-    return Tensor(operands.empty_array(shape, dtype, device, order), device)
+    return Tensor(empty_array(shape, dtype, device, order), device)
 
 
 def _parameter(*args: Any) -> Parameter:
@@ -40,9 +41,7 @@ def _parameter(*args: Any) -> Parameter:
 
 def _positive(layer: str, **sizes: int) -> None:
     for name, size in sizes.items():
-        if not hasattr(size, "__index__") or isinstance(size, bool):
-            raise DTypeError(f"{layer}: {name} must be an int, got {size!r}")
-        if size < 1:
+        if check_int(layer, name, size) < 1:
             raise ShapeError(f"{layer}: {name} must be at least 1, got {size}")
 
 
@@ -53,14 +52,6 @@ def _reset_weight_and_bias(weight: Tensor, bias: Tensor | None) -> None:
         fan_in, _ = init.fans("bias", weight)
         bound = 1 / math.sqrt(fan_in)
         init.uniform_(bias, -bound, bound)
-
-
-def _reset_affine(weight: Tensor | None, bias: Tensor | None) -> None:
-    """The identity: weight 1, bias 0."""
-    if weight is not None:
-        init.ones_(weight)
-    if bias is not None:
-        init.zeros_(bias)
 
 
 class Linear(Module):
@@ -100,7 +91,32 @@ class Linear(Module):
         )
 
 
-class _BatchNorm(Module):
+class _Norm(Module):
+    """What all normalisations share: eps, and weight and bias of the shape of what they scale."""
+
+    def _add_affine(
+        self,
+        shape: tuple[int, ...],
+        eps: float,
+        affine: bool,
+        bias: bool,
+        device: Device | str | None,
+        dtype: Any,
+    ) -> None:
+        self.eps = eps
+        self.register_parameter("weight", _parameter(shape, device, dtype) if affine else None)
+        shifted = affine and bias
+        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+
+    def reset_parameters(self) -> None:
+        """The identity: weight 1, bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+
+class _BatchNorm(_Norm):
     """Normalise every channel over the batch and all positions, then scale and shift.
 
     In training with the batch's mean and biased variance, which also move running_mean and (the
@@ -125,14 +141,11 @@ class _BatchNorm(Module):
         super().__init__()
         _positive(type(self).__name__, num_features=num_features)
         self.num_features = num_features
-        self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
         shape = (num_features,)
-        self.register_parameter("weight", _parameter(shape, device, dtype) if affine else None)
-        shifted = affine and bias
-        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        self._add_affine(shape, eps, affine, bias, device, dtype)
         if track_running_stats:
             self.register_buffer("running_mean", _uninitialised(shape, device, dtype))
             self.register_buffer("running_var", _uninitialised(shape, device, dtype))
@@ -150,7 +163,7 @@ class _BatchNorm(Module):
 
     def reset_parameters(self) -> None:
         self.reset_running_stats()
-        _reset_affine(self.weight, self.bias)
+        super().reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):
@@ -212,7 +225,7 @@ class BatchNorm2d(_BatchNorm):
     _dimensions = (4,)
 
 
-class GroupNorm(Module):
+class GroupNorm(_Norm):
     """Normalise each group of channels of each sample, then scale and shift the channels.
 
     (N, C, …) → the same shape. weight, bias: (num_channels,). See `functional.group_norm`.
@@ -237,16 +250,9 @@ class GroupNorm(Module):
             )
         self.num_groups = num_groups
         self.num_channels = num_channels
-        self.eps = eps
         self.affine = affine
-        shape = (num_channels,)
-        self.register_parameter("weight", _parameter(shape, device, dtype) if affine else None)
-        shifted = affine and bias
-        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        self._add_affine((num_channels,), eps, affine, bias, device, dtype)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        _reset_affine(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -258,7 +264,7 @@ class GroupNorm(Module):
         )
 
 
-class LayerNorm(Module):
+class LayerNorm(_Norm):
     """Normalise the last axes of each sample, then scale and shift.
 
     (…, *normalized_shape) → the same shape. weight, bias: normalized_shape. See
@@ -276,18 +282,9 @@ class LayerNorm(Module):
     ) -> None:
         super().__init__()
         self.normalized_shape = normalized_sizes("LayerNorm", normalized_shape)
-        self.eps = eps
         self.elementwise_affine = elementwise_affine
-        shape = self.normalized_shape
-        self.register_parameter(
-            "weight", _parameter(shape, device, dtype) if elementwise_affine else None
-        )
-        shifted = elementwise_affine and bias
-        self.register_parameter("bias", _parameter(shape, device, dtype) if shifted else None)
+        self._add_affine(self.normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        _reset_affine(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)

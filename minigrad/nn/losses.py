@@ -1,4 +1,4 @@
-"""The losses as modules: torch's arguments in torch's order.
+"""Loss modules: torch's arguments in torch's order.
 
 size_average and reduce are deprecated: they warn, and choose the reduction as they do in torch.
 """

@@ -387,9 +387,12 @@ class Module:
 
     # Printing ---------------------------------------------------------------------------------
 
+    # Attributes that the default extra_repr shows.
+    _shown: tuple[str, ...] = ()
+
     def extra_repr(self) -> str:
         """The arguments that repr shows; for subclasses to define."""
-        return ""
+        return ", ".join(f"{name}={getattr(self, name)}" for name in self._shown)
 
     def _get_name(self) -> str:
         return type(self).__name__

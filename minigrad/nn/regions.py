@@ -12,6 +12,8 @@ from .module import Module
 class RoIPool(Module):
     """The maximum over each bin of each region. See `functional.roi_pool`."""
 
+    _shown = ("output_size", "spatial_scale")
+
     def __init__(self, output_size: Size2d, spatial_scale: float) -> None:
         super().__init__()
         self.output_size = output_size
@@ -20,12 +22,11 @@ class RoIPool(Module):
     def forward(self, input: Tensor, rois: Boxes) -> Tensor:
         return F.roi_pool(input, rois, self.output_size, self.spatial_scale)
 
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
-
 
 class RoIAlign(Module):
     """The bilinear mean over each bin of each region. See `functional.roi_align`."""
+
+    _shown = ("output_size", "spatial_scale", "sampling_ratio", "aligned")
 
     def __init__(
         self,
@@ -43,10 +44,4 @@ class RoIAlign(Module):
     def forward(self, input: Tensor, rois: Boxes) -> Tensor:
         return F.roi_align(
             input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
-            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
         )

@@ -1,10 +1,11 @@
-"""The layers without parameters: dropout, changes of shape, pooling, windows."""
+"""Layers without parameters: dropout, changes of shape, pooling, windows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..arguments import check_number
 from ..engine import Tensor
 from ..geometry import Size2d, pair
 from ..ops.shape import flatten
@@ -23,15 +24,13 @@ class Identity(Module):
 
 
 class _Dropout(Module):
+    _shown = ("p", "inplace")
+
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"{type(self).__name__}: p must be in [0, 1], got {p!r}")
+        check_number(type(self).__name__, "p", p, low=0, high=1)
         self.p = p
         self.inplace = inplace
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Dropout(_Dropout):
@@ -52,6 +51,8 @@ class Dropout2d(_Dropout):
 class Flatten(Module):
     """Dimensions start_dim to end_dim as one; the batch stays unless start_dim is 0."""
 
+    _shown = ("start_dim", "end_dim")
+
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
         self.start_dim = start_dim
@@ -60,9 +61,6 @@ class Flatten(Module):
     def forward(self, input: Tensor) -> Tensor:
         return flatten(input, self.start_dim, self.end_dim)
 
-    def extra_repr(self) -> str:
-        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
 
 # Pooling --------------------------------------------------------------------------------------
 
@@ -70,6 +68,8 @@ class Flatten(Module):
 class MaxPool2d(Module):
     """Maximum over each window; with return_indices also its place. See
     `functional.max_pool2d`."""
+
+    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
     def __init__(
         self,
@@ -94,15 +94,11 @@ class MaxPool2d(Module):
             ceil_mode=self.ceil_mode, return_indices=self.return_indices,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
-
 
 class MaxUnpool2d(Module):
     """Maxima back to where they came from. See `functional.max_unpool2d`."""
+
+    _shown = ("kernel_size", "stride", "padding")
 
     def __init__(
         self, kernel_size: Size2d, stride: Size2d | None = None, padding: Size2d = 0
@@ -121,12 +117,11 @@ class MaxUnpool2d(Module):
             input, indices, self.kernel_size, self.stride, self.padding, output_size
         )
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AvgPool2d(Module):
     """Mean over each window. See `functional.avg_pool2d`."""
+
+    _shown = ("kernel_size", "stride", "padding")
 
     def __init__(
         self,
@@ -151,12 +146,11 @@ class AvgPool2d(Module):
             self.ceil_mode, self.count_include_pad, self.divisor_override,
         )  # fmt: skip
 
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 class AdaptiveAvgPool2d(Module):
     """Mean over output_size windows that cover the input; None keeps the input's size."""
+
+    _shown = ("output_size",)
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
@@ -165,12 +159,11 @@ class AdaptiveAvgPool2d(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(input, self.output_size)
 
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
-
 
 class AdaptiveMaxPool2d(Module):
     """Maximum over output_size windows that cover the input; None keeps the input's size."""
+
+    _shown = ("output_size",)
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__()
@@ -180,15 +173,14 @@ class AdaptiveMaxPool2d(Module):
     def forward(self, input: Tensor) -> Any:
         return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
 
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
-
 
 # Windows as columns ---------------------------------------------------------------------------
 
 
 class Unfold(Module):
     """(N, C, H, W) → (N, C·kH·kW, L): windows as columns. See `functional.unfold`."""
+
+    _shown = ("kernel_size", "dilation", "padding", "stride")
 
     def __init__(
         self,
@@ -206,15 +198,11 @@ class Unfold(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, "
-            f"stride={self.stride}"
-        )
-
 
 class Fold(Module):
     """(N, C·kH·kW, L) → (N, C, *output_size): columns added back. See `functional.fold`."""
+
+    _shown = ("output_size", "kernel_size", "dilation", "padding", "stride")
 
     def __init__(
         self,
@@ -234,10 +222,4 @@ class Fold(Module):
     def forward(self, input: Tensor) -> Tensor:
         return F.fold(
             input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"output_size={self.output_size}, kernel_size={self.kernel_size}, "
-            f"dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
         )

@@ -1,19 +1,17 @@
-"""A table of a network's layers, from one real forward pass."""
+"""Model summary: a table of a network's layers, from one real forward pass."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, float32
 from ..engine import Tensor, no_grad
-from ..ops import operands
+from ..ops.creation import zeros
 from .module import Module
 
 _MIB = 2**20
@@ -110,7 +108,7 @@ def summary(
     device = as_device(device) if device is not None or first is None else first.device
     several = bool(input_size) and isinstance(input_size[0], (tuple, list))
     sizes = [tuple(size) for size in input_size] if several else [tuple(input_size)]
-    inputs = tuple(_zeros((batch_size, *size), dtype, device) for size in sizes)
+    inputs = tuple(zeros(batch_size, *size, dtype=dtype, device=device) for size in sizes)
 
     calls: list[tuple[str, Module, Any, int]] = []
     order: list[int] = []  # positions in `calls` by the time of entry: parents before children
@@ -183,10 +181,3 @@ def _watch(
         calls.append((name, module, shapes[0] if len(shapes) == 1 else shapes, size))
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-
-
-def _zeros(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
-    zeros = operands.empty(shape, dtype, device)
-    if math.prod(shape):
-        kernels.get(device).elementwise.fill(zeros.data.reshape(-1), 0)
-    return zeros

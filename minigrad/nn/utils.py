@@ -1,4 +1,4 @@
-"""Clipping of gradients, and parameters as one vector."""
+"""Gradient clipping, and parameters as one vector."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor, read_grad
 from ..errors import ShapeError
-from ..layout import order_of
-from ..ops import operands
+from ..layout import empty_array, flat, order_of
+from ..ops.operands import empty, scratch
 
 __all__ = [
     "clip_grad_norm_",
@@ -35,10 +36,9 @@ def clip_grad_norm_(
     exponent, inf for the largest magnitude. error_if_nonfinite: raise if the norm is NaN or
     infinite, before anything changes.
     """
-    if not norm_type > 0:
+    if not check_number("clip_grad_norm_", "norm_type", norm_type) > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be above 0, got {norm_type!r}")
-    if not max_norm >= 0:
-        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm!r}")
+    check_number("clip_grad_norm_", "max_norm", max_norm, low=0)
     grads = _gradients(parameters)
     if not grads:
         return Tensor(np.zeros((), float32))
@@ -47,13 +47,13 @@ def clip_grad_norm_(
     )
     dtype = same_dtype("clip_grad_norm_", **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
     launch = kernels.get(device).update
-    sums = operands.scratch(len(grads), float64, device)
+    sums = scratch(len(grads), float64, device)
     values = []
     for k, grad in enumerate(grads):
         values.append(_values(grad))
-        workspace = operands.scratch(launch.power_sum_workspace(values[k].size), float64, device)
+        workspace = scratch(launch.power_sum_workspace(values[k].size), float64, device)
         launch.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
-    norm = Tensor(operands.empty_array((), dtype, device), device)
+    norm = Tensor(empty_array((), dtype, device), device)
     launch.total_norm(norm.data.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
@@ -67,8 +67,7 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Limit every element of the gradients to [−clip_value, clip_value]."""
-    if not clip_value >= 0:
-        raise ValueError(f"clip_grad_value_: clip_value must be at least 0, got {clip_value!r}")
+    check_number("clip_grad_value_", "clip_value", clip_value, low=0)
     for grad in _gradients(parameters):
         array = _values(grad)
         kernels.get(grad.device).update.clip_to_value(array, clip_value)
@@ -81,7 +80,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     names = {f"parameter {i}": p for i, p in enumerate(params)}
     dtype = same_dtype("parameters_to_vector", **{n: p.dtype for n, p in names.items()})
     device = same_device("parameters_to_vector", **{n: p.device for n, p in names.items()})
-    vector = operands.empty((sum(p.data.size for p in params),), dtype, device)
+    vector = empty((sum(p.data.size for p in params),), dtype, device)
     for part, param in _parts(vector, params):
         kernels.get(device).elementwise.copy_strided(part, param.data)
     return vector
@@ -113,7 +112,7 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-    return operands.flat(grad.data, order_of(grad.data), grad.device)
+    return flat(grad.data, order_of(grad.data), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:

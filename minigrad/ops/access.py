@@ -1,4 +1,5 @@
-"""A tensor seen from Python: its facts, its values as numbers, lists and arrays, its copies."""
+"""Conversions to Python: a tensor seen from outside, its facts, its values as numbers, lists and
+arrays, its copies."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
+from ..arguments import check_number
 from ..engine import Tensor
 from .arithmetic import neg
 from .operands import floating_operands
-from .promotion import number
 from .unary import Clamp, Unary
 
 __all__ = [
@@ -29,7 +29,7 @@ class LeakyReLU(Unary, forward="leaky_relu_forward", gradient="leaky_relu_backwa
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """input where it is positive, else negative_slope · input."""
     floating_operands("leaky_relu", input=input)
-    slope = number("leaky_relu", "negative_slope", negative_slope)
+    slope = check_number("leaky_relu", "negative_slope", negative_slope)
     return LeakyReLU.apply(input, slope)
 
 
@@ -46,13 +46,13 @@ class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^input − 1)."""
     floating_operands("elu", input=input)
-    return ELU.apply(input, number("elu", "alpha", alpha), 1.0, 1.0)
+    return ELU.apply(input, check_number("elu", "alpha", alpha), 1.0, 1.0)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^(input/alpha) − 1)."""
     floating_operands("celu", input=input)
-    alpha = number("celu", "alpha", alpha)
+    alpha = check_number("celu", "alpha", alpha)
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
     return ELU.apply(input, alpha, 1 / alpha, 1.0)
@@ -98,7 +98,10 @@ class Softplus(Unary, forward="softplus_forward", gradient="softplus_backward_in
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """ln(1 + e^(beta · input)) / beta; input itself where beta · input exceeds threshold."""
     floating_operands("softplus", input=input)
-    parameters = number("softplus", "beta", beta), number("softplus", "threshold", threshold)
+    parameters = (
+        check_number("softplus", "beta", beta),
+        check_number("softplus", "threshold", threshold),
+    )
     if parameters[0] == 0:
         raise ValueError("softplus: beta must not be 0")
     return Softplus.apply(input, *parameters)
@@ -115,7 +118,10 @@ def hardtanh(
 ) -> Tensor:
     """input limited to [min_val, max_val]; the derivative at the bounds is 0."""
     floating_operands("hardtanh", input=input)
-    low, high = number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val)
+    low, high = (
+        check_number("hardtanh", "min_val", min_val),
+        check_number("hardtanh", "max_val", max_val),
+    )
     if not low <= high:
         raise ValueError(f"hardtanh: min_val must not exceed max_val, got {low} and {high}")
     return Clamp.apply(input, low, high)

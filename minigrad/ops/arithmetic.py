@@ -10,7 +10,7 @@ from .. import kernels
 from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from .operands import broadcast_shape, elementwise, takes_tensor
+from .operands import broadcast_shape, elementwise, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
@@ -24,16 +24,12 @@ def scaled(tensor: Tensor, factor: float) -> Tensor:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left · right, with broadcasting."""
-    out, out_flat, (left_flat, right_flat) = elementwise("mul", left, right)
-    kernels.get(out.device).elementwise.mul_forward(out_flat, left_flat, right_flat)
-    return out
+    return pointwise("mul", lambda launch: launch.mul_forward, left, right)
 
 
 def quotient(left: Tensor, right: Tensor) -> Tensor:
     """left / right, with broadcasting."""
-    out, out_flat, (left_flat, right_flat) = elementwise("div", left, right)
-    kernels.get(out.device).elementwise.div_forward(out_flat, left_flat, right_flat)
-    return out
+    return pointwise("div", lambda launch: launch.div_forward, left, right)
 
 
 # Arithmetic ---------------------------------------------------------------------------------
@@ -96,8 +92,9 @@ class Div(Function):
         if ctx.needs_input_grad[0]:
             grad_left = unbroadcast(quotient(grad_output, right), ctx.left_shape)
         if ctx.needs_input_grad[1]:
-            full, full_flat, flats = elementwise("div", grad_output, out, right)
-            kernels.get(full.device).elementwise.div_backward_right(full_flat, *flats)
+            full = pointwise(
+                "div", lambda launch: launch.div_backward_right, grad_output, out, right
+            )
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
@@ -108,76 +105,46 @@ class Pow(Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
-        out, out_flat, (left_flat, right_flat) = elementwise("pow", left, right)
-        kernels.get(out.device).elementwise.pow_forward(out_flat, left_flat, right_flat)
-        return out
+        return pointwise("pow", lambda launch: launch.pow_forward, left, right)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         left, right = ctx.saved_tensors
-        launch = kernels.get(grad_output.device).elementwise
+        operands = grad_output, left, right
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            full, full_flat, flats = elementwise("pow", grad_output, left, right)
-            launch.pow_backward_left(full_flat, *flats)
+            full = pointwise("pow", lambda launch: launch.pow_backward_left, *operands)
             grad_left = unbroadcast(full, left.shape)
         if ctx.needs_input_grad[1]:
-            full, full_flat, flats = elementwise("pow", grad_output, left, right)
-            launch.pow_backward_right(full_flat, *flats)
+            full = pointwise("pow", lambda launch: launch.pow_backward_right, *operands)
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
 
-class Maximum(Function):
-    """y = max(a, b): the gradient goes to the larger, half to each at a tie."""
+class Extreme(Function):
+    """y = max(a, b) or min(a, b): the gradient goes to that one, half to each at a tie."""
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+    def forward(ctx: Any, left: Tensor, right: Tensor, largest: bool) -> Tensor:
         ctx.save_for_backward(left, right)
-        out, out_flat, (left_flat, right_flat) = elementwise("maximum", left, right)
-        kernels.get(out.device).elementwise.maximum_forward(out_flat, left_flat, right_flat)
-        return out
+        ctx.largest = largest
+        if largest:
+            return pointwise("maximum", lambda launch: launch.maximum_forward, left, right)
+        return pointwise("minimum", lambda launch: launch.minimum_forward, left, right)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        left, right = ctx.saved_tensors
-        return (
-            _winner_grad(grad_output, left, right, left.shape) if ctx.needs_input_grad[0] else None,
-            _winner_grad(grad_output, right, left, right.shape)
-            if ctx.needs_input_grad[1]
-            else None,
-        )
-
-
-class Minimum(Function):
-    """y = min(a, b): the gradient goes to the smaller, half to each at a tie."""
-
-    @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
-        out, out_flat, (left_flat, right_flat) = elementwise("minimum", left, right)
-        kernels.get(out.device).elementwise.minimum_forward(out_flat, left_flat, right_flat)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        left, right = ctx.saved_tensors
-        # a is the smaller where b is the larger.
-        return (
-            _winner_grad(grad_output, right, left, left.shape) if ctx.needs_input_grad[0] else None,
-            _winner_grad(grad_output, left, right, right.shape)
-            if ctx.needs_input_grad[1]
-            else None,
-        )
-
-
-def _winner_grad(
-    grad_output: Tensor, larger: Tensor, smaller: Tensor, shape: tuple[int, ...]
-) -> Tensor:
-    """grad_output where larger > smaller, half of it where they are equal, else 0."""
-    full, full_flat, flats = elementwise("maximum", grad_output, larger, smaller)
-    kernels.get(full.device).elementwise.winner_backward(full_flat, *flats)
-    return unbroadcast(full, shape)
+        operands = ctx.saved_tensors
+        grads: list[Tensor | None] = [None] * 3
+        for place, (winner, loser) in enumerate((operands, operands[::-1])):
+            if ctx.needs_input_grad[place]:
+                # grad where the first is larger than the second, half of it where they are equal.
+                order = (winner, loser) if ctx.largest else (loser, winner)
+                full = pointwise(
+                    "maximum", lambda launch: launch.winner_backward, grad_output, *order
+                )
+                grads[place] = unbroadcast(full, winner.shape)
+        return tuple(grads)
 
 
 def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
@@ -201,13 +168,14 @@ def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
 def check_alpha(operation: str, alpha: float, dtype: np.dtype) -> None:
     if not isinstance(alpha, (int, float)):
         raise TypeError(f"{operation}: alpha must be a number, got {type(alpha).__name__}")
-    if not is_floating(dtype) and not isinstance(alpha, float):
-        check_fits(f"{operation}: alpha", alpha, int64)
-        check_fits(f"{operation}: −alpha", -alpha, int64)  # what sub multiplies by
-    if not is_floating(dtype) and isinstance(alpha, float):
+    if is_floating(dtype):
+        return
+    if isinstance(alpha, float):
         raise DTypeError(
             f"{operation}: alpha must be an int for tensors of dtype {dtype.name}, got {alpha!r}"
         )
+    check_fits(f"{operation}: alpha", alpha, int64)
+    check_fits(f"{operation}: −alpha", -alpha, int64)  # what sub multiplies by
 
 
 def refuse_bool(operation: str, dtype: np.dtype) -> None:
@@ -241,12 +209,12 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
 
 def maximum(input: Operand, other: Operand) -> Tensor:
     """The larger of two values, with broadcasting; NaN propagates."""
-    return Maximum.apply(*operands("maximum", input, other))
+    return Extreme.apply(*operands("maximum", input, other), True)
 
 
 def minimum(input: Operand, other: Operand) -> Tensor:
     """The smaller of two values, with broadcasting; NaN propagates."""
-    return Minimum.apply(*operands("minimum", input, other))
+    return Extreme.apply(*operands("minimum", input, other), False)
 
 
 @takes_tensor

@@ -1,4 +1,4 @@
-"""Copies: to another dtype, device or memory order."""
+"""Type conversion and copies: to another dtype, device or memory order."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from .. import kernels
 from ..device import Device, as_device
 from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
 from ..engine import Function, Tensor
+from ..engine.gradient import copy
 from ..errors import DeviceError
-from .operands import empty_array, empty_like, takes_tensor
+from .operands import c_order, takes_tensor
 from .transfer import converted, is_cuda
 
 
@@ -34,9 +35,7 @@ class To(Function):
 class Clone(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
-        out = empty_like(input)
-        kernels.get(input.device).elementwise.copy_strided(out.data, input.data)
-        return out
+        return copy(input)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -46,9 +45,7 @@ class Clone(Function):
 class Contiguous(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor) -> Tensor:
-        data = empty_array(input.shape, input.dtype, input.device)
-        kernels.get(input.device).elementwise.copy_strided(data, input.data)
-        return Tensor(data, input.device)
+        return Tensor(c_order(input), input.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
 from .cast import to
-from .operands import elementwise, takes_tensor
+from .operands import elementwise, pointwise, takes_tensor
 from .promotion import Operand, operands, scalar
 from .reduction import unbroadcast
 from .unary import abs
@@ -21,30 +21,26 @@ from .unary import abs
 
 def eq(input: Operand, other: Operand) -> Tensor:
     """input == other; False for NaN."""
-    out, out_flat, flats = elementwise("eq", *operands("eq", input, other), dtype=bool_)
-    kernels.get(out.device).elementwise.eq_forward(out_flat, *flats)
-    return out
+    left, right = operands("eq", input, other)
+    return pointwise("eq", lambda launch: launch.eq_forward, left, right, dtype=bool_)
 
 
 def ne(input: Operand, other: Operand) -> Tensor:
     """input != other; True for NaN."""
-    out, out_flat, flats = elementwise("ne", *operands("ne", input, other), dtype=bool_)
-    kernels.get(out.device).elementwise.ne_forward(out_flat, *flats)
-    return out
+    left, right = operands("ne", input, other)
+    return pointwise("ne", lambda launch: launch.ne_forward, left, right, dtype=bool_)
 
 
 def lt(input: Operand, other: Operand) -> Tensor:
     """input < other; False for NaN."""
-    out, out_flat, flats = elementwise("lt", *operands("lt", input, other), dtype=bool_)
-    kernels.get(out.device).elementwise.lt_forward(out_flat, *flats)
-    return out
+    left, right = operands("lt", input, other)
+    return pointwise("lt", lambda launch: launch.lt_forward, left, right, dtype=bool_)
 
 
 def le(input: Operand, other: Operand) -> Tensor:
     """input <= other; False for NaN."""
-    out, out_flat, flats = elementwise("le", *operands("le", input, other), dtype=bool_)
-    kernels.get(out.device).elementwise.le_forward(out_flat, *flats)
-    return out
+    left, right = operands("le", input, other)
+    return pointwise("le", lambda launch: launch.le_forward, left, right, dtype=bool_)
 
 
 def gt(input: Operand, other: Operand) -> Tensor:
@@ -91,25 +87,19 @@ def isfinite(input: Tensor) -> Tensor:
 def bitwise_and(input: Operand, other: Operand) -> Tensor:
     """input & other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_and", input, other)
-    out, out_flat, flats = elementwise("bitwise_and", left, right)
-    kernels.get(out.device).elementwise.bitwise_and_forward(out_flat, *flats)
-    return out
+    return pointwise("bitwise_and", lambda launch: launch.bitwise_and_forward, left, right)
 
 
 def bitwise_or(input: Operand, other: Operand) -> Tensor:
     """input | other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_or", input, other)
-    out, out_flat, flats = elementwise("bitwise_or", left, right)
-    kernels.get(out.device).elementwise.bitwise_or_forward(out_flat, *flats)
-    return out
+    return pointwise("bitwise_or", lambda launch: launch.bitwise_or_forward, left, right)
 
 
 def bitwise_xor(input: Operand, other: Operand) -> Tensor:
     """input ^ other: bit by bit for integers, logical for bool."""
     left, right = _integer_operands("bitwise_xor", input, other)
-    out, out_flat, flats = elementwise("bitwise_xor", left, right)
-    kernels.get(out.device).elementwise.bitwise_xor_forward(out_flat, *flats)
-    return out
+    return pointwise("bitwise_xor", lambda launch: launch.bitwise_xor_forward, left, right)
 
 
 @takes_tensor
@@ -181,9 +171,8 @@ class Where(Function):
 
 
 def _select(condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    out, out_flat, flats = elementwise("where", condition, left, right, dtype=left.dtype)
-    kernels.get(out.device).elementwise.where_forward(out_flat, *flats)
-    return out
+    operands = condition, left, right
+    return pointwise("where", lambda launch: launch.where_forward, *operands, dtype=left.dtype)
 
 
 def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:

@@ -14,16 +14,17 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
+from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .operands import (
     c_order,
-    contiguous,
     empty,
     empty_nhwc,
     floating_operands,
     from_nhwc,
     nhwc,
     scratch,
+    takes_tensor,
 )
 from .shape import unbatched
 
@@ -151,6 +152,7 @@ def _hwio(weight: Tensor) -> Any:
     return contiguous(weight.data.transpose(TO_HWIO), weight.device)
 
 
+@takes_tensor
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -169,13 +171,26 @@ def conv2d(
     which is NaN; torch does the one or the other, as its sizes decide.
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
-    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
     input, restore = unbatched("conv2d", input)
-    dims = conv2d_dims(
+    dims = check_conv2d(input, weight, bias, stride, padding, dilation, groups)
+    return restore(Conv2d.apply(input, weight, bias, dims))
+
+
+def check_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Size2d,
+    padding: Size2d | str,
+    dilation: Size2d,
+    groups: int,
+) -> Conv2dDims:
+    """The sizes of `conv2d` on a batched input; raises what it raises."""
+    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
+    return conv2d_dims(
         input.shape, weight.shape, None if bias is None else bias.shape,
         stride, padding, dilation, groups,
     )  # fmt: skip
-    return restore(Conv2d.apply(input, weight, bias, dims))
 
 
 def conv_transpose2d(

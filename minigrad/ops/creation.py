@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import CPU, as_device
 from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
 from ..engine import Tensor
@@ -158,8 +159,8 @@ def full(
 ) -> Tensor:
     """`fill_value` everywhere, of shape `size`; its type decides the dtype if none is given."""
     value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
-    if not isinstance(value, (int, float)):
-        raise DTypeError(f"full: fill_value must be a number, got {fill_value!r}")
+    if not isinstance(value, bool):
+        check_number("full", "fill_value", value)
     default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
     sizes = size if isinstance(size, (tuple, list)) else (size,)
     out = new_tensor("full", tuple(sizes), dtype, device, default)
@@ -234,8 +235,8 @@ def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
 def _number(operation: str, name: str, value: Any) -> float:
     if isinstance(value, (Tensor, np.generic)):
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise DTypeError(f"{operation}: {name} must be a finite number, got {value!r}")
+    if not math.isfinite(check_number(operation, name, value)):
+        raise ValueError(f"{operation}: {name} must be finite, got {value!r}")
     return value
 
 
@@ -258,12 +259,12 @@ def arange(
         for name, value in (("start", start), ("end", end), ("step", step))
     )
     if step == 0 or (end - start) * step < 0:
-        raise ShapeError(
+        raise ValueError(
             f"arange: step must lead from start to end, got start={start}, end={end}, step={step}"
         )
     whole = all(isinstance(value, int) for value in (start, end, step))
     if not whole and not math.isfinite((end - start) / step):
-        raise ShapeError(f"arange: step {step} is too small to lead from {start} to {end}")
+        raise ValueError(f"arange: step {step} is too small to lead from {start} to {end}")
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
     out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else float32)
     if out.dtype == bool_:

@@ -1,4 +1,4 @@
-"""Losses that compare distributions: binary cross-entropy, Kullback-Leibler."""
+"""Binary cross entropy and Kullback-Leibler divergence: losses that compare distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors shared with other libraries, without a copy: DLPack, and CUDA's array interface.
+"""DLPack and CUDA's array interface: tensors shared with other libraries, without a copy.
 
     torch.from_dlpack(x)            # a torch tensor on minigrad's memory
     mg.from_dlpack(torch_tensor)    # and back
@@ -26,8 +26,8 @@ import numpy as np
 from ..device import CPU, as_device
 from ..dtypes import SUPPORTED
 from ..engine import Tensor
+from ..engine.grad_mode import mode
 from ..errors import DeviceError, DTypeError, GraphError
-from ..runtime.cuda.recording import current
 from .transfer import is_cuda
 
 if TYPE_CHECKING:
@@ -113,11 +113,10 @@ def _shareable(operation: str, tensor: Tensor) -> None:
 
 
 def _refuse_in_captured_step(operation: str) -> None:
-    if current.recording is not None:
-        raise GraphError(
-            f"{operation}: a captured step must not hand memory to another library or take it, "
-            "because a replay would not; do it outside"
-        )
+    mode.observer.refuse(
+        f"{operation}: a captured step must not hand memory to another library or take it, because "
+        "a replay would not; do it outside"
+    )
 
 
 def dlpack_device(input: Tensor) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""The largest, the least, their positions, and what follows from them: any and all.
+"""Maximum and minimum reductions: the largest, the least, their positions, and what follows from
+them: any and all.
 
 `dim` and keepdim are as in reduce.py.
 """

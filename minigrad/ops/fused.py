@@ -1,4 +1,5 @@
-"""Chains of operations as one Function: the same results in fewer passes over memory.
+"""Operator fusion: chains of operations as one Function: the same results in fewer passes over
+memory.
 
 `nn.Sequential` uses them for chains of its layers; see nn/fusion.py.
 

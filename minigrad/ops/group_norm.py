@@ -1,4 +1,5 @@
-"""Normalisation of each sample by itself: over all its numbers, or over groups of channels.
+"""Group and layer normalisation: each sample by itself, over all its numbers, or over groups of
+channels.
 
 Sources: Ba et al. 2016, "Layer Normalization"; Wu & He 2018, "Group Normalization".
 """
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_int, check_number
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
@@ -88,12 +90,6 @@ def _flat(parameter: Tensor | None) -> np.ndarray | None:
     return None if parameter is None else c_order(parameter).reshape(-1)
 
 
-def _checked_eps(operation: str, eps: float) -> float:
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)):
-        raise DTypeError(f"{operation}: eps must be a number, got {eps!r}")
-    return float(eps)
-
-
 def _check_affine(
     operation: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Any
 ) -> None:
@@ -123,15 +119,14 @@ def group_norm(
     if input.ndim < 2:
         raise ShapeError(f"group_norm: input must be (N, C, …), got shape {input.shape}")
     N, C, *rest = input.shape
-    if isinstance(num_groups, bool) or not isinstance(num_groups, int):
-        raise DTypeError(f"group_norm: num_groups must be an int, got {num_groups!r}")
+    check_int("group_norm", "num_groups", num_groups)
     if num_groups < 1 or C % num_groups:
         raise ShapeError(
             f"group_norm: num_groups must be a positive divisor of the {C} channels of an input of "
             f"shape {input.shape}, got {num_groups}"
         )
     _check_affine("group_norm", input, weight, bias, (C,))
-    eps = _checked_eps("group_norm", eps)
+    eps = check_number("group_norm", "eps", eps)
     L = math.prod(rest)
     if C * L == 0:
         raise ShapeError(f"group_norm: only the batch may be empty, got shape {input.shape}")
@@ -163,7 +158,7 @@ def layer_norm(
             f"{input.shape}"
         )
     _check_affine("layer_norm", input, weight, bias, shape)
-    eps = _checked_eps("layer_norm", eps)
+    eps = check_number("layer_norm", "eps", eps)
     form = math.prod(input.shape[: -len(shape)]), 1, math.prod(shape)
     return GroupNorm.apply(input, weight, bias, form, None, 1, eps)
 

@@ -1,4 +1,4 @@
-"""Selecting elements by position: `x[...]`; and `x[...] = y`.
+"""Basic and advanced indexing: selecting elements by position, `x[...]`; and `x[...] = y`.
 
 An index is taken apart as torch does it. Ints, slices, None and Ellipsis make a view, first. Then
 the index arrays (tensors, NumPy arrays, lists; a mask counts as the array of its true positions)
@@ -20,10 +20,11 @@ from ..device import Device, same_device
 from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
+from ..layout import contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
 from .creation import tensor
 from .inplace import copy_
-from .operands import check_writable, contiguous, empty_array, memory_order, scratch, takes_tensor
+from .operands import check_writable, scratch, takes_tensor
 from .shape import view_of
 from .transfer import check_rows, constant, host, read_count
 
@@ -171,7 +172,7 @@ def _checked_slice(item: slice) -> slice:
 
     start, stop, step = bound(item.start), bound(item.stop), bound(item.step)
     if step is not None and step < 1:
-        raise ShapeError(f"indexing: the step of a slice must be positive, got {step}")
+        raise ValueError(f"indexing: the step of a slice must be positive, got {step}")
     return slice(start, stop, step)
 
 

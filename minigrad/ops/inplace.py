@@ -1,4 +1,4 @@
-"""Updates in place: the tensor keeps its memory, of which it may be a view.
+"""In-place operations: the tensor keeps its memory, of which it may be a view.
 
 They are for data outside the graph (parameters under no_grad, statistics, buffers): while recording
 is on, neither the tensor nor an operand may require a gradient.
@@ -12,19 +12,13 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
+from ..layout import empty_array, flat, memory_order
 from .arithmetic import check_alpha, refuse_bool
-from .operands import (
-    address_of,
-    check_writable,
-    empty_array,
-    flat,
-    memory_order,
-    repeated,
-    takes_tensor,
-)
+from .operands import address_of, check_writable, repeated, takes_tensor
 from .promotion import Operand, fitting, operands, scalar
 from .transfer import readable, share_memory
 from .unary import clamp_bounds
@@ -183,8 +177,8 @@ def fill_(input: Tensor, value: float) -> Tensor:
         return copy_(input, value)
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"fill_: value must be a number, got {type(value).__name__}")
+    if not isinstance(value, bool):
+        check_number("fill_", "value", value)
     _check_change("fill_", input)
     value = fitting("fill_", value, input.dtype)
     order = memory_order(input.data)

@@ -1,4 +1,5 @@
-"""Joining tensors along an axis (copies), and taking them apart (views)."""
+"""Concatenation and splitting: joining tensors along an axis (copies), and taking them apart
+(views)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ..device import same_device
 from ..dtypes import same_dtype
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from .operands import empty, empty_array, memory_order, takes_tensor
+from ..layout import empty_array, memory_order
+from .operands import empty, takes_tensor
 from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
@@ -64,7 +66,7 @@ def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     items = list(tensors)
     if not items or not all(isinstance(item, Tensor) for item in items):
         kinds = [type(item).__name__ for item in items]
-        raise ShapeError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
+        raise ValueError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
     same_dtype(operation, **{f"tensor {i}": t.dtype for i, t in enumerate(items)})
     same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
     return items
@@ -152,7 +154,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     axis = real_axis("chunk", dim, input)
     (count,) = sizes_of("chunk", (chunks,))
     if count < 1:
-        raise ShapeError(f"chunk: chunks must be positive, got {chunks}")
+        raise ValueError(f"chunk: chunks must be positive, got {chunks}")
     total = input.shape[axis]
     if total == 0:
         return Split.apply(input, axis, (0,) * count)

@@ -1,4 +1,4 @@
-"""Losses of classification: cross entropy and negative log-likelihood."""
+"""Classification losses: cross entropy and negative log-likelihood."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_int, check_number
 from ..device import same_device
 from ..dtypes import float64, int64, is_floating, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..runtime.allocation import allocate
 from .operands import c_order, empty, floating_operands, scratch
-from .promotion import check_fits, number, scalar
+from .promotion import check_fits, scalar
 from .rows import empty_rows, to_rows
 from .transfer import check_rows
 
@@ -223,9 +224,7 @@ def cross_entropy(
     operation = "cross_entropy"
     reduction = reduction_name(operation, reduction, size_average, reduce)
     _check_target(operation, target)
-    smoothing = number(operation, "label_smoothing", label_smoothing)
-    if not 0.0 <= smoothing <= 1.0:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], got {smoothing}")
+    smoothing = check_number(operation, "label_smoothing", label_smoothing, low=0, high=1)
     if is_floating(target.dtype):
         _check_probabilities(input, target, weight, ignore_index)
         rows = input.data.size // input.shape[_class_axis(input)]
@@ -269,9 +268,9 @@ def _check_classes(
     floating_operands(operation, input=input, optional={"weight": weight})
     if target.device is not input.device:
         same_device(operation, input=input.device, target=target.device)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
-        raise DTypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r}")
-    check_fits(f"{operation}: ignore_index", ignore_index, int64)
+    check_fits(
+        f"{operation}: ignore_index", check_int(operation, "ignore_index", ignore_index), int64
+    )
     C = input.shape[_class_axis(input)] if input.ndim else 0
     if C == 0:
         raise ShapeError(

@@ -10,15 +10,9 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..geometry import MatmulDims
+from ..layout import contiguous
 from ..runtime.allocation import allocate
-from .operands import (
-    broadcast_shape,
-    c_order,
-    contiguous,
-    empty,
-    floating_operands,
-    scratch,
-)
+from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
 from .shape import expand, reshape, squeeze, unsqueeze
 
 

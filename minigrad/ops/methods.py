@@ -1,10 +1,13 @@
-"""The operators and methods of Tensor, in one list.
+"""Tensor methods: the operators and methods of Tensor, in one list.
 
-A method is the public function of the same name, with the tensor as first argument.
+A method is the public function of the same name, with the tensor as first argument. Type checkers
+and editors read the class below as a base of `Tensor`; when this module is imported, its members
+are attached to `Tensor`, which knows no operation.
 """
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import Any
 
@@ -23,214 +26,249 @@ from . import (
     matmul,
     printing,
     reduce,
-    select,
-    shape,
-    softmax,
-    sort,
     unary,
     vector_norm,
 )
+from . import select as selection
+from . import shape as shapes
+from . import softmax as softmaxes
+from . import sort as sorting
 from .promotion import OPERAND_TYPES
 
 
-def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+def _operator(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor]:
     """tensor ∘ other; Python looks further if `other` is nothing that an operation takes."""
 
-    def method(self: Tensor, other: Any) -> Any:
+    def method(self: Tensor, other: Any) -> Tensor:
         return function(self, other) if isinstance(other, OPERAND_TYPES) else NotImplemented
 
     return method
 
 
-def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Any]:
+def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tensor]:
     """other ∘ tensor, where `other` is no Tensor."""
 
-    def method(self: Tensor, other: Any) -> Any:
+    def method(self: Tensor, other: Any) -> Tensor:
         return function(other, self) if isinstance(other, OPERAND_TYPES) else NotImplemented
 
     return method
 
 
-def attach() -> None:
-    methods = {
-        # Operators
-        "__add__": _operator(arithmetic.add),
-        "__radd__": _reflected(arithmetic.add),
-        "__sub__": _operator(arithmetic.sub),
-        "__rsub__": _reflected(arithmetic.sub),
-        "__mul__": _operator(arithmetic.mul),
-        "__rmul__": _reflected(arithmetic.mul),
-        "__truediv__": _operator(arithmetic.div),
-        "__rtruediv__": _reflected(arithmetic.div),
-        "__pow__": _operator(arithmetic.pow),
-        "__rpow__": _reflected(arithmetic.pow),
-        "__matmul__": _operator(matmul.matmul),
-        "__rmatmul__": _reflected(matmul.matmul),
-        "__neg__": arithmetic.neg,
-        "__pos__": lambda self: self,
-        "__abs__": unary.abs,
-        "__eq__": _operator(compare.eq),
-        "__ne__": _operator(compare.ne),
-        "__lt__": _operator(compare.lt),
-        "__le__": _operator(compare.le),
-        "__gt__": _operator(compare.gt),
-        "__ge__": _operator(compare.ge),
-        # Elementwise equality says nothing of identity, and that is what sets and dicts go by.
-        "__hash__": object.__hash__,
-        "__and__": _operator(compare.bitwise_and),
-        "__rand__": _reflected(compare.bitwise_and),
-        "__or__": _operator(compare.bitwise_or),
-        "__ror__": _reflected(compare.bitwise_or),
-        "__xor__": _operator(compare.bitwise_xor),
-        "__rxor__": _reflected(compare.bitwise_xor),
-        "__invert__": compare.bitwise_not,
-        "__iadd__": _operator(inplace.add_),
-        "__isub__": _operator(inplace.sub_),
-        "__imul__": _operator(inplace.mul_),
-        "__itruediv__": _operator(inplace.div_),
-        # Arithmetic
-        "add": arithmetic.add,
-        "sub": arithmetic.sub,
-        "mul": arithmetic.mul,
-        "div": arithmetic.div,
-        "pow": arithmetic.pow,
-        "matmul": matmul.matmul,
-        "maximum": arithmetic.maximum,
-        "minimum": arithmetic.minimum,
-        "neg": arithmetic.neg,
-        "square": arithmetic.square,
-        "reciprocal": arithmetic.reciprocal,
-        # Functions of one value
-        **{name: getattr(unary, name) for name in unary.__all__},
-        "clip": unary.clamp,
-        # Comparisons, logic, selection
-        "eq": compare.eq,
-        "ne": compare.ne,
-        "lt": compare.lt,
-        "le": compare.le,
-        "gt": compare.gt,
-        "ge": compare.ge,
-        "isnan": compare.isnan,
-        "isinf": compare.isinf,
-        "isfinite": compare.isfinite,
-        "bitwise_and": compare.bitwise_and,
-        "bitwise_or": compare.bitwise_or,
-        "bitwise_xor": compare.bitwise_xor,
-        "bitwise_not": compare.bitwise_not,
-        "logical_and": compare.logical_and,
-        "logical_or": compare.logical_or,
-        "logical_xor": compare.logical_xor,
-        "logical_not": compare.logical_not,
-        "where": lambda self, condition, other: compare.where(condition, self, other),
-        # In place
-        "add_": inplace.add_,
-        "sub_": inplace.sub_,
-        "mul_": inplace.mul_,
-        "div_": inplace.div_,
-        "clamp_": inplace.clamp_,
-        "copy_": inplace.copy_,
-        "fill_": inplace.fill_,
-        "zero_": inplace.zero_,
-        # Copies and conversions
-        "to": cast.to,
-        "float": cast.float,
-        "double": cast.double,
-        "long": cast.long,
-        "byte": cast.byte,
-        "bool": cast.bool,
-        "cuda": cast.cuda,
-        "cpu": cast.cpu,
-        "pin_memory": cast.pin_memory,
-        "is_pinned": cast.is_pinned,
-        "type_as": cast.type_as,
-        "clone": cast.clone,
-        "contiguous": cast.contiguous,
-        "is_contiguous": cast.is_contiguous,
-        # Reductions
-        "sum": reduce.sum,
-        "mean": reduce.mean,
-        "var": reduce.var,
-        "std": reduce.std,
-        "count_nonzero": reduce.count_nonzero,
-        "norm": vector_norm.norm,
-        "amax": extrema.amax,
-        "amin": extrema.amin,
-        "aminmax": extrema.aminmax,
-        "max": extrema.max,
-        "min": extrema.min,
-        "argmax": extrema.argmax,
-        "argmin": extrema.argmin,
-        "all": extrema.all,
-        "any": extrema.any,
-        "prod": reduce.prod,
-        "cumsum": reduce.cumsum,
-        "logsumexp": reduce.logsumexp,
-        "softmax": softmax.softmax,
-        "sort": sort.sort,
-        "argsort": sort.argsort,
-        "topk": sort.topk,
-        "kthvalue": sort.kthvalue,
-        "median": sort.median,
-        "log_softmax": softmax.log_softmax,
-        # Shape
-        "reshape": shape.reshape,
-        "view": shape.view,
-        "flatten": shape.flatten,
-        "unflatten": shape.unflatten,
-        "squeeze": shape.squeeze,
-        "unsqueeze": shape.unsqueeze,
-        "permute": shape.permute,
-        "transpose": shape.transpose,
-        "t": shape.t,
-        "is_cuda": property(lambda tensor: tensor.device.type == "cuda"),
-        "T": property(shape.reversed_axes),
-        "mT": property(shape.matrix_transpose),
-        "expand": shape.expand,
-        "expand_as": shape.expand_as,
-        "broadcast_to": shape.broadcast_to,
-        "split": join.split,
-        "chunk": join.chunk,
-        "unbind": join.unbind,
-        # Indexing
-        "__getitem__": indexing.get_item,
-        "__setitem__": indexing.set_item,
-        "select": select.select,
-        "narrow": select.narrow,
-        "index_select": select.index_select,
-        "gather": select.gather,
-        "masked_fill": select.masked_fill,
-        "tril": select.tril,
-        "triu": select.triu,
-        # Facts and values
-        "__len__": access.length,
-        "__iter__": access.iterate,
-        "__contains__": access.contains,
-        "__bool__": access.to_bool,
-        "__float__": access.to_float,
-        "__int__": access.to_int,
-        "__index__": access.to_index,
-        "__array__": access.to_array,
-        "__repr__": printing.to_text,
-        "__deepcopy__": access.deepcopy,
-        "size": access.size,
-        "stride": access.stride,
-        "dim": access.dim,
-        "numel": access.numel,
-        "element_size": access.element_size,
-        "item": access.item,
-        "tolist": access.tolist,
-        "numpy": access.numpy,
-        # Other libraries
-        "__dlpack__": exchange.to_dlpack,
-        "__dlpack_device__": exchange.dlpack_device,
-        "__cuda_array_interface__": property(exchange.cuda_array_interface),
-        # Graph
-        "requires_grad_": access.requires_grad_,
-        "register_hook": register_hook,
-        "retain_grad": retain_grad,
-    }
-    for name, function in methods.items():
-        setattr(Tensor, name, function)
+def _pos(input: Tensor) -> Tensor:
+    """The tensor itself."""
+    return input
 
 
-attach()
+def _where(input: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """input where the condition holds, else other."""
+    return compare.where(condition, input, other)
+
+
+def _is_cuda(input: Tensor) -> bool:
+    """Whether the tensor lies in a GPU's memory."""
+    return input.device.type == "cuda"
+
+
+class Methods:
+    """What Tensor can do, besides what the engine gives it."""
+
+    # Operators
+    __add__ = _operator(arithmetic.add)
+    __radd__ = _reflected(arithmetic.add)
+    __sub__ = _operator(arithmetic.sub)
+    __rsub__ = _reflected(arithmetic.sub)
+    __mul__ = _operator(arithmetic.mul)
+    __rmul__ = _reflected(arithmetic.mul)
+    __truediv__ = _operator(arithmetic.div)
+    __rtruediv__ = _reflected(arithmetic.div)
+    __pow__ = _operator(arithmetic.pow)
+    __rpow__ = _reflected(arithmetic.pow)
+    __matmul__ = _operator(matmul.matmul)
+    __rmatmul__ = _reflected(matmul.matmul)
+    __neg__ = arithmetic.neg
+    __pos__ = _pos
+    __abs__ = unary.abs
+    __eq__ = _operator(compare.eq)  # type: ignore[assignment]
+    __ne__ = _operator(compare.ne)  # type: ignore[assignment]
+    __lt__ = _operator(compare.lt)
+    __le__ = _operator(compare.le)
+    __gt__ = _operator(compare.gt)
+    __ge__ = _operator(compare.ge)
+    # Elementwise equality says nothing of identity, and that is what sets and dicts go by.
+    __hash__ = object.__hash__
+    __and__ = _operator(compare.bitwise_and)
+    __rand__ = _reflected(compare.bitwise_and)
+    __or__ = _operator(compare.bitwise_or)
+    __ror__ = _reflected(compare.bitwise_or)
+    __xor__ = _operator(compare.bitwise_xor)
+    __rxor__ = _reflected(compare.bitwise_xor)
+    __invert__ = compare.bitwise_not
+    __iadd__ = _operator(inplace.add_)
+    __isub__ = _operator(inplace.sub_)
+    __imul__ = _operator(inplace.mul_)
+    __itruediv__ = _operator(inplace.div_)
+    # Arithmetic
+    add = arithmetic.add
+    sub = arithmetic.sub
+    mul = arithmetic.mul
+    div = arithmetic.div
+    pow = arithmetic.pow
+    matmul = matmul.matmul
+    maximum = arithmetic.maximum
+    minimum = arithmetic.minimum
+    neg = arithmetic.neg
+    square = arithmetic.square
+    reciprocal = arithmetic.reciprocal
+    # Functions of one value
+    abs = unary.abs
+    exp = unary.exp
+    log = unary.log
+    sqrt = unary.sqrt
+    sin = unary.sin
+    cos = unary.cos
+    expm1 = unary.expm1
+    log1p = unary.log1p
+    erf = unary.erf
+    floor = unary.floor
+    ceil = unary.ceil
+    trunc = unary.trunc
+    round = unary.round
+    log2 = unary.log2
+    log10 = unary.log10
+    rsqrt = unary.rsqrt
+    sigmoid = unary.sigmoid
+    tanh = unary.tanh
+    relu = unary.relu
+    clamp = unary.clamp
+    clip = unary.clamp
+    sign = unary.sign
+    # Comparisons, logic, selection
+    eq = compare.eq
+    ne = compare.ne
+    lt = compare.lt
+    le = compare.le
+    gt = compare.gt
+    ge = compare.ge
+    isnan = compare.isnan
+    isinf = compare.isinf
+    isfinite = compare.isfinite
+    bitwise_and = compare.bitwise_and
+    bitwise_or = compare.bitwise_or
+    bitwise_xor = compare.bitwise_xor
+    bitwise_not = compare.bitwise_not
+    logical_and = compare.logical_and
+    logical_or = compare.logical_or
+    logical_xor = compare.logical_xor
+    logical_not = compare.logical_not
+    where = _where
+    # In place
+    add_ = inplace.add_
+    sub_ = inplace.sub_
+    mul_ = inplace.mul_
+    div_ = inplace.div_
+    clamp_ = inplace.clamp_
+    copy_ = inplace.copy_
+    fill_ = inplace.fill_
+    zero_ = inplace.zero_
+    # Copies and conversions
+    to = cast.to
+    float = cast.float
+    double = cast.double
+    long = cast.long
+    byte = cast.byte
+    bool = cast.bool
+    cuda = cast.cuda
+    cpu = cast.cpu
+    pin_memory = cast.pin_memory
+    is_pinned = cast.is_pinned
+    type_as = cast.type_as
+    clone = cast.clone
+    contiguous = cast.contiguous
+    is_contiguous = cast.is_contiguous
+    # Reductions
+    sum = reduce.sum
+    mean = reduce.mean
+    var = reduce.var
+    std = reduce.std
+    count_nonzero = reduce.count_nonzero
+    norm = vector_norm.norm
+    amax = extrema.amax
+    amin = extrema.amin
+    aminmax = extrema.aminmax
+    max = extrema.max
+    min = extrema.min
+    argmax = extrema.argmax
+    argmin = extrema.argmin
+    all = extrema.all
+    any = extrema.any
+    prod = reduce.prod
+    cumsum = reduce.cumsum
+    logsumexp = reduce.logsumexp
+    softmax = softmaxes.softmax
+    sort = sorting.sort
+    argsort = sorting.argsort
+    topk = sorting.topk
+    kthvalue = sorting.kthvalue
+    median = sorting.median
+    log_softmax = softmaxes.log_softmax
+    # Shape
+    reshape = shapes.reshape
+    view = shapes.view
+    flatten = shapes.flatten
+    unflatten = shapes.unflatten
+    squeeze = shapes.squeeze
+    unsqueeze = shapes.unsqueeze
+    permute = shapes.permute
+    transpose = shapes.transpose
+    t = shapes.t
+    is_cuda: builtins.bool = property(_is_cuda)  # type: ignore[assignment]
+    T: Tensor = property(shapes.reversed_axes)  # type: ignore[assignment]
+    mT: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]
+    expand = shapes.expand
+    expand_as = shapes.expand_as
+    broadcast_to = shapes.broadcast_to
+    split = join.split
+    chunk = join.chunk
+    unbind = join.unbind
+    # Indexing
+    __getitem__ = indexing.get_item
+    __setitem__ = indexing.set_item
+    select = selection.select
+    narrow = selection.narrow
+    index_select = selection.index_select
+    gather = selection.gather
+    masked_fill = selection.masked_fill
+    tril = selection.tril
+    triu = selection.triu
+    # Facts and values
+    __len__ = access.length
+    __iter__ = access.iterate
+    __contains__ = access.contains
+    __bool__ = access.to_bool
+    __float__ = access.to_float
+    __int__ = access.to_int
+    __index__ = access.to_index
+    __array__ = access.to_array
+    __repr__ = printing.to_text
+    __deepcopy__ = access.deepcopy
+    size = access.size
+    stride = access.stride
+    dim = access.dim
+    numel = access.numel
+    element_size = access.element_size
+    item = access.item
+    tolist = access.tolist
+    numpy = access.numpy
+    # Other libraries
+    __dlpack__ = exchange.to_dlpack
+    __dlpack_device__ = exchange.dlpack_device
+    __cuda_array_interface__ = property(exchange.cuda_array_interface)
+    # Graph
+    requires_grad_ = access.requires_grad_
+    register_hook = register_hook
+    retain_grad = retain_grad
+
+
+for _name, _member in vars(Methods).items():
+    if callable(_member) or isinstance(_member, property):
+        setattr(Tensor, _name, _member)

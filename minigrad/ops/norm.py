@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
-from ..errors import DTypeError, GraphError, ShapeError
+from ..errors import GraphError, ShapeError
 from .inplace import add_
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from .rows import empty_rows, to_rows
@@ -235,8 +236,7 @@ def check_batch_norm(
     if not training and running.mean is None:
         raise ValueError("batch_norm: evaluation needs running_mean and running_var, got None")
     for option, value in (("momentum", momentum), ("eps", eps)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise DTypeError(f"batch_norm: {option} must be a number, got {value!r}")
+        check_number("batch_norm", option, value)
     if not eps >= 0 or (training and eps == 0):  # NaN is neither
         rule = "positive in training" if training else "at least 0"
         raise ValueError(f"batch_norm: eps must be {rule}, got {eps!r}")

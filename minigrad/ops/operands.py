@@ -1,4 +1,4 @@
-"""How tensors become the arrays that launchers take, and back.
+"""Operand preparation: how tensors become the arrays that launchers take, and back.
 
 Operations compute on array values only through launchers. What they do themselves is free: views,
 shapes, and asking for memory.
@@ -14,10 +14,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from .. import kernels
 from ..device import Device, same_device
 from ..dtypes import floating_dtype, is_floating
 from ..engine import Tensor
 from ..errors import ShapeError
+from ..kernels.protocol import Elementwise
 from ..layout import (
     CHANNELS_LAST,
     FROM_NHWC,
@@ -96,7 +98,7 @@ def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
 def check_writable(operation: str, tensor: Tensor) -> None:
     """A tensor that changes in place must not be a broadcast view."""
     if not tensor.data.flags.writeable:
-        raise ShapeError(
+        raise ValueError(
             f"{operation}: elements of this tensor of shape {tensor.shape} share memory (expand "
             "makes such tensors); clone it first"
         )
@@ -194,3 +196,16 @@ def elementwise(
         else:
             flats.append(flat(np.broadcast_to(t.data, shape), order, device))
     return out, out.data.transpose(order).reshape(-1), flats
+
+
+def pointwise(
+    operation: str,
+    launcher: Callable[[Elementwise], Callable[..., None]],
+    *operands: Tensor,
+    dtype: np.dtype | None = None,
+) -> Tensor:
+    """The result of an elementwise launcher, such as `lambda launch: launch.mul_forward`, on
+    operands that broadcast; nothing is recorded."""
+    out, out_flat, flats = elementwise(operation, *operands, dtype=dtype)
+    launcher(kernels.get(out.device).elementwise)(out_flat, *flats)
+    return out

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..geometry import PAD_MODES, check_pad, pad_sources
+from ..layout import CHANNELS_LAST, Order, contiguous, memory_order
 from ..runtime.allocation import allocate
 from .cast import clone
-from .operands import CHANNELS_LAST, Order, contiguous, memory_order
 from .promotion import fitting
 from .transfer import constant
 
@@ -132,8 +133,8 @@ def pad(
 
 
 def _fill(input: Tensor, mode: str, value: float | None) -> float:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise TypeError(f"pad: value must be a number, got {type(value).__name__}")
+    if value is not None:
+        check_number("pad", "value", value)
     if value and mode != "constant":
         raise ValueError(f"pad: mode {mode!r} takes no value, got {value!r}")
     return fitting("pad", value or 0, input.dtype)

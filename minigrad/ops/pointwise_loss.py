@@ -1,35 +1,22 @@
-"""Losses of the difference between input and target, element by element.
-
-Each is f(input − target) with an even f, so the gradient of the target is that of the input with
-the two exchanged.
-"""
+"""Regression losses: squared, absolute, smooth and Huber, of input − target element by element."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
+from ..kernels.formulas import ABSOLUTE, SMOOTH, SQUARED
+from ..layout import Order, empty_array, flat, memory_order
 from .loss import mean_or_sum, reduction_name
-from .operands import (
-    Order,
-    broadcast_shape,
-    c_order,
-    empty,
-    empty_array,
-    flat,
-    floating_operands,
-    memory_order,
-    scratch,
-)
-from .promotion import number
+from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
 from .reduction import unbroadcast
 
 
@@ -52,106 +39,52 @@ class _Pair:
         tensor = Tensor(empty_array(self.shape, self.dtype, self.device, self.order), self.device)
         return tensor, tensor.data.transpose(self.order).reshape(-1)
 
-    def empty_total(self) -> tuple[Tensor, np.ndarray]:
-        """An uninitialised scalar, and its flat array."""
-        tensor = empty((), self.dtype, self.device)
-        return tensor, tensor.data.reshape(-1)
-
-    def workspace(self) -> np.ndarray:
-        return scratch(
-            kernels.get(self.device).loss.loss_total_workspace(self.size), float64, self.device
-        )
-
     def divisor(self, reduction: str) -> int:
         return self.size if reduction == "mean" else 1
 
-    def gradients(
-        self,
-        ctx: Any,
-        grad_output: Tensor,
-        backward_input: Callable[..., None],
-        *parameters: float,
-    ) -> list[Tensor | None]:
-        """The gradients of input and target."""
-        if ctx.reduction == "none":
-            grad = flat(grad_output.data, self.order, self.device)
-        else:
-            grad = c_order(grad_output).reshape(-1)
-        results: list[Tensor | None] = []
-        for needed, tensor, arrays in zip(
-            ctx.needs_input_grad, ctx.saved_tensors, (self.arrays, self.arrays[::-1]), strict=False
-        ):
-            if not needed:
-                results.append(None)
-                continue
-            result, out = self.empty()
-            if out.size:
-                backward_input(out, grad, *arrays, self.divisor(ctx.reduction), *parameters)
-            results.append(unbroadcast(result, tensor.shape))
-        return results
 
+class DifferenceLoss(Function):
+    """f(input − target): of each element, or their sum or mean.
 
-class MSELoss(Function):
+    kind: which f, see kernels/formulas.py. f is even, so the gradient of the target is that of the
+    input with the two exchanged.
+    """
+
     @staticmethod
-    def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str) -> Tensor:
+    def forward(
+        ctx: Any, input: Tensor, target: Tensor, reduction: str, kind: int, beta: float
+    ) -> Tensor:
         ctx.save_for_backward(input, target)
-        ctx.reduction = reduction
+        ctx.reduction, ctx.kind = reduction, (kind, beta)
         pair, launch = _Pair(input, target), kernels.get(input.device).loss
         if reduction == "none":
             losses, out = pair.empty()
-            launch.mse_loss_forward(out, *pair.arrays)
+            launch.difference_loss_forward(out, *pair.arrays, kind, beta)
             return losses
-        total, out = pair.empty_total()
-        launch.mse_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).loss.mse_loss_backward_input
-        return *_Pair(*ctx.saved_tensors).gradients(ctx, grad_output, launcher), None
-
-
-class L1Loss(Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str) -> Tensor:
-        ctx.save_for_backward(input, target)
-        ctx.reduction = reduction
-        pair, launch = _Pair(input, target), kernels.get(input.device).loss
-        if reduction == "none":
-            losses, out = pair.empty()
-            launch.l1_loss_forward(out, *pair.arrays)
-            return losses
-        total, out = pair.empty_total()
-        launch.l1_loss_total(out, *pair.arrays, pair.divisor(reduction), pair.workspace())
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).loss.l1_loss_backward_input
-        return *_Pair(*ctx.saved_tensors).gradients(ctx, grad_output, launcher), None
-
-
-class SmoothL1Loss(Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, target: Tensor, reduction: str, beta: float) -> Tensor:
-        ctx.save_for_backward(input, target)
-        ctx.reduction, ctx.beta = reduction, beta
-        pair, launch = _Pair(input, target), kernels.get(input.device).loss
-        if reduction == "none":
-            losses, out = pair.empty()
-            launch.smooth_l1_loss_forward(out, *pair.arrays, beta)
-            return losses
-        total, out = pair.empty_total()
-        launch.smooth_l1_loss_total(
-            out, *pair.arrays, pair.divisor(reduction), beta, pair.workspace()
+        total = empty((), pair.dtype, pair.device)
+        workspace = scratch(launch.loss_total_workspace(pair.size), float64, pair.device)
+        launch.difference_loss_total(
+            total.data.reshape(-1), *pair.arrays, pair.divisor(reduction), kind, beta, workspace
         )
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        launcher = kernels.get(grad_output.device).loss.smooth_l1_loss_backward_input
-        pair = _Pair(*ctx.saved_tensors)
-        return *pair.gradients(ctx, grad_output, launcher, ctx.beta), None, None
+        pair, launch = _Pair(*ctx.saved_tensors), kernels.get(grad_output.device).loss
+        if ctx.reduction == "none":
+            grad = flat(grad_output.data, pair.order, pair.device)
+        else:
+            grad = c_order(grad_output).reshape(-1)
+        results: list[Tensor | None] = [None] * 5
+        for place, arrays in enumerate((pair.arrays, pair.arrays[::-1])):
+            if ctx.needs_input_grad[place]:
+                result, out = pair.empty()
+                if out.size:
+                    launch.difference_loss_backward_input(
+                        out, grad, *arrays, pair.divisor(ctx.reduction), *ctx.kind
+                    )
+                results[place] = unbroadcast(result, ctx.saved_tensors[place].shape)
+        return tuple(results)
 
 
 def mse_loss(
@@ -170,9 +103,7 @@ def mse_loss(
     """
     reduction = reduction_name("mse_loss", reduction, size_average, reduce)
     _check_pair("mse_loss", input, target, weight)
-    if weight is None:
-        return MSELoss.apply(input, target, reduction)
-    return _weighted(MSELoss.apply(input, target, "none"), weight, reduction)
+    return _weighted_loss(input, target, weight, reduction, SQUARED)
 
 
 def l1_loss(
@@ -186,9 +117,7 @@ def l1_loss(
     """|input − target|, with slope 0 at 0. Arguments and errors are those of `mse_loss`."""
     reduction = reduction_name("l1_loss", reduction, size_average, reduce)
     _check_pair("l1_loss", input, target, weight)
-    if weight is None:
-        return L1Loss.apply(input, target, reduction)
-    return _weighted(L1Loss.apply(input, target, "none"), weight, reduction)
+    return _weighted_loss(input, target, weight, reduction, ABSOLUTE)
 
 
 def smooth_l1_loss(
@@ -205,11 +134,9 @@ def smooth_l1_loss(
     2015, Fast R-CNN §2.3.
     """
     reduction = reduction_name("smooth_l1_loss", reduction, size_average, reduce)
-    width = number("smooth_l1_loss", "beta", beta)
-    if not width >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must be at least 0, got {beta!r}")
+    width = check_number("smooth_l1_loss", "beta", beta, low=0)
     _check_pair("smooth_l1_loss", input, target, None)
-    return SmoothL1Loss.apply(input, target, reduction, width)
+    return DifferenceLoss.apply(input, target, reduction, SMOOTH, width)
 
 
 def huber_loss(
@@ -225,20 +152,24 @@ def huber_loss(
     elements. ValueError for a delta that is not positive.
     """
     reduction = reduction_name("huber_loss", reduction, None, None)
-    width = number("huber_loss", "delta", delta)
+    width = check_number("huber_loss", "delta", delta)
     if not width > 0:
         raise ValueError(f"huber_loss: delta must be a positive number, got {delta!r}")
     _check_pair("huber_loss", input, target, weight)
     first = reduction if weight is None else "none"
     if math.isinf(width):
-        losses = MSELoss.apply(input, target, first) * 0.5
+        losses = DifferenceLoss.apply(input, target, first, SQUARED, 0.0) * 0.5
     else:
-        losses = SmoothL1Loss.apply(input, target, first, width) * width
+        losses = DifferenceLoss.apply(input, target, first, SMOOTH, width) * width
     return losses if weight is None else mean_or_sum(losses * weight, reduction)
 
 
-def _weighted(losses: Tensor, weight: Tensor, reduction: str) -> Tensor:
-    weighted = losses * weight
+def _weighted_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, kind: int
+) -> Tensor:
+    if weight is None:
+        return DifferenceLoss.apply(input, target, reduction, kind, 0.0)
+    weighted = DifferenceLoss.apply(input, target, "none", kind, 0.0) * weight
     if reduction == "none":
         return weighted
     return weighted.sum() if reduction == "sum" else weighted.sum() / weight.sum()

@@ -1,4 +1,4 @@
-"""What may stand beside a tensor in an operation, and the common dtype.
+"""Type promotion: what may stand beside a tensor in an operation, and the common dtype.
 
 Two tensors must have one dtype. A Python number takes the tensor's, except that a float beside an
 integer tensor turns both into float32, and an int beside a bool tensor turns both into int64, as in
@@ -91,18 +91,10 @@ def check_fits(operation: str, value: float, dtype: np.dtype) -> None:
             raise DTypeError(f"{operation}: {value!r} does not fit dtype {dtype.name}")
 
 
-def number(operation: str, name: str, value: float) -> float:
-    """A real number as a Python float."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{operation}: {name} must be a number, got {value!r}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{operation}: {name} does not fit float64, got {value!r}") from None
-
-
 def fitting(operation: str, value: float, dtype: np.dtype) -> float:
     """A number to fill memory of `dtype` with: integers cut off its decimals, as in torch."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if dtype.kind in "iu" and math.isfinite(value):
         value = int(value)
     check_fits(operation, value, dtype)

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Generator, default_generator
 from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
+from ..layout import memory_order
 from ..runtime.cuda import table
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
-from .operands import elementwise, empty_like, floating_operands, memory_order, takes_tensor
+from .operands import elementwise, empty_like, floating_operands, takes_tensor
 from .promotion import check_fits
 from .shape import sizes_of
 
@@ -94,7 +96,7 @@ def randint(
         raise DTypeError(f"randint: low and high must be ints, got {low!r} and {high!r}")
     low, high = int(low), int(high)
     if low >= high:
-        raise ShapeError(f"randint: low must be less than high, got low={low} and high={high}")
+        raise ValueError(f"randint: low must be less than high, got low={low} and high={high}")
     out = new_tensor("randint", (tuple(size),), dtype, device, int64)
     for bound in (low, high - 1):
         check_fits("randint", bound, int64)
@@ -113,7 +115,7 @@ def randperm(
     # The largest whole number up to which the dtype holds all of them.
     limit = {bool_: 2, uint8: 2**8, float32: 2**24}.get(wanted, 2**32 - 1)
     if n > limit:
-        raise ShapeError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
+        raise ValueError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)
     seed, stream = _stream(generator)
     kernels.get(out.device).random.permutation(out.data, seed, stream)
@@ -166,8 +168,7 @@ class Dropout(Function):
 
 def _checked(operation: str, input: Tensor, p: float) -> None:
     floating_operands(operation, input=input)
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-        raise ShapeError(f"{operation}: p must be a probability in [0, 1], got {p!r}")
+    check_number(operation, "p", p, low=0, high=1)
 
 
 @takes_tensor

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import as_dtype, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, mul, product, quotient, sub
@@ -19,7 +20,6 @@ from .cast import to
 from .compare import eq, isfinite, ne, where
 from .extrema import amax
 from .operands import scratch, takes_tensor
-from .promotion import number
 from .reduction import (
     Axes,
     Dim,
@@ -212,7 +212,7 @@ def _moment_arguments(
         raise TypeError(f"{operation}: unbiased must be a bool or None, got {unbiased!r:.80}")
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    correction = number(operation, "correction", correction)
+    correction = check_number(operation, "correction", correction)
     if not math.isfinite(correction):
         raise ValueError(f"{operation}: correction must be finite, got {correction}")
     return input, axes_of(operation, dim, input.ndim), keepdim, correction

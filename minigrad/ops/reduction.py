@@ -1,4 +1,5 @@
-"""How a tensor is brought before a reduction launcher, and sums that undo broadcasting.
+"""Reduction plans: how a tensor is brought before a reduction launcher, and sums that undo
+broadcasting.
 
 A launcher reduces the middle axis of a C-ordered (outer, R, inner) array. If the reduced axes are
 neighbours in memory, that array is a view; otherwise they are moved to the end by one copy.
@@ -17,8 +18,9 @@ from ..device import Device
 from ..dtypes import float64, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
+from ..layout import contiguous, memory_order
 from ..runtime.allocation import allocate
-from .operands import contiguous, memory_order, scratch
+from .operands import scratch
 
 Dim = int | tuple[int, ...] | list[int] | None
 Axes = tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Pooling over regions of interest. Rounding follows torchvision.
+"""RoI pooling and RoI align: pooling over regions of interest. Rounding follows torchvision.
 
 Sources: Girshick 2015, "Fast R-CNN", §2.1 (roi_pool); He et al. 2017, "Mask R-CNN", §3 (roi_align).
 """
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_int, check_number
 from ..dtypes import int64
 from ..engine import Function, Tensor
 from ..errors import ShapeError, TargetError
@@ -111,10 +112,9 @@ def roi_align(
     Raises as roi_pool; TargetError also for a region of more than 2**24 pixels without a
     sampling_ratio.
     """
-    if isinstance(sampling_ratio, bool) or not isinstance(sampling_ratio, int):
-        raise TypeError(f"roi_align: sampling_ratio must be an int, got {sampling_ratio!r}")
+    check_int("roi_align", "sampling_ratio", sampling_ratio)
     if sampling_ratio > 2**12:
-        raise ShapeError(f"roi_align: sampling_ratio must be at most 4096, got {sampling_ratio}")
+        raise ValueError(f"roi_align: sampling_ratio must be at most 4096, got {sampling_ratio}")
     largest = math.inf if sampling_ratio > 0 else _LARGEST_REGION
     rows, size = _checked("roi_align", input, boxes, output_size, spatial_scale, largest)
     options = float(spatial_scale), sampling_ratio, bool(aligned)
@@ -151,11 +151,8 @@ def _checked(
     if input.shape[2] * input.shape[3] >= 2**31:
         raise ShapeError(f"{operation}: a map must have less than 2**31 cells, got {input.shape}")
     size = pair(operation, "output_size", output_size, minimum=1)
-    number = isinstance(spatial_scale, (int, float)) and not isinstance(spatial_scale, bool)
-    if not number or not math.isfinite(spatial_scale):
-        raise ValueError(
-            f"{operation}: spatial_scale must be a finite number, got {spatial_scale!r}"
-        )
+    if not math.isfinite(check_number(operation, "spatial_scale", spatial_scale)):
+        raise ValueError(f"{operation}: spatial_scale must be finite, got {spatial_scale!r}")
     rows = _rows(operation, input, boxes)
     bad = allocate((1,), int64, input.device)
     launch = kernels.get(input.device).roi

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..device import Device
 from ..engine import Tensor
+from ..layout import contiguous
 from ..runtime.allocation import allocate
-from .operands import contiguous
 
 Shape = tuple[int, ...]
 

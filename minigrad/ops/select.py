@@ -1,4 +1,5 @@
-"""Selecting elements along one axis, by a mask, and by their distance from a diagonal."""
+"""Index selection and masks: selecting elements along one axis, by a mask, and by their distance
+from a diagonal."""
 
 from __future__ import annotations
 
@@ -8,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_int
 from ..device import same_device
 from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
+from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
-from .operands import broadcast_shape, c_order, contiguous, empty, scratch, takes_tensor
+from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor
 from .promotion import common_dtype
 from .reduction import axis_of
 from .shape import flatten, reshape
@@ -59,8 +62,7 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     if isinstance(start, Tensor) and start.ndim == 0 and start.dtype == int64:
         begin = start.item()
     for name, value in (("start", begin), ("length", length)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise DTypeError(f"narrow: {name} must be an int, got {value!r}")
+        check_int("narrow", name, value)
     axis = axis_of("narrow", dim, input.ndim)
     size = input.shape[axis] if input.ndim else 0
     first = begin + size if begin < 0 else begin
@@ -183,10 +185,10 @@ def _triangle(operation: str, input: Tensor, diagonal: int, lower: bool) -> Tens
         raise ShapeError(
             f"{operation}: input must have at least 2 dimensions, got shape {input.shape}"
         )
-    if not hasattr(diagonal, "__index__"):
-        raise DTypeError(f"{operation}: diagonal must be an int, got {diagonal!r}")
     # Past either side it makes no difference, and it fits the kernel's int.
-    diagonal = max(-input.shape[-2], min(diagonal.__index__(), input.shape[-1]))
+    diagonal = max(
+        -input.shape[-2], min(check_int(operation, "diagonal", diagonal), input.shape[-1])
+    )
     return Triangle.apply(input, diagonal, lower)
 
 

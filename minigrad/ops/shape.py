@@ -1,4 +1,4 @@
-"""Operations that rearrange elements without computing on them.
+"""Reshaping and views: operations that rearrange elements without computing on them.
 
 Results are views of the input's memory wherever strides can express them, and then share its
 version counter. Only `reshape`, `flatten` and `unflatten` may have to copy.
@@ -16,7 +16,8 @@ import numpy as np
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from .operands import Order, empty_array, memory_order, takes_tensor
+from ..layout import Order, empty_array, memory_order
+from .operands import takes_tensor
 from .reduction import axis_of, unbroadcast
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])

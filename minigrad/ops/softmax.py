@@ -14,17 +14,21 @@ from .rows import empty_rows, to_rows
 
 
 class Softmax(Function):
+    """y = e^x / Σ e^x along an axis, or ln y: the kernels state the derivatives from the result."""
+
     @staticmethod
-    def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
-        out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
-        if out_rows.size:
-            launch = kernels.get(input.device).softmax
-            workspace = scratch(
-                launch.softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
-            )
-            launch.softmax_forward(out_rows, to_rows(input, axis), workspace)
+    def forward(ctx: Any, input: Tensor, axis: int, log: bool) -> Tensor:
+        device, dtype = input.device, input.dtype
+        out, rows = empty_rows(input.shape, axis, dtype, device)
+        launch = kernels.get(device).softmax
+        if rows.size and log:
+            workspace = scratch(launch.log_softmax_forward_workspace(*rows.shape), dtype, device)
+            launch.log_softmax_forward(rows, to_rows(input, axis), workspace)
+        elif rows.size:
+            workspace = scratch(launch.softmax_forward_workspace(*rows.shape), dtype, device)
+            launch.softmax_forward(rows, to_rows(input, axis), workspace)
         ctx.save_for_backward(out)
-        ctx.axis = axis
+        ctx.axis, ctx.log = axis, log
         return out
 
     @staticmethod
@@ -32,40 +36,15 @@ class Softmax(Function):
         (out,) = ctx.saved_tensors
         grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
         if grad_rows.size:
-            kernels.get(out.device).softmax.softmax_backward_input(
-                grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
+            launch = kernels.get(out.device).softmax
+            backward = (
+                launch.log_softmax_backward_input if ctx.log else launch.softmax_backward_input
             )
-        return grad_input, None
+            backward(grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis))
+        return grad_input, None, None
 
 
-class LogSoftmax(Function):
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, axis: int) -> Tensor:
-        out, out_rows = empty_rows(input.shape, axis, input.dtype, input.device)
-        if out_rows.size:
-            launch = kernels.get(input.device).softmax
-            workspace = scratch(
-                launch.log_softmax_forward_workspace(*out_rows.shape), input.dtype, input.device
-            )
-            launch.log_softmax_forward(out_rows, to_rows(input, axis), workspace)
-        ctx.save_for_backward(out)
-        ctx.axis = axis
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (out,) = ctx.saved_tensors
-        grad_input, grad_rows = empty_rows(out.shape, ctx.axis, out.dtype, out.device)
-        if grad_rows.size:
-            kernels.get(out.device).softmax.log_softmax_backward_input(
-                grad_rows, to_rows(grad_output, ctx.axis), to_rows(out, ctx.axis)
-            )
-        return grad_input, None
-
-
-def _apply(
-    operation: str, function: type[Function], input: Tensor, dim: int | None, dtype: Any
-) -> Tensor:
+def _softmax(operation: str, input: Tensor, dim: int | None, dtype: Any, log: bool) -> Tensor:
     if dtype is not None:
         input = to(input, dtype=dtype)
     floating_operands(operation, input=input)
@@ -79,8 +58,8 @@ def _apply(
         )
     axis = axis_of(operation, dim, input.ndim)
     if input.ndim == 0:
-        return function.apply(input.reshape(1), 0).reshape(())
-    return function.apply(input, axis)
+        return Softmax.apply(input.reshape(1), 0, log).reshape(())
+    return Softmax.apply(input, axis, log)
 
 
 @takes_tensor
@@ -91,7 +70,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     becomes NaN. dtype: convert the input first. Leaving out dim is deprecated. Raises ShapeError
     for a dim out of range, DTypeError for an input that is not floating.
     """
-    return _apply("softmax", Softmax, input, dim, dtype)
+    return _softmax("softmax", input, dim, dtype, log=False)
 
 
 @takes_tensor
@@ -100,4 +79,4 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Ten
 
     Arguments and errors are those of `softmax`.
     """
-    return _apply("log_softmax", LogSoftmax, input, dim, dtype)
+    return _softmax("log_softmax", input, dim, dtype, log=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .. import kernels
+from ..arguments import check_int
 from ..dtypes import int64, is_floating
 from ..engine import Function, Tensor
-from ..errors import DTypeError, ShapeError
+from ..errors import ShapeError
 from .cast import clone
 from .compare import isnan, where
 from .extrema import Extremum, argmax
@@ -40,8 +39,7 @@ def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
 
 
 def _check_count(operation: str, k: int, least: int, input: Tensor, axis: int) -> None:
-    if isinstance(k, (bool, np.ndarray, Tensor)) or not hasattr(k, "__index__"):
-        raise DTypeError(f"{operation}: k must be an int, got {k!r:.80}")
+    check_int(operation, "k", k)
     size = input.shape[axis] if input.ndim else 1
     if not least <= k <= size:
         raise ShapeError(

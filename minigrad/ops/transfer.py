@@ -1,4 +1,4 @@
-"""Between the host's memory and the GPU's.
+"""Host-device transfer: between the host's memory and the GPU's.
 
 "cpu" and "reference" share the host's memory, so only GPUs need copies. What reads values on the
 host comes through `host`; a value check that the host can make at once and the GPU only later,

@@ -1,4 +1,5 @@
-"""Sliding windows as columns, and their sum back into an image: each the other's adjoint.
+"""im2col and col2im: sliding windows as columns, and their sum back into an image: each the other's
+adjoint.
 
 A convolution is unfold → matmul; its input gradient is matmul → fold.
 """

@@ -1,4 +1,4 @@
-"""The inverse of max pooling, as far as there is one."""
+"""Max unpooling: the inverse of max pooling, as far as there is one."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import as_dtype, float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
@@ -16,7 +17,6 @@ from .cast import to
 from .compare import eq, ne, where
 from .extrema import Extremum
 from .operands import floating_operands, scratch, takes_tensor
-from .promotion import number
 from .reduce import Sum
 from .reduction import (
     Axes,
@@ -114,7 +114,7 @@ def _norm(operation: str, input: Tensor, p: float, dim: Dim, keepdim: bool, dtyp
     floating_operands(operation, input=input)
     if not isinstance(keepdim, (bool, np.bool_)):
         raise TypeError(f"{operation}: keepdim must be a bool, got {keepdim!r:.80}")
-    order = number(operation, "the order", p)
+    order = check_number(operation, "the order", p)
     if math.isnan(order):
         raise ValueError(f"{operation}: the order must not be NaN")
     if dtype is not None:

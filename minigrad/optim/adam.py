@@ -71,8 +71,9 @@ class Adam(Optimizer):
     def _update(self, jobs: list[Job]) -> None:
         params, averages, squares, maxima, grads = [], [], [], [], []
         for param, group, state, flats in jobs:
-            grads.append(flats.start(gradient_of(param)))
-            params.append(flats.param)
+            values, grad = flats.start(gradient_of(param))
+            params.append(values)
+            grads.append(grad)
             averages.append(flats.state(state, "exp_avg"))
             squares.append(flats.state(state, "exp_avg_sq"))
             maxima.append(flats.state(state, "max_exp_avg_sq") if group["amsgrad"] else None)

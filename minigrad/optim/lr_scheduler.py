@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ..arguments import check_int, check_number
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError
 from .optimizer import Optimizer
@@ -115,12 +116,6 @@ def _check_optimizer(name: str, optimizer: Any) -> None:
         raise TypeError(f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}")
 
 
-def _positive_int(name: str, option: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {option} must be a positive int, got {value!r}")
-    return value
-
-
 def _per_group(name: str, option: str, optimizer: Optimizer, value: Any) -> list[Any]:
     """One value a group: `value` itself if it is a list, else repeated."""
     count = len(optimizer.param_groups)
@@ -159,7 +154,7 @@ class StepLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.step_size = _positive_int("StepLR", "step_size", step_size)
+        self.step_size = check_int("StepLR", "step_size", step_size, low=1)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -214,11 +209,10 @@ class LinearLR(LRScheduler):
     ) -> None:
         if not 0 < start_factor <= 1:
             raise ValueError(f"LinearLR: start_factor must be in (0, 1], got {start_factor!r}")
-        if not 0 <= end_factor <= 1:
-            raise ValueError(f"LinearLR: end_factor must be in [0, 1], got {end_factor!r}")
+        check_number("LinearLR", "end_factor", end_factor, low=0, high=1)
         self.start_factor = start_factor
         self.end_factor = end_factor
-        self.total_iters = _positive_int("LinearLR", "total_iters", total_iters)
+        self.total_iters = check_int("LinearLR", "total_iters", total_iters, low=1)
         super().__init__(optimizer, last_epoch)
 
     def get_lr(self) -> list[float]:
@@ -239,7 +233,7 @@ class CosineAnnealingLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
-        self.T_max = _positive_int("CosineAnnealingLR", "T_max", T_max)
+        self.T_max = check_int("CosineAnnealingLR", "T_max", T_max, low=1)
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -297,15 +291,14 @@ class OneCycleLR(LRScheduler):
         name = "OneCycleLR"
         _check_optimizer(name, optimizer)
         if total_steps is not None:
-            self.total_steps = _positive_int(name, "total_steps", total_steps)
+            self.total_steps = check_int(name, "total_steps", total_steps, low=1)
         elif epochs is not None and steps_per_epoch is not None:
-            self.total_steps = _positive_int(name, "epochs", epochs) * _positive_int(
-                name, "steps_per_epoch", steps_per_epoch
+            self.total_steps = check_int(name, "epochs", epochs, low=1) * check_int(
+                name, "steps_per_epoch", steps_per_epoch, low=1
             )
         else:
             raise ValueError(f"{name}: give total_steps, or both epochs and steps_per_epoch")
-        if not isinstance(pct_start, float) or not 0 <= pct_start <= 1:
-            raise ValueError(f"{name}: pct_start must be a float in [0, 1], got {pct_start!r}")
+        check_number(name, "pct_start", pct_start, low=0, high=1)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(
                 f"{name}: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}"

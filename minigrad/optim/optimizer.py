@@ -1,4 +1,5 @@
-"""What all optimisers share: groups of parameters, per-parameter state, and its saving."""
+"""Optimizer base class: what all optimisers share, groups of parameters, per-parameter state, and
+its saving."""
 
 from __future__ import annotations
 
@@ -11,14 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import is_floating
 from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
-from ..layout import order_of
-from ..ops import operands
+from ..layout import Order, empty_array, flat, memory_order, order_of
+from ..ops.operands import check_writable
 from ..ops.transfer import readable
-from ..runtime.cuda import memory
+from ..runtime.allocation import lasting
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -289,8 +291,7 @@ _SCHEDULER_KEYS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momen
 
 def check_range(name: str, option: str, value: Any, low: float, below: float = math.inf) -> None:
     """ValueError unless low ≤ value < below."""
-    number = isinstance(value, (int, float, np.integer, np.floating)) and value is not True
-    if not number or not low <= value < below:
+    if not low <= check_number(name, option, value) < below:
         rule = f"at least {low}" if below == math.inf else f"in [{low}, {below})"
         raise ValueError(f"{name}: {option} must be {rule}, got {value!r}")
 
@@ -313,7 +314,7 @@ def _check_grad(name: str, param: Tensor) -> None:
         return
     if not isinstance(grad, Tensor):
         raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
-    operands.check_writable(f"{name}: parameter", param)
+    check_writable(f"{name}: parameter", param)
     if grad.shape != param.shape:
         raise ShapeError(
             f"{name}: a parameter of shape {param.shape} has a gradient of shape {grad.shape}"
@@ -324,15 +325,15 @@ def _check_grad(name: str, param: Tensor) -> None:
         raise DeviceError(f"{name}: a parameter on {param.device} has a gradient on {grad.device}")
 
 
-def _flat(array: np.ndarray, order: operands.Order) -> np.ndarray:
+def _flat(array: np.ndarray, order: Order) -> np.ndarray:
     return array.transpose(order).reshape(-1)
 
 
 def _like_param(value: Tensor, param: Tensor) -> Tensor:
     """A copy of a state tensor in the parameter's dtype, device and memory order."""
-    order = operands.memory_order(param.data) if value.shape == param.shape else None
+    order = memory_order(param.data) if value.shape == param.shape else None
     dtype = param.dtype if value.shape == param.shape else value.dtype
-    copy = operands.empty_array(value.shape, dtype, param.device, order)
+    copy = empty_array(value.shape, dtype, param.device, order)
     kernels.get(param.device).elementwise.copy_strided(copy, readable(value, param.device))
     return Tensor(copy, param.device)
 
@@ -375,16 +376,16 @@ class Flats:
     def __init__(self, param: Tensor) -> None:
         self.source = param.data
         self._device = param.device
-        self._gaps = operands.memory_order(param.data) is None
+        self._gaps = memory_order(param.data) is None
         self._order = order_of(param.data)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self.param = operands.flat(self.source, self._order, self._device)
+        self._param = flat(self.source, self._order, self._device)
 
-    def start(self, grad: Tensor) -> np.ndarray:
-        """The gradient; `param` holds the parameter's values from now on."""
+    def start(self, grad: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The parameter's values and the gradient."""
         if self._gaps:
-            self.param = operands.flat(self.source, self._order, self._device)
-        return operands.flat(grad.data, self._order, self._device)
+            self._param = flat(self.source, self._order, self._device)
+        return self._param, flat(grad.data, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.
@@ -410,16 +411,14 @@ class Flats:
         return view
 
     def _empty(self) -> np.ndarray:
-        with memory.lasting(self._device.index):
-            return operands.empty_array(
-                self.source.shape, self.source.dtype, self._device, self._order
-            )
+        with lasting(self._device):
+            return empty_array(self.source.shape, self.source.dtype, self._device, self._order)
 
     def finish(self) -> None:
         if self._gaps:
             stored = self.source.transpose(self._order)
             kernels.get(self._device).elementwise.copy_strided(
-                stored, self.param.reshape(stored.shape)
+                stored, self._param.reshape(stored.shape)
             )
 
 

@@ -68,8 +68,9 @@ class SGD(Optimizer):
     def _update(self, jobs: list[Job]) -> None:
         params, buffers, grads, kinds = [], [], [], []
         for param, group, state, flats in jobs:
-            grads.append(flats.start(gradient_of(param)))
-            params.append(flats.param)
+            values, grad = flats.start(gradient_of(param))
+            params.append(values)
+            grads.append(grad)
             buffer = None
             first = False
             if group["momentum"] != 0:

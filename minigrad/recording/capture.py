@@ -1,4 +1,4 @@
-"""A training step recorded once as a CUDA graph, and replayed.
+"""CUDA graph capture: a training step recorded once, and replayed.
 
 On a small network the GPU waits for Python: a launch costs more than its arithmetic. A captured
 step hands the GPU all launches at once.
@@ -77,8 +77,8 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
     **What it does not**: other Python statements of the step, such as printing, a scheduler's
     step, or `model.train()`. Values must not be read on the host inside (`item`, `if loss > …`).
 
-    **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call;
-    clone what shall last. Tensors from outside that the step uses must change in place (`copy_`,
+    **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call:
+    clone what you keep. Tensors from outside that the step uses must change in place (`copy_`,
     `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
     optimizer), the step is recorded anew, after two calls that run as they are; a step that itself
     replaces what it has read is refused. Threads: the recording waits for no other thread, and
@@ -118,7 +118,7 @@ class _Recording:
         self._step, self._device = step, device
         self._leaves: dict[int, Tensor] = {}  # that get gradients
         self._accumulating: list[Tensor] = []  # that had gradients before the step once
-        self._in_vain = 0  # recordings that were never used again
+        self._never_replayed = 0  # recordings in a row
         self._start_again()
 
     def _start_again(self) -> None:
@@ -134,8 +134,8 @@ class _Recording:
         if self._trace is not None and not self._is_valid(self._trace):
             self._accumulating += self._trace.accumulating()
             self._start_again()
-            self._in_vain += 1
-            if self._in_vain == 3:
+            self._never_replayed += 1
+            if self._never_replayed == 3:
                 warnings.warn(
                     "capture: the step is recorded again and again, because at every call it finds "
                     "other tensors than before; it is right, but slow. Change tensors in place, or "
@@ -147,7 +147,7 @@ class _Recording:
                 return self._warm_up(args)
             self._trace = self._record(args)
         else:
-            self._in_vain = 0
+            self._never_replayed = 0
             for own, arg in zip(self._inputs, args, strict=True):
                 if isinstance(arg, Tensor):
                     kernels.get(arg.device).elementwise.copy_strided(own.data, arg.data)

@@ -1,4 +1,4 @@
-"""What a captured step finds in tensors, and what it leaves in them.
+"""Trace of a captured step: what it finds in tensors, and what it leaves in them.
 
 A replay repeats the GPU's work, at the addresses of the recording. That a parameter has this tensor
 as its gradient, or that memory, is Python's business: it is noted while the step is recorded,
@@ -21,7 +21,8 @@ from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
 from ..ops.operands import empty_like
-from ..runtime.cuda import memory, table
+from ..runtime.allocation import lasting
+from ..runtime.cuda import table
 from ..runtime.cuda.recording import Recording, current
 
 
@@ -90,7 +91,7 @@ class Trace(Observer):
             noted.must_be_missing = before is None  # otherwise the step has cleared it
         elif _is_older(grad):
             noted.before = grad
-            with memory.lasting(grad.device.index):
+            with lasting(grad.device):
                 noted.place = leaf.grad = empty_like(grad)
 
     def accumulate(self, leaf: Tensor, grad: Tensor) -> bool:

@@ -1,7 +1,8 @@
-"""Memory for arrays, on any device."""
+"""Allocation: memory for arrays, on any device."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,3 +18,12 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Any:
     from .cuda import memory as cuda_memory
 
     return cuda_memory.empty(shape, dtype, device.index)
+
+
+def lasting(device: Device) -> AbstractContextManager[None]:
+    """Arrays made inside on `device` outlive a step that is being recorded: replays keep them."""
+    if device.type != "cuda":
+        return nullcontext()
+    from .cuda import memory as cuda_memory
+
+    return cuda_memory.lasting(device.index)

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept between runs.
+"""Kernel cache: where compiled kernels are kept between runs.
 
 MINIGRAD_CACHE_DIR names the place; else it is the system's folder for caches.
 """

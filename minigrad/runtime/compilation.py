@@ -1,4 +1,5 @@
-"""Says which kernel is being compiled, so that a first use does not look like a hang.
+"""Compilation progress: says which kernel is being compiled, so that a first use does not look like
+a hang.
 
 Numba announces each compilation, and none when it finds the kernel in its cache on disk. So once
 the kernels are there, this costs nothing.

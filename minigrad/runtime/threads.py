@@ -1,4 +1,4 @@
-"""How many threads the CPU kernels use.
+"""Thread count: how many threads the CPU kernels use.
 
 At the start that is `device.default_num_threads()`: MINIGRAD_NUM_THREADS, else OMP_NUM_THREADS,
 else the number of cores that the process may use. Results do not depend on it, bit for bit. No
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numba
 
+from ..arguments import check_int
 from ..device import default_num_threads
 
 _MAXIMUM: int = vars(numba.config)["NUMBA_NUM_THREADS"]
@@ -21,8 +22,7 @@ def set_num_threads(count: int) -> None:
     runs. Another thread that the program starts begins with all cores (NUMBA_NUM_THREADS), and sets
     its own number. The loader's thread runs serial kernels only.
     """
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"set_num_threads: count must be a positive int, got {count!r}")
+    check_int("set_num_threads", "count", count, low=1)
     numba.set_num_threads(min(count, _MAXIMUM))
 
 

@@ -1,4 +1,4 @@
-"""The checks that every record is put through. Each takes a spec and one drawn case.
+"""Property checks: those that every record is put through. Each takes a spec and one drawn case.
 
 `run(check, spec)` draws the cases with Hypothesis; its settings come from the profile in force, or
 from `examples`. A failure carries a program that repeats the call in torch and in minigrad.

@@ -1,4 +1,4 @@
-"""Runs one case in minigrad and in torch, and compares what came out.
+"""Test oracle: runs one case in minigrad and in torch, and compares what came out.
 
 How close is close enough? In float64 both libraries compute the same thing, and may differ by a few
 units in the last place of the result's largest magnitude. In float32 each is compared with torch's

@@ -1,4 +1,5 @@
-"""A program that repeats a failed call in torch and in minigrad, for the failure's message."""
+"""Reproducer: a program that repeats a failed call in torch and in minigrad, for the failure's
+message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One record an operation: what to call, what to compare with, which cases to draw."""
+"""Operation specs, one record an operation: what to call, what to compare with, which cases to
+draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What records draw from: arrays with interesting values, shapes and sizes that break kernels.
+"""Hypothesis strategies: what records draw from, arrays with interesting values, shapes and sizes
+that break kernels.
 
     cases=shapes(max_dims=4).flatmap(lambda shape: case(floats(shape, nan=True)))
 

@@ -123,7 +123,7 @@ ZEROS = np.zeros((3, 4, 4, 1), np.uint8)
         (lambda: ArrayDataset(ZEROS, [0.5] * 3), DTypeError, "labels must be integers, got float"),
         (lambda: ArrayDataset(ZEROS, [0, 1, 2], "ab"), TargetError, r"\[0, 2\).*got 0 to 2"),
         (lambda: ArrayDataset(ZEROS, [0, -1, 0], "ab"), TargetError, "got -1 to 0"),
-        (lambda: ArrayDataset(ZEROS, [0] * 3, max_value=0), ShapeError, "max_value.*got 0"),
+        (lambda: ArrayDataset(ZEROS, [0] * 3, max_value=0), ValueError, "max_value.*got 0"),
         (lambda: numbered(3)[3], IndexError, "index 3 is out of range for 3 samples"),
         (lambda: numbered(3)[-4], IndexError, "index -4"),
         (lambda: numbered(3).subset([0, 3]), TargetError, r"\[0, 3\), got 0 to 3"),
@@ -133,7 +133,7 @@ ZEROS = np.zeros((3, 4, 4, 1), np.uint8)
         (lambda: random_split(numbered(4), [0.5, 0.6]), ShapeError, r"\[0.5, 0.6\]"),
         (lambda: random_split(numbered(4), [5, -1]), ShapeError, r"not be negative.*\[5, -1\]"),
         (lambda: random_split(numbered(4), []), ShapeError, "at least one part"),
-        (lambda: BucketDataset([], []), ShapeError, "at least one bucket"),
+        (lambda: BucketDataset([], []), ValueError, "at least one bucket"),
         (lambda: BucketDataset([([0, 1], ZEROS)], [0] * 3), ShapeError, "2 indices for 3 images"),
         (
             lambda: BucketDataset([([0, 1, 1], ZEROS)], [0] * 3),

@@ -321,7 +321,7 @@ def test_items_that_do_not_stack_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda: DataLoader(dataset(), 0), ValueError, "batch_size must be a positive int, got 0"),
+        (lambda: DataLoader(dataset(), 0), ValueError, "batch_size must be at least 1, got 0"),
         (lambda: DataLoader(dataset(), 2.5), ValueError, "batch_size.*2.5"),  # type: ignore
         (lambda: DataLoader(dataset(), 2, prefetch=-1), ValueError, "prefetch.*-1"),
         (lambda: DataLoader(dataset(), 2, seed=-1), ValueError, "seed.*-1"),

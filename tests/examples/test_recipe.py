@@ -176,7 +176,7 @@ def test_command_line_changes_the_recipe(tmp_path: Path) -> None:
         (["--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
         (["--limit", "-1"], "argument --limit: must be at least 1, got -1"),
         (["--lr", "-1"], "lr must be at least 0, got -1.0"),
-        (["--batch-size", "0"], "batch_size must be a positive int, got 0"),
+        (["--batch-size", "0"], "batch_size must be at least 1, got 0"),
         (["--rotation", "-4"], "degrees must be a number"),
         (["--threads", "0"], "argument --threads: must be at least 1, got 0"),
         (["--label-smoothing", "2"], "label_smoothing must be"),

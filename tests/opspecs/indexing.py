@@ -186,7 +186,7 @@ SPECS = [
                 torch_raises=False,
             ),
             ErrorCase(
-                (zeros(2, 3), slice(None, None, -1)), {}, ShapeError, r"step .* positive, got -1"
+                (zeros(2, 3), slice(None, None, -1)), {}, ValueError, r"step .* positive, got -1"
             ),
             ErrorCase((zeros(2, 3), 1.0), {}, DTypeError, r"an index must be .*got float"),
             ErrorCase((zeros(2, 3), zeros(2)), {}, DTypeError, r"ints or bools, got dtype float"),

@@ -64,7 +64,7 @@ def _errors(mode: str) -> tuple[ErrorCase, ...]:
     if mode == "constant":
         calls += [
             (x, (1, 1), {"mode": "mirror"}, ValueError, r"mode must be one of .*got 'mirror'"),
-            (x, (1, 1), {"value": "0"}, TypeError, r"value must be a number, got str"),
+            (x, (1, 1), {"value": "0"}, TypeError, r"value must be a number, got '0'"),
             (x, (-3, -2), {}, ShapeError, r"an axis of 4 padded by \(-3, -2\) would have -1"),
         ]
     else:

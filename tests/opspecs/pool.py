@@ -233,7 +233,7 @@ SPECS: list[OpSpec] = [
             ErrorCase(
                 (zeros(1, 1, 4, 4), 2),
                 {"divisor_override": 0},
-                ShapeError,
+                ValueError,
                 r"avg_pool2d: divisor_override must not be 0",
             ),
             ErrorCase(

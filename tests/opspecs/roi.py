@@ -77,7 +77,7 @@ def _errors(name: str) -> tuple[ErrorCase, ...]:
         ((x[:, :, :0], good, 2), {}, ShapeError, r"H and W at least 1"),
         ((x, good, 0), {}, ShapeError, r"output_size must be at least 1, got 0"),
         ((x, good, 2), {"spatial_scale": float("nan")}, ValueError, r"spatial_scale .*got nan"),
-        ((x, good, 2), {"spatial_scale": "1"}, ValueError, r"spatial_scale .*got '1'"),
+        ((x, good, 2), {"spatial_scale": "1"}, DTypeError, r"spatial_scale .*got '1'"),
         ((x, "boxes", 2), {}, TypeError, r"boxes must be a Tensor or a list of Tensors, got str"),
         ((x, [None, None], 2), {}, TypeError, r"boxes\[0\] must be a Tensor, got NoneType"),
     ]

@@ -161,13 +161,16 @@ def test_another_schedules_state_is_refused():
 @pytest.mark.parametrize(
     ("build", "match"),
     [
-        (lambda o: schedules.StepLR(o, 0), "step_size must be a positive int, got 0"),
-        (lambda o: schedules.CosineAnnealingLR(o, -1), "T_max must be a positive int"),
+        (lambda o: schedules.StepLR(o, 0), "step_size must be at least 1, got 0"),
+        (lambda o: schedules.CosineAnnealingLR(o, -1), "T_max must be at least 1, got -1"),
         (lambda o: schedules.LinearLR(o, start_factor=0), r"start_factor must be in \(0, 1\]"),
         (lambda o: schedules.LinearLR(o, end_factor=1.5), r"end_factor must be in \[0, 1\]"),
         (lambda o: schedules.LambdaLR(o, [math.sqrt]), "must have 2 values"),
         (lambda o: schedules.OneCycleLR(o, 0.1), "give total_steps"),
-        (lambda o: schedules.OneCycleLR(o, 0.1, total_steps=0), "total_steps must be a positive"),
+        (
+            lambda o: schedules.OneCycleLR(o, 0.1, total_steps=0),
+            "total_steps must be at least 1, got 0",
+        ),
         (lambda o: schedules.OneCycleLR(o, 0.1, 9, pct_start=2.0), "pct_start must be"),
         (lambda o: schedules.OneCycleLR(o, 0.1, 9, anneal_strategy="up"), "anneal_strategy"),
         (lambda o: schedules.OneCycleLR(o, [0.1], 9), "max_lr must have 2 values"),

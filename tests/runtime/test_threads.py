@@ -71,7 +71,7 @@ def test_set_num_threads_takes_positive_ints_up_to_the_number_of_cores() -> None
         mg.set_num_threads(10_000)
         assert 1 <= mg.get_num_threads() < 10_000
         for count in (0, -1, 1.0, "2", None):
-            with pytest.raises(ValueError, match="count must be a positive int"):
+            with pytest.raises((TypeError, ValueError), match="count must be "):
                 mg.set_num_threads(count)  # type: ignore[arg-type]
     finally:
         mg.set_num_threads(before)

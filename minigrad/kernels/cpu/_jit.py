@@ -1,9 +1,10 @@
-"""How every CPU kernel is compiled: one set of flags, one cache on disk, one progress line.
+"""JIT compilation: how every CPU kernel is compiled, with one set of flags, one cache on disk, one
+progress line.
 
 Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
 constant in another file does. So what several files' kernels use lives in the modules of this
-folder whose names begin with an underscore, or in geometry.py, and the cache lies in a folder named
-by a digest of those.
+folder whose names begin with an underscore, in geometry.py or in formulas.py, and the cache lies in
+a folder named by a digest of those.
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.extending import register_jitable
 
 from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS takes effect
 from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
+from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -32,7 +35,7 @@ FASTMATH = {"contract", "reassoc"}
 def _source_digest() -> str:
     package = Path(__file__).resolve().parents[2]
     shared = sorted(Path(__file__).parent.glob("_[!_]*.py"))
-    sources = [package / "geometry.py", *shared]
+    sources = [package / "geometry.py", package / "kernels" / "formulas.py", *shared]
     width = os.environ.get("MINIGRAD_VECTOR_BITS", "")
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {width}".encode())
     for source in sources:
@@ -81,3 +84,8 @@ def inlined(function: Callable[..., Any]) -> Any:
     For bodies of a few instructions: an array argument is some fifteen words on the stack.
     """
     return _jit(function, forceinline=True)
+
+
+# Their arithmetic stays as it is written.
+for _formula in (product, round_half_away, roi_cells, roi_axis, roi_corners):
+    register_jitable(fastmath=False)(_formula)

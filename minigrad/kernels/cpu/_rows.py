@@ -1,4 +1,5 @@
-"""What the kernels on (rows, C) arrays share: how rows are cut into tasks, and row-wise exp.
+"""Row-wise kernels: what those on (rows, C) arrays share, how rows are cut into tasks, and row-wise
+exp.
 
 The cut is fixed by the shape, so that results do not depend on the number of threads.
 """

@@ -1,4 +1,4 @@
-"""Arrays by address: a kernel that works on many arrays gets one table of their addresses.
+"""Pointer tables: a kernel that works on many arrays gets one table of their addresses.
 
 Numba unpacks every array argument on every call, which costs more than the step of a small
 parameter. The caller keeps the arrays alive and their dtypes equal.

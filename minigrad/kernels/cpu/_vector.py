@@ -1,4 +1,4 @@
-"""Short vectors as values in kernels: `lanes` neighbouring elements of an array at a time.
+"""SIMD vectors as values in kernels: `lanes` neighbouring elements of an array at a time.
 
 LLVM vectorises a loop over channels only when it is long: with 16 channels it would run the scalar
 remainder. A Vector is a register of a fixed number of lanes, so a kernel that keeps its running

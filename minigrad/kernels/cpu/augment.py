@@ -1,4 +1,5 @@
-"""From stored images to a batch in one pass: gather, crop, flip, rotate, resize, normalise.
+"""Data augmentation: from stored images to a batch in one pass, that is, gather, crop, flip,
+rotate, resize, normalise.
 
 A batch must be the same bits whether the serial or the parallel kernel made it. So the arithmetic
 per image is compiled without reassociation, and each sum in it has one product at most, which

@@ -1,4 +1,5 @@
-"""Selecting and placing elements by position. Arrays are seen as (B, J, A), see the reference."""
+"""Gather and scatter: selecting and placing elements by position. Arrays are seen as (B, J, A), see
+the reference."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from math import log
 import numpy as np
 from numba import prange
 
+from ..formulas import ABSOLUTE, SMOOTH, SQUARED, difference_loss
 from ._jit import helper, inlined, kernel, serial_kernel
 from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
@@ -241,25 +242,15 @@ def nll_loss_backward_input(grad_input, grad_output, divisor, target, weight, ig
 
 # Losses of a difference ---------------------------------------------------------------------
 
-_SQUARED, _ABSOLUTE, _SMOOTH = 0, 1, 2
-
-
-@inlined
-def _loss(kind, d, beta, half):
-    """f(d) of one difference: d², |d|, or d²/2β near 0 and |d| − β/2 beyond β; half = β/2."""
-    if kind == _SQUARED:
-        return d * d
-    if kind == _SMOOTH and abs(d) < beta:
-        return d * d / (beta + beta)
-    return abs(d) - half
+_loss = inlined(difference_loss)
 
 
 @inlined
 def _slope(kind, d, beta):
     """f′(d). At 0 the absolute value has the slope 0; NaN has the slope NaN."""
-    if kind == _SQUARED:
+    if kind == SQUARED:
         return d + d
-    if kind == _SMOOTH and abs(d) < beta:
+    if kind == SMOOTH and abs(d) < beta:
         return d / beta
     return np.sign(d)
 
@@ -302,9 +293,14 @@ def _make_difference_loss(kind: int):
     return forward, total, backward
 
 
-_squared_error, _squared_error_sum, _squared_error_backward = _make_difference_loss(_SQUARED)
-_absolute_error, _absolute_error_sum, _absolute_error_backward = _make_difference_loss(_ABSOLUTE)
-_smooth_error, _smooth_error_sum, _smooth_error_backward = _make_difference_loss(_SMOOTH)
+_squared_error, _squared_error_sum, _squared_error_backward = _make_difference_loss(SQUARED)
+_absolute_error, _absolute_error_sum, _absolute_error_backward = _make_difference_loss(ABSOLUTE)
+_smooth_error, _smooth_error_sum, _smooth_error_backward = _make_difference_loss(SMOOTH)
+_KERNELS = {
+    SQUARED: (_squared_error, _squared_error_sum, _squared_error_backward),
+    ABSOLUTE: (_absolute_error, _absolute_error_sum, _absolute_error_backward),
+    SMOOTH: (_smooth_error, _smooth_error_sum, _smooth_error_backward),
+}
 
 
 def _upstream(grad_output, input):
@@ -316,49 +312,21 @@ def loss_total_workspace(size: int) -> int:
     return chunk_count(size)
 
 
-def mse_loss_forward(out, input, target):
-    _squared_error(out, input, target, 0.0)
+def difference_loss_forward(out, input, target, kind, beta):
+    forward, _, _ = _KERNELS[kind]
+    forward(out, input, target, float(beta))
 
 
-def mse_loss_total(out, input, target, divisor, scratch):
-    _squared_error_sum(scratch, input, target, 0.0)
+def difference_loss_total(out, input, target, divisor, kind, beta, scratch):
+    _, total, _ = _KERNELS[kind]
+    total(scratch, input, target, float(beta))
     _finish_total(out, scratch, float(divisor))
 
 
-def mse_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    # f = (x − y)²: ∂f/∂x = 2·(x − y)
-    upstream = _upstream(grad_output, input)
-    _squared_error_backward(grad_input, upstream, input, target, divisor, 0.0)
-
-
-def l1_loss_forward(out, input, target):
-    _absolute_error(out, input, target, 0.0)
-
-
-def l1_loss_total(out, input, target, divisor, scratch):
-    _absolute_error_sum(scratch, input, target, 0.0)
-    _finish_total(out, scratch, float(divisor))
-
-
-def l1_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    # f = |x − y|: ∂f/∂x = sign(x − y)
-    upstream = _upstream(grad_output, input)
-    _absolute_error_backward(grad_input, upstream, input, target, divisor, 0.0)
-
-
-def smooth_l1_loss_forward(out, input, target, beta):
-    _smooth_error(out, input, target, beta)
-
-
-def smooth_l1_loss_total(out, input, target, divisor, beta, scratch):
-    _smooth_error_sum(scratch, input, target, beta)
-    _finish_total(out, scratch, float(divisor))
-
-
-def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, divisor, beta):
-    # f = d²/2β for |d| < β, else |d| − β/2, d = x − y: ∂f/∂x = d/β, else sign(d)
-    upstream = _upstream(grad_output, input)
-    _smooth_error_backward(grad_input, upstream, input, target, divisor, beta)
+def difference_loss_backward_input(grad_input, grad_output, input, target, divisor, kind, beta):
+    # ∂f(x − y)/∂x = f′(x − y)
+    _, _, backward = _KERNELS[kind]
+    backward(grad_input, _upstream(grad_output, input), input, target, divisor, float(beta))
 
 
 # Totals -------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Batch normalisation and the maximum over windows after it, in one pass over memory each way.
+"""Operator fusion: batch normalisation and the maximum over windows after it, in one pass over
+memory each way.
 
 Arrays are those of pool.py and norm.py: input (N, H, W, C), out and window (N, H_out, W_out, C),
 all C-ordered; mean (2, C) with the mean's rounding error in its second row.

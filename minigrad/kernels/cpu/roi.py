@@ -1,4 +1,5 @@
-"""Pooling over regions of interest, on channels-last arrays: the inner loops run over channels.
+"""RoI pooling and RoI align: pooling over regions of interest, on channels-last arrays: the inner
+loops run over channels.
 
 Forward passes are parallel over (region, row of bins), each task owning its row of results.
 Backward passes are parallel over (image, block of channels): each task owns those channels of that
@@ -12,15 +13,12 @@ import math
 import numpy as np
 from numba import prange
 
-from ...geometry import roi_bin, round_half_away
-from ._jit import exact_helper, helper, kernel, serial_kernel
+from ..formulas import roi_axis, roi_cells, roi_corners
+from ._jit import helper, kernel, serial_kernel
 
 # Channels of one backward task.
 _BLOCK = 16
 _LEAST = -float(np.finfo(np.float32).max)
-
-_round = exact_helper(round_half_away)
-_bin = exact_helper(roi_bin)
 
 
 @serial_kernel
@@ -38,13 +36,6 @@ def roi_check(bad, boxes, N, spatial_scale, largest):
 
 
 # Maximum ------------------------------------------------------------------------------------
-
-
-@exact_helper
-def _region(low, high, spatial_scale, bins, dtype):
-    """First cell and size of a bin, of a region on one axis, all in the input's dtype."""
-    start, end = _round(low * spatial_scale), _round(high * spatial_scale)
-    return start, dtype(max(end - start + 1, 1)) / dtype(bins)
 
 
 @helper
@@ -67,11 +58,10 @@ def _roi_pool_forward(out, argmax, input, boxes, spatial_scale):
     for task in prange(K * H_out):
         k, ph = task // H_out, task % H_out
         n = int(boxes[k, 0])
-        x1, bin_w = _region(boxes[k, 1], boxes[k, 3], spatial_scale, W_out, dtype)
-        y1, bin_h = _region(boxes[k, 2], boxes[k, 4], spatial_scale, H_out, dtype)
-        top, bottom = _bin(y1, bin_h, dtype(ph), dtype(ph + 1), H)
+        x1, y1, x2, y2 = boxes[k, 1], boxes[k, 2], boxes[k, 3], boxes[k, 4]
+        top, bottom = roi_cells(y1, y2, ph, H_out, H, spatial_scale, dtype)
         for pw in range(W_out):
-            left, right = _bin(x1, bin_w, dtype(pw), dtype(pw + 1), W)
+            left, right = roi_cells(x1, x2, pw, W_out, W, spatial_scale, dtype)
             best, place = out[k, ph, pw], argmax[k, ph, pw]
             best[:] = 0 if top >= bottom or left >= right else dtype(_LEAST)
             place[:] = -1
@@ -109,33 +99,6 @@ def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
 # Bilinear mean ------------------------------------------------------------------------------
 
 
-@exact_helper
-def _axis(low, high, bins, spatial_scale, sampling_ratio, aligned, dtype):
-    """(start, size of a bin, number of points in a bin) of a region on one axis."""
-    offset = dtype(0.5) if aligned else dtype(0)
-    start = low * spatial_scale - offset
-    length = high * spatial_scale - offset - start
-    if not aligned:
-        length = max(length, dtype(1))
-    grid = sampling_ratio if sampling_ratio > 0 else max(math.ceil(length / dtype(bins)), 0)
-    return start, length / dtype(bins), grid
-
-
-@exact_helper
-def _corners(start, bin_size, bin, point, grid, size, dtype):
-    """(low, high, weight of low, weight of high) of one point of a bin; low is −1 outside."""
-    position = start + dtype(bin) * bin_size
-    position += (dtype(point) + dtype(0.5)) * bin_size / dtype(grid)
-    if position < -1 or position > size:
-        return -1, -1, dtype(0), dtype(0)
-    position = max(position, dtype(0))
-    low = int(position)
-    if low >= size - 1:
-        return size - 1, size - 1, dtype(1), dtype(0)
-    high_weight = position - dtype(low)
-    return low, low + 1, dtype(1) - high_weight, high_weight
-
-
 @helper
 def _add_point(total, top_left, top_right, bottom_left, bottom_right, weights):
     a, b, c, d = weights
@@ -162,10 +125,10 @@ def _roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned
     for task in prange(K * H_out):
         k, ph = task // H_out, task % H_out
         image = input[int(boxes[k, 0])]
-        y0, bin_h, grid_h = _axis(
+        y0, bin_h, grid_h = roi_axis(
             boxes[k, 2], boxes[k, 4], H_out, spatial_scale, sampling_ratio, aligned, dtype
         )
-        x0, bin_w, grid_w = _axis(
+        x0, bin_w, grid_w = roi_axis(
             boxes[k, 1], boxes[k, 3], W_out, spatial_scale, sampling_ratio, aligned, dtype
         )
         share = dtype(1) / dtype(max(grid_h * grid_w, 1))
@@ -173,9 +136,9 @@ def _roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned
             total = out[k, ph, pw]
             total[:] = 0
             for i in range(grid_h):
-                h, h1, weight_h, weight_h1 = _corners(y0, bin_h, ph, i, grid_h, H, dtype)
+                h, h1, weight_h, weight_h1 = roi_corners(y0, bin_h, ph, i, grid_h, H, dtype)
                 for j in range(grid_w):
-                    w, w1, weight_w, weight_w1 = _corners(x0, bin_w, pw, j, grid_w, W, dtype)
+                    w, w1, weight_w, weight_w1 = roi_corners(x0, bin_w, pw, j, grid_w, W, dtype)
                     if h >= 0 and w >= 0:
                         weights = (
                             weight_h * weight_w, weight_h * weight_w1,
@@ -211,10 +174,10 @@ def _roi_align_backward_input(
         for k in range(K):
             if int(boxes[k, 0]) != n:
                 continue
-            y0, bin_h, grid_h = _axis(
+            y0, bin_h, grid_h = roi_axis(
                 boxes[k, 2], boxes[k, 4], H_out, spatial_scale, sampling_ratio, aligned, dtype
             )
-            x0, bin_w, grid_w = _axis(
+            x0, bin_w, grid_w = roi_axis(
                 boxes[k, 1], boxes[k, 3], W_out, spatial_scale, sampling_ratio, aligned, dtype
             )
             share = dtype(1) / dtype(max(grid_h * grid_w, 1))
@@ -222,9 +185,9 @@ def _roi_align_backward_input(
                 ph, pw = bin // W_out, bin % W_out
                 grad = grad_output[k, ph, pw, first:last]
                 for i in range(grid_h):
-                    h, h1, weight_h, weight_h1 = _corners(y0, bin_h, ph, i, grid_h, H, dtype)
+                    h, h1, weight_h, weight_h1 = roi_corners(y0, bin_h, ph, i, grid_h, H, dtype)
                     for j in range(grid_w):
-                        w, w1, weight_w, weight_w1 = _corners(x0, bin_w, pw, j, grid_w, W, dtype)
+                        w, w1, weight_w, weight_w1 = roi_corners(x0, bin_w, pw, j, grid_w, W, dtype)
                         if h >= 0 and w >= 0:
                             _add_scaled(image[h, w], grad, weight_h * weight_w * share)
                             _add_scaled(image[h, w1], grad, weight_h * weight_w1 * share)

@@ -1,4 +1,5 @@
-"""Copies between channels-last and channels-first memory: transposes of many small matrices.
+"""Layout conversion: copies between channels-last and channels-first memory, transposes of many
+small matrices.
 
 NumPy copies such an array element by element in the source's order; here tiles that fit the
 first-level cache are read and written by whole lines.

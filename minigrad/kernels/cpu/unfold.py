@@ -1,4 +1,4 @@
-"""Unfold and fold: rows of an image and rows of columns, copied or added piece by piece.
+"""im2col and col2im: rows of an image and rows of columns, copied or added piece by piece.
 
 For tap (kh, kw), output row oh shows the image row h = oh·sH − pH + kh·dH, and its outputs
 [first, last) the columns ow·sW − pW + kw·dW inside [0, W).

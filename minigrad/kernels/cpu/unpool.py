@@ -1,4 +1,4 @@
-"""The inverse of max pooling, on channels-last arrays."""
+"""Max unpooling: the inverse of max pooling, on channels-last arrays."""
 
 from __future__ import annotations
 

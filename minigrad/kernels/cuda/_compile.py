@@ -171,7 +171,8 @@ def _write(file: Path, image: bytes, entry: str) -> None:
 def _folder() -> Path:
     """A folder for these sources and these compilers."""
     digest = hashlib.sha256(repr(compiler_versions()).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for source in (folder.parent / "formulas.py", *sorted(folder.glob("*.py"))):
         digest.update(source.read_bytes())
     return cache_folder(f"cuda-{digest.hexdigest()[:16]}")
 

@@ -13,6 +13,8 @@ from numba import cuda
 from numba.cuda import libdevice, types
 from numba.cuda.extending import intrinsic, overload, register_jitable
 
+from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
+
 Blocks = tuple[int, ...]
 
 
@@ -54,19 +56,13 @@ def power(x, y):
     return _power(x, y)
 
 
-@register_jitable
-def product(x, y):
-    """x·y rounded at once; of ints, just x·y. The compiler fuses a plain product with an addition
-    that follows, which shifts the result by half a unit: too much where it is rounded to an index,
-    or where the bits must be the CPU's."""
-    return _product(x, y)
-
-
-def _binary(single: Any, double: Any) -> Any:
+def _binary(single: Any, double: Any, function: Any = None) -> Any:
     """The function for two numbers of the first one's type."""
 
-    def function(x, y):
+    def for_kernels(x, y):
         raise TypeError(f"{double.__name__} is for kernels")
+
+    function = function or for_kernels
 
     @overload(function)
     def choose(x, y):
@@ -80,7 +76,11 @@ def _binary(single: Any, double: Any) -> Any:
 
 
 _power = _binary(libdevice.powf, libdevice.pow)
-_product = _binary(libdevice.fmul_rn, libdevice.dmul_rn)
+# The compiler fuses a plain product with an addition that follows, which shifts the result by half
+# a unit: too much where it is rounded to an index, or where the bits must be the CPU's.
+_binary(libdevice.fmul_rn, libdevice.dmul_rn, product)
+for _formula in (round_half_away, roi_cells, roi_axis, roi_corners):
+    register_jitable(_formula)
 
 
 def _atomic(name: str) -> Any:

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from ..formulas import SMOOTH, SQUARED, difference_loss
 from ._device import THREADS, absolute, cuda, device, exp, log
 from ._launch import kernel, launch, over
 from ._map import step
@@ -364,17 +365,7 @@ def nll_loss_backward_input(grad_input, grad_output, divisor, target, weight, ig
 
 # Losses of a difference ---------------------------------------------------------------------
 
-_SQUARED, _ABSOLUTE, _SMOOTH = 0, 1, 2
-
-
-@device
-def _loss(kind, d, beta, half):
-    """f(d) of one difference: d², |d|, or d²/2β near 0 and |d| − β/2 beyond β; half = β/2."""
-    if kind == _SQUARED:
-        return d * d
-    if kind == _SMOOTH and absolute(d) < beta:
-        return d * d / (beta + beta)
-    return absolute(d) - half
+_loss = device(difference_loss)
 
 
 @kernel
@@ -387,7 +378,7 @@ def _losses(real, kind):
     return losses
 
 
-def _run_losses(kind, out, input, target, beta):
+def difference_loss_forward(out, input, target, kind, beta):
     launch(
         _losses(out.dtype, kind), over(out.size), out, input, step(input), target, step(target),
         float(beta), float(beta) / 2, out.size,
@@ -411,7 +402,7 @@ def _loss_sums(real, threads, kind):
     return loss_sums
 
 
-def _run_total(kind, out, input, target, divisor, beta, scratch):
+def difference_loss_total(out, input, target, divisor, kind, beta, scratch):
     chunks = _chunk_count(input.size)
     launch(
         _loss_sums(input.dtype, THREADS, kind), _by_blocks(chunks), scratch, input, step(input),
@@ -428,9 +419,9 @@ def _slopes(real, kind):
         # One pass over memory. Each thread owns its elements.
         for i in span(cuda.grid(1), n, cuda.gridsize(1)):
             d = input[i * input_step] - target[i * target_step]
-            if kind == _SQUARED:
+            if kind == SQUARED:
                 slope = d + d
-            elif kind == _SMOOTH and absolute(d) < beta:
+            elif kind == SMOOTH and absolute(d) < beta:
                 slope = d / beta
             elif d > real(0):
                 slope = real(1)
@@ -443,7 +434,8 @@ def _slopes(real, kind):
     return slopes
 
 
-def _run_slopes(kind, grad_input, grad_output, input, target, divisor, beta):
+def difference_loss_backward_input(grad_input, grad_output, input, target, divisor, kind, beta):
+    # ∂f(x − y)/∂x = f′(x − y)
     n = grad_input.size
     launch(
         _slopes(grad_input.dtype, kind), over(n), grad_input, grad_output, _grad_step(grad_output),
@@ -453,45 +445,6 @@ def _run_slopes(kind, grad_input, grad_output, input, target, divisor, beta):
 
 def loss_total_workspace(size: int) -> int:
     return _chunk_count(size)
-
-
-def mse_loss_forward(out, input, target):
-    _run_losses(_SQUARED, out, input, target, 0)
-
-
-def mse_loss_total(out, input, target, divisor, scratch):
-    _run_total(_SQUARED, out, input, target, divisor, 0, scratch)
-
-
-def mse_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    # f = (x − y)²: ∂f/∂x = 2·(x − y)
-    _run_slopes(_SQUARED, grad_input, grad_output, input, target, divisor, 0)
-
-
-def l1_loss_forward(out, input, target):
-    _run_losses(_ABSOLUTE, out, input, target, 0)
-
-
-def l1_loss_total(out, input, target, divisor, scratch):
-    _run_total(_ABSOLUTE, out, input, target, divisor, 0, scratch)
-
-
-def l1_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    # f = |x − y|: ∂f/∂x = sign(x − y)
-    _run_slopes(_ABSOLUTE, grad_input, grad_output, input, target, divisor, 0)
-
-
-def smooth_l1_loss_forward(out, input, target, beta):
-    _run_losses(_SMOOTH, out, input, target, beta)
-
-
-def smooth_l1_loss_total(out, input, target, divisor, beta, scratch):
-    _run_total(_SMOOTH, out, input, target, divisor, beta, scratch)
-
-
-def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, divisor, beta):
-    # f = d²/2β for |d| < β, else |d| − β/2, d = x − y: ∂f/∂x = d/β, else sign(d)
-    _run_slopes(_SMOOTH, grad_input, grad_output, input, target, divisor, beta)
 
 
 # Totals -------------------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 """Pooling over regions of interest, on channels-last arrays: one thread an element, neighbours
 along the channels.
 
-Rounding decides which cells a bin holds and where a point lies, and must be that of the CPU: every
-product that is added to something goes through `product`, which is never fused with the addition.
+Rounding decides which cells a bin holds and where a point lies: kernels/formulas.py states it.
 
 Backward passes gather: a thread goes through the regions in order and takes what belongs to its
 cells. So overlapping regions add up in a fixed order, without atomics.
@@ -15,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._device import THREADS, absolute, ceil, cuda, device, floor, product
+from ..formulas import roi_axis, roi_cells, roi_corners
+from ._device import THREADS, absolute, cuda, device, floor
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._span import span
@@ -72,27 +72,6 @@ def _image(boxes, k, N, spatial_scale, real):
 # Maximum ------------------------------------------------------------------------------------
 
 
-@device
-def _round(x, real):
-    """geometry.round_half_away."""
-    whole = int(x)
-    rest = x - real(whole)
-    if rest >= real(0.5):
-        return whole + 1
-    return whole - 1 if rest <= real(-0.5) else whole
-
-
-@device
-def _cells(low, high, bin, bins, size, spatial_scale, real):
-    """The cells [first, last) of one bin of a region on one axis: geometry.roi_bin."""
-    start = _round(product(low, spatial_scale), real)
-    end = _round(product(high, spatial_scale), real)
-    bin_size = real(max(end - start + 1, 1)) / real(bins)
-    first = int(floor(product(real(bin), bin_size))) + start
-    last = int(ceil(product(real(bin + 1), bin_size))) + start
-    return min(max(first, 0), size), min(max(last, 0), size)
-
-
 @kernel
 def _roi_pool(real, bits):
     # One comparison for each cell of each bin. Each thread owns its results.
@@ -105,8 +84,8 @@ def _roi_pool(real, bits):
             best, place = real(0), -1
             if n >= 0:
                 x1, y1, x2, y2 = 5 * k + 1, 5 * k + 2, 5 * k + 3, 5 * k + 4
-                top, bottom = _cells(boxes[y1], boxes[y2], ph, H_out, H, spatial_scale, real)
-                left, right = _cells(boxes[x1], boxes[x2], pw, W_out, W, spatial_scale, real)
+                top, bottom = roi_cells(boxes[y1], boxes[y2], ph, H_out, H, spatial_scale, real)
+                left, right = roi_cells(boxes[x1], boxes[x2], pw, W_out, W, spatial_scale, real)
                 if top < bottom and left < right:
                     best = real(_LEAST)
                 for h in range(top, bottom):
@@ -182,45 +161,18 @@ def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
 
 
 @device
-def _axis(low, high, bins, spatial_scale, sampling_ratio, aligned, real):
-    """(start, size of a bin, number of points in a bin) of a region on one axis."""
-    offset = real(0.5) if aligned else real(0)
-    start = product(low, spatial_scale) - offset
-    length = product(high, spatial_scale) - offset - start
-    if not aligned:
-        length = max(length, real(1))
-    grid = sampling_ratio if sampling_ratio > 0 else max(int(ceil(length / real(bins))), 0)
-    return start, length / real(bins), grid
-
-
-@device
 def _region(boxes, k, H_out, W_out, spatial_scale, sampling_ratio, aligned, real):
-    """_axis of the rows and of the columns; without points for a region that the check refuses."""
-    y0, bin_h, grid_h = _axis(
+    """roi_axis of rows and of columns; without points for a region that the check refuses."""
+    y0, bin_h, grid_h = roi_axis(
         boxes[5 * k + 2], boxes[5 * k + 4], H_out, spatial_scale, sampling_ratio, aligned, real
     )
-    x0, bin_w, grid_w = _axis(
+    x0, bin_w, grid_w = roi_axis(
         boxes[5 * k + 1], boxes[5 * k + 3], W_out, spatial_scale, sampling_ratio, aligned, real
     )
     area = max(bin_h * real(H_out), real(1)) * max(bin_w * real(W_out), real(1))
     if sampling_ratio <= 0 and area > real(_LARGEST):
         grid_h = grid_w = 0
     return y0, bin_h, grid_h, x0, bin_w, grid_w
-
-
-@device
-def _corners(start, bin_size, bin, point, grid, size, real):
-    """(low, high, weight of low, weight of high) of one point of a bin; low is −1 outside."""
-    position = start + product(real(bin), bin_size)
-    position += product(real(point) + real(0.5), bin_size) / real(grid)
-    if position < real(-1) or position > real(size):
-        return -1, -1, real(0), real(0)
-    position = max(position, real(0))
-    low = int(position)
-    if low >= size - 1:
-        return size - 1, size - 1, real(1), real(0)
-    high_weight = position - real(low)
-    return low, low + 1, real(1) - high_weight, high_weight
 
 
 @kernel
@@ -240,10 +192,10 @@ def _roi_align(real, bits):
                     boxes, k, H_out, W_out, spatial_scale, sampling_ratio, aligned, real
                 )
                 for i in range(grid_h):
-                    h, h1, weight_h, weight_h1 = _corners(y0, bin_h, ph, i, grid_h, H, real)
+                    h, h1, weight_h, weight_h1 = roi_corners(y0, bin_h, ph, i, grid_h, H, real)
                     row, row1 = index((n * H + h) * W), index((n * H + h1) * W)
                     for j in range(grid_w):
-                        w, w1, weight_w, weight_w1 = _corners(x0, bin_w, pw, j, grid_w, W, real)
+                        w, w1, weight_w, weight_w1 = roi_corners(x0, bin_w, pw, j, grid_w, W, real)
                         if h >= 0 and w >= 0:
                             total += (
                                 weight_h * weight_w * input[index((row + w) * C + c)]
@@ -296,7 +248,9 @@ def _weight(cell, start, bin_size, bin, grid, size, real):
     step = bin_size / real(max(grid, 1))
     first, last = _near(cell, start + real(bin) * bin_size, step, grid, real)
     for point in range(first, last):
-        low, high, low_weight, high_weight = _corners(start, bin_size, bin, point, grid, size, real)
+        low, high, low_weight, high_weight = roi_corners(
+            start, bin_size, bin, point, grid, size, real
+        )
         if low == cell:
             total += low_weight
         if high == cell:

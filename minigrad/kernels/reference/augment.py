@@ -1,4 +1,4 @@
-"""From stored images to a batch, by definition: gather, move, look up.
+"""Data augmentation: from stored images to a batch, by definition: gather, move, look up.
 
 Pixels are uint8. `table[c, v]` is what the value v of channel c becomes (scaling and
 normalisation in one look-up), `background[c]` what lies outside an image.

@@ -1,4 +1,4 @@
-"""Selecting and placing elements by position, one element at a time.
+"""Gather and scatter: selecting and placing elements by position, one element at a time.
 
 Positions are numbers along one axis: the array is seen as (B, J, A), before, along and after it.
 """

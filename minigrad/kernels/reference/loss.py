@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ..formulas import SMOOTH, SQUARED, difference_loss
 from .softmax import log_softmax_row
 
 
@@ -158,8 +159,11 @@ def _sign(d):
     return d if math.isnan(d) else float((d > 0) - (d < 0))
 
 
-def _smooth(d, beta):
-    return d * d / (2 * beta) if abs(d) < beta else abs(d) - beta / 2
+def _slope(kind, d, beta):
+    """f′(d). At 0 the absolute value has the slope 0; NaN has the slope NaN."""
+    if kind == SQUARED:
+        return 2 * d
+    return d / beta if kind == SMOOTH and abs(d) < beta else _sign(d)
 
 
 def _scaled_gradient(grad_output, divisor, i):
@@ -170,56 +174,22 @@ def loss_total_workspace(size):
     return 0
 
 
-def mse_loss_forward(out, input, target):
-    """out = (input − target)²"""
+def difference_loss_forward(out, input, target, kind, beta):
+    """out = f(input − target)"""
     for i, d in _differences(input, target):
-        out[i] = d * d
+        out[i] = difference_loss(kind, d, beta, beta / 2)
 
 
-def mse_loss_total(out, input, target, divisor, scratch):
-    """out[0] = Σ (input − target)² / divisor"""
-    out[0] = _divide(sum(d * d for _, d in _differences(input, target)), divisor)
+def difference_loss_total(out, input, target, divisor, kind, beta, scratch):
+    """out[0] = Σ f(input − target) / divisor"""
+    losses = (difference_loss(kind, d, beta, beta / 2) for _, d in _differences(input, target))
+    out[0] = _divide(sum(losses), divisor)
 
 
-def mse_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    """∂d² / ∂input = 2·d"""
+def difference_loss_backward_input(grad_input, grad_output, input, target, divisor, kind, beta):
+    """∂f / ∂input = f′(input − target)"""
     for i, d in _differences(input, target):
-        grad_input[i] = 2 * d * _scaled_gradient(grad_output, divisor, i)
-
-
-def l1_loss_forward(out, input, target):
-    """out = |input − target|"""
-    for i, d in _differences(input, target):
-        out[i] = abs(d)
-
-
-def l1_loss_total(out, input, target, divisor, scratch):
-    """out[0] = Σ |input − target| / divisor"""
-    out[0] = _divide(sum(abs(d) for _, d in _differences(input, target)), divisor)
-
-
-def l1_loss_backward_input(grad_input, grad_output, input, target, divisor):
-    """∂|d| / ∂input = sign(d), 0 at 0"""
-    for i, d in _differences(input, target):
-        grad_input[i] = _sign(d) * _scaled_gradient(grad_output, divisor, i)
-
-
-def smooth_l1_loss_forward(out, input, target, beta):
-    """out = d²/2β where |d| < β, else |d| − β/2, with d = input − target"""
-    for i, d in _differences(input, target):
-        out[i] = _smooth(d, beta)
-
-
-def smooth_l1_loss_total(out, input, target, divisor, beta, scratch):
-    """out[0] = Σ smooth(input − target) / divisor"""
-    out[0] = _divide(sum(_smooth(d, beta) for _, d in _differences(input, target)), divisor)
-
-
-def smooth_l1_loss_backward_input(grad_input, grad_output, input, target, divisor, beta):
-    """∂out / ∂input = d/β where |d| < β, else sign(d)"""
-    for i, d in _differences(input, target):
-        slope = d / beta if abs(d) < beta else _sign(d)
-        grad_input[i] = slope * _scaled_gradient(grad_output, divisor, i)
+        grad_input[i] = _slope(kind, d, beta) * _scaled_gradient(grad_output, divisor, i)
 
 
 # Totals -------------------------------------------------------------------------------------

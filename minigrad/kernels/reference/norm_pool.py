@@ -1,4 +1,5 @@
-"""Batch normalisation and then the maximum over windows, by the definitions of either.
+"""Operator fusion: batch normalisation and then the maximum over windows, by the definitions of
+either.
 
 y[n, h, w, c] = (input[n, h, w, c] − μ_c) · invstd_c · weight_c + bias_c
 out[n, oh, ow, c] = max over the cells (h, w) of window (oh, ow) of y[n, h, w, c]

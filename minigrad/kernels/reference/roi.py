@@ -1,4 +1,4 @@
-"""Pooling over regions of interest by its definition.
+"""RoI pooling and RoI align: pooling over regions of interest by its definition.
 
 roi_pool: a region covers the cells from round(x1·scale) to round(x2·scale), both included, at least
 one; it is cut into H_out × W_out bins, and each result is the maximum over its bin.
@@ -8,11 +8,9 @@ Sources: Girshick 2015, "Fast R-CNN", §2.1; He et al. 2017, "Mask R-CNN", §3.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ...geometry import roi_bin, round_half_away
+from ..formulas import roi_axis, roi_cells, roi_corners
 
 
 def roi_check(bad, boxes, N, spatial_scale, largest):
@@ -38,15 +36,13 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
     H, W, C = input.shape[1:]
     K, H_out, W_out, _ = out.shape
     dtype = input.dtype.type
+    scale = dtype(spatial_scale)
     for k in range(K):
-        n = int(boxes[k, 0])
-        x1, y1, x2, y2 = (round_half_away(b * dtype(spatial_scale)) for b in boxes[k, 1:])
-        bin_w = dtype(max(x2 - x1 + 1, 1)) / dtype(W_out)
-        bin_h = dtype(max(y2 - y1 + 1, 1)) / dtype(H_out)
+        n, (x1, y1, x2, y2) = int(boxes[k, 0]), boxes[k, 1:]
         for ph in range(H_out):
             for pw in range(W_out):
-                top, bottom = roi_bin(y1, bin_h, dtype(ph), dtype(ph + 1), H)
-                left, right = roi_bin(x1, bin_w, dtype(pw), dtype(pw + 1), W)
+                top, bottom = roi_cells(y1, y2, ph, H_out, H, scale, dtype)
+                left, right = roi_cells(x1, x2, pw, W_out, W, scale, dtype)
                 for c in range(C):
                     empty = top >= bottom or left >= right
                     best, place = 0 if empty else -np.finfo(np.float32).max, -1
@@ -75,49 +71,24 @@ def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
 # Bilinear mean ------------------------------------------------------------------------------
 
 
-def _corners(position, size, dtype):
-    """(low, high, weight of low, weight of high) of a point on one axis; None outside."""
-    if position < -1 or position > size:
-        return None
-    position = max(position, dtype(0))
-    low = int(position)
-    if low >= size - 1:
-        return size - 1, size - 1, dtype(1), dtype(0)
-    return low, low + 1, dtype(1) - (position - dtype(low)), position - dtype(low)
-
-
-def _axis(low, high, bins, spatial_scale, sampling_ratio, aligned, dtype):
-    """(start, size of a bin, number of points in a bin) of a region on one axis."""
-    offset = dtype(0.5 if aligned else 0)
-    start = low * dtype(spatial_scale) - offset
-    length = high * dtype(spatial_scale) - offset - start
-    if not aligned:
-        length = max(length, dtype(1))
-    grid = sampling_ratio if sampling_ratio > 0 else max(math.ceil(length / dtype(bins)), 0)
-    return start, length / dtype(bins), grid
-
-
 def _points(boxes, shape, out_shape, spatial_scale, sampling_ratio, aligned):
     """Every (k, ph, pw, n, h, w, weight): cell (h, w) of image n counts in that result."""
     H, W = shape[1:3]
     K, H_out, W_out, _ = out_shape
     dtype = boxes.dtype.type
+    options = dtype(spatial_scale), sampling_ratio, aligned, dtype
     for k in range(K):
         n, x1, y1, x2, y2 = boxes[k]
-        y0, bin_h, grid_h = _axis(y1, y2, H_out, spatial_scale, sampling_ratio, aligned, dtype)
-        x0, bin_w, grid_w = _axis(x1, x2, W_out, spatial_scale, sampling_ratio, aligned, dtype)
+        y0, bin_h, grid_h = roi_axis(y1, y2, H_out, *options)
+        x0, bin_w, grid_w = roi_axis(x1, x2, W_out, *options)
         count = dtype(max(grid_h * grid_w, 1))
-        for ph in range(H_out):
-            for pw in range(W_out):
-                for i in range(grid_h):
-                    y = y0 + dtype(ph) * bin_h + dtype(i + 0.5) * bin_h / dtype(grid_h)
-                    for j in range(grid_w):
-                        x = x0 + dtype(pw) * bin_w + dtype(j + 0.5) * bin_w / dtype(grid_w)
-                        rows, cols = _corners(y, H, dtype), _corners(x, W, dtype)
-                        if rows is not None and cols is not None:
-                            for h, row_weight in ((rows[0], rows[2]), (rows[1], rows[3])):
-                                for w, col_weight in ((cols[0], cols[2]), (cols[1], cols[3])):
-                                    yield k, ph, pw, int(n), h, w, row_weight * col_weight / count
+        for ph, pw, i, j in np.ndindex(H_out, W_out, grid_h, grid_w):
+            low_h, high_h, *row_weights = roi_corners(y0, bin_h, ph, i, grid_h, H, dtype)
+            low_w, high_w, *col_weights = roi_corners(x0, bin_w, pw, j, grid_w, W, dtype)
+            if low_h >= 0 and low_w >= 0:
+                for h, row_weight in zip((low_h, high_h), row_weights, strict=True):
+                    for w, col_weight in zip((low_w, high_w), col_weights, strict=True):
+                        yield k, ph, pw, int(n), h, w, row_weight * col_weight / count
 
 
 def roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned):

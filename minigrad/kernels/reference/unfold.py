@@ -1,4 +1,4 @@
-"""Unfold and fold by their definition.
+"""im2col and col2im: unfold and fold by their definition.
 
     columns[n, c, kh, kw, oh, ow] = input[n, c, oh·sH − pH + kh·dH, ow·sW − pW + kw·dW]
 

@@ -1,4 +1,5 @@
-"""The inverse of max pooling: values go back to where they came from, all else is zero."""
+"""Max unpooling: the inverse of max pooling: values go back to where they came from, all else is
+zero."""
 
 from __future__ import annotations
 

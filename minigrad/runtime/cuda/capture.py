@@ -1,4 +1,4 @@
-"""Recording what a stretch of host code queues, and queueing it again at once.
+"""CUDA graphs: recording what a stretch of host code queues, and queueing it again at once.
 
 Source: CUDA graphs, https://docs.nvidia.com/cuda/cuda-programming-guide/
 """

@@ -1,4 +1,4 @@
-"""Checks of values on the GPU, which the host learns of later.
+"""Deferred error checks: checks of values on the GPU, which the host learns of later.
 
 A kernel that meets a bad value (a class out of range, a box outside its batch) says where, and the
 kernels after it skip what they cannot do. The host does not wait: what was bad is kept in a ledger

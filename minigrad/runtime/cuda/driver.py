@@ -1,4 +1,4 @@
-"""The one place that talks to the NVIDIA driver: memory, copies, launches, graphs.
+"""CUDA driver: the one place that talks to the NVIDIA driver: memory, copies, launches, graphs.
 
 `driver()` is the current device's driver, `driver(1)` that of the second device; each is started by
 the first call, or raises DeviceError that says what is missing. Work of a device is queued on one

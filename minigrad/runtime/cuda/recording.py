@@ -1,4 +1,4 @@
-"""What is noted while a thread records a stretch of work, besides the work itself.
+"""Capture state: what is noted while a thread records a stretch of work, besides the work itself.
 
 A replay repeats launches at the addresses of the recording. What it cannot repeat is noted here:
 numbers that the host computes anew (table.py), checks to look at (checks.py), and the memory that

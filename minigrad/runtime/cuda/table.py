@@ -1,4 +1,4 @@
-"""Numbers of the host that kernels read from device memory, fresh at every replay.
+"""Argument tables: numbers of the host that kernels read from device memory, fresh at every replay.
 
 What is passed to a kernel by value is frozen in a captured step. A learning rate, a step count or
 the stream of a random operation changes from step to step, so kernels read it from a table on the

@@ -1,4 +1,4 @@
-"""Whose turn it is to queue work.
+"""Mutual exclusion: whose turn it is to queue work.
 
 While a stream is captured, the GPU records whatever reaches it, from whichever thread. So work is
 queued under a lock, which a recording holds from its first call to its last: other threads wait.

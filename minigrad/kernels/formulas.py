@@ -1,0 +1,82 @@
+"""Scalar formulas that every backend computes to the same bits: regions of interest, losses.
+
+Rounding decides which cells a bin of a region holds, so the index arithmetic is stated once: the
+reference calls these functions as they are, the other backends compile them. `product` is where a
+compiler must not fuse a multiplication with the addition behind it; each backend says how.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def product(x, y):
+    """x·y, rounded before anything is added to it."""
+    return x * y
+
+
+# Regions of interest -------------------------------------------------------------------------
+
+
+def round_half_away(x):
+    """The nearest integer, halves away from zero, as C's round; Python's goes to even."""
+    whole = int(x)
+    rest = x - whole
+    if rest >= 0.5:
+        return whole + 1
+    return whole - 1 if rest <= -0.5 else whole
+
+
+def roi_cells(low, high, bin, bins, size, spatial_scale, real):
+    """The cells [first, last) of one bin of a region on one axis, clipped to `size` cells.
+
+    The region goes from the pixel `low` to the pixel `high`, both included, and is cut into `bins`
+    bins. real: the input's dtype, in which all is computed.
+    """
+    start = round_half_away(product(low, spatial_scale))
+    end = round_half_away(product(high, spatial_scale))
+    bin_size = real(max(end - start + 1, 1)) / real(bins)
+    # int: on a GPU, floor and ceil give floats.
+    first = int(math.floor(product(real(bin), bin_size))) + start  # noqa: RUF046
+    last = int(math.ceil(product(real(bin + 1), bin_size))) + start  # noqa: RUF046
+    return min(max(first, 0), size), min(max(last, 0), size)
+
+
+def roi_axis(low, high, bins, spatial_scale, sampling_ratio, aligned, real):
+    """(start, size of a bin, number of points in a bin) of a region on one axis."""
+    offset = real(0.5) if aligned else real(0)
+    start = product(low, spatial_scale) - offset
+    length = product(high, spatial_scale) - offset - start
+    if not aligned:
+        length = max(length, real(1))
+    points = int(math.ceil(length / real(bins)))  # noqa: RUF046
+    grid = sampling_ratio if sampling_ratio > 0 else max(points, 0)
+    return start, length / real(bins), grid
+
+
+def roi_corners(start, bin_size, bin, point, grid, size, real):
+    """(low, high, weight of low, weight of high) of one point of a bin; low is −1 outside."""
+    position = start + product(real(bin), bin_size)
+    position += product(real(point) + real(0.5), bin_size) / real(grid)
+    if position < real(-1) or position > real(size):
+        return -1, -1, real(0), real(0)
+    position = max(position, real(0))
+    low = int(position)
+    if low >= size - 1:
+        return size - 1, size - 1, real(1), real(0)
+    high_weight = position - real(low)
+    return low, low + 1, real(1) - high_weight, high_weight
+
+
+# Losses of a difference ----------------------------------------------------------------------
+
+SQUARED, ABSOLUTE, SMOOTH = 0, 1, 2
+
+
+def difference_loss(kind, d, beta, half):
+    """f(d) of one difference: d², |d|, or d²/2β near 0 and |d| − β/2 beyond β; half = β/2."""
+    if kind == SQUARED:
+        return d * d
+    if kind == SMOOTH and abs(d) < beta:
+        return d * d / (beta + beta)
+    return abs(d) - half
