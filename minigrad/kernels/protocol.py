@@ -404,6 +404,20 @@ class Pool(Protocol):
         self, grad_input: Array, grad_output: Array, dims: Pool2dDims | AdaptivePool2dDims
     ) -> None: ...
 
+    def lp_pool2d_forward(
+        self, out: Array, input: Array, dims: Pool2dDims, norm_type: float
+    ) -> None: ...
+
+    def lp_pool2d_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        out: Array,
+        input: Array,
+        dims: Pool2dDims,
+        norm_type: float,
+    ) -> None: ...
+
 
 class Softmax(Protocol):
     """softmax.py. All arrays (rows, C), C-ordered, not empty; softmax along C."""

@@ -97,6 +97,27 @@ class AvgPool2d(Function):
         return grad_input, None
 
 
+class LPPool2d(Function):
+    """Y = (k·Σ x^p / cells)^(1/p), k the kernel's size: dx = grad · k/cells · (x/Y)^(p − 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dims: Pool2dDims, norm_type: float) -> Tensor:
+        ctx.dims, ctx.norm_type = dims, norm_type
+        out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
+        kernels.get(input.device).pool.lp_pool2d_forward(out_nhwc, nhwc(input), dims, norm_type)
+        ctx.save_for_backward(input, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, out = ctx.saved_tensors
+        grad_input, grad_nhwc = empty_nhwc(input.shape, input.dtype, input.device)
+        kernels.get(input.device).pool.lp_pool2d_backward_input(
+            grad_nhwc, nhwc(grad_output), nhwc(out), nhwc(input), ctx.dims, ctx.norm_type
+        )
+        return grad_input, None, None
+
+
 @overload
 def max_pool2d(
     input: Tensor,
@@ -204,3 +225,29 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
     input, restore = unbatched("adaptive_avg_pool2d", input)
     dims = adaptive_pool2d_dims("adaptive_avg_pool2d", input.shape, output_size, least_channels=0)
     return restore(AvgPool2d.apply(input, dims))
+
+
+@takes_tensor
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Size2d,
+    stride: Size2d | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Power average over each window: (Σ input^norm_type)^(1/norm_type).
+
+    input (N, C, H, W) or (C, H, W) → (N, C, H_out, W_out), sizes as in `max_pool2d`. The sum of a
+    window that ceil_mode lets reach past the end is scaled up to all its cells. NaN where a sum is
+    negative and norm_type not 1; a window whose sum is 0 gets no gradient.
+    Raises ShapeError if a window exceeds the input, ValueError for a norm_type of 0, DTypeError
+    for integers.
+    """
+    floating_operands("lp_pool2d", input=input)
+    if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)):
+        raise TypeError(f"lp_pool2d: norm_type must be a number, got {norm_type!r}")
+    if norm_type == 0:
+        raise ValueError("lp_pool2d: norm_type must not be 0")
+    input, restore = unbatched("lp_pool2d", input)
+    dims = pool2d_dims("lp_pool2d", input.shape, kernel_size, stride, 0, 1, ceil_mode)
+    return restore(LPPool2d.apply(input, dims, float(norm_type)))
