@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Device
 from ..dtypes import int64, uint8
 from ..engine import Function, Tensor
@@ -244,10 +245,9 @@ def lp_pool2d(
     for integers.
     """
     floating_operands("lp_pool2d", input=input)
-    if isinstance(norm_type, bool) or not isinstance(norm_type, (int, float)):
-        raise TypeError(f"lp_pool2d: norm_type must be a number, got {norm_type!r}")
+    norm_type = check_number("lp_pool2d", "norm_type", norm_type)
     if norm_type == 0:
         raise ValueError("lp_pool2d: norm_type must not be 0")
     input, restore = unbatched("lp_pool2d", input)
     dims = pool2d_dims("lp_pool2d", input.shape, kernel_size, stride, 0, 1, ceil_mode)
-    return restore(LPPool2d.apply(input, dims, float(norm_type)))
+    return restore(LPPool2d.apply(input, dims, norm_type))
