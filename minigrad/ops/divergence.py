@@ -16,6 +16,8 @@ from .promotion import scalar
 from .reduction import unbroadcast
 from .unary import log, log1p
 
+__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"]
+
 
 class BCE(Function):
     """l = −t·ln x − (1 − t)·ln(1 − x), no logarithm below −100."""

@@ -16,7 +16,7 @@ from ..arguments import check_number
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ..layout import empty_array, flat, memory_order
+from ..layout import broadcast, empty_array, flat, memory_order
 from .arithmetic import check_alpha, refuse_bool
 from .operands import address_of, check_writable, repeated, takes_tensor
 from .promotion import Operand, fitting, operands, scalar
@@ -84,10 +84,8 @@ def _update(
         source = _readable(operation, operand, target)
         if source.size == 1:
             flats.append(repeated(source, data.size))
-        elif source.size == data.size:
-            flats.append(flat(source.reshape(data.shape), order, device))
         else:
-            flats.append(flat(np.broadcast_to(source, data.shape), order, device))
+            flats.append(flat(broadcast(source, data.shape), order, device))
     launch(out, *flats)
     if flats[0] is not out:
         kernels.get(device).elementwise.copy_strided(data, out.reshape(data.shape))

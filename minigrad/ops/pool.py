@@ -25,6 +25,8 @@ from ..runtime.allocation import allocate
 from .operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
 from .shape import unbatched
 
+__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "lp_pool2d", "max_pool2d"]
+
 Dims = Pool2dDims | AdaptivePool2dDims
 
 

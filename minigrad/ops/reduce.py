@@ -34,6 +34,11 @@ from .reduction import (
 )
 from .unary import exp, log, sqrt
 
+__all__ = [
+    "count_nonzero", "cumsum", "logsumexp", "mean", "prod", "std", "std_mean", "sum", "var",
+    "var_mean",
+]  # fmt: skip
+
 # Sums and moments ---------------------------------------------------------------------------
 
 

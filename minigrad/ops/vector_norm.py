@@ -30,6 +30,8 @@ from .reduction import (
 )
 from .unary import abs, sign, sqrt
 
+__all__ = ["norm"]
+
 
 class VectorNorm(Function):
     """y = (Σ |x|^p)^(1/p): dx = grad · sign(x)·|x|^(p−1) · y^(1−p), for p = 2 grad · x/y.

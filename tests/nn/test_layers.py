@@ -74,6 +74,8 @@ CASES = [
     (lambda lib: lib.AvgPool2d(2), IMAGES),
     (lambda lib: lib.AvgPool2d(3, 2, 1, True, False), IMAGES),
     (lambda lib: lib.AvgPool2d((2, 3), divisor_override=5), IMAGES),
+    (lambda lib: lib.LPPool2d(2, 2), IMAGES),
+    (lambda lib: lib.LPPool2d(1.5, (2, 3), 2, ceil_mode=True), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d(1), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d((None, 3)), IMAGES),
     (lambda lib: lib.AdaptiveMaxPool2d((4, 3)), IMAGES),
