@@ -171,7 +171,7 @@ def _write(file: Path, image: bytes, entry: str) -> None:
 def _folder() -> Path:
     """A folder for these sources and these compilers."""
     digest = hashlib.sha256(repr(compiler_versions()).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return cache_folder(f"cuda-{digest.hexdigest()[:16]}")
 
