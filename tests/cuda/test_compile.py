@@ -155,6 +155,15 @@ def test_another_compiler_has_another_cache(monkeypatch, package: str) -> None:
     assert _compile._folder.__wrapped__() != before
 
 
+def test_a_change_inside_a_package_of_kernels_has_another_cache(monkeypatch, tmp_path) -> None:
+    (tmp_path / "conv").mkdir()
+    (tmp_path / "conv" / "plan.py").touch()
+    monkeypatch.setattr(_compile, "__file__", str(tmp_path / "_compile.py"))
+    before = _compile._folder.__wrapped__()
+    (tmp_path / "conv" / "plan.py").write_text("# changed")
+    assert _compile._folder.__wrapped__() != before
+
+
 def test_the_libraries_of_the_toolkit_are_among_the_compilers() -> None:
     found = _compile.compiler_versions()
     assert any(name in found for name in ("nvidia-nvvm", "nvidia-cuda-nvcc-cu12"))
