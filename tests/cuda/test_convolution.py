@@ -9,7 +9,7 @@ import pytest
 
 import minigrad as mg
 import minigrad.nn.functional as F
-from minigrad.kernels.cuda import _direct as direct
+from minigrad.kernels.cuda import _direct, _direct_weight, _patch
 
 # input, weight, stride, padding, dilation, groups
 CASES = [
@@ -60,8 +60,8 @@ def prefer_direct(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Direct convolution wherever it is possible. Collects the blocks that were planned."""
     planned: list[object] = []
 
-    def preferring(plan: Callable[..., direct.Plan | None]) -> Callable[..., direct.Plan | None]:
-        def choose(*args: object) -> direct.Plan | None:
+    def preferring(plan: Callable[..., _patch.Plan | None]) -> Callable[..., _patch.Plan | None]:
+        def choose(*args: object) -> _patch.Plan | None:
             found = plan(*args)
             if found is not None:
                 planned.append(found.block)
@@ -70,8 +70,8 @@ def prefer_direct(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
         return choose
 
-    for name in ("plan_convolve", "plan_correlate"):
-        monkeypatch.setattr(direct, name, preferring(getattr(direct, name)))
+    for module in (_direct, _direct_weight):
+        monkeypatch.setattr(module, "plan", preferring(module.plan))
     return planned
 
 

@@ -134,7 +134,8 @@ def _count(kernel: str, pattern: str, run: Run, monkeypatch: pytest.MonkeyPatch)
     [
         ("matmul.product", _product, 0), ("reduce.sums", _sum, 1), ("softmax.softmax", _softmax, 1),
         ("conv.convolve", _convolution, 0), ("_direct.convolve", _direct_convolution, 0),
-        ("_direct.correlate", _direct_weight_gradient, 0), ("_copy.transpose", _transposition, 0),
+        ("_direct_weight.correlate", _direct_weight_gradient, 0),
+        ("_copy.transpose", _transposition, 0),
     ],
 )  # fmt: skip
 def test_every_removed_barrier_is_caught(

@@ -271,7 +271,7 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
         return
     share = plan(*_convolve_sizes(dims, adjoint), target.dtype)
     if not share.tile.tensor:
-        found = direct.plan_convolve(dims, adjoint, target.itemsize)
+        found = direct.plan(dims, adjoint, target.itemsize)
         if found is not None and found.cost < share.cost:
             direct.convolve(target, source, weight, bias, dims, relu, adjoint, found.block)
             return
