@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from minigrad.kernels.cuda._device import cuda
+from minigrad.kernels.cuda._launch import Kernel, kernel
+from minigrad.kernels.cuda.check import Launch, inspect
 
 ROOT = Path(__file__).resolve().parents[2]
 POOL = ["float64*"] * 3 + ["uint8*"] + ["float64*"] * 6 + ["int32"] * 20
@@ -50,3 +55,34 @@ def test_the_forms_for_large_arrays_are_checked_too(tmp_path) -> None:
         for at, name in enumerate(POOL)], threads=256,
     )  # fmt: skip
     assert "3 kernels compiled, 0 at fault" in done.stdout, done.stderr
+
+
+@kernel
+def _line_of(real, bits):
+    index = np.int32 if bits == 32 else np.int64
+
+    def line_of(out, n, width):
+        # Numba's own division is of 64 bits.
+        i = cuda.grid(1)
+        if i < n:
+            out[i] = real(index(i // width))
+
+    return line_of
+
+
+class _Launch(Launch):
+    @property
+    def kernel(self) -> Kernel:
+        return _line_of
+
+
+@pytest.mark.parametrize(
+    ("bits", "number", "dtype", "passes"),
+    [(32, "int32", "float32", False), (64, "int32", "float32", True),
+     (32, "int64", "float32", True), (32, "int32", "int64", True)],
+)  # fmt: skip
+def test_divisions_are_as_narrow_as_the_integers(bits, number, dtype, passes) -> None:
+    types = (f"{dtype}*", number, number)
+    report = inspect(_Launch("", "", dtype, (bits,), types, 256), 90)
+    assert report.fault.startswith("divides in 64 bits") is not passes
+    assert bool(report.fault) is not passes

@@ -43,7 +43,25 @@ def _softmax(device: str) -> mg.Tensor:
 
 def _convolution(device: str) -> mg.Tensor:
     input, weight = (mg.tensor(_operand(*s), device=device) for s in ((2, 8, 9, 7), (16, 8, 3, 3)))
-    return mg.nn.functional.conv2d(input, weight, padding=1)
+    return mg.nn.functional.conv2d(input, weight, padding=2, dilation=2)
+
+
+def _direct_operands(device: str) -> list[mg.Tensor]:
+    """Two portions of channels, several tiles of pixels."""
+    return [
+        mg.tensor(_operand(*shape), device=device, requires_grad=True)
+        for shape in ((30, 12, 18, 8), (16, 12, 3, 3))
+    ]
+
+
+def _direct_convolution(device: str) -> mg.Tensor:
+    return mg.nn.functional.conv2d(*_direct_operands(device), padding=1).detach()
+
+
+def _direct_weight_gradient(device: str) -> mg.Tensor:
+    input, weight = _direct_operands(device)
+    mg.nn.functional.conv2d(input.detach(), weight, padding=1).square().sum().backward()
+    return weight.grad * 1e-3
 
 
 def _addition(device: str) -> mg.Tensor:
@@ -115,7 +133,9 @@ def _count(kernel: str, pattern: str, run: Run, monkeypatch: pytest.MonkeyPatch)
     ("kernel", "run", "spare"),
     [
         ("matmul.product", _product, 0), ("reduce.sums", _sum, 1), ("softmax.softmax", _softmax, 1),
-        ("conv.convolve", _convolution, 0), ("_copy.transpose", _transposition, 0),
+        ("conv.convolve", _convolution, 0), ("_direct.convolve", _direct_convolution, 0),
+        ("_direct_weight.correlate", _direct_weight_gradient, 0),
+        ("_copy.transpose", _transposition, 0),
     ],
 )  # fmt: skip
 def test_every_removed_barrier_is_caught(

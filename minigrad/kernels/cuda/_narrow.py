@@ -12,8 +12,9 @@ import numpy as np
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device
-from ._index import index_bits, index_type
+from ._index import arithmetic, index_bits, index_type
 from ._launch import kernel, launch, over
+from ._span import quotient, span
 from ._tile import combine, finish
 
 _CHANNELS = 16  # of a group; from so many on, tiles are better
@@ -30,11 +31,13 @@ def _source(i, tap, stride, before, dilation, length, adjoint):
     """What target i reads through the tap, or -1. Forward: i·stride − before + tap·dilation; the
     adjoint the o with i + before = o·stride + tap·dilation, if there is one."""
     if adjoint:
-        reach = i + before - tap * dilation
-        at = reach // stride if reach % stride == 0 else -1
+        reach = np.int32(i + before - tap * dilation)
+        at = quotient(reach, stride)
+        found = reach >= 0 and np.int32(at * stride) == reach and at < length
     else:
-        at = i * stride - before + tap * dilation
-    return np.int32(at) if at >= 0 and at < length else np.int32(-1)
+        at = np.int32(i * stride - before + tap * dilation)
+        found = at >= 0 and at < length
+    return at if found else np.int32(-1)
 
 
 @kernel
@@ -42,6 +45,7 @@ def _convolve(real, bits, adjoint):
     """conv.py's formula. 2·N·H_out·W_out·C_out·taps·K flop, memory-bound. Each thread owns its
     elements of the target."""
     index, int32 = index_type(bits), np.int32
+    count, _, unravel = arithmetic(bits)
 
     def convolve(
         target, source, weight, bias, relu, N, C_in, H, W, C_out, kH, kW,
@@ -49,29 +53,31 @@ def _convolve(real, bits, adjoint):
     ):  # fmt: skip
         C_target, H_target, W_target = (C_in, H, W) if adjoint else (C_out, H_out, W_out)
         C_source, H_source, W_source = (C_out, H_out, W_out) if adjoint else (C_in, H, W)
-        C, K = C_target // groups, C_source // groups
-        size = N * H_target * W_target * C_target
-        for element in range(cuda.grid(1), size, cuda.gridsize(1)):
-            at = index(element)
-            pixel, c = index(at // index(C_target)), int32(at % index(C_target))
-            line, j = index(pixel // index(W_target)), int32(pixel % index(W_target))
-            n, i = index(line // index(H_target)), int32(line % index(H_target))
-            g = c // C
+        C, K = quotient(C_target, groups), quotient(C_source, groups)
+        size = count(N * H_target * W_target * C_target)
+        for at in span(cuda.grid(1), size, cuda.gridsize(1)):
+            n, i, j, c = unravel(at, H_target, W_target, C_target)
+            g = quotient(int32(c), C)
+            own = int32(c - g * C)
             total = real(0)
-            for kh in range(kH):
+            for kh in span(0, kH, 1):
                 h = _source(i, kh, stride_h, top, dilation_h, H_source, adjoint)
-                for kw in range(kW):
+                for kw in span(0, kW, 1):
                     w = _source(j, kw, stride_w, left, dilation_w, W_source, adjoint)
                     if h >= 0 and w >= 0:
-                        tap = kh * kW + kw
-                        read = index((n * index(H_source) + index(h)) * index(W_source) + index(w))
+                        tap = index(kh * kW + kw)
+                        line = index(index(n) * index(H_source) + index(h))
+                        read = index(line * index(W_source) + index(w))
                         read = index(read * index(C_source) + index(g * K))
                         # Along the sum, weights are C_out apart forward, neighbours in the adjoint.
                         if adjoint:
-                            first, step = index((tap * C + c % C) * C_out + g * K), index(1)
+                            first = index(tap * index(C) + index(own))
+                            first = index(first * index(C_out) + index(g * K))
+                            step = index(1)
                         else:
-                            first, step = index(tap * K * C_out + c), index(C_out)
-                        for k in range(K):
+                            first = index(tap * index(K) * index(C_out) + index(c))
+                            step = index(C_out)
+                        for k in span(0, K, 1):
                             factor = weight[index(first + index(k) * step)]
                             total += source[index(read + index(k))] * factor
             target[at] = finish(total, bias, index(c), relu, real(0))
@@ -84,23 +90,26 @@ def _correlate(real, bits):
     """The weight gradient of conv.py, over a span of output pixels. Each thread owns one sum:
     neighbours are of neighbouring output channels, then taps, which read almost the same."""
     index, int32 = index_type(bits), np.int32
+    count, _, unravel = arithmetic(bits)
 
     def correlate(
         grad_weight, grad_output, input, spans, pixels_each, N, C_in, H, W, C_out, kH, kW,
         H_out, W_out, stride_h, stride_w, top, left, dilation_h, dilation_w, groups,
     ):  # fmt: skip
-        C, K = C_out // groups, C_in // groups
-        size = kH * kW * K * C_out
-        for task in range(cuda.grid(1), spans * size, cuda.gridsize(1)):
-            span, element = task // size, int32(task % size)
-            co, row = element % C_out, element // C_out
-            channel, tap = co // C * K + row % K, row // K
-            tap_h, tap_w = tap // kW * dilation_h - top, tap % kW * dilation_w - left
-            start, end = span * pixels_each, min((span + 1) * pixels_each, N * H_out * W_out)
-            ow, line = int32(start % W_out), start // W_out
-            oh, n = int32(line % H_out), int32(line // H_out)
+        C, K = quotient(C_out, groups), quotient(C_in, groups)
+        size = int32(kH * kW * K * C_out)
+        for task in span(cuda.grid(1), count(spans * size), cuda.gridsize(1)):
+            part = int32(quotient(task, size))
+            # The sum's place in the weights (kH, kW, K, C_out)
+            kh, kw, k, co = unravel(int32(task - part * size), kW, K, C_out)
+            channel = int32(quotient(int32(co), C) * K + k)
+            tap_h, tap_w = int32(kh * dilation_h - top), int32(kw * dilation_w - left)
+            start = count(part * pixels_each)
+            end = count(min(start + pixels_each, N * H_out * W_out))
+            n, oh, ow, _ = unravel(start, H_out, W_out, 1)
+            oh, ow = int32(oh), int32(ow)
             total = real(0)
-            for pixel in range(start, end):
+            for pixel in span(start, end, 1):
                 h, w = int32(oh * stride_h + tap_h), int32(ow * stride_w + tap_w)
                 if h >= 0 and h < H and w >= 0 and w < W:
                     read = index((index(n) * index(H) + index(h)) * index(W) + index(w))
@@ -110,7 +119,7 @@ def _correlate(real, bits):
                 if ow == W_out:
                     ow, oh = int32(0), int32(oh + 1)
                     if oh == H_out:
-                        oh, n = int32(0), int32(n + 1)
+                        oh, n = int32(0), count(n + 1)
             grad_weight[index(task)] = total
 
     return correlate

@@ -135,17 +135,32 @@ def vectors(width: int) -> tuple[Any, Any]:
 def outer_products(
     rows: int, cols: int, depth: int, width: int,
     left_strides: tuple[int, int, int], right_strides: tuple[int, int, int],
+    run: int = 0, gap: int = 0,
 ) -> Any:  # fmt: skip
     """multiply(sums, left, left_at, right, right_at): sums[i·cols + j] += Σ_k a[i, k] · b[k, j].
 
-    The thread's first numbers lie at left_at and right_at. strides: from one number to the next of
-    its run, from run to run and from term to term of the sum; runs are of `width` numbers, of which
-    one stride is 1. What is contiguous is read as vectors of `width`.
+    The thread's first numbers lie at left_at and right_at, multiples of `width`. strides: from one
+    number to the next of its run, from run to run and from term to term of the sum; runs are of
+    `width` numbers. Panels are read in aligned vectors of `width`, each of them once, whatever the
+    strides make of it. gap: numbers that the left panel leaves out after every `run`.
     """
 
     def place(strides: tuple[int, int, int], i: int, k: int) -> int:
         inner, outer, term = strides
         return i % width * inner + i // width * outer + k * term
+
+    def reader(builder: Any, pointer: Any, run: int = 0) -> Any:
+        """number(at): the panel's element, from a vector that was loaded when first needed."""
+        loaded: dict[int, list[Any]] = {}
+
+        def number(at: int) -> Any:
+            first = at - at % width
+            if first not in loaded:
+                skipped = first // run * gap if run else 0
+                loaded[first] = _load(builder, pointer, first + skipped, width)
+            return loaded[first][at - first]
+
+        return number
 
     @intrinsic
     def multiply(typing_context, sums, left, left_at, right, right_at):
@@ -153,30 +168,13 @@ def outer_products(
             total = _address(context, builder, sums, args[0], _constant(0), types.int64)
             places = [builder.gep(total, [_constant(i)]) for i in range(rows * cols)]
             results = [builder.load(each) for each in places]
-            panels = (
-                (_address(context, builder, left, args[1], args[2], left_at), left_strides, rows),
-                (
-                    _address(context, builder, right, args[3], args[4], right_at),
-                    right_strides,
-                    cols,
-                ),
-            )
-            for first in range(0, depth, width):
-                numbers: list[dict[tuple[int, int], Any]] = [{}, {}]
-                for k in range(first, first + width):
-                    for found, (pointer, strides, length) in zip(numbers, panels, strict=True):
-                        if strides[2] != 1:  # lines along the side
-                            for i in range(0, length, width):
-                                run = _load(builder, pointer, place(strides, i, k), width)
-                                found.update({(i + n, k): x for n, x in enumerate(run)})
-                        elif k == first:
-                            for i in range(length):
-                                run = _load(builder, pointer, place(strides, i, k), width)
-                                found.update({(i, k + n): x for n, x in enumerate(run)})
-                    for at in range(rows * cols):
-                        i, j = divmod(at, cols)
-                        a, b = numbers[0][i, k], numbers[1][j, k]
-                        results[at] = builder.fma(a, b, results[at])
+            a = reader(builder, _address(context, builder, left, args[1], args[2], left_at), run)
+            b = reader(builder, _address(context, builder, right, args[3], args[4], right_at))
+            for k in range(depth):
+                for at in range(rows * cols):
+                    i, j = divmod(at, cols)
+                    factors = a(place(left_strides, i, k)), b(place(right_strides, j, k))
+                    results[at] = builder.fma(*factors, results[at])
             for each, result in zip(places, results, strict=True):
                 builder.store(result, each)
             return context.get_dummy_value()

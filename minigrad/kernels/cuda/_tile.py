@@ -52,6 +52,7 @@ from ._ptx import (
     vectors,
 )
 from ._span import fit, quotient
+from ._span import span as span_of
 
 TENSOR_CORES_SINCE = 80  # with TF32
 VECTOR = 16  # bytes
@@ -87,12 +88,14 @@ class Tile(NamedTuple):
         fetched = (self.rows + self.cols) * self.depth / 4 / self.threads
         numbers = self.part_rows * self.part_cols * self.depth
         if self.tensor:  # one for a product of 16 × 8 × 8, six to read its factors
-            return numbers / 1024 * 7 + _FETCH * fetched + _LOOP
+            return numbers / 1024 * 7 + FETCH * fetched + _LOOP
         reads = (self.part_rows + self.part_cols) * self.depth / 4
-        return numbers + reads + _FETCH * fetched + _LOOP
+        return numbers + READ * reads + FETCH * fetched + _LOOP
 
 
-_FETCH, _LOOP = 15, 30  # instructions for a vector on its way to a panel, and for a step
+# Instructions for a vector on its way to a panel, for reading one from there, which keeps shared
+# memory busy for longer than its one instruction, and for a step.
+FETCH, READ, _LOOP = 15, 2, 30
 
 
 # The threads are a multiple of the rows, so that what they fetch along the rows is of one row each:
@@ -122,12 +125,13 @@ _TILES = {
 # depend on the device.
 WARPS = 2112
 _LEAST_SPAN = 64  # terms of a sum that are worth a block
-_COMBINED = 12  # instructions that a split costs for each result
+COMBINED = 6  # instructions that a split costs for each result, with its way through memory
 
 
 class Plan(NamedTuple):
-    """How a product is shared out."""
+    """How a product is shared out. cost: about how many instructions that takes, of all threads."""
 
+    cost: float
     tile: Tile
     blocks: int
     splits: int
@@ -154,18 +158,15 @@ def _plan(kind: str, rows: int, cols: int, terms: int, batch: int, by_rows: bool
         warps = max(blocks, 1) * (tile.threads // LANES)
         splits = max(1, min(WARPS // warps, terms // _LEAST_SPAN))
         span = max(tile.depth, -(-terms // (splits * tile.depth)) * tile.depth)
-        return Plan(tile, blocks, max(1, -(-terms // span)), span)
-
-    def cost(plan: Plan) -> float:
-        """Instructions of all threads; idle multiprocessors cost as much as busy ones."""
-        tile = plan.tile
-        threads = max(plan.blocks * plan.splits * tile.threads, WARPS * LANES)
-        steps = -(-plan.span // tile.depth) + 1
-        combined = _COMBINED * plan.splits if plan.splits > 1 else 0
-        return threads * steps * tile.step_instructions + combined * batch * rows * cols
+        splits = max(1, -(-terms // span))
+        # Idle multiprocessors cost as much as busy ones.
+        threads = max(blocks * splits * tile.threads, WARPS * LANES)
+        steps = -(-span // tile.depth) + 1
+        combined = COMBINED * splits * batch * rows * cols if splits > 1 else 0
+        return Plan(threads * steps * tile.step_instructions + combined, tile, blocks, splits, span)
 
     tiles = [tile for tile in _TILES[kind] if not by_rows or tile.threads % tile.rows == 0]
-    return min(map(share, tiles), key=cost)
+    return min(map(share, tiles), key=lambda plan: plan.cost)
 
 
 def on_tensor_cores(dtype: np.dtype) -> bool:
@@ -422,20 +423,44 @@ def finish(total, bias, channel, relu, zero):
 
 
 @kernel
-def _combine(real, bits):
-    """out = Σ parts, one after the other, with bias and relu. Memory-bound: each number is read
-    once, by neighbours from neighbouring places. Every thread owns its element of out."""
-    index = index_type(bits)
+def _combine(real, width, lanes, bits):
+    """out = Σ parts, with bias and relu. Memory-bound: each number is read once, by neighbours from
+    neighbouring places, `width` at a time. `lanes` threads share the parts of an element: each adds
+    up every lanes-th of them, then the first adds the lanes' sums, in order."""
+    index, uint32 = index_type(bits), np.uint32
+    columns = _COMBINING // lanes
+    size = _COMBINING * width
+    fetch, put = vectors(width)
 
     def combine(out, parts, bias, relu, elements, splits, channels):
-        i = index(index(cuda.blockIdx.x) * index(cuda.blockDim.x) + index(cuda.threadIdx.x))
-        if i < elements:
-            total, at = parts[i], i
-            for _ in range(1, splits):
-                at = index(at + index(elements))
-                total += parts[at]
-            channel = index(i - quotient(i, channels) * channels) if bias is not None else i
-            out[i] = finish(total, bias, channel, relu, real(0))
+        panel = cuda.shared.array(size, real, 16)
+        total, part = cuda.local.array(width, real), cuda.local.array(width, real)
+        thread = uint32(cuda.threadIdx.x)
+        lane = uint32(thread // columns) if lanes > 1 else uint32(0)
+        column = uint32(thread % columns)
+        first = index((index(cuda.blockIdx.x) * index(columns) + index(column)) * index(width))
+        inside = first < elements
+        at = index(index(lane) * index(elements) + first)
+        fetch(total, 0, parts, at, inside)
+        if inside:
+            for _ in span_of(lane + lanes, splits, lanes):
+                at = index(at + index(lanes) * index(elements))
+                fetch(part, 0, parts, at, True)
+                for c in range(width):
+                    total[c] += part[c]
+        if lanes > 1:
+            put(panel, uint32(thread * width), total, 0)
+            cuda.syncthreads()
+        if inside and lane == 0:
+            for other in range(1, lanes):
+                fetch(part, 0, panel, uint32((other * columns + column) * width), True)
+                for c in range(width):
+                    total[c] += part[c]
+            for c in range(width):
+                at = index(first + index(c))
+                channel = index(at - quotient(at, channels) * channels) if bias is not None else at
+                total[c] = finish(total[c], bias, channel, relu, real(0))
+            put(out, first, total, 0)
 
     return combine
 
@@ -451,6 +476,8 @@ def combine(
     splits: int,
 ) -> None:
     """out from the results of each span, which lie in `parts` one after the other."""
-    variant = _combine(out.dtype, index_bits(parts.size))
-    shape = (-(-out.size // _COMBINING),), (_COMBINING,)
+    width = vector_width(out.size, out, parts)
+    lanes = 1 if splits <= 16 else 8 if splits <= 128 else 32
+    variant = _combine(out.dtype, width, lanes, index_bits(parts.size))
+    shape = (-(-out.size * lanes // (_COMBINING * width)),), (_COMBINING,)
     launch(variant, shape, out, parts, bias, relu, out.size, splits, out.shape[-1])

@@ -6,8 +6,8 @@
 The first command runs anything, on a GPU or on an emulated one, and writes which kernels it
 launched with which types, a file a process in that folder; the second links each of them to a
 cubin. It fails for a kernel that does not compile, that spills registers, that needs more of them
-than a block of its size can have, or that computes in float64 although neither its dtype nor any
-argument is float64.
+than a block of its size can have, that computes in float64 although neither its dtype nor any
+argument is float64, or that divides in 64 bits although all its integers have 32.
 
 An emulated GPU executes PTX and no cubin, and the arrays of tests are small. Of each kernel that
 has them, the forms for large arrays are checked besides: blocks of `_middle.WIDE` threads, and 64
@@ -52,6 +52,12 @@ class Launch:
     def kernel(self) -> Kernel:
         found = getattr(import_module(f"{__package__}.{self.module}"), self.name)
         return getattr(found, "kernel", found)  # a pointwise launcher has its kernel
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it computes with integers of 64 bits: as indices, arguments or elements."""
+        bits = dict(zip(self.kernel.names, self.constants, strict=True)).get("bits")
+        return bits == 64 or bool({"int64", "uint64"} & {self.dtype, *self.types})
 
     def forms(self) -> Iterator[Launch]:
         """The same for arrays that are too large for a test: a block is wide, or indices are."""
@@ -125,6 +131,8 @@ def inspect(launch: Launch, arch: int) -> Report:
     )
     if not double and (found := re.search(r".*\.f64\s.*", compiled.ptx)):
         fault = f"computes in float64: {found[0].strip()}"
+    if not launch.is_wide and (found := re.search(r".*\b(div|rem)\.[su]64\s.*", compiled.ptx)):
+        fault = f"divides in 64 bits: {found[0].strip()}"
     sizes = [int(found[1]) if found else 0 for found in (used, stack)]
     if sizes[0] > MOST_REGISTERS or block_registers(sizes[0], launch.threads) > REGISTERS:
         fault = f"needs {sizes[0]} registers in each of {launch.threads} threads"

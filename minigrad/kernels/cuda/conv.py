@@ -15,8 +15,10 @@ each of its taps is worth its work. A block owns a tile of one phase.
 
 The gradients of weight and bias are in conv_weight.py.
 
-Groups with few channels would leave a tile empty: for these, one filter for each channel above all,
-see _narrow.py.
+`_run_convolve` chooses between this and two others. Groups with few channels, one filter for each
+channel above all, would leave a tile empty: _narrow.py. Where neighbouring pixels share what their
+taps read and the images are large enough to keep the GPU busy, a patch of the source in shared
+memory takes fewer instructions: _direct.py.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
+from . import _direct as direct
 from . import _narrow as narrow
 from ._device import cuda, device
 from ._index import index_bits, index_type
@@ -267,6 +270,11 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
         narrow.convolve(target, source, weight, bias, dims, relu, adjoint)
         return
     share = plan(*_convolve_sizes(dims, adjoint), target.dtype)
+    if not share.tile.tensor:
+        found = direct.plan(dims, adjoint, target.itemsize)
+        if found is not None and found.cost < share.cost:
+            direct.convolve(target, source, weight, bias, dims, relu, adjoint, found.block)
+            return
     make = _convolve_tf32 if share.tile.tensor else _convolve
     split = share.splits > 1
     out = scratch if split else target

@@ -5,7 +5,7 @@ every output channel, and sums over output pixels:
 
     grad_weight[a, b, k, c] = Σ_(n, oh, ow) input[n, row(oh, a), col(ow, b), k] · grad[n, oh, ow, c]
 
-Few channels and depthwise convolution: see _narrow.py.
+Few channels in groups: see _narrow.py; a patch of the input in shared memory: _direct_weight.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
+from . import _direct_weight as direct
 from . import _narrow as narrow
 from ._columns import relu_sums
 from ._device import cuda
@@ -172,7 +173,9 @@ def conv2d_backward_weight_workspace(dims: Conv2dDims) -> int:
     if narrow.suits(d):
         return narrow.correlate_workspace(d)
     results = d.kH * d.kW * (d.C_in // d.groups) * d.C_out
-    return scratch_size(*_correlate_sizes(d), results, by_rows=True)
+    size = scratch_size(*_correlate_sizes(d), results, by_rows=True)
+    shares = [direct.plan(d, itemsize) for itemsize in (4, 8)]
+    return max(size, *(share.splits * results for share in shares if share is not None), 0)
 
 
 def conv2d_backward_weight(
@@ -187,6 +190,11 @@ def conv2d_backward_weight(
         narrow.correlate(grad_weight, grad_output, input, scratch, dims)
         return
     share = plan(*_correlate_sizes(dims), input.dtype, by_rows=True)
+    if not share.tile.tensor:
+        found = direct.plan(dims, input.itemsize)
+        if found is not None and found.cost < share.cost:
+            direct.correlate(grad_weight, grad_output, input, scratch, dims, found)
+            return
     make = _correlate_tf32 if share.tile.tensor else _correlate
     split = share.splits > 1
     out = scratch if split else grad_weight

@@ -1,8 +1,10 @@
 """Normalisation over groups of channels, on (N, L, C) arrays: layer_norm has one group and L = 1.
 
 A group, one of N·G, is L stretches of K = C/G neighbouring channels. The lanes of _middle.py share
-its L·K numbers, counted position by position. Statistics are float64 and need two passes, mean
-before variance; what is read again comes from the cache.
+its L·K numbers, counted position by position. Statistics need two passes, mean before variance;
+what is read again comes from the cache. They are float64, in which most GPUs compute slowly: so
+sums are compensated, only those of threads are added in float64, and the mean is used as two
+numbers, as in norm.py.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from ._columns import column_totals, keep_sum
 from ._device import cuda, device, sqrt
 from ._launch import kernel, launch
 from ._middle import place, reduction, rows_of, whole
-from ._reduce import SUM, fold
+from ._reduce import SUM, add_compensated, exact_sum, fold
 from ._span import quotient, span
 
 
@@ -36,6 +38,12 @@ def _next(i, k, i_step, k_step, K):
     return i, k
 
 
+@device
+def _centred(x, near, rest):
+    """x − mean, for the mean near + rest."""
+    return (x - near) - rest
+
+
 @kernel
 def _forward(real, threads):
     def forward(
@@ -48,28 +56,32 @@ def _forward(real, threads):
         base, channel, first_i, first_k = _group(o, lane, L, G, K)
         i_step, C = quotient(depth, K), G * K
         k_step = depth - i_step * K
-        total = squares = np.float64(0)
+        total = rest = real(0)
         i, k = first_i, first_k
         while i < L:
-            total += np.float64(input[base + i * C + k])
+            total, rest = add_compensated(total, rest, input[base + i * C + k])
             i, k = _next(i, k, i_step, k_step, K)
-        centre = fold(shared, total, 1, depth, lane, SUM) / count
+        centre = fold(shared, exact_sum(total, rest), 1, depth, lane, SUM) / count
+        near = real(centre)
+        off = real(centre - np.float64(near))
+        total = rest = real(0)
         i, k = first_i, first_k
         while i < L:
-            d = np.float64(input[base + i * C + k]) - centre
-            squares += d * d
+            d = _centred(input[base + i * C + k], near, off)
+            total, rest = add_compensated(total, rest, d * d)
             i, k = _next(i, k, i_step, k_step, K)
-        squares = fold(shared, squares, 1, depth, lane, SUM)
-        scale = np.float64(1) / sqrt(squares / count + eps)
+        squares = fold(shared, exact_sum(total, rest), 1, depth, lane, SUM)
+        invstd_wide = np.float64(1) / sqrt(squares / count + eps)
         if lane == 0:
-            mean[o], invstd[o] = centre, scale
+            mean[o], invstd[o] = centre, invstd_wide
+        scale = real(invstd_wide)
         i, k = first_i, first_k
         while i < L:
-            y = (np.float64(input[base + i * C + k]) - centre) * scale
+            y = _centred(input[base + i * C + k], near, off) * scale
             if weight is not None:
-                y *= np.float64(weight[channel + k])
+                y *= weight[channel + k]
             if bias is not None:
-                y += np.float64(bias[channel + k])
+                y += bias[channel + k]
             out[base + i * C + k] = y
             i, k = _next(i, k, i_step, k_step, K)
 
@@ -104,25 +116,28 @@ def _backward_input(real, threads):
         i_step, C = quotient(depth, K), G * K
         k_step = depth - i_step * K
         count = np.float64(L * K)
-        centre = scale = first = second = np.float64(0)
+        near = off = scale = real(0)
         if o >= 0:
-            centre, scale = mean[o], invstd[o]
+            near, scale = real(mean[o]), real(invstd[o])
+            off = real(mean[o] - np.float64(near))
+        sum_g = rest_g = total = rest = real(0)
         i, k = first_i, first_k
         while i < L:
-            g = np.float64(grad_output[base + i * C + k])
+            g = grad_output[base + i * C + k]
             if weight is not None:
-                g *= np.float64(weight[channel + k])
-            first += g
-            second += g * (np.float64(input[base + i * C + k]) - centre) * scale
+                g *= weight[channel + k]
+            sum_g, rest_g = add_compensated(sum_g, rest_g, g)
+            normal = _centred(input[base + i * C + k], near, off) * scale
+            total, rest = add_compensated(total, rest, g * normal)
             i, k = _next(i, k, i_step, k_step, K)
-        first = fold(shared, first, 1, depth, lane, SUM) / count
-        second = fold(shared, second, 1, depth, lane, SUM) / count
+        first = real(fold(shared, exact_sum(sum_g, rest_g), 1, depth, lane, SUM) / count)
+        second = real(fold(shared, exact_sum(total, rest), 1, depth, lane, SUM) / count)
         i, k = first_i, first_k
         while i < L:
-            g = np.float64(grad_output[base + i * C + k])
+            g = grad_output[base + i * C + k]
             if weight is not None:
-                g *= np.float64(weight[channel + k])
-            normal = (np.float64(input[base + i * C + k]) - centre) * scale
+                g *= weight[channel + k]
+            normal = _centred(input[base + i * C + k], near, off) * scale
             grad_input[base + i * C + k] = scale * (g - first - normal * second)
             i, k = _next(i, k, i_step, k_step, K)
 
@@ -150,7 +165,7 @@ def _affine_sums(real, threads):
         # dw[c] = Σ g·x̂, db[c] = Σ g over rows = N·L positions. A block owns partial[:, chunk, c].
         shared = cuda.shared.array(threads, np.float64)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
-        total = grads = np.float64(0)
+        sum_g = rest_g = total = rest = real(0)
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
             groups_each, channel_group = quotient(C, K), quotient(c, K)
@@ -158,12 +173,13 @@ def _affine_sums(real, threads):
             i, i_step = first - n * L, depth - n_step * L
             for r in span(first, end, depth):
                 group = n * groups_each + channel_group
-                g = np.float64(grad_output[r * C + c])
-                grads += g
-                total += g * (np.float64(input[r * C + c]) - mean[group]) * invstd[group]
+                g = grad_output[r * C + c]
+                sum_g, rest_g = add_compensated(sum_g, rest_g, g)
+                normal = real(np.float64(input[r * C + c]) - mean[group]) * real(invstd[group])
+                total, rest = add_compensated(total, rest, g * normal)
                 n, i = _next(n, i, n_step, i_step, L)
-        keep_sum(partial, 0, shared, total, tile, depth, lane, c, C)
-        keep_sum(partial, 1, shared, grads, tile, depth, lane, c, C)
+        keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
+        keep_sum(partial, 1, shared, exact_sum(sum_g, rest_g), tile, depth, lane, c, C)
 
     return affine_sums
 

@@ -1,7 +1,8 @@
 """Losses. Arrays of classification losses are (rows, C), one row a position, C the classes.
 
 Rows are shared by the lanes of _middle.py, as in softmax.py. Sums over all positions take two
-stages, in float64: blocks sum chunks fixed by the shape, one block adds the chunks.
+stages: blocks sum chunks fixed by the shape, one block adds the chunks. They are compensated, and
+only those of threads are added in float64, which most GPUs compute slowly.
 
 A target that class_targets reports is passed over, because the host learns of it only later: its
 row counts as ignored.
@@ -18,7 +19,7 @@ from ._device import THREADS, absolute, cuda, device, exp, log
 from ._launch import kernel, launch, over
 from ._map import step
 from ._middle import chunk_of, place, whole
-from ._reduce import SUM, block_max, block_sum, fold
+from ._reduce import SUM, add_compensated, block_max, block_sum, exact_sum, fold
 from ._span import span
 from .softmax import row_exp_sum, row_maximum
 
@@ -59,21 +60,19 @@ def _scan_targets(real, threads):
         # Block k owns partial[k] = (−position of its first bad target or −∞, Σ weight[target]).
         shared = cuda.shared.array(threads, np.float64)
         chunk = cuda.blockIdx.x
-        bad, total = np.float64(-math.inf), np.float64(0)
+        bad, total, rest = np.float64(-math.inf), real(0), real(0)
         first, last = chunk_of(chunk, each, n)
         for i in span(first + cuda.threadIdx.x, last, threads):
             t = target[i]
             if t != ignore_index:
                 if t < 0 or t >= classes:
                     bad = max(bad, np.float64(-i))
-                elif weight is None:
-                    total += np.float64(1)
                 else:
-                    total += np.float64(weight[t])
+                    total, rest = add_compensated(total, rest, _weight(weight, t, real(1)))
         bad = block_max(shared, bad, threads)
-        total = block_sum(shared, total, threads)
+        chunk_sum = block_sum(shared, exact_sum(total, rest), threads)
         if cuda.threadIdx.x == 0:
-            partial[2 * chunk], partial[2 * chunk + 1] = bad, total
+            partial[2 * chunk], partial[2 * chunk + 1] = bad, chunk_sum
 
     return scan_targets
 
@@ -388,16 +387,16 @@ def difference_loss_forward(out, input, target, kind, beta):
 @kernel
 def _loss_sums(real, threads, kind):
     def loss_sums(partial, input, input_step, target, target_step, beta, half, n, each):
-        # Block k owns partial[k] = Σ f over chunk k, in float64.
+        # Block k owns partial[k] = Σ f over chunk k.
         shared = cuda.shared.array(threads, np.float64)
-        chunk, total = cuda.blockIdx.x, np.float64(0)
+        chunk, total, rest = cuda.blockIdx.x, real(0), real(0)
         first, last = chunk_of(chunk, each, n)
         for i in span(first + cuda.threadIdx.x, last, threads):
             d = input[i * input_step] - target[i * target_step]
-            total += np.float64(_loss(kind, d, beta, half))
-        total = block_sum(shared, total, threads)
+            total, rest = add_compensated(total, rest, _loss(kind, d, beta, half))
+        chunk_sum = block_sum(shared, exact_sum(total, rest), threads)
         if cuda.threadIdx.x == 0:
-            partial[chunk] = total
+            partial[chunk] = chunk_sum
 
     return loss_sums
 
@@ -463,21 +462,21 @@ def loss_total(out, losses, divisor, scratch):
 
 def _finish_total(out, terms, n, divisor, number):
     """out[0] = Σ terms / divisor[0], or / number where divisor is None."""
-    variant = _totals(out.dtype, THREADS)
+    variant = _totals(terms.dtype, THREADS)
     launch(variant, _by_blocks(1), out, terms, divisor, np.float64(number), n, n)
 
 
 @kernel
 def _totals(real, threads):
     def totals(out, terms, divisor, number, n, each):
-        # Block k owns out[k], the sum of chunk k in float64, divided.
+        # Block k owns out[k], the sum of chunk k, divided.
         shared = cuda.shared.array(threads, np.float64)
-        chunk, total = cuda.blockIdx.x, np.float64(0)
+        chunk, total, rest = cuda.blockIdx.x, real(0), real(0)
         first, last = chunk_of(chunk, each, n)
         for i in span(first + cuda.threadIdx.x, last, threads):
-            total += np.float64(terms[i])
-        total = block_sum(shared, total, threads)
+            total, rest = add_compensated(total, rest, terms[i])
+        chunk_sum = block_sum(shared, exact_sum(total, rest), threads)
         if cuda.threadIdx.x == 0:
-            out[chunk] = total / (number if divisor is None else np.float64(divisor[0]))
+            out[chunk] = chunk_sum / (number if divisor is None else np.float64(divisor[0]))
 
     return totals

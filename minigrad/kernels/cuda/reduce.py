@@ -13,7 +13,7 @@ import numpy as np
 from ._device import cuda, device
 from ._launch import kernel, launch, over
 from ._middle import place, reduction, rows_of, spread, whole
-from ._reduce import PRODUCT, SUM, fold
+from ._reduce import PRODUCT, SUM, add_compensated, exact_sum, fold
 from ._span import fit, quotient, span
 
 # Sums -----------------------------------------------------------------------------------------
@@ -22,13 +22,16 @@ _STRETCH = 32  # terms
 
 
 @kernel
-def _sums(number, threads, squared):
-    """out[o, chunk, i] = scale · Σ input, or the sum of squared distances from center[o, i]."""
+def _sums(number, threads, squared, single):
+    """out[o, chunk, i] = scale · Σ input, or the sum of squared distances from center[o, i].
+    single: of float32."""
 
     def sums(out, input, center, scale, R, inner, tile, tiles, depth, groups, outer, rows):
-        # 1 or 3 flop an element, in float64 for floats, int64 for integers. Stretches are summed
-        # first, then added up, so that float64 inputs keep their precision. A block owns the
-        # results of its columns.
+        # In float64 for floats, int64 for integers. Stretches are summed first, then added up, so
+        # that float64 inputs keep their precision. A stretch of float32 is a compensated sum, as
+        # exact as one in float64, which most GPUs compute slowly; squares need its range as well.
+        # 1 flop an element, 3 if squared, 7 if compensated. A block owns the results of its
+        # columns.
         shared = cuda.shared.array(threads, number)
         o, i, lane = place(tile, tiles, depth, groups, outer, inner)
         total = number(0)
@@ -36,11 +39,15 @@ def _sums(number, threads, squared):
             shift = number(center[o * inner + i]) if squared else number(0)
             first, end = rows_of(lane, rows, R)
             for start in span(first, end, _STRETCH * depth):
-                part = number(0)
+                part, small, rest = number(0), np.float32(0), np.float32(0)
                 for r in span(start, min(start + _STRETCH * depth, end), depth):
-                    x = number(input[(o * R + r) * inner + i]) - shift
-                    part += x * x if squared else x
-                total += part
+                    x = input[(o * R + r) * inner + i]
+                    if single:
+                        small, rest = add_compensated(small, rest, np.float32(x))
+                    else:
+                        distance = number(x) - shift
+                        part += distance * distance if squared else distance
+                total += exact_sum(small, rest) if single else part
         total = fold(shared, total, tile, depth, lane, SUM)
         if lane == 0:
             out[(o * cuda.gridDim.y + cuda.blockIdx.y) * inner + i] = total * scale
@@ -58,12 +65,14 @@ def _run_sums(squared, out, input, center, scratch, scale):
         return
     outer, R, inner = input.shape
     number = scratch.dtype.type
+    single = int(input.dtype == np.float32 and not squared)
     plan = reduction(outer, R, inner)
     if plan.chunks > 1:
-        first = _sums(number, plan.threads, squared)
+        first = _sums(number, plan.threads, squared, single)
         launch(first, plan.shape, scratch, input, center, number(1), R, inner, *plan.cut)
-        input, R, squared, plan = scratch, plan.chunks, 0, whole(outer, plan.chunks, inner)
-    last = _sums(number, plan.threads, squared)
+        input, R, squared, single = scratch, plan.chunks, 0, 0
+        plan = whole(outer, plan.chunks, inner)
+    last = _sums(number, plan.threads, squared, single)
     launch(last, plan.shape, out, input, center, number(scale), R, inner, *plan.cut)
 
 
