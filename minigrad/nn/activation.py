@@ -12,8 +12,8 @@ from . import functional as F
 from .module import Module
 
 __all__ = [
-    "CELU", "ELU", "GELU", "SELU", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "ReLU",
-    "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "CELU", "ELU", "GELU", "SELU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid",
+    "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
 ]  # fmt: skip
 
 
@@ -97,6 +97,13 @@ class SiLU(_Inplace):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.silu(input)
+
+
+class Hardswish(_Inplace):
+    """input · min(max(input + 3, 0), 6) / 6."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardswish(input)
 
 
 class Softplus(_Activation):

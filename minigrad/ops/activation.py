@@ -14,8 +14,8 @@ from .operands import floating_operands
 from .unary import Clamp, Unary
 
 __all__ = [
-    "celu", "elu", "gelu", "hardtanh", "leaky_relu", "logsigmoid", "relu6", "selu", "silu",
-    "softplus",
+    "celu", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "relu6", "selu",
+    "silu", "softplus",
 ]  # fmt: skip
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
@@ -89,6 +89,19 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input · sigmoid(input)."""
     floating_operands("silu", input=input)
     return SiLU.apply(input)
+
+
+class Hardswish(Unary, forward="hardswish_forward", gradient="hardswish_backward_input"):
+    """y = x·min(max(x + 3, 0), 6)/6: dx = grad·(x/3 + ½) between −3 and 3, 0 below, grad above."""
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """input · min(max(input + 3, 0), 6) / 6; the derivative is 0 at −3 and 1 at 3.
+
+    Source: Howard et al. 2019, "Searching for MobileNetV3".
+    """
+    floating_operands("hardswish", input=input)
+    return Hardswish.apply(input)
 
 
 class Softplus(Unary, forward="softplus_forward", gradient="softplus_backward_input"):

@@ -173,12 +173,17 @@ def elementwise(
     Returns the uninitialised output, its flat array, and the operands' flat arrays in the same
     memory order. The output takes the order of the first operand that has its full shape.
     """
-    device, shape = operands[0].device, operands[0].shape
-    if any(t.device is not device for t in operands):
-        same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-    if all(t.data.shape == shape and t.data.flags.c_contiguous for t in operands):
+    device, shape = operands[0].device, operands[0].data.shape
+    flats = []
+    for t in operands:
+        if t.device is not device:
+            same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
+        data = t.data
+        if data.shape == shape and data.flags.c_contiguous:
+            flats.append(data.reshape(-1))
+    if len(flats) == len(operands):
         array = allocate(shape, dtype or operands[0].data.dtype, device)
-        return Tensor(array, device), array.reshape(-1), [t.data.reshape(-1) for t in operands]
+        return Tensor(array, device), array.reshape(-1), flats
     if any(t.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None

@@ -57,14 +57,17 @@ class Unary(Function):
 
     @classmethod
     def backward(cls, ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, rest = cls._gradient, (None,) * len(ctx.parameters)
+        gradient, parameters = cls._gradient, ctx.parameters
         if callable(gradient):
-            return gradient(grad_output, *ctx.saved_tensors), *rest
+            return gradient(grad_output, *ctx.saved_tensors), *[None for _ in parameters]
         (saved,) = ctx.saved_tensors
         grad_input, grad_flat, (saved_flat, upstream) = elementwise(gradient, saved, grad_output)
         launch = getattr(kernels.get(saved.device).unary, gradient)
-        launch(grad_flat, upstream, saved_flat, *cls.slope_parameters(*ctx.parameters))
-        return grad_input, *rest
+        if not parameters:
+            launch(grad_flat, upstream, saved_flat)
+            return (grad_input,)
+        launch(grad_flat, upstream, saved_flat, *cls.slope_parameters(*parameters))
+        return grad_input, *[None for _ in parameters]
 
     @staticmethod
     def slope_parameters(*parameters: float) -> tuple[float, ...]:

@@ -14,12 +14,15 @@ from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import distinct, floats, shapes
 
 SIDES: dict[str, Any] = {"max_dims": 4, "max_side": 5, "min_side": 0}
-# Beyond these the functions are straight lines; the largest ones overflow a careless exponential.
-WIDE = (0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 19.9, 20.1, -20.0, 88.5, -88.5, 1000.0, -1000.0)
+# Kinks; numbers beyond which the functions are straight lines; and such as overflow a careless
+# exponential.
+WIDE = (
+    0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 3.0, -3.0, 19.9, 20.1, -20.0, 88.5, -88.5, 1e3, -1e3,
+)  # fmt: skip
 
 
 # Their gradient at NaN depends in torch on where in the array it is.
-NO_NAN = ("elu", "celu", "selu", "hardtanh", "relu6")
+NO_NAN = ("elu", "celu", "selu", "hardswish", "hardtanh", "relu6")
 
 
 @st.composite
@@ -39,6 +42,11 @@ def exact_gelu(torch: Any, x: Any, approximate: str = "none") -> Any:
     if approximate == "tanh":
         return torch.nn.functional.gelu(x, approximate=approximate)
     return x * 0.5 * torch.special.erfc(-x * 0.5**0.5)
+
+
+def hardswish(torch: Any, x: Any, inplace: bool = False) -> Any:
+    """What torch's own gradient is at −3 and 3 depends on its release; here it is 0 and 1."""
+    return x * torch.nn.functional.relu6(x + 3) / 6
 
 
 def spec(
@@ -83,6 +91,7 @@ LAYERS: list[Callable[[Any], Any]] = [
     lambda nn: nn.GELU(),
     lambda nn: nn.GELU("tanh"),
     lambda nn: nn.SiLU(),
+    lambda nn: nn.Hardswish(),
     lambda nn: nn.Softplus(2, 1),
     lambda nn: nn.Softplus(),
     lambda nn: nn.Hardtanh(-0.5, 0.7),
@@ -107,6 +116,7 @@ SPECS: list[OpSpec] = [
         exact_gelu,
     ),
     spec("silu"),
+    spec("hardswish", {"inplace": st.just(False)}, oracle=hardswish),
     spec(
         "softplus",
         {"beta": number(1, 0.5, 3.0), "threshold": number(20, 1.0, 5.5)},

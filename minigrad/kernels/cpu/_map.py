@@ -65,11 +65,10 @@ def pointwise(formula):
         values = []
         for operand in operands:
             if isinstance(operand, np.ndarray):
-                dtype = operand.dtype
-                once = operand.size and operand.strides[0] == 0
-                values.append(operand[0] if once else operand)
+                array = operand
+                values.append(array if array.strides[0] or not array.size else array[0])
             else:
-                values.append(number(operand, dtype))
+                values.append(number(operand, array.dtype))
         compiled(out, *values)
 
     launch.__module__, launch.formula, launch.kernel = formula.__module__, formula, compiled

@@ -243,6 +243,22 @@ def silu_backward_input(grad_output, x):
 
 
 @pointwise
+def hardswish_forward(x):
+    # NaN fails both tests and stays NaN.
+    real = type(x)
+    gate = real(0) if x <= real(-3) else real(6) if x >= real(3) else x + real(3)
+    return x * gate / real(6)
+
+
+@pointwise
+def hardswish_backward_input(grad_output, x):
+    # y = x·(x + 3)/6 between −3 and 3: dy/dx = x/3 + ½. At −3 torch chooses 0, at 3 it chooses 1.
+    real = type(x)
+    inside = grad_output * (x / real(3) + real(0.5))
+    return real(0) if x <= real(-3) else grad_output if x >= real(3) else inside
+
+
+@pointwise
 def softplus_forward(x, beta, threshold):
     # ln(1 + e^z) = max(z, 0) + ln(1 + e^−|z|): the exponent is never positive.
     zero = type(x)(0)

@@ -212,6 +212,18 @@ def silu_backward_input(grad_output, x):
     return grad_output * s * (1 + x * (1 - s))
 
 
+@pointwise
+def hardswish_forward(x):
+    """x · min(max(x + 3, 0), 6) / 6"""
+    return x * min(max(x + 3, 0), 6) / 6
+
+
+@pointwise
+def hardswish_backward_input(grad_output, x):
+    """x/3 + ½ between −3 and 3, 0 below, 1 above"""
+    return 0 if x <= -3 else grad_output if x >= 3 else grad_output * (x / 3 + 0.5)
+
+
 def softplus(x):
     """ln(1 + e^x), with an exponent that is never positive"""
     return (0 if x < 0 else x) + np.log1p(np.exp(-abs(x)))
