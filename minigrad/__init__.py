@@ -34,162 +34,41 @@ from .errors import (
     ShapeError,
     TargetError,
 )
+from .ops import arithmetic as _arithmetic
+from .ops import cast as _cast
+from .ops import compare as _compare
+from .ops import creation as _creation
+from .ops import exchange as _exchange
+from .ops import extrema as _extrema
+from .ops import gradcheck as _gradcheck
+from .ops import join as _join
+from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
-from .ops.arithmetic import (
-    add,
-    div,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    reciprocal,
-    square,
-    sub,
-)
-from .ops.cast import (
-    clone,
-)
-from .ops.compare import (
-    bitwise_and,
-    bitwise_not,
-    bitwise_or,
-    bitwise_xor,
-    eq,
-    ge,
-    gt,
-    isfinite,
-    isinf,
-    isnan,
-    le,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    lt,
-    ne,
-    where,
-)
-from .ops.creation import (
-    arange,
-    as_tensor,
-    empty,
-    empty_like,
-    eye,
-    from_numpy,
-    full,
-    full_like,
-    linspace,
-    ones,
-    ones_like,
-    tensor,
-    zeros,
-    zeros_like,
-)
-from .ops.elementwise import (
-    abs,
-    clamp,
-    exp,
-    log,
-    relu,
-    sigmoid,
-    sign,
-    sqrt,
-    tanh,
-)
-from .ops.exchange import from_dlpack
-from .ops.extrema import (
-    all,
-    amax,
-    amin,
-    aminmax,
-    any,
-    argmax,
-    argmin,
-    max,
-    min,
-)
-from .ops.gradcheck import gradcheck
-from .ops.join import (
-    cat,
-    chunk,
-    split,
-    stack,
-    unbind,
-)
-from .ops.matmul import (
-    matmul,
-)
-from .ops.random import (
-    get_rng_state,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    set_rng_state,
-)
-from .ops.reduce import (
-    count_nonzero,
-    cumsum,
-    logsumexp,
-    mean,
-    prod,
-    std,
-    std_mean,
-    sum,
-    var,
-    var_mean,
-)
-from .ops.select import (
-    gather,
-    index_select,
-    masked_fill,
-    narrow,
-    select,
-    tril,
-    triu,
-)
-from .ops.shape import (
-    broadcast_to,
-    flatten,
-    permute,
-    reshape,
-    squeeze,
-    t,
-    transpose,
-    unflatten,
-    unsqueeze,
-)
-from .ops.softmax import (
-    log_softmax,
-    softmax,
-)
-from .ops.sort import (
-    argsort,
-    kthvalue,
-    median,
-    sort,
-    topk,
-)
-from .ops.special import (
-    ceil,
-    cos,
-    erf,
-    expm1,
-    floor,
-    log1p,
-    log2,
-    log10,
-    round,
-    rsqrt,
-    sin,
-    trunc,
-)
-from .ops.vector_norm import (
-    norm,
-)
+from .ops import random as _random
+from .ops import reduce as _reduce
+from .ops import select as _select
+from .ops import shape as _shape
+from .ops import softmax as _softmax
+from .ops import sort as _sort
+from .ops import unary as _unary
+from .ops import vector_norm as _vector_norm
+from .ops.arithmetic import *
+from .ops.cast import *
+from .ops.compare import *
+from .ops.creation import *
+from .ops.exchange import *
+from .ops.extrema import *
+from .ops.gradcheck import *
+from .ops.join import *
+from .ops.matmul import *
+from .ops.random import *
+from .ops.reduce import *
+from .ops.select import *
+from .ops.shape import *
+from .ops.softmax import *
+from .ops.sort import *
+from .ops.unary import *
+from .ops.vector_norm import *
 from .recording import capture
 
 __version__ = "0.1.0"
@@ -220,169 +99,27 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "CheckpointError",
-    "DTypeError",
-    "DataError",
-    "Device",
-    "DeviceError",
-    "Function",
-    "Generator",
-    "GradcheckError",
-    "GraphError",
-    "MinigradError",
-    "ShapeError",
-    "TargetError",
-    "Tensor",
-    "__version__",
-    "abs",
-    "add",
-    "all",
-    "amax",
-    "amin",
-    "aminmax",
-    "any",
-    "arange",
-    "argmax",
-    "argmin",
-    "argsort",
-    "as_tensor",
-    "backends",
-    "bitwise_and",
-    "bitwise_not",
-    "bitwise_or",
-    "bitwise_xor",
-    "bool",
-    "bool_",
-    "broadcast_to",
-    "capture",
-    "cat",
-    "ceil",
-    "chunk",
-    "clamp",
-    "clone",
-    "cos",
-    "count_nonzero",
-    "cuda",
-    "cumsum",
-    "data",
-    "div",
-    "double",
-    "empty",
-    "empty_like",
-    "enable_grad",
-    "eq",
-    "erf",
-    "exp",
-    "expm1",
-    "eye",
-    "flatten",
-    "float",
-    "float32",
-    "float64",
-    "floor",
-    "from_dlpack",
-    "from_numpy",
-    "full",
-    "full_like",
-    "gather",
-    "ge",
-    "get_default_device",
-    "get_num_threads",
-    "get_rng_state",
-    "gradcheck",
-    "gt",
-    "index_select",
-    "int64",
-    "is_grad_enabled",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "kthvalue",
-    "le",
-    "linalg",
-    "linspace",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "long",
-    "lt",
-    "manual_seed",
-    "masked_fill",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "median",
-    "min",
-    "minimum",
-    "mul",
-    "narrow",
-    "ne",
-    "neg",
-    "nn",
-    "no_grad",
-    "norm",
-    "ones",
-    "ones_like",
-    "optim",
-    "permute",
-    "pow",
-    "prod",
-    "rand",
-    "rand_like",
-    "randint",
-    "randn",
-    "randn_like",
-    "randperm",
-    "reciprocal",
-    "relu",
-    "reshape",
-    "round",
-    "rsqrt",
-    "runtime",
-    "select",
-    "serialization",
-    "set_default_device",
-    "set_grad_enabled",
-    "set_num_threads",
-    "set_rng_state",
-    "sigmoid",
-    "sign",
-    "sin",
-    "softmax",
-    "sort",
-    "split",
-    "sqrt",
-    "square",
-    "squeeze",
-    "stack",
-    "std",
-    "std_mean",
-    "sub",
-    "sum",
-    "t",
-    "tanh",
-    "tensor",
-    "topk",
-    "transpose",
-    "tril",
-    "triu",
-    "trunc",
-    "uint8",
-    "unbind",
-    "unflatten",
-    "unsqueeze",
-    "var",
-    "var_mean",
-    "viz",
-    "where",
-    "zeros",
-    "zeros_like",
-]
+    *_arithmetic.__all__,
+    *_cast.__all__,
+    *_compare.__all__,
+    *_creation.__all__,
+    *_exchange.__all__,
+    *_extrema.__all__,
+    *_gradcheck.__all__,
+    *_join.__all__,
+    *_matmul.__all__,
+    *_random.__all__,
+    *_reduce.__all__,
+    *_select.__all__,
+    *_shape.__all__,
+    *_softmax.__all__,
+    *_sort.__all__,
+    *_unary.__all__,
+    *_vector_norm.__all__,
+    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
+    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError", "Tensor",
+    "__version__", "backends", "bool", "bool_", "capture", "cuda", "data", "double", "enable_grad",
+    "float", "float32", "float64", "get_default_device", "get_num_threads", "int64",
+    "is_grad_enabled", "linalg", "long", "manual_seed", "nn", "no_grad", "optim", "runtime",
+    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8", "viz",
+]  # fmt: skip

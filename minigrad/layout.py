@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -49,9 +50,17 @@ def _inverse(order: Order) -> Order:
     return tuple([order.index(axis) for axis in range(len(order))])
 
 
+def broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A view of the array with this shape. NumPy's own is read-only, which is another type to a
+    compiled kernel, and another compilation: it is for elements that are repeated."""
+    if array.size == math.prod(shape):
+        return array.reshape(shape)
+    return np.broadcast_to(array, shape)
+
+
 def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
     """The array itself if C-ordered, else a C-ordered copy."""
-    if array.flags.c_contiguous:
+    if array.flags.c_contiguous and array.flags.writeable:
         return array
     out = allocate(array.shape, array.dtype, device)
     kernels.get(device).elementwise.copy_strided(out, array)

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 TESTS = Path(__file__).parent
 
 STEP = """
@@ -53,7 +55,7 @@ misses, hits = {}, 0
 import sys
 for module in [m for n, m in list(sys.modules.items()) if n.startswith("minigrad.kernels.cpu")]:
     for name, member in vars(module).items():
-        stats = getattr(member, "stats", None)
+        stats = getattr(getattr(member, "kernel", member), "stats", None)
         if stats is not None and hasattr(stats, "cache_misses"):
             if stats.cache_misses:
                 misses[name] = len(stats.cache_misses)
@@ -119,11 +121,15 @@ def jitted() -> Iterator[tuple[str, Any]]:
 
     from minigrad.kernels import cpu
 
-    for info in pkgutil.iter_modules(cpu.__path__):
-        module = importlib.import_module(f"{cpu.__name__}.{info.name}")
-        for name, member in vars(module).items():
-            if isinstance(member, Dispatcher) and member.py_func.__module__ == module.__name__:
-                yield f"{info.name}.{name}", member
+    for info in pkgutil.walk_packages(cpu.__path__, f"{cpu.__name__}."):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            # Variants of a kernel stand in a tuple, or by their parameters.
+            members = value.values() if isinstance(value, dict) else value
+            for member in members if isinstance(value, (dict, tuple)) else (value,):
+                member = getattr(member, "kernel", member)  # of a launcher made of a formula
+                if isinstance(member, Dispatcher) and member.py_func.__module__ == module.__name__:
+                    yield f"{info.name.removeprefix(cpu.__name__ + '.')}.{name}", member
 
 
 def kernels() -> list[tuple[str, Any]]:
@@ -167,31 +173,32 @@ def test_kernels_close_over_plain_ints_only() -> None:
 
 
 def test_what_kernels_take_from_other_files_is_part_of_the_cache_key() -> None:
-    """Numba's key covers the kernel's own file, ours the files below. A helper or a constant from
+    """Numba's key covers the kernel's own file, ours the shared ones. A helper or a constant from
     elsewhere could change without a new compilation."""
-    from minigrad.kernels import cpu
+    from minigrad.kernels.cpu._jit import shared_sources
 
-    folder = Path(cpu.__path__[0])
-    covered = {"geometry", "formulas", *(path.stem for path in folder.glob("_[!_]*.py"))}
-    found = []
+    covered, found = set(shared_sources()), []
     for name, function in jitted():
         source = function.py_func
-        own = ast.parse(Path(inspect.getfile(source)).read_text())
+        file = Path(inspect.getfile(source)).resolve()
         origin = {
-            alias.asname or alias.name: node.module
-            for node in ast.walk(own)
-            if isinstance(node, ast.ImportFrom) and node.level
+            alias.asname or alias.name: file.parents[node.level - 1] / node.module.replace(".", "/")
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level and node.module
             for alias in node.names
         }
         body = ast.parse(textwrap.dedent(inspect.getsource(source)))
         for node in ast.walk(body):
             module = origin.get(node.id) if isinstance(node, ast.Name) else None
-            if module is not None and module.split(".")[-1] not in covered:
+            if module is not None and module.with_suffix(".py") not in covered:
                 found.append(f"{name} uses {node.id} of {module}")
     assert not found
 
 
-def test_the_cache_folder_is_named_by_what_the_shared_files_contain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", ["_exp.py", "conv/rows.py", "conv/rows_tile.py"])
+def test_the_cache_folder_is_named_by_what_the_shared_files_contain(
+    tmp_path: Path, shared: str
+) -> None:
     """A copy of the sources gives the same name, a change in a shared file another."""
     from minigrad.kernels.cpu import _jit
 
@@ -205,7 +212,7 @@ print(json.dumps({"name": _jit.CACHE_DIR.name}))
 """
     here = {"PYTHONPATH": str(tmp_path), "MINIGRAD_CACHE_DIR": str(tmp_path / "cache")}
     assert run(script, **here)["name"] == _jit.CACHE_DIR.name
-    with (package / "kernels" / "cpu" / "_exp.py").open("a") as file:
+    with (package / "kernels" / "cpu" / shared).open("a") as file:
         file.write("# changed\n")
     assert run(script, **here)["name"] != _jit.CACHE_DIR.name
 

@@ -412,7 +412,7 @@ def test_a_gradient_sent_to_the_wrong_one_of_two_ties_is_caught():
 def test_a_failure_prints_a_program_that_repeats_it(size, capsys):
     spec = OpSpec(
         name="relu",
-        function=minigrad.ops.elementwise.relu,
+        function=minigrad.ops.unary.relu,
         oracle=lambda torch, x, scale=1.0: torch.relu(x) + 0.5 * scale,
         cases=case(floats(size, kinds=("normal",))),
     )

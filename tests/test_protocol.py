@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from minigrad.kernels import protocol
+from minigrad.ops.unary import Unary
 
 BACKENDS = ("cpu", "reference", "cuda")
 FAMILIES: dict[str, Any] = get_type_hints(protocol.Backend)
@@ -22,9 +23,21 @@ LAUNCHERS = {
 }
 
 
-def parameters(function: Any) -> list[str]:
-    """Names in order; of a compiled kernel, those of its Python source."""
-    return list(inspect.signature(getattr(function, "py_func", function)).parameters)
+def parameters(launcher: Any) -> list[str]:
+    """Names in order, without the output's; of a launcher made of a formula, those of the formula,
+    of a compiled kernel, those of its Python source."""
+    if hasattr(launcher, "formula"):
+        return list(inspect.signature(launcher.formula).parameters)
+    return list(inspect.signature(getattr(launcher, "py_func", launcher)).parameters)[1:]
+
+
+def formulas(module: ModuleType) -> dict[str, list[str]]:
+    """The launchers of a module that are made of formulas, with their parameters."""
+    return {
+        name: parameters(each)
+        for name, each in vars(module).items()
+        if hasattr(each, "formula") and each.formula.__module__ == module.__name__
+    }
 
 
 def backend(name: str) -> ModuleType:
@@ -51,8 +64,34 @@ def test_launcher_exists_with_the_parameters_of_the_protocol(
     assert hasattr(module, launcher), f"kernels.{name}.{family} lacks {launcher}"
     function = getattr(module, launcher)
     assert getattr(function, "py_func", function).__module__ == module.__name__
-    expected = parameters(LAUNCHERS[family, launcher])[1:]  # without self
-    assert parameters(function) == expected
+    without_self = list(inspect.signature(LAUNCHERS[family, launcher]).parameters)[1:]
+    assert parameters(function) == without_self[1:]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_functions_of_one_value_are_those_of_the_reference(name: str) -> None:
+    """By two launchers each, of which the second says what is saved for it: x or y."""
+    expected = formulas(backend("reference").unary)
+    assert len(expected) > 30
+    assert formulas(backend(name).unary) == expected
+    for launcher, names in expected.items():
+        if launcher.endswith("_forward"):
+            assert names[0] == "x", launcher
+        else:
+            assert launcher.endswith("_backward_input"), launcher
+            assert names[0] == "grad_output", launcher
+            assert names[1] in ("x", "y"), launcher
+
+
+def test_records_of_functions_of_one_value_save_what_their_slopes_read() -> None:
+    launchers = formulas(backend("reference").unary)
+    records = Unary.__subclasses__()
+    assert len(records) > 20
+    for record in records:
+        assert record._forward in launchers
+        if isinstance(record._gradient, str):
+            reads = launchers[record._gradient][1]
+            assert record._saves == {"x": "input", "y": "output"}[reads], record
 
 
 @pytest.mark.parametrize("name", BACKENDS)

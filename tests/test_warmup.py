@@ -27,8 +27,9 @@ def variants():
     return {
         f"{module}.{name} {signature}"
         for module in list(sys.modules) if module.startswith("minigrad.kernels.cpu.")
-        for name, member in vars(sys.modules[module]).items() if isinstance(member, Dispatcher)
-        for signature in member.overloads
+        for name, member in vars(sys.modules[module]).items()
+        for kernel in [getattr(member, "kernel", member)] if isinstance(kernel, Dispatcher)
+        for signature in kernel.overloads
     }
 
 ready = variants()

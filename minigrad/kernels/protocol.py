@@ -15,7 +15,7 @@ Gradients are overwritten, never accumulated into.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -90,39 +90,6 @@ class Elementwise(Protocol):
         self, grad_input: Array, grad_output: Array, larger: Array, smaller: Array
     ) -> None:
         """grad_output where larger > smaller, half of it at a tie, else 0; whole at NaN."""
-
-    def abs_forward(self, out: Array, input: Array) -> None: ...
-
-    def abs_backward_input(self, grad_input: Array, grad_output: Array, input: Array) -> None: ...
-
-    def sign_forward(self, out: Array, input: Array) -> None: ...
-
-    def exp_forward(self, out: Array, input: Array) -> None: ...
-
-    def log_forward(self, out: Array, input: Array) -> None: ...
-
-    def sqrt_forward(self, out: Array, input: Array) -> None: ...
-
-    def sigmoid_forward(self, out: Array, input: Array) -> None: ...
-
-    def sigmoid_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None: ...
-
-    def tanh_forward(self, out: Array, input: Array) -> None: ...
-
-    def tanh_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None: ...
-
-    def relu_forward(self, out: Array, input: Array) -> None: ...
-
-    def relu_backward_input(self, grad_input: Array, grad_output: Array, out: Array) -> None:
-        """grad_output where out > 0, else 0."""
-
-    def clamp_forward(self, out: Array, input: Array, low: float, high: float) -> None:
-        """A bound of NaN is no bound."""
-
-    def clamp_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, low: float, high: float
-    ) -> None:
-        """grad_output where low < input < high, else 0. A bound of NaN is no bound."""
 
     def eq_forward(self, out: Array, left: Array, right: Array) -> None:
         """out is bool here and in the next three."""
@@ -435,6 +402,20 @@ class Pool(Protocol):
 
     def avg_pool2d_backward_input(
         self, grad_input: Array, grad_output: Array, dims: Pool2dDims | AdaptivePool2dDims
+    ) -> None: ...
+
+    def lp_pool2d_forward(
+        self, out: Array, input: Array, dims: Pool2dDims, norm_type: float
+    ) -> None: ...
+
+    def lp_pool2d_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        out: Array,
+        input: Array,
+        dims: Pool2dDims,
+        norm_type: float,
     ) -> None: ...
 
 
@@ -807,42 +788,6 @@ class Unpool(Protocol):
     ) -> None: ...
 
 
-class Activation(Protocol):
-    """activation.py. All arrays flat; backward passes read the input."""
-
-    def leaky_relu_forward(self, out: Array, input: Array, negative_slope: float) -> None: ...
-
-    def leaky_relu_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, negative_slope: float
-    ) -> None: ...
-
-    def elu_forward(
-        self, out: Array, input: Array, alpha: float, scale: float, input_scale: float
-    ) -> None:
-        """scale · (input or, below 0, alpha · (e^(input_scale · input) − 1))."""
-
-    def elu_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, alpha: float, scale: float,
-        input_scale: float,
-    ) -> None: ...  # fmt: skip
-
-    def gelu_forward(self, out: Array, input: Array, approximate: bool) -> None: ...
-
-    def gelu_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, approximate: bool
-    ) -> None: ...
-
-    def silu_forward(self, out: Array, input: Array) -> None: ...
-
-    def silu_backward_input(self, grad_input: Array, grad_output: Array, input: Array) -> None: ...
-
-    def softplus_forward(self, out: Array, input: Array, beta: float, threshold: float) -> None: ...
-
-    def softplus_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, beta: float, threshold: float
-    ) -> None: ...
-
-
 class GroupNorm(Protocol):
     """group_norm.py. Arrays (N, L, C), C-ordered; mean and invstd (N, G) and scratch float64;
     weight and bias (C,) or None."""
@@ -897,32 +842,21 @@ class Divergence(Protocol):
     ) -> None: ...
 
 
-class Special(Protocol):
-    """special.py. All arrays flat."""
+class Unary(Protocol):
+    """unary.py: functions of one value, all arrays flat. Which there are, and with which numbers as
+    parameters, says reference/unary.py by their formulas. Their launchers are
 
-    def sin_forward(self, out: Array, input: Array) -> None: ...
+        f_forward(out, input, *parameters): out = f(input)
+        f_backward_input(grad_input, grad_output, saved, *parameters): grad_output · f′, where
+            saved is the input if the formula calls it x, and the output if it calls it y
+    """
 
-    def cos_forward(self, out: Array, input: Array) -> None: ...
-
-    def expm1_forward(self, out: Array, input: Array) -> None: ...
-
-    def log1p_forward(self, out: Array, input: Array) -> None: ...
-
-    def erf_forward(self, out: Array, input: Array) -> None: ...
-
-    def floor_forward(self, out: Array, input: Array) -> None: ...
-
-    def ceil_forward(self, out: Array, input: Array) -> None: ...
-
-    def trunc_forward(self, out: Array, input: Array) -> None: ...
-
-    def round_forward(self, out: Array, input: Array) -> None: ...
+    def __getattr__(self, launcher: str) -> Callable[..., None]: ...
 
 
 class Backend(Protocol):
     """A backend: a family of launchers an attribute, each a module of that name."""
 
-    activation: Activation
     augment: Augment
     conv: Conv
     conv_weight: ConvWeight
@@ -941,7 +875,7 @@ class Backend(Protocol):
     roi: Regions
     softmax: Softmax
     sort: Sort
-    special: Special
+    unary: Unary
     unfold: Unfold
     unpool: Unpool
     update: Update

@@ -5,18 +5,37 @@ inplace is taken for torch's sake; the input stays as it is either way.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..engine import Tensor
 from . import functional as F
 from .module import Module
 
+__all__ = [
+    "CELU", "ELU", "GELU", "SELU", "Hardtanh", "LeakyReLU", "LogSigmoid", "LogSoftmax", "ReLU",
+    "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+]  # fmt: skip
 
-class _Inplace(Module):
-    def __init__(self, inplace: bool = False) -> None:
+
+class _Activation(Module):
+    """A function with its options, which are the layer's attributes and part of its repr."""
+
+    def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.inplace = inplace
+        self._options = tuple(options)
+        for name, value in options.items():
+            setattr(self, name, value)
 
     def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        values = {name: getattr(self, name) for name in self._options}
+        if not values.get("inplace", True):
+            del values["inplace"]
+        return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+class _Inplace(_Activation):
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__(inplace=inplace)
 
 
 class ReLU(_Inplace):
@@ -26,40 +45,31 @@ class ReLU(_Inplace):
         return F.relu(input)
 
 
-class LeakyReLU(Module):
+class LeakyReLU(_Activation):
     """input where it is positive, else negative_slope · input."""
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False) -> None:
-        super().__init__()
-        self.negative_slope = negative_slope
-        self.inplace = inplace
+        super().__init__(negative_slope=negative_slope, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.leaky_relu(input, self.negative_slope)
 
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
 
-
-class _Exponential(Module):
-    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
-        self.alpha = alpha
-        self.inplace = inplace
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
-
-
-class ELU(_Exponential):
+class ELU(_Activation):
     """input where it is positive, else alpha · (e^input − 1)."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha=alpha, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.elu(input, self.alpha)
 
 
-class CELU(_Exponential):
+class CELU(_Activation):
     """input where it is positive, else alpha · (e^(input/alpha) − 1)."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(alpha=alpha, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.celu(input, self.alpha)
@@ -72,18 +82,14 @@ class SELU(_Inplace):
         return F.selu(input)
 
 
-class GELU(Module):
+class GELU(_Activation):
     """input · Φ(input), Φ the normal distribution."""
 
     def __init__(self, approximate: str = "none") -> None:
-        super().__init__()
-        self.approximate = approximate
+        super().__init__(approximate=approximate)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, self.approximate)
-
-    def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
 
 
 class SiLU(_Inplace):
@@ -93,36 +99,24 @@ class SiLU(_Inplace):
         return F.silu(input)
 
 
-class Softplus(Module):
+class Softplus(_Activation):
     """ln(1 + e^(beta · input)) / beta; input itself where beta · input exceeds threshold."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        super().__init__()
-        self.beta = beta
-        self.threshold = threshold
+        super().__init__(beta=beta, threshold=threshold)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softplus(input, self.beta, self.threshold)
 
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}, threshold={self.threshold}"
 
-
-class Hardtanh(Module):
+class Hardtanh(_Activation):
     """input limited to [min_val, max_val]."""
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
-        super().__init__()
-        self.min_val = min_val
-        self.max_val = max_val
-        self.inplace = inplace
+        super().__init__(min_val=min_val, max_val=max_val, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.hardtanh(input, self.min_val, self.max_val)
-
-    def extra_repr(self) -> str:
-        text = f"min_val={self.min_val}, max_val={self.max_val}"
-        return text + (", inplace=True" if self.inplace else "")
 
 
 class ReLU6(Hardtanh):
@@ -130,9 +124,7 @@ class ReLU6(Hardtanh):
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(0.0, 6.0, inplace)
-
-    def extra_repr(self) -> str:
-        return "inplace=True" if self.inplace else ""
+        self._options = ("inplace",)
 
 
 class LogSigmoid(Module):
@@ -156,15 +148,11 @@ class Tanh(Module):
         return F.tanh(input)
 
 
-class _AlongDim(Module):
+class _AlongDim(_Activation):
     def __init__(self, dim: int | None = None) -> None:
-        super().__init__()
         if dim is None:
             raise ValueError(f"{type(self).__name__}: name the dim to normalise over, as dim=1")
-        self.dim = dim
-
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}"
+        super().__init__(dim=dim)
 
 
 class Softmax(_AlongDim):

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from . import fusion
 from .module import Module
 
+__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+
 T = TypeVar("T", bound="_Listed")
 
 

@@ -14,6 +14,8 @@ from . import functional as F
 from .layers import _parameter, _positive, _reset_weight_and_bias
 from .module import Module
 
+__all__ = ["Conv2d", "ConvTranspose2d"]
+
 _PADDING_MODES = ("zeros", *(mode for mode in PAD_MODES if mode != "constant"))
 
 

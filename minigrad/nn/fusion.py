@@ -25,6 +25,8 @@ from .layers import BatchNorm2d
 from .module import Module
 from .stateless import MaxPool2d
 
+__all__ = ["is_fusion_enabled", "no_fusion", "set_fusion_enabled"]
+
 _enabled = True
 
 

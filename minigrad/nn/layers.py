@@ -19,6 +19,8 @@ from . import functional as F
 from . import init
 from .module import Module, Parameter
 
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "Linear"]
+
 # Linear weights are shown (out, in) and stored (in, out), as the product reads them.
 _LINEAR_ORDER = (1, 0)
 

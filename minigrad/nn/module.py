@@ -15,6 +15,8 @@ from ..engine.backward import RemovableHandle, add_hook
 from ..errors import CheckpointError, DTypeError
 from ..ops.transfer import converted, readable, share_memory
 
+__all__ = ["Module", "Parameter"]
+
 T = TypeVar("T", bound="Module")
 
 

@@ -8,6 +8,8 @@ from ..ops.roi import Boxes
 from . import functional as F
 from .module import Module
 
+__all__ = ["RoIAlign", "RoIPool"]
+
 
 class RoIPool(Module):
     """The maximum over each bin of each region. See `functional.roi_pool`."""

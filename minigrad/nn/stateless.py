@@ -12,6 +12,11 @@ from ..ops.shape import flatten
 from . import functional as F
 from .module import Module
 
+__all__ = [
+    "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "Dropout", "Dropout2d", "Flatten",
+    "Fold", "Identity", "LPPool2d", "MaxPool2d", "MaxUnpool2d", "Unfold",
+]  # fmt: skip
+
 
 class Identity(Module):
     """The input, whatever the arguments."""
@@ -145,6 +150,28 @@ class AvgPool2d(Module):
             input, self.kernel_size, self.stride, self.padding,
             self.ceil_mode, self.count_include_pad, self.divisor_override,
         )  # fmt: skip
+
+
+class LPPool2d(Module):
+    """Power average over each window. See `functional.lp_pool2d`."""
+
+    _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Size2d,
+        stride: Size2d | None = None,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_type = norm_type
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.lp_pool2d(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 
 
 class AdaptiveAvgPool2d(Module):

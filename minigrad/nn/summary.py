@@ -14,6 +14,8 @@ from ..engine import Tensor, no_grad
 from ..ops.creation import zeros
 from .module import Module
 
+__all__ = ["summary"]
+
 _MIB = 2**20
 
 

@@ -16,6 +16,8 @@ from ..errors import DeviceError
 from .operands import c_order, takes_tensor
 from .transfer import converted, is_cuda
 
+__all__ = ["clone"]
+
 
 class To(Function):
     """A copy with another dtype and device, in the same memory order."""

@@ -11,10 +11,16 @@ from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
 from .cast import to
-from .elementwise import abs
 from .operands import elementwise, pointwise, takes_tensor
 from .promotion import Operand, operands, scalar
 from .reduction import unbroadcast
+from .unary import abs
+
+__all__ = [
+    "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "ge", "gt", "isfinite",
+    "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "where",
+]  # fmt: skip
 
 # Comparisons --------------------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ from .operands import (
 )
 from .shape import unbatched
 
+__all__ = ["conv2d", "conv_transpose2d"]
+
 # Between a weight's logical order (C_out, C_in, kH, kW) and the order in which kernels read it and
 # nn stores it, (kH, kW, C_in, C_out).
 TO_HWIO = (2, 3, 1, 0)

@@ -23,6 +23,11 @@ from .promotion import check_fits, fitting
 from .shape import sizes_of
 from .transfer import is_cuda, placed
 
+__all__ = [
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
+    "linspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
 # From data ----------------------------------------------------------------------------------
 
 

@@ -9,13 +9,14 @@ from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError, TargetError
 from .arithmetic import neg, product, sub
-from .elementwise import log
 from .extrema import amax, amin
 from .loss import REDUCTIONS, mean_or_sum, reduction_name
 from .operands import broadcast_shape, elementwise, floating_operands, takes_tensor
 from .promotion import scalar
 from .reduction import unbroadcast
-from .special import log1p
+from .unary import log, log1p
+
+__all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div"]
 
 
 class BCE(Function):

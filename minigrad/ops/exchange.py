@@ -33,6 +33,8 @@ from .transfer import is_cuda
 if TYPE_CHECKING:
     from ..runtime.cuda.driver import Driver
 
+__all__ = ["from_dlpack"]
+
 _CPU, _CUDA = 1, 2  # DLDeviceType
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLDataTypeCode, by NumPy's kind
 _NAME, _USED = b"dltensor", b"used_dltensor"

@@ -31,6 +31,8 @@ from .reduction import (
     sum_over,
 )
 
+__all__ = ["all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "max", "min"]
+
 
 class MaxResult(NamedTuple):
     """What max and min return for one dim."""

@@ -13,6 +13,8 @@ from ..dtypes import float64, is_floating
 from ..engine import Tensor, enable_grad, no_grad
 from ..errors import DTypeError, GradcheckError, GraphError
 
+__all__ = ["gradcheck"]
+
 
 def gradcheck(
     function: Callable[..., Any],

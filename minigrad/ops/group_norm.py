@@ -21,6 +21,8 @@ from ..runtime.allocation import allocate
 from .operands import c_order, empty, floating_operands, scratch
 from .rows import empty_rows, to_rows
 
+__all__ = ["group_norm", "layer_norm"]
+
 
 class GroupNorm(Function):
     """x̂ = (x − μ)·r per sample and group, out = x̂·w + b: see the kernels for the gradient.

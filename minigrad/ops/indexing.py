@@ -20,7 +20,7 @@ from ..device import Device, same_device
 from ..dtypes import bool_, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
-from ..layout import contiguous, empty_array, memory_order
+from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
 from .creation import tensor
 from .inplace import copy_
@@ -272,7 +272,7 @@ def _positions(
     for picker, array in zip(pickers, arrays, strict=True):
         size = math.prod(input.shape[axis] for axis in picker.axes)
         step = step // size if size else 0
-        spread = contiguous(np.broadcast_to(array, shape), device).reshape(-1)
+        spread = contiguous(broadcast(array, shape), device).reshape(-1)
         low = -size if picker.wrap else 0
         bad = allocate((1,), int64, device)
         backend.indexing.accumulate_index(positions, bad, spread, low, size, step)

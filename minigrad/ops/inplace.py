@@ -16,12 +16,12 @@ from ..arguments import check_number
 from ..device import same_device
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from ..layout import empty_array, flat, memory_order
+from ..layout import broadcast, empty_array, flat, memory_order
 from .arithmetic import check_alpha, refuse_bool
-from .elementwise import clamp_bounds
 from .operands import address_of, check_writable, repeated, takes_tensor
 from .promotion import Operand, fitting, operands, scalar
 from .transfer import readable, share_memory
+from .unary import clamp_bounds
 
 
 def _check_change(operation: str, *tensors: Any) -> None:
@@ -84,10 +84,8 @@ def _update(
         source = _readable(operation, operand, target)
         if source.size == 1:
             flats.append(repeated(source, data.size))
-        elif source.size == data.size:
-            flats.append(flat(source.reshape(data.shape), order, device))
         else:
-            flats.append(flat(np.broadcast_to(source, data.shape), order, device))
+            flats.append(flat(broadcast(source, data.shape), order, device))
     launch(out, *flats)
     if flats[0] is not out:
         kernels.get(device).elementwise.copy_strided(data, out.reshape(data.shape))
@@ -150,7 +148,7 @@ def clamp_(input: Tensor, min: float | None = None, max: float | None = None) ->
             f"clamp_: bounds {min!r} and {max!r} need dtype {converted.dtype.name}, which a tensor "
             f"of dtype {input.dtype.name} cannot hold in place"
         )
-    launcher = kernels.get(input.device).elementwise.clamp_forward
+    launcher = kernels.get(input.device).unary.clamp_forward
     return _update("clamp_", input, None, lambda out, a: launcher(out, a, low, high))
 
 

@@ -19,6 +19,8 @@ from .operands import empty, takes_tensor
 from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
+__all__ = ["cat", "chunk", "split", "stack", "unbind"]
+
 # Join ---------------------------------------------------------------------------------------
 
 

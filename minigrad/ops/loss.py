@@ -20,6 +20,8 @@ from .promotion import check_fits, scalar
 from .rows import empty_rows, to_rows
 from .transfer import check_rows
 
+__all__ = ["cross_entropy", "nll_loss"]
+
 REDUCTIONS = ("none", "mean", "sum")
 
 

@@ -15,6 +15,8 @@ from ..runtime.allocation import allocate
 from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
 from .shape import expand, reshape, squeeze, unsqueeze
 
+__all__ = ["matmul"]
+
 
 class MatMul(Function):
     """(B, M, K) @ (B, K, N) → (B, M, N)"""

@@ -18,7 +18,6 @@ from . import (
     arithmetic,
     cast,
     compare,
-    elementwise,
     exchange,
     extrema,
     indexing,
@@ -27,7 +26,7 @@ from . import (
     matmul,
     printing,
     reduce,
-    special,
+    unary,
     vector_norm,
 )
 from . import select as selection
@@ -88,7 +87,7 @@ class Methods:
     __rmatmul__ = _reflected(matmul.matmul)
     __neg__ = arithmetic.neg
     __pos__ = _pos
-    __abs__ = elementwise.abs
+    __abs__ = unary.abs
     __eq__ = _operator(compare.eq)  # type: ignore[assignment]
     __ne__ = _operator(compare.ne)  # type: ignore[assignment]
     __lt__ = _operator(compare.lt)
@@ -121,28 +120,28 @@ class Methods:
     square = arithmetic.square
     reciprocal = arithmetic.reciprocal
     # Functions of one value
-    abs = elementwise.abs
-    exp = elementwise.exp
-    log = elementwise.log
-    sqrt = elementwise.sqrt
-    sin = special.sin
-    cos = special.cos
-    expm1 = special.expm1
-    log1p = special.log1p
-    erf = special.erf
-    floor = special.floor
-    ceil = special.ceil
-    trunc = special.trunc
-    round = special.round
-    log2 = special.log2
-    log10 = special.log10
-    rsqrt = special.rsqrt
-    sigmoid = elementwise.sigmoid
-    tanh = elementwise.tanh
-    relu = elementwise.relu
-    clamp = elementwise.clamp
-    clip = elementwise.clamp
-    sign = elementwise.sign
+    abs = unary.abs
+    exp = unary.exp
+    log = unary.log
+    sqrt = unary.sqrt
+    sin = unary.sin
+    cos = unary.cos
+    expm1 = unary.expm1
+    log1p = unary.log1p
+    erf = unary.erf
+    floor = unary.floor
+    ceil = unary.ceil
+    trunc = unary.trunc
+    round = unary.round
+    log2 = unary.log2
+    log10 = unary.log10
+    rsqrt = unary.rsqrt
+    sigmoid = unary.sigmoid
+    tanh = unary.tanh
+    relu = unary.relu
+    clamp = unary.clamp
+    clip = unary.clamp
+    sign = unary.sign
     # Comparisons, logic, selection
     eq = compare.eq
     ne = compare.ne

@@ -17,6 +17,8 @@ from .inplace import add_
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from .rows import empty_rows, to_rows
 
+__all__ = ["batch_norm"]
+
 
 class Running(NamedTuple):
     """What training moves, or None where there is none: mean, variance (C,) and how often ()."""

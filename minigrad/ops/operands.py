@@ -24,6 +24,7 @@ from ..layout import (
     CHANNELS_LAST,
     FROM_NHWC,
     Order,
+    broadcast,
     contiguous,
     empty_array,
     flat,
@@ -191,10 +192,8 @@ def elementwise(
     for t in operands:
         if t.data.size == 1 and size != 1:
             flats.append(repeated(t.data, size))
-        elif t.data.size == size:
-            flats.append(flat(t.data.reshape(shape), order, device))
         else:
-            flats.append(flat(np.broadcast_to(t.data, shape), order, device))
+            flats.append(flat(broadcast(t.data, shape), order, device))
     return out, out.data.transpose(order).reshape(-1), flats
 
 

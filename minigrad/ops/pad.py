@@ -24,6 +24,8 @@ from .cast import clone
 from .promotion import fitting
 from .transfer import constant
 
+__all__ = ["pad"]
+
 Amounts = tuple[int, int]
 
 

@@ -14,10 +14,12 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..kernels.formulas import ABSOLUTE, SMOOTH, SQUARED
-from ..layout import Order, empty_array, flat, memory_order
+from ..layout import Order, broadcast, empty_array, flat, memory_order
 from .loss import mean_or_sum, reduction_name
 from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
 from .reduction import unbroadcast
+
+__all__ = ["huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
 
 
 class _Pair:
@@ -32,7 +34,7 @@ class _Pair:
         self.arrays = self._flat(input), self._flat(target)
 
     def _flat(self, tensor: Tensor) -> np.ndarray:
-        return flat(np.broadcast_to(tensor.data, self.shape), self.order, self.device)
+        return flat(broadcast(tensor.data, self.shape), self.order, self.device)
 
     def empty(self) -> tuple[Tensor, np.ndarray]:
         """An uninitialised tensor of the broadcast shape, and its flat array."""

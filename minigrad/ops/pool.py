@@ -10,6 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..device import Device
 from ..dtypes import int64, uint8
 from ..engine import Function, Tensor
@@ -23,6 +24,8 @@ from ..geometry import (
 from ..runtime.allocation import allocate
 from .operands import empty_nhwc, floating_operands, from_nhwc, nhwc, takes_tensor
 from .shape import unbatched
+
+__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "avg_pool2d", "lp_pool2d", "max_pool2d"]
 
 Dims = Pool2dDims | AdaptivePool2dDims
 
@@ -95,6 +98,27 @@ class AvgPool2d(Function):
         grad_input, grad_nhwc = empty_nhwc((d.N, d.C, d.H, d.W), ctx.dtype, device)
         kernels.get(device).pool.avg_pool2d_backward_input(grad_nhwc, nhwc(grad_output), d)
         return grad_input, None
+
+
+class LPPool2d(Function):
+    """Y = (k·Σ x^p / cells)^(1/p), k the kernel's size: dx = grad · k/cells · (x/Y)^(p − 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, dims: Pool2dDims, norm_type: float) -> Tensor:
+        ctx.dims, ctx.norm_type = dims, norm_type
+        out, out_nhwc = empty_nhwc(_out_shape(dims), input.dtype, input.device)
+        kernels.get(input.device).pool.lp_pool2d_forward(out_nhwc, nhwc(input), dims, norm_type)
+        ctx.save_for_backward(input, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        input, out = ctx.saved_tensors
+        grad_input, grad_nhwc = empty_nhwc(input.shape, input.dtype, input.device)
+        kernels.get(input.device).pool.lp_pool2d_backward_input(
+            grad_nhwc, nhwc(grad_output), nhwc(out), nhwc(input), ctx.dims, ctx.norm_type
+        )
+        return grad_input, None, None
 
 
 @overload
@@ -204,3 +228,28 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
     input, restore = unbatched("adaptive_avg_pool2d", input)
     dims = adaptive_pool2d_dims("adaptive_avg_pool2d", input.shape, output_size, least_channels=0)
     return restore(AvgPool2d.apply(input, dims))
+
+
+@takes_tensor
+def lp_pool2d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: Size2d,
+    stride: Size2d | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Power average over each window: (Σ input^norm_type)^(1/norm_type).
+
+    input (N, C, H, W) or (C, H, W) → (N, C, H_out, W_out), sizes as in `max_pool2d`. The sum of a
+    window that ceil_mode lets reach past the end is scaled up to all its cells. NaN where a sum is
+    negative and norm_type not 1; a window whose sum is 0 gets no gradient.
+    Raises ShapeError if a window exceeds the input, ValueError for a norm_type of 0, DTypeError
+    for integers.
+    """
+    floating_operands("lp_pool2d", input=input)
+    norm_type = check_number("lp_pool2d", "norm_type", norm_type)
+    if norm_type == 0:
+        raise ValueError("lp_pool2d: norm_type must not be 0")
+    input, restore = unbatched("lp_pool2d", input)
+    dims = pool2d_dims("lp_pool2d", input.shape, kernel_size, stride, 0, 1, ceil_mode)
+    return restore(LPPool2d.apply(input, dims, norm_type))

@@ -23,6 +23,11 @@ from .operands import elementwise, empty_like, floating_operands, takes_tensor
 from .promotion import check_fits
 from .shape import sizes_of
 
+__all__ = [
+    "get_rng_state", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
+    "set_rng_state",
+]  # fmt: skip
+
 
 def _stream(generator: Generator | None) -> tuple[int, int]:
     if generator is not None and not isinstance(generator, Generator):

@@ -18,7 +18,6 @@ from ..engine import Function, Tensor
 from .arithmetic import add, mul, product, quotient, sub
 from .cast import to
 from .compare import eq, isfinite, ne, where
-from .elementwise import exp, log, sqrt
 from .extrema import amax
 from .operands import scratch, takes_tensor
 from .reduction import (
@@ -33,6 +32,12 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .unary import exp, log, sqrt
+
+__all__ = [
+    "count_nonzero", "cumsum", "logsumexp", "mean", "prod", "std", "std_mean", "sum", "var",
+    "var_mean",
+]  # fmt: skip
 
 # Sums and moments ---------------------------------------------------------------------------
 

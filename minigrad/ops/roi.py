@@ -21,6 +21,8 @@ from ..runtime.allocation import allocate
 from .operands import empty_nhwc, floating_operands, nhwc, takes_tensor
 from .transfer import check_rows
 
+__all__ = ["roi_align", "roi_pool"]
+
 Boxes = Tensor | Sequence[Tensor]
 
 # The points of one region that roi_align reads without a sampling_ratio: one a feature pixel.

@@ -23,6 +23,8 @@ from .promotion import common_dtype
 from .reduction import axis_of
 from .shape import flatten, reshape
 
+__all__ = ["gather", "index_select", "masked_fill", "narrow", "select", "tril", "triu"]
+
 # Along one axis -----------------------------------------------------------------------------
 
 

@@ -16,9 +16,14 @@ import numpy as np
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import Order, empty_array, memory_order
+from ..layout import Order, broadcast, empty_array, memory_order
 from .operands import takes_tensor
 from .reduction import axis_of, unbroadcast
+
+__all__ = [
+    "broadcast_to", "flatten", "permute", "reshape", "squeeze", "t", "transpose", "unflatten",
+    "unsqueeze",
+]  # fmt: skip
 
 Result = TypeVar("Result", Tensor, tuple[Tensor, ...])
 
@@ -290,10 +295,7 @@ class Expand(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape
-        if input.data.size == math.prod(shape):
-            return view_of(input, input.data.reshape(shape))
-        # NumPy makes the result read-only: its elements share memory.
-        return view_of(input, np.broadcast_to(input.data, shape))
+        return view_of(input, broadcast(input.data, shape))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

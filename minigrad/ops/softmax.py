@@ -12,6 +12,8 @@ from .operands import floating_operands, scratch, takes_tensor
 from .reduction import axis_of
 from .rows import empty_rows, to_rows
 
+__all__ = ["log_softmax", "softmax"]
+
 
 class Softmax(Function):
     """y = e^x / Σ e^x along an axis, or ln y: the kernels state the derivatives from the result."""

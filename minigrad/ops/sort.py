@@ -20,6 +20,8 @@ from .rows import empty_rows, to_rows
 from .select import gather, narrow
 from .shape import flatten, reshape, squeeze
 
+__all__ = ["argsort", "kthvalue", "median", "sort", "topk"]
+
 
 class SortResult(NamedTuple):
     """What sort, topk, kthvalue and median along an axis return."""

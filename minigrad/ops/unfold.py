@@ -15,6 +15,8 @@ from ..geometry import Size2d, UnfoldDims, pair, unfold_dims
 from .operands import c_order, empty, floating_operands
 from .shape import unbatched
 
+__all__ = ["fold", "unfold"]
+
 
 def _unfolded(input: Tensor, dims: UnfoldDims) -> Tensor:
     d = dims

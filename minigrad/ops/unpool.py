@@ -18,6 +18,8 @@ from .operands import empty_nhwc, floating_operands, nhwc
 from .shape import unbatched
 from .transfer import check_rows
 
+__all__ = ["max_unpool2d"]
+
 
 class MaxUnpool2d(Function):
     """out[position] = input: each input's gradient is read where its value went."""

@@ -15,7 +15,6 @@ from ..errors import DTypeError, ShapeError
 from .arithmetic import pow, product, quotient
 from .cast import to
 from .compare import eq, ne, where
-from .elementwise import abs, sign, sqrt
 from .extrema import Extremum
 from .operands import floating_operands, scratch, takes_tensor
 from .reduce import Sum
@@ -29,6 +28,9 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .unary import abs, sign, sqrt
+
+__all__ = ["norm"]
 
 
 class VectorNorm(Function):

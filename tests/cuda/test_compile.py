@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.cuda import _compile, _launch, elementwise
+from minigrad.kernels.cuda import _compile, _launch, elementwise, unary
 
 CAPABILITY = (9, 0)
 RELU = ("float32*", "float32*", "int32", "int32")
 
 
 def _relu() -> Any:
-    return elementwise._relu(np.float32, 1)
+    return unary.relu_forward.kernel(np.float32, 1)
 
 
 def _image() -> tuple[bytes, str]:
@@ -53,7 +53,7 @@ def compiled(monkeypatch, tmp_path) -> list[str]:
 def test_a_parameter_that_a_launch_packs_otherwise_is_refused(
     monkeypatch, name: str, packed: str
 ) -> None:
-    add = elementwise._add(np.float32, 3)
+    add = elementwise._add.kernel(np.float32, 3)
     types = "float32*", "float32*", "int32", "float32", "none", "boolean", "none", "int64"
     _compile.compile_ptx(add, types, CAPABILITY)
     monkeypatch.setitem(_launch._FORMATS, name, packed)
@@ -152,6 +152,15 @@ def test_another_compiler_has_another_cache(monkeypatch, package: str) -> None:
     monkeypatch.setattr(
         _compile, "version", lambda name: "0.0" if name == package else version(name)
     )
+    assert _compile._folder.__wrapped__() != before
+
+
+def test_a_change_inside_a_package_of_kernels_has_another_cache(monkeypatch, tmp_path) -> None:
+    (tmp_path / "conv").mkdir()
+    (tmp_path / "conv" / "plan.py").touch()
+    monkeypatch.setattr(_compile, "__file__", str(tmp_path / "_compile.py"))
+    before = _compile._folder.__wrapped__()
+    (tmp_path / "conv" / "plan.py").write_text("# changed")
     assert _compile._folder.__wrapped__() != before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from opspecs import activation
 
 from minigrad import Tensor, nn, optim
 from minigrad.device import Device
@@ -61,22 +62,7 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
-    (lambda lib: lib.ReLU(), IMAGES),
-    (lambda lib: lib.ReLU6(), IMAGES),
-    (lambda lib: lib.LeakyReLU(), IMAGES),
-    (lambda lib: lib.LeakyReLU(0.2), ROWS),
-    (lambda lib: lib.ELU(0.5), ROWS),
-    (lambda lib: lib.CELU(2.0), ROWS),
-    (lambda lib: lib.SELU(), IMAGES),
-    (lambda lib: lib.GELU(), ROWS),
-    (lambda lib: lib.GELU("tanh"), ROWS),
-    (lambda lib: lib.SiLU(), ROWS),
-    (lambda lib: lib.Softplus(2, 1), ROWS),
-    (lambda lib: lib.Softplus(), IMAGES),
-    (lambda lib: lib.Hardtanh(-0.5, 0.7), ROWS),
-    (lambda lib: lib.LogSigmoid(), ROWS),
-    (lambda lib: lib.Sigmoid(), ROWS),
-    (lambda lib: lib.Tanh(), ROWS),
+    *((make, ROWS) for make in activation.LAYERS),
     (lambda lib: lib.Softmax(dim=1), ROWS),
     (lambda lib: lib.LogSoftmax(dim=-1), LINES),
     (lambda lib: lib.Flatten(), IMAGES),
@@ -88,6 +74,8 @@ CASES = [
     (lambda lib: lib.AvgPool2d(2), IMAGES),
     (lambda lib: lib.AvgPool2d(3, 2, 1, True, False), IMAGES),
     (lambda lib: lib.AvgPool2d((2, 3), divisor_override=5), IMAGES),
+    (lambda lib: lib.LPPool2d(2, 2), IMAGES),
+    (lambda lib: lib.LPPool2d(1.5, (2, 3), 2, ceil_mode=True), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d(1), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d((None, 3)), IMAGES),
     (lambda lib: lib.AdaptiveMaxPool2d((4, 3)), IMAGES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,26 @@ def spec(
 def number(*values: float) -> st.SearchStrategy[float]:
     return st.sampled_from(values)
 
+
+# The layers of these functions, made by either library; tests/nn/test_layers.py compares them.
+LAYERS: list[Callable[[Any], Any]] = [
+    lambda nn: nn.ReLU(),
+    lambda nn: nn.ReLU6(),
+    lambda nn: nn.LeakyReLU(),
+    lambda nn: nn.LeakyReLU(0.2),
+    lambda nn: nn.ELU(0.5),
+    lambda nn: nn.CELU(2.0),
+    lambda nn: nn.SELU(),
+    lambda nn: nn.GELU(),
+    lambda nn: nn.GELU("tanh"),
+    lambda nn: nn.SiLU(),
+    lambda nn: nn.Softplus(2, 1),
+    lambda nn: nn.Softplus(),
+    lambda nn: nn.Hardtanh(-0.5, 0.7),
+    lambda nn: nn.LogSigmoid(),
+    lambda nn: nn.Sigmoid(),
+    lambda nn: nn.Tanh(),
+]
 
 SPECS: list[OpSpec] = [
     spec(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
 from minigrad.dtypes import float64
-from minigrad.ops import arithmetic, elementwise, special
+from minigrad.ops import arithmetic, unary
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import (
     broadcastable,
@@ -257,7 +257,7 @@ def extreme(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
 FUNCTIONS = [
     OpSpec(
         name="abs",
-        function=elementwise.abs,
+        function=unary.abs,
         oracle=lambda torch, a: torch.abs(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(distinct),
@@ -266,14 +266,14 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="exp",
-        function=elementwise.exp,
+        function=unary.exp,
         oracle=lambda torch, a: torch.exp(a),
         cases=one(**SPECIAL),
         accepts_integers=True,
     ),
     OpSpec(
         name="log",
-        function=elementwise.log,
+        function=unary.log,
         oracle=lambda torch, a: torch.log(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(positive),
@@ -281,7 +281,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="sqrt",
-        function=elementwise.sqrt,
+        function=unary.sqrt,
         oracle=lambda torch, a: torch.sqrt(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(positive),
@@ -289,7 +289,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="sigmoid",
-        function=elementwise.sigmoid,
+        function=unary.sigmoid,
         oracle=lambda torch, a: torch.sigmoid(a),
         cases=st.one_of(one(**SPECIAL), one(extreme)),
         gradcheck_cases=one(),
@@ -297,7 +297,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="tanh",
-        function=elementwise.tanh,
+        function=unary.tanh,
         oracle=lambda torch, a: torch.tanh(a),
         cases=st.one_of(one(**SPECIAL), one(extreme)),
         gradcheck_cases=one(),
@@ -305,7 +305,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="relu",
-        function=elementwise.relu,
+        function=unary.relu,
         oracle=lambda torch, a: torch.relu(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(distinct),
@@ -313,7 +313,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="clamp",
-        function=elementwise.clamp,
+        function=unary.clamp,
         oracle=lambda torch, a, **kw: torch.clamp(a, **kw),
         cases=clamp_cases(floats, **SPECIAL),
         gradcheck_cases=clamp_cases(distinct),
@@ -332,7 +332,7 @@ FUNCTIONS = [
     ),
     OpSpec(
         name="sign",
-        function=elementwise.sign,
+        function=unary.sign,
         oracle=lambda torch, a: torch.sign(a),
         cases=one(**SPECIAL),
         gradcheck=False,
@@ -346,7 +346,7 @@ SPECS = [
     *(
         OpSpec(
             name=name,
-            function=getattr(special, name),
+            function=getattr(unary, name),
             oracle=lambda torch, a, name=name: getattr(torch, name)(a),
             cases=one(**SPECIAL),
             gradcheck_cases=one(positive),
@@ -357,7 +357,7 @@ SPECS = [
     *(
         OpSpec(
             name=name,
-            function=getattr(special, name),
+            function=getattr(unary, name),
             oracle=lambda torch, a, name=name: getattr(torch, name)(a),
             cases=one(halves, **SPECIAL),
             gradcheck=False,

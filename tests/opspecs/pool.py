@@ -10,7 +10,13 @@ from hypothesis.strategies import SearchStrategy
 
 from minigrad import DTypeError, ShapeError
 from minigrad.geometry import pool_output_size
-from minigrad.ops.pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
+from minigrad.ops.pool import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    lp_pool2d,
+    max_pool2d,
+)
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import batch_sizes, distinct, floats, sizes_around
 
@@ -32,12 +38,14 @@ class Axis(NamedTuple):
 
 
 @st.composite
-def axes(draw: st.DrawFn, dilated: bool, ceil_mode: bool, stride_is_kernel: bool) -> Axis:
+def axes(
+    draw: st.DrawFn, dilated: bool, ceil_mode: bool, stride_is_kernel: bool, padded: bool = True
+) -> Axis:
     """Sizes at the edges of the window. The window of 17 makes positions that overflow a byte."""
     kernel = draw(st.sampled_from((1, 2, 2, 3, 3, 4, 5, 17)))
     dilation = draw(st.sampled_from((1, 1, 2, 3))) if dilated and kernel < 17 else 1
     stride = kernel if stride_is_kernel else draw(st.sampled_from((1, 2, 3)))
-    padding = draw(st.integers(0, kernel // 2))
+    padding = draw(st.integers(0, kernel // 2)) if padded else 0
     span = dilation * (kernel - 1) + 1
     if ceil_mode and draw(st.booleans()):
         # Smaller than the window, which ceil_mode lets reach past the end.
@@ -62,17 +70,21 @@ def input_shape(draw: st.DrawFn, H: int, W: int, cells: int) -> tuple[int, ...]:
     return (C, H, W) if draw(st.booleans()) and draw(st.booleans()) else (N, C, H, W)
 
 
-def positional_or_keywords(draw: st.DrawFn, input: np.ndarray, arguments: dict[str, Any]) -> Case:
+def positional_or_keywords(
+    draw: st.DrawFn, input: np.ndarray, arguments: dict[str, Any], least: int = 1
+) -> Case:
     """Some arguments by position, the rest by name: torch's order and torch's names."""
-    count = draw(st.integers(1, len(arguments)))
+    count = draw(st.integers(least, len(arguments)))
     items = list(arguments.items())
     return Case((input, *(value for _, value in items[:count])), dict(items[count:]))
 
 
-def windows(draw: st.DrawFn, dilated: bool) -> tuple[Axis, Axis, bool, bool, int]:
+def windows(
+    draw: st.DrawFn, dilated: bool, padded: bool = True
+) -> tuple[Axis, Axis, bool, bool, int]:
     """Two axes, whether stride is left to its default, ceil_mode, and the cells of one channel."""
     ceil_mode, default_stride = draw(st.booleans()), draw(st.booleans())
-    rows, cols = (draw(axes(dilated, ceil_mode, default_stride)) for _ in range(2))
+    rows, cols = (draw(axes(dilated, ceil_mode, default_stride, padded)) for _ in range(2))
     cells = 1
     for axis in (rows, cols):
         cells *= axis.kernel * pool_output_size(*axis, ceil_mode)
@@ -154,6 +166,28 @@ def adaptive_avg_pool2d_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
     special = not smooth and draw(st.booleans())
     values = floats(shape, nan=special, inf=special)
     return positional_or_keywords(draw, draw(values), {"output_size": output_size})
+
+
+@st.composite
+def lp_pool2d_cases(draw: st.DrawFn, smooth: bool = False) -> Case:
+    """Powers of both signs for p of 1 and 2; else positive numbers, whose powers do not cancel."""
+    rows, cols, default_stride, ceil_mode, cells = windows(draw, dilated=False, padded=False)
+    shape = input_shape(draw, rows.size, cols.size, cells)
+    norm_type = draw(st.sampled_from((1, 2, 2.0, 2, 3, 0.5, 1.5, -2)))
+    values = draw(distinct(shape) if smooth else floats(shape))
+    if norm_type not in (1, 2) or smooth:
+        values = np.abs(values) + 0.5
+    return positional_or_keywords(
+        draw,
+        values,
+        {
+            "norm_type": norm_type,
+            "kernel_size": int_or_pair(draw, (rows.kernel, cols.kernel)),
+            "stride": None if default_stride else int_or_pair(draw, (rows.stride, cols.stride)),
+            "ceil_mode": ceil_mode,
+        },
+        least=2,
+    )
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -271,5 +305,24 @@ SPECS: list[OpSpec] = [
         gradcheck_cases=adaptive_avg_pool2d_cases(smooth=True),
         errors=adaptive_errors("adaptive_avg_pool2d"),
         float32_ulps=4.0,
+    ),
+    OpSpec(
+        name="lp_pool2d",
+        function=lp_pool2d,
+        oracle=lambda torch, *args, **kwargs: torch.nn.functional.lp_pool2d(*args, **kwargs),
+        cases=lp_pool2d_cases(),
+        gradcheck_cases=lp_pool2d_cases(smooth=True),
+        errors=(
+            ErrorCase((zeros(1, 1, 4, 4), 2, 5), {}, ShapeError, r"lp_pool2d: a 5×5 window"),
+            ErrorCase((zeros(5, 5), 2, 2), {}, ShapeError, r"lp_pool2d: input must be \(N, C"),
+            ErrorCase(
+                (zeros(1, 1, 4, 4), 0, 2),
+                {},
+                ValueError,
+                r"norm_type must not be 0",
+                torch_raises=False,
+            ),
+            ErrorCase((zeros(1, 1, 4, 4), "2", 2), {}, TypeError, r"norm_type must be a number"),
+        ),
     ),
 ]

@@ -1,7 +1,6 @@
 """Compiled kernels for the CPU: the launchers of `kernels.protocol`, in Numba."""
 
 from . import (
-    activation,
     augment,
     conv,
     conv_weight,
@@ -20,7 +19,7 @@ from . import (
     roi,
     softmax,
     sort,
-    special,
+    unary,
     unfold,
     unpool,
     update,

@@ -2,9 +2,10 @@
 progress line.
 
 Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
-constant in another file does. So what several files' kernels use lives in the modules of this
-folder whose names begin with an underscore, in geometry.py or in formulas.py, and the cache lies in
-a folder named by a digest of those.
+constant in another file does. So what several files' kernels use lives in geometry.py, in
+formulas.py, in the modules of this folder whose names begin with an underscore, or, for the kernels
+of a package like conv/, anywhere in that package; and the cache lies in a folder named by a digest
+of all those.
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -27,18 +28,28 @@ from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
 from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
 
+# A kernel that needs memory for each thread gets as much for so many.
+MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS
+
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
 FASTMATH = {"contract", "reassoc"}
 
 
+def shared_sources() -> list[Path]:
+    folder = Path(__file__).resolve().parent
+    return [
+        folder.parents[1] / "geometry.py",
+        folder.parent / "formulas.py",
+        *sorted(folder.glob("_[!_]*.py")),
+        *sorted(folder.glob("*/**/*.py")),
+    ]
+
+
 def _source_digest() -> str:
-    package = Path(__file__).resolve().parents[2]
-    shared = sorted(Path(__file__).parent.glob("_[!_]*.py"))
-    sources = [package / "geometry.py", package / "kernels" / "formulas.py", *shared]
     width = os.environ.get("MINIGRAD_VECTOR_BITS", "")
     digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {width}".encode())
-    for source in sources:
+    for source in shared_sources():
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -10,9 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._simd import Tile, i64, lanes
-
-_INDEX = types.int64
+from ._simd import INDEX, Tile, i64, lanes, literals
 
 
 @intrinsic(prefer_literal=True)
@@ -29,52 +27,39 @@ def product_tile(
 ):  # fmt: skip
     """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
 
-    Rows past `valid_rows` repeat the last valid one: same address, same value.
+    Rows past `valid_rows` repeat the last valid one.
     """
-    literals = isinstance(rows, types.IntegerLiteral), isinstance(vectors, types.IntegerLiteral)
-    if not all(literals):
+    if not literals(rows, vectors):
         return None
     R, V = rows.literal_value, vectors.literal_value
     signature = types.void(
-        rows, vectors, out, _INDEX, _INDEX, bias, _INDEX, types.boolean, types.boolean,
-        left, _INDEX, _INDEX, panel, _INDEX, _INDEX, _INDEX, _INDEX,
+        rows, vectors, out, INDEX, INDEX, bias, INDEX, types.boolean, types.boolean,
+        left, INDEX, INDEX, panel, INDEX, INDEX, INDEX, INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
         (_, _, out_, out_at, out_rs, b, b_at, b_use, more_, a, a_at, a_rs, f, f_at,
          n_terms, n_rows, n_columns) = arguments  # fmt: skip
-        tile = Tile(context, builder, out, n_columns, V)
-        last = builder.sub(n_rows, i64(1))
-        row = [
-            builder.select(builder.icmp_signed("<", last, i64(r)), last, i64(r)) for r in range(R)
-        ]
+        tile = Tile(context, builder, out, V, n_columns)
+        row = tile.valid_rows(R, n_rows)
         out_base = tile.pointer(out, out_, out_at)
         out_rows = [tile.step(out_base, builder.mul(r, out_rs)) for r in row]
-        accumulators = tile.accumulators(R)
-        for r in range(R):
-            for v in range(V):
-                builder.store(tile.zero(), accumulators[r][v])
-        with builder.if_then(b_use):
-            for v in range(V):
-                start = tile.load(tile.pointer(bias, b, b_at), v)
-                for r in range(R):
-                    builder.store(start, accumulators[r][v])
+        sums = tile.accumulators(R)
+        tile.start(sums, tile.pointer(bias, b, b_at), b_use)
         with builder.if_then(more_):
-            for r in range(R):
-                for v in range(V):
-                    builder.store(tile.load(out_rows[r], v), accumulators[r][v])
+            for sums_r, place in zip(sums, out_rows, strict=True):
+                for slot, value in zip(sums_r, tile.load_row(place), strict=True):
+                    builder.store(value, slot)
 
         a_base, f_base = tile.pointer(left, a, a_at), tile.pointer(panel, f, f_at)
         a_rows = [tile.step(a_base, builder.mul(r, a_rs)) for r in row]
         with tile.loop(n_terms) as i:
             factor = tile.step(f_base, builder.mul(i.index, i64(V * tile.lanes)))
-            columns = [tile.load(factor, v, whole=True) for v in range(V)]
-            for r in range(R):
-                tile.fma_row(accumulators[r], builder.load(tile.step(a_rows[r], i.index)), columns)
+            columns = tile.load_row(factor, whole=True)
+            for sums_r, a_r in zip(sums, a_rows, strict=True):
+                tile.add_products(sums_r, builder.load(tile.step(a_r, i.index)), columns)
 
-        for r in range(R):
-            for v in range(V):
-                tile.store(builder.load(accumulators[r][v]), out_rows[r], v)
+        tile.store_sums(sums, out_rows)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -89,14 +74,14 @@ def copy_columns(
     rows, valid_columns,
 ):  # fmt: skip
     """out[r, c] = source[r, c]"""
-    if not isinstance(most, types.IntegerLiteral):
+    if not literals(most):
         return None
     V = -(-most.literal_value // lanes(out.dtype.bitwidth))
-    signature = types.void(most, out, _INDEX, _INDEX, source, _INDEX, _INDEX, _INDEX, _INDEX)
+    signature = types.void(most, out, INDEX, INDEX, source, INDEX, INDEX, INDEX, INDEX)
 
     def codegen(context, builder, signature, arguments):
         _, out_, out_at, out_rs, src, src_at, src_rs, n_rows, n_columns = arguments
-        tile = Tile(context, builder, out, n_columns, V)
+        tile = Tile(context, builder, out, V, n_columns)
         out_base, src_base = tile.pointer(out, out_, out_at), tile.pointer(source, src, src_at)
         with tile.loop(n_rows) as r:
             to = tile.step(out_base, builder.mul(r.index, out_rs))
@@ -115,7 +100,7 @@ def square_side(typing_context, array):
     def codegen(context, builder, signature, arguments):
         return i64(lanes(array.dtype.bitwidth))
 
-    return _INDEX(array), codegen
+    return INDEX(array), codegen
 
 
 @intrinsic
@@ -126,7 +111,7 @@ def transpose_square(
 
     Log₂ steps: the s-th swaps the off-diagonal quarters of all squares of side 2·2ˢ.
     """
-    signature = types.void(out, _INDEX, _INDEX, source, _INDEX, _INDEX)
+    signature = types.void(out, INDEX, INDEX, source, INDEX, INDEX)
 
     def codegen(context, builder, signature, arguments):
         out_, out_at, out_rs, src, src_at, src_rs = arguments

@@ -1,146 +1,118 @@
-"""Losses that compare distributions, on flat arrays: one pass over memory, as in elementwise.py."""
+"""Losses that compare distributions, by their formulas: see _map.py for the loop around them."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ._exp import exp
-from ._jit import inlined, kernel
+from ._jit import inlined
 from ._log import log, log1p
-from ._operand import at, operand
+from ._map import pointwise
 
 # Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
 _LEAST = float(np.float32(1e-12))
 
 
-@kernel
-def _binary(out, input, target):
+@pointwise
+def binary_cross_entropy_forward(input, target):
     # −t·ln x − (1 − t)·ln(1 − x), no logarithm below −100
-    zero, one, low = out.dtype.type(0), out.dtype.type(1), out.dtype.type(-100)
-    for i in prange(out.size):
-        x, t = at(input, i), at(target, i)
-        log_x = log(x) if x > zero else low
-        log_rest = log1p(-x) if x < one else low
-        out[i] = (t - one) * max(log_rest, low) - t * max(log_x, low)
+    real = type(input)
+    one, low = real(1), real(-100)
+    log_x = log(input) if input > real(0) else low
+    log_rest = log1p(-input) if input < one else low
+    return (target - one) * max(log_rest, low) - target * max(log_x, low)
 
 
-def binary_cross_entropy_forward(out, input, target):
-    _binary(out, operand(input), operand(target))
-
-
-@kernel
-def _binary_backward_input(grad_input, grad_output, input, target):
+@pointwise
+def binary_cross_entropy_backward_input(grad_output, input, target):
     # dl/dx = (1 − t)/(1 − x) − t/x = (x − t)/(x·(1 − x)), whose divisor is kept off 0
-    one, least = grad_input.dtype.type(1), grad_input.dtype.type(_LEAST)
-    for i in prange(grad_input.size):
-        x, t = at(input, i), at(target, i)
-        grad_input[i] = at(grad_output, i) * (x - t) / max((one - x) * x, least)
-
-
-def binary_cross_entropy_backward_input(grad_input, grad_output, input, target):
-    _binary_backward_input(grad_input, operand(grad_output), operand(input), operand(target))
+    real = type(input)
+    return grad_output * (input - target) / max((real(1) - input) * input, real(_LEAST))
 
 
 @inlined
-def _softplus_and_sigmoid(x, zero, one):
+def _softplus_and_sigmoid(x):
     """ln(1 + e^−x) and 1/(1 + e^−x), with an exponent that is never positive."""
+    zero, one = type(x)(0), type(x)(1)
     e = exp(-abs(x))
     # NaN fails the test and stays in the first branch.
     positive = -x if not x >= zero else zero
     return positive + log1p(e), (e if x < zero else one) / (one + e)
 
 
-@kernel
-def _logits(out, input, target, pos_weight):
+@pointwise
+def binary_cross_entropy_with_logits_forward(input, target, pos_weight):
     # −p·t·ln σ − (1 − t)·ln(1 − σ) = (1 − t)·x + (1 + (p − 1)·t)·ln(1 + e^−x)
-    zero, one = out.dtype.type(0), out.dtype.type(1)
-    for i in prange(out.size):
-        x, t = at(input, i), at(target, i)
-        softplus, _ = _softplus_and_sigmoid(x, zero, one)
-        out[i] = (one - t) * x + (one + (at(pos_weight, i) - one) * t) * softplus
+    one = type(input)(1)
+    softplus, _ = _softplus_and_sigmoid(input)
+    return (one - target) * input + (one + (pos_weight - one) * target) * softplus
 
 
-def binary_cross_entropy_with_logits_forward(out, input, target, pos_weight):
-    _logits(out, operand(input), operand(target), operand(pos_weight))
-
-
-@kernel
-def _logits_backward_input(grad_input, grad_output, input, target, pos_weight):
+@pointwise
+def binary_cross_entropy_with_logits_backward_input(grad_output, input, target, pos_weight):
     # d ln(1 + e^−x)/dx = σ − 1:  dl/dx = (p·t + 1 − t)·σ − p·t, which is σ − t for p = 1
-    zero, one = grad_input.dtype.type(0), grad_input.dtype.type(1)
-    for i in prange(grad_input.size):
-        t = at(target, i)
-        weighted = at(pos_weight, i) * t
-        _, sigmoid = _softplus_and_sigmoid(at(input, i), zero, one)
-        grad_input[i] = at(grad_output, i) * ((weighted + one - t) * sigmoid - weighted)
+    weighted = pos_weight * target
+    _, sigmoid = _softplus_and_sigmoid(input)
+    return grad_output * ((weighted + type(input)(1) - target) * sigmoid - weighted)
 
 
-def binary_cross_entropy_with_logits_backward_input(
-    grad_input, grad_output, input, target, pos_weight
-):
-    _logits_backward_input(
-        grad_input, operand(grad_output), operand(input), operand(target), operand(pos_weight)
-    )
-
-
-@kernel
-def _logits_backward_target(grad_target, grad_output, input, pos_weight):
+@pointwise
+def _logits_backward_target(grad_output, input, pos_weight):
     # dl/dt = −x + (p − 1)·ln(1 + e^−x)
-    zero, one = grad_target.dtype.type(0), grad_target.dtype.type(1)
-    for i in prange(grad_target.size):
-        x = at(input, i)
-        softplus, _ = _softplus_and_sigmoid(x, zero, one)
-        grad_target[i] = at(grad_output, i) * ((at(pos_weight, i) - one) * softplus - x)
+    softplus, _ = _softplus_and_sigmoid(input)
+    return grad_output * ((pos_weight - type(input)(1)) * softplus - input)
 
 
 def binary_cross_entropy_with_logits_backward_target(
     grad_target, grad_output, input, target, pos_weight
 ):
-    _logits_backward_target(grad_target, operand(grad_output), operand(input), operand(pos_weight))
+    _logits_backward_target(grad_target, grad_output, input, pos_weight)
 
 
-@kernel
-def _kl_div(out, input, target, log_target):
-    zero = out.dtype.type(0)
-    for i in prange(out.size):
-        x, t = at(input, i), at(target, i)
-        if log_target:
-            out[i] = exp(t) * (t - x)
-        else:
-            out[i] = (zero if t == zero else t * log(t)) - t * x
+@pointwise
+def _kl_div(input, target):
+    zero = type(input)(0)
+    return (zero if target == zero else target * log(target)) - target * input
+
+
+@pointwise
+def _kl_div_of_logs(input, target):
+    return exp(target) * (target - input)
 
 
 def kl_div_forward(out, input, target, log_target):
-    _kl_div(out, operand(input), operand(target), log_target)
+    (_kl_div_of_logs if log_target else _kl_div)(out, input, target)
 
 
-@kernel
-def _kl_div_backward_input(grad_input, grad_output, target, log_target):
+@pointwise
+def _kl_div_backward_input(grad_output, target):
     # l = p·(ln p − x): dl/dx = −p
-    for i in prange(grad_input.size):
-        t = at(target, i)
-        grad_input[i] = -at(grad_output, i) * (exp(t) if log_target else t)
+    return -grad_output * target
+
+
+@pointwise
+def _kl_div_of_logs_backward_input(grad_output, target):
+    return -grad_output * exp(target)
 
 
 def kl_div_backward_input(grad_input, grad_output, target, log_target):
-    _kl_div_backward_input(grad_input, operand(grad_output), operand(target), log_target)
+    backward = _kl_div_of_logs_backward_input if log_target else _kl_div_backward_input
+    backward(grad_input, grad_output, target)
 
 
-@kernel
-def _kl_div_backward_target(grad_target, grad_output, input, target, log_target):
-    # l = t·ln t − t·x: dl/dt = ln t + 1 − x, which has no value at 0; l = e^t·(t − x):
-    # dl/dt = e^t·(t − x + 1)
-    dtype = grad_target.dtype.type
-    for i in prange(grad_target.size):
-        x, t, g = at(input, i), at(target, i), at(grad_output, i)
-        if log_target:
-            grad_target[i] = g * exp(t) * (t - x + dtype(1))
-        else:
-            grad_target[i] = dtype(np.nan) if t == dtype(0) else g * (log(t) + dtype(1) - x)
+@pointwise
+def _kl_div_backward_target(grad_output, input, target):
+    # l = t·ln t − t·x: dl/dt = ln t + 1 − x, which has no value at 0
+    real = type(input)
+    return real(np.nan) if target == real(0) else grad_output * (log(target) + real(1) - input)
+
+
+@pointwise
+def _kl_div_of_logs_backward_target(grad_output, input, target):
+    # l = e^t·(t − x): dl/dt = e^t·(t − x + 1)
+    return grad_output * exp(target) * (target - input + type(input)(1))
 
 
 def kl_div_backward_target(grad_target, grad_output, input, target, log_target):
-    _kl_div_backward_target(
-        grad_target, operand(grad_output), operand(input), operand(target), log_target
-    )
+    backward = _kl_div_of_logs_backward_target if log_target else _kl_div_backward_target
+    backward(grad_target, grad_output, input, target)

@@ -13,7 +13,7 @@ from numba import prange
 
 from ..formulas import ABSOLUTE, SMOOTH, SQUARED, difference_loss
 from ._jit import helper, inlined, kernel, serial_kernel
-from ._operand import at
+from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
 

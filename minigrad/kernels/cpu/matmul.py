@@ -15,12 +15,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 from numba import get_thread_id, prange
 
 from ...geometry import Conv2dDims, MatmulDims
 from . import conv_weight
-from ._jit import helper, kernel
+from ._jit import MAX_THREADS, helper, kernel
 from ._product import copy_columns, product_tile, square_side, transpose_square
 from ._simd import PIXELS, VECTOR_BYTES
 from ._table import array_at
@@ -29,7 +28,6 @@ _COLUMNS, _TERMS = 128, 1024  # of a block of right
 _STRIP = 8 * PIXELS  # rows of left
 # Between the rows of a packed strip: keeps the rows of a tile out of the same cache set.
 _GAP = 16
-_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
 class _Plan(NamedTuple):
@@ -154,13 +152,13 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
         (1, rows) if transposed == "left" else (terms, 1),
         (terms, 1) if transposed == "right" else (1, columns),
         plan.pack_left, plan.row_parts, plan.panels,
-        scratch.reshape(_THREADS, -1),
+        scratch.reshape(MAX_THREADS, -1),
     )  # fmt: skip
 
 
 def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = "") -> int:
     plan = _plan(B, rows, columns, terms, transposed)
-    return _THREADS * (plan.panels + plan.strip)
+    return MAX_THREADS * (plan.panels + plan.strip)
 
 
 @lru_cache(maxsize=4096)

@@ -347,3 +347,69 @@ def avg_pool2d_backward_input(grad_input, grad_output, dims):
         grad_input, grad_output,
         rows.index, rows.entries, rows.scales, cols.index, cols.entries, cols.scales,
     )  # fmt: skip
+
+
+# Power average -------------------------------------------------------------------------------
+
+
+@inlined
+def _power(x, p):
+    return x * x if p == 2 else x**p
+
+
+@kernel
+def _lp_averages(out, input, rows, row_divisors, cols, col_divisors, cells, p):
+    # 2·N·H_out·W_out·C·taps flop for p = 2, else as many powers. Parallel over (n, oh): each task
+    # owns its outputs.
+    N, H_out, W_out, C = out.shape
+    for out_row in prange(N * H_out):
+        n, oh = out_row // H_out, out_row % H_out
+        for ow in range(W_out):
+            by = row_divisors[oh] * col_divisors[ow]
+            for c in range(C):
+                total = 0.0
+                for h in range(rows[oh, 0], rows[oh, 0] + rows[oh, 1]):
+                    for w in range(cols[ow, 0], cols[ow, 0] + cols[ow, 1]):
+                        total += _power(np.float64(input[n, h, w, c]), p)
+                total *= cells / by
+                out[n, oh, ow, c] = np.sqrt(total) if p == 2 else total ** (1 / p)
+
+
+def lp_pool2d_forward(out, input, dims, norm_type):
+    rows, cols = window_axes(dims)
+    _lp_averages(
+        out, input, rows.windows, rows.divisors, cols.windows, cols.divisors,
+        dims.kH * dims.kW, norm_type,
+    )  # fmt: skip
+
+
+@kernel
+def _spread_powers(grad_input, grad_output, out, input, row_index, row_entries, row_scales,
+                   col_index, col_entries, col_scales, cells, p):  # fmt: skip
+    # A power, or for p = 2 a division, for each window that a cell is in. Parallel over (n, h):
+    # each task owns its cells.
+    N, H, W, C = grad_input.shape
+    for in_row in prange(N * H):
+        n, h = in_row // H, in_row % H
+        for w in range(W):
+            for c in range(C):
+                total = 0.0
+                for a in range(row_index[h], row_index[h + 1]):
+                    for b in range(col_index[w], col_index[w + 1]):
+                        oh, ow = row_entries[a, 0], col_entries[b, 0]
+                        norm = np.float64(out[n, oh, ow, c])
+                        if norm != 0:
+                            slope = 1 / norm if p == 2 else norm ** (1 - p)
+                            slope *= row_scales[a] * col_scales[b]
+                            total += grad_output[n, oh, ow, c] * slope
+                x = np.float64(input[n, h, w, c])
+                grad_input[n, h, w, c] = cells * total * (x if p == 2 else x ** (p - 1))
+
+
+def lp_pool2d_backward_input(grad_input, grad_output, out, input, dims, norm_type):
+    # Y^p = kH·kW/D · Σ X^p: dY/dX = kH·kW/D · (X/Y)^(p − 1). A window of zeros passes nothing on.
+    rows, cols = window_axes(dims)
+    _spread_powers(
+        grad_input, grad_output, out, input, rows.index, rows.entries, rows.scales,
+        cols.index, cols.entries, cols.scales, dims.kH * dims.kW, norm_type,
+    )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from . import (
     _checks,
-    activation,
     augment,
     conv,
     conv_weight,
@@ -21,7 +20,7 @@ from . import (
     roi,
     softmax,
     sort,
-    special,
+    unary,
     unfold,
     unpool,
     update,

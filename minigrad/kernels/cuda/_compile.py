@@ -172,7 +172,7 @@ def _folder() -> Path:
     """A folder for these sources and these compilers."""
     digest = hashlib.sha256(repr(compiler_versions()).encode())
     folder = Path(__file__).parent
-    for source in (folder.parent / "formulas.py", *sorted(folder.glob("*.py"))):
+    for source in (folder.parent / "formulas.py", *sorted(folder.rglob("*.py"))):
         digest.update(source.read_bytes())
     return cache_folder(f"cuda-{digest.hexdigest()[:16]}")
 

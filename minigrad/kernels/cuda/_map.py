@@ -1,20 +1,19 @@
-"""Elementwise kernels: out[i] = formula(operands at i).
+"""Pointwise operations: out[i] = formula(operands at i), one pass over memory.
 
-A formula is written for scalars, and `pointwise` makes a kernel of it:
+A formula is written for scalars, and `pointwise` makes a launcher of it:
 
     @pointwise
-    def _leaky_relu(real):
-        def leaky_relu(x, slope):
-            return x if x > real(0) else slope * x
-        return leaky_relu
+    def leaky_relu_forward(x, negative_slope):
+        return x if x > type(x)(0) else negative_slope * x
 
-    apply(_leaky_relu, out, input, negative_slope)
+    leaky_relu_forward(out, input, negative_slope)
 
-An operand is a flat array, an array of stride 0, or a number of the host; the last two are one
-value for all elements.
+Constants are of the operands' type: a float64 literal would take float32 work through float64. An
+operand is a flat array, an array of stride 0, or a number of the host; the last two are one value
+for all elements.
 
-One pass over memory, which is what these kernels wait for. Parallel over elements, each with one
-owner; neighbouring threads hold neighbouring elements.
+Memory is what these kernels wait for. Parallel over elements, each with one owner; neighbouring
+threads hold neighbouring elements.
 """
 
 from __future__ import annotations
@@ -28,30 +27,34 @@ from numba.cuda.extending import overload
 
 from ...runtime.cuda.array import DeviceArray
 from ._device import cuda, device
-from ._launch import Kernel, kernel, launch, over
+from ._launch import kernel, launch, over
 from ._span import span
 
 
-def pointwise(make: Callable[[Any], Callable[..., Any]]) -> Kernel:
-    """Decorates a factory of formulas; its argument is the scalar type to compute in."""
+def pointwise(formula: Callable[..., Any]) -> Callable[..., None]:
+    """The launcher of a formula of up to five operands. It computes in the dtype of the last array:
+    only a condition before that may be of another."""
+    scalar_function = device(formula)
 
     def factory(real: Any, arity: int) -> Callable[..., None]:
-        return _LOOPS[arity](device(make(real)))
+        return _LOOPS[arity](scalar_function)
 
-    factory.__module__, factory.__name__ = make.__module__, make.__name__
-    return kernel(factory)
+    factory.__module__, factory.__name__ = formula.__module__, formula.__name__
+    compiled = kernel(factory)
 
+    def launcher(out: DeviceArray, *operands: Any) -> None:
+        dtype = [x.dtype for x in operands if isinstance(x, DeviceArray)][-1]
+        pairs: list[Any] = []
+        for operand in operands:
+            if isinstance(operand, DeviceArray):
+                pairs += operand, step(operand)
+            else:
+                pairs += scalar(operand, dtype), None
+        launch(compiled(dtype, len(operands)), over(out.size), out, *pairs, out.size)
 
-def apply(formula: Kernel, out: DeviceArray, *operands: Any) -> None:
-    """Compute in the dtype of the last array: only a condition before it may be of another."""
-    dtype = [x.dtype for x in operands if isinstance(x, DeviceArray)][-1]
-    pairs: list[Any] = []
-    for operand in operands:
-        if isinstance(operand, DeviceArray):
-            pairs += operand, step(operand)
-        else:
-            pairs += scalar(operand, dtype), None
-    launch(formula(dtype, len(operands)), over(out.size), out, *pairs, out.size)
+    launcher.__module__ = formula.__module__
+    launcher.formula, launcher.kernel = formula, compiled
+    return launcher
 
 
 def step(array: DeviceArray) -> int:

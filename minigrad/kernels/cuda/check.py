@@ -50,7 +50,8 @@ class Launch:
 
     @property
     def kernel(self) -> Kernel:
-        return getattr(import_module(f"{__package__}.{self.module}"), self.name)
+        found = getattr(import_module(f"{__package__}.{self.module}"), self.name)
+        return getattr(found, "kernel", found)  # a pointwise launcher has its kernel
 
     def forms(self) -> Iterator[Launch]:
         """The same for arrays that are too large for a test: a block is wide, or indices are."""

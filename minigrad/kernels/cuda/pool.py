@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims
-from ._device import THREADS, cuda, device, isnan
+from ._device import THREADS, cuda, device, isnan, power
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._reduce import SUM, add_compensated, fold
@@ -339,4 +339,79 @@ def avg_pool2d_backward_input(grad_input, grad_output, dims):
     launch(
         _spread_over_windows(grad_input.dtype, bits_for(dims)), over(grad_input.size),
         grad_input, grad_output, grad_input.size, *_average_options(dims), dims.C, *axes_of(dims),
+    )  # fmt: skip
+
+
+# Power average -------------------------------------------------------------------------------
+
+
+@kernel
+def _lp_averages(real, bits):
+    # N·H_out·W_out·C·taps powers. Each thread owns its outputs.
+    index, _, unravel = arithmetic(bits)
+    cells, _, _ = _windows(bits)
+    divisor = _divisors(bits)
+
+    def lp_averages(
+        out, input, n_out, p, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW
+    ):  # fmt: skip
+        rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
+        for at in span(cuda.grid(1), n_out, cuda.gridsize(1)):
+            n, oh, ow, c = unravel(at, H_out, W_out, C)
+            top, kh0, kh1 = cells(oh, rows)
+            left, kw0, kw1 = cells(ow, cols)
+            total, rest = real(0), real(0)
+            for kh in range(kh0, kh1):
+                row = index((n * H + top + kh) * W + left)
+                for kw in range(kw0, kw1):
+                    value = power(input[index((row + kw) * C + c)], p)
+                    total, rest = add_compensated(total, rest, value)
+            by = real(divisor(oh, rows, True) * divisor(ow, cols, True))
+            out[at] = power((total + rest) * (real(kH * kW) / by), real(1) / p)
+
+    return lp_averages
+
+
+def lp_pool2d_forward(out, input, dims, norm_type):
+    variant = _lp_averages(out.dtype, bits_for(dims))
+    launch(variant, over(out.size), out, input, out.size, norm_type, dims.C, *axes_of(dims))
+
+
+@kernel
+def _spread_powers(real, bits):
+    # A power for each window that a cell is in. Each thread owns its cells.
+    #
+    # Y^p = kH·kW/D · Σ X^p: dY/dX = kH·kW/D · (X/Y)^(p − 1). A window of zeros passes nothing on.
+    index, _, unravel = arithmetic(bits)
+    _, outputs, _ = _windows(bits)
+    divisor = _divisors(bits)
+
+    def spread_powers(
+        grad_input, grad_output, out, input, n_in, p, C,
+        H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW,
+    ):  # fmt: skip
+        rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
+        for at in span(cuda.grid(1), n_in, cuda.gridsize(1)):
+            n, h, w, c = unravel(at, H, W, C)
+            oh0, oh1 = outputs(h, rows)
+            ow0, ow1 = outputs(w, cols)
+            total, rest = real(0), real(0)
+            for oh in range(oh0, oh1):
+                for ow in range(ow0, ow1):
+                    source = index(((n * H_out + oh) * W_out + ow) * C + c)
+                    norm = out[source]
+                    if norm != real(0):
+                        by = real(divisor(oh, rows, True) * divisor(ow, cols, True))
+                        share = power(norm, real(1) - p) / by
+                        total, rest = add_compensated(total, rest, grad_output[source] * share)
+            slope = real(kH * kW) * power(input[at], p - real(1))
+            grad_input[at] = (total + rest) * slope
+
+    return spread_powers
+
+
+def lp_pool2d_backward_input(grad_input, grad_output, out, input, dims, norm_type):
+    launch(
+        _spread_powers(grad_input.dtype, bits_for(dims)), over(grad_input.size),
+        grad_input, grad_output, out, input, grad_input.size, norm_type, dims.C, *axes_of(dims),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 from ...runtime.cuda.table import random_key
 from ._device import THREADS, cospi, cuda, device, log, sinpi, sqrt
 from ._launch import kernel, launch, over
-from ._map import apply, pointwise, scalar, step
+from ._map import pointwise, scalar, step
 from ._philox import philox, unit32, unit64, word64
 from ._span import span
 
@@ -251,10 +251,10 @@ def dropout_forward(out, mask, input, p, seed, stream):
 
 
 @pointwise
-def _dropout_backward(real):
+def _dropout_backward(kept, grad_output, scale):
     # y = m·x/(1 − p) with a fixed mask m: dy/dx = m/(1 − p).
-    return lambda kept, g, scale: g * scale if kept else real(0)
+    return grad_output * scale if kept else type(grad_output)(0)
 
 
 def dropout_backward_input(grad_input, grad_output, mask, p):
-    apply(_dropout_backward, grad_input, mask, grad_output, _scale(grad_output.dtype, p))
+    _dropout_backward(grad_input, mask, grad_output, _scale(grad_output.dtype, p))

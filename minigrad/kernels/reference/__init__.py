@@ -1,7 +1,6 @@
 """Every operation by its definition: the launchers of `kernels.protocol` as plain Python loops."""
 
 from . import (
-    activation,
     augment,
     conv,
     conv_weight,
@@ -20,7 +19,7 @@ from . import (
     roi,
     softmax,
     sort,
-    special,
+    unary,
     unfold,
     unpool,
     update,

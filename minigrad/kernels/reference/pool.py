@@ -2,11 +2,14 @@
 
 max_pool2d: out[n, oh, ow, c] = max over the cells (h, w) of window (oh, ow) of input[n, h, w, c]
 avg_pool2d: out[n, oh, ow, c] = Σ over the same cells of input[n, h, w, c] / divisor(oh, ow)
+lp_pool2d: out[n, oh, ow, c] = (kH·kW · Σ over them of input[n, h, w, c]^p / divisor(oh, ow))^(1/p)
 """
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
 
 from ...geometry import AdaptivePool2dDims, adaptive_window
 
@@ -100,3 +103,27 @@ def avg_pool2d_backward_input(grad_input, grad_output, dims):
     for n, oh, ow, c in _outputs(dims):
         for _, _, h, w in _cells(dims, oh, ow):
             grad_input[n, h, w, c] += grad_output[n, oh, ow, c] / _divisor(dims, oh, ow)
+
+
+def lp_pool2d_forward(out, input, dims, norm_type):
+    """out[n, oh, ow, c] = (kH·kW · Σ input[n, h, w, c]^p / divisor)^(1/p), in float64"""
+    with np.errstate(all="ignore"):
+        for n, oh, ow, c in _outputs(dims):
+            total = np.float64(0)
+            for _, _, h, w in _cells(dims, oh, ow):
+                total += np.float64(input[n, h, w, c]) ** norm_type
+            mean = total / _divisor(dims, oh, ow)
+            out[n, oh, ow, c] = (dims.kH * dims.kW * mean) ** (1 / norm_type)
+
+
+def lp_pool2d_backward_input(grad_input, grad_output, out, input, dims, norm_type):
+    """∂out / ∂input[n, h, w, c] = kH·kW / divisor · out^(1 − p) · input^(p − 1), 0 where out is"""
+    total = np.zeros(input.shape)
+    with np.errstate(all="ignore"):
+        for n, oh, ow, c in _outputs(dims):
+            norm = np.float64(out[n, oh, ow, c])
+            slope = norm ** (1 - norm_type) if norm != 0 else 0
+            share = dims.kH * dims.kW * slope / _divisor(dims, oh, ow)
+            for _, _, h, w in _cells(dims, oh, ow):
+                total[n, h, w, c] += grad_output[n, oh, ow, c] * share
+        grad_input[...] = total * np.float64(input) ** (norm_type - 1)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from minigrad.dtypes import float32
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu import conv, winograd
+from minigrad.kernels.cpu.conv.plan import plan
 
 LABELS = ("result", "input", "weight", "bias")
 # How much larger than torch's the error in float32 may be.
@@ -72,7 +73,7 @@ def doubled(given: list[Any]) -> list[Any]:
 def uses_winograd(case: dict[str, Any]) -> bool:
     weight = case["C_out"], case["shape"][1], 3, 3
     dims = conv2d_dims(case["shape"], weight, None, 1, case["padding"], 1, 1)
-    return conv.conv2d_forward_workspace(dims) > 0
+    return plan(dims, "forward", float32).algorithm == "winograd"
 
 
 @settings(max_examples=12)
@@ -160,11 +161,15 @@ def test_chains_with_relu_take_it_too() -> None:
 
 
 def test_the_rule_wants_whole_tiles_and_enough_of_them() -> None:
-    taps = (3, 3, 1, 1, 1, 1)
-    assert winograd.suits(64, 8, 8, 64, 64, taps, 1)
-    assert not winograd.suits(64, 8, 8, 64, 64, (3, 3, 2, 2, 1, 1), 1)
-    assert not winograd.suits(64, 8, 8, 64, 64, (5, 5, 1, 1, 1, 1), 1)
-    assert not winograd.suits(64, 8, 8, 64, 64, taps, 2)
-    assert not winograd.suits(64, 7, 7, 64, 64, taps, 1)
-    assert not winograd.suits(1, 8, 8, 64, 64, taps, 1)
-    assert not winograd.suits(64, 8, 8, 8, 64, taps, 1)
+    def suits(shape: tuple[int, ...], size: int = 3, stride: int = 1, groups: int = 1) -> bool:
+        weight = 64, shape[1] // groups, size, size
+        dims = conv2d_dims(shape, weight, None, stride, "same" if stride == 1 else 1, 1, groups)
+        return plan(dims, "forward", float32).algorithm == "winograd"
+
+    assert suits((64, 64, 8, 8))
+    assert not suits((64, 64, 16, 16), stride=2)
+    assert not suits((64, 64, 8, 8), size=5)
+    assert not suits((64, 64, 8, 8), groups=2)
+    assert not suits((64, 64, 7, 7))
+    assert not suits((1, 64, 8, 8))
+    assert not suits((64, 8, 8, 8))

@@ -2,8 +2,8 @@
 
 Where stride and dilation along a row are equal, the window of a pixel is that of its neighbour
 moved on by one tap. A register tile of neighbouring pixels then reads every source element once for
-all the taps that meet it (see _sliding.py), which matters when the channels of a pixel fill a
-single vector: the tiles of conv.py would wait for loads. Arrays as in conv.py.
+all the taps that meet it (see rows_tile.py), which matters when the channels of a pixel fill a
+single vector: the tiles of direct.py would wait for loads. Arrays as in direct.py.
 
 **The weight gradient**
     dW[a, t, k, c] = Σ_{n, i, j} source[n, i − top + a, j − left + t, k] · grad[n, i, j, c]
@@ -20,17 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from ...geometry import Conv2dDims
-from ._jit import kernel
-from ._simd import VECTOR_BYTES
-from ._sliding import (
-    OVERHANG,
-    PIXELS,
-    TAPS,
-    WEIGHT_ROWS,
-    slide_gradient_tile,
-    slide_tile,
-)
+from ....geometry import Conv2dDims
+from .._jit import kernel
+from .._simd import VECTOR_BYTES
+from .chunks import add_chunks, partial_sums
+from .rows_tile import PIXELS, WEIGHT_ROWS, slide_gradient_tile, slide_tile
 
 
 def _make_convolve(pixels: int, vectors: int):
@@ -64,29 +58,18 @@ def _make_convolve(pixels: int, vectors: int):
     return convolve
 
 
-# One vector wide for few channels, two for more; by the pixels of the tile.
-_convolve = tuple(
-    {pixels: _make_convolve(pixels, vectors) for pixels in tiles}
+_convolve = {
+    (pixels, vectors): _make_convolve(pixels, vectors)
     for vectors, tiles in enumerate(PIXELS, start=1)
-)
+    for pixels in tiles
+}
 
 
-def tile_pixels(W: int, W_src: int, kW: int, left: int, step: int, vectors: int) -> int:
-    """Pixels of the tile that covers rows of W pixels with little overlap; 0 if there is none."""
-    first, last = -(-left // step), -(-(W_src + left) // step)
-    if left < 0 or first > OVERHANG or W + kW - 1 - last > OVERHANG:
-        return 0
-    best = min(_convolve[vectors - 1], key=lambda pixels: -(-W // pixels) * pixels)
-    covered = -(-W // best) * best
-    return best if best <= W and covered * 8 <= W * 9 else 0
-
-
-def convolve(target, source, weight, bias, relu, rows, left, step, pixels):
-    """target = source ⋆ weight + bias; the tap 0 of column 0 reads source column −left."""
-    wide = VECTOR_BYTES // target.itemsize < target.shape[3]
-    _convolve[wide][pixels](
-        target, source, weight, weight.reshape(-1) if bias is None else bias, bias is not None,
-        relu, rows.positions, (rows.tap_step, rows.source_step), left, step,
+def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+    rows, cols, before = axes
+    _convolve[plan.tile, plan.vectors](
+        target, source, weight, bias, use_bias, relu,
+        rows.positions, rows.steps, before[1], cols.steps[1],
     )  # fmt: skip
 
 
@@ -132,42 +115,25 @@ def _make_correlate(weight_rows: int):
 _correlate = {rows: _make_correlate(rows) for rows in WEIGHT_ROWS}
 
 
-class WeightPlan(NamedTuple):
-    """How the weight gradient is cut: fixed by the shape alone, so that its bits are too."""
-
+class _GradientTiles(NamedTuple):
     tiles: np.ndarray  # (first weight row, weight rows, first output row, last one + 1)
     table: np.ndarray  # for each weight row (a, k), its place in the weight and in the source
-    weight_rows: int  # of a tile, the key of _correlate
-    chunks: int  # of output rows, each with its own partial sum
-    parts: int  # of the output channels
     block: int  # output rows
 
 
-def suits_weight(dims: Conv2dDims) -> bool:
-    d = dims
-    steps = d.stride_h, d.stride_w, d.dilation_h, d.dilation_w
-    return (
-        d.groups == 1
-        and d.kW == TAPS
-        and steps == (1, 1, 1, 1)
-        and min(d.W, d.W_out) >= 8
-        and d.left <= OVERHANG
-    )
+def tile_span(dims: Conv2dDims) -> int:
+    """Weight rows that tiles cut up: all in one sequence, or those of one kernel row. Near the top
+    and bottom of the image some kernel rows have no source, which leaves parts of the tiles that
+    they share idle."""
+    return dims.C_in if dims.C_in >= max(WEIGHT_ROWS) - 1 else dims.kH * dims.C_in
 
 
 @lru_cache(maxsize=4096)
-def weight_plan(dims: Conv2dDims) -> WeightPlan | None:
-    if not suits_weight(dims):
-        return None
+def _gradient_tiles(dims: Conv2dDims, weight_rows: int) -> _GradientTiles:
     d = dims
     a, k = np.indices((d.kH, d.C_in)).reshape(2, -1)
     table = np.stack(((a * d.kW * d.C_in + k) * d.C_out, a * d.W * d.C_in + k))
-    # All rows in one sequence, or those of one kernel row: near the top and bottom of the image
-    # some kernel rows have no source, which leaves parts of the tiles that they share idle.
-    size = table.shape[1]
-    span = d.C_in if d.C_in >= max(WEIGHT_ROWS) - 1 else size
-    # A tile takes as many steps as it has rows, and one.
-    weight_rows = min(WEIGHT_ROWS, key=lambda rows: -(-span // rows) * (rows + 1))
+    size, span = table.shape[1], tile_span(d)
     tiles = []
     for start in range(0, size, span):
         for row in range(start, start + span, weight_rows):
@@ -178,20 +144,18 @@ def weight_plan(dims: Conv2dDims) -> WeightPlan | None:
                 valid = [r for r in rows if 0 <= low - d.top + a[r] < d.H]
                 if valid:
                     tiles.append((valid[0], len(valid), low, high))
-    chunks = max(1, min(16, d.N * d.H_out * d.W_out // 1024))
-    return WeightPlan(
+    return _GradientTiles(
         np.array(tiles, dtype=np.int64).reshape(-1, 4),
         table.astype(np.int64),
-        weight_rows,
-        chunks,
-        min(-(-d.C_out // (VECTOR_BYTES // 4)), -(-16 // chunks)),
         max(1, 16384 // (d.W * d.C_in + d.W_out * min(d.C_out, VECTOR_BYTES // 4))),
     )
 
 
-def correlate(partial, source, grad_output, dims, plan):
-    """partial[chunk] = the weight gradient of a chunk of output rows."""
-    _correlate[plan.weight_rows](
-        partial, source, grad_output, plan.tiles, plan.table, (dims.top, dims.left), plan.parts,
-        plan.block,
+def correlate(grad_weight, grad_output, input, scratch, dims, plan):
+    partial = partial_sums(grad_weight, scratch, plan.chunks)
+    cut = _gradient_tiles(dims, plan.tile)
+    _correlate[plan.tile](
+        partial.reshape(plan.chunks, *grad_weight.shape), input, grad_output, cut.tiles, cut.table,
+        (dims.top, dims.left), plan.parts, cut.block,
     )  # fmt: skip
+    add_chunks(grad_weight, partial)

@@ -1,46 +1,23 @@
 """Convolution into few channels, from the side of the source: the input gradient of a first layer.
 
-Where the target has three channels, a tile of conv.py would multiply vectors of which three lanes
+Where the target has three channels, a tile of direct.py would multiply vectors of which three lanes
 are live. Instead every source pixel is multiplied once by all taps of a kernel row, a vector of
 kW·C elements:
     product[j', b, c] = Σ_{taps a} Σ_k source[n, row(i, a), j', k] · weight[a, k, b, c]
 and the target adds up what belongs to each of its pixels, where column j' with tap b goes to
 column j = j'·stride + b·dilation − left:
     target[n, i, j, c] = bias[c] + Σ_{(j', b) → j} product[j', b, c]
-Arrays and tables as in conv.py, but the weight as (kH, K, kW, C).
+Arrays and tables as in direct.py, but the weight as (kH, K, kW, C), its taps in reverse.
 """
 
 from __future__ import annotations
 
-import numba
 from numba import get_thread_id, prange
 
-from ...geometry import Conv2dDims
-from ._jit import helper, kernel
-from ._simd import PIXELS, VECTOR_BYTES, convolve_tile
-
-_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
-
-
-def suits_adjoint(dims: Conv2dDims) -> bool:
-    """Whether the taps of a kernel row fill vectors better than the channels of one tap."""
-    return dims.groups == 1 < dims.kW and 2 * dims.C_in <= VECTOR_BYTES // 4
-
-
-def adjoint_workspace(dims: Conv2dDims) -> int:
-    """Elements for the products of one source row, for each thread."""
-    return _THREADS * dims.W_out * dims.kW * dims.C_in
-
-
-@kernel
-def _repack_adjoint(repacked, weight):
-    """repacked[u, co, kw, ci] = weight[kH−1−u, kw, ci, co]"""
-    kH, C_out, kW, C_in = repacked.shape
-    for u in prange(kH):
-        for co in range(C_out):
-            for kw in range(kW):
-                for ci in range(C_in):
-                    repacked[u, co, kw, ci] = weight[kH - 1 - u, kw, ci, co]
+from ....geometry import Conv2dDims
+from .._jit import MAX_THREADS, helper, kernel
+from .._simd import PIXELS, VECTOR_BYTES
+from .direct_tile import convolve_tile
 
 
 @helper
@@ -88,25 +65,26 @@ def _make_convolve(vectors: int):
                     for c in range(C):
                         _add(
                             pixels[first * C + c : last * C + c + 1 : stride * C],
-                            line[low * products + b * C + c : high * products : products],
+                            line[
+                                low * products + (kW - 1 - b) * C + c : high * products : products
+                            ],
                         )
 
     return convolve
 
 
-_convolve = (_make_convolve(1), _make_convolve(2))
+_convolve = {vectors: _make_convolve(vectors) for vectors in (1, 2)}
 
 
-def convolve_adjoint(target, source, weight, bias, rows, dims, scratch):
-    """target = the adjoint of the convolution `dims`, applied to source, + bias.
+def convolve_workspace(dims: Conv2dDims) -> int:
+    """Elements for the products of one source row, for each thread."""
+    return MAX_THREADS * dims.W_out * dims.kW * dims.C_in
 
-    rows: the adjoint's table.
-    """
-    kH, kW, C, K = weight.shape
-    repacked = scratch[: weight.size].reshape(kH, K, kW, C)
-    _repack_adjoint(repacked, weight)
-    _convolve[kW * C > VECTOR_BYTES // target.itemsize](
-        target, source, repacked, weight.reshape(-1) if bias is None else bias, bias is not None,
-        scratch[weight.size :].reshape(_THREADS, -1), rows.positions,
-        (rows.tap_step, rows.source_step), dims.stride_w, dims.dilation_w, dims.left,
+
+def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+    """The input gradient, which has no relu."""
+    _convolve[plan.vectors](
+        target, source, weight, bias, use_bias,
+        scratch[: convolve_workspace(dims)].reshape(MAX_THREADS, -1),
+        axes.rows.positions, axes.rows.steps, dims.stride_w, dims.dilation_w, dims.left,
     )  # fmt: skip

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from minigrad.dtypes import float32
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu import conv_weight, depthwise
+from minigrad.kernels.cpu.conv.plan import plan
 
 LABELS = ("result", "input", "weight", "bias")
 TOLERANCES = {np.float32: 3e-5, np.float64: 1e-11}
@@ -125,8 +126,8 @@ def test_a_window_that_is_larger_than_the_table_of_tiles_falls_back() -> None:
     options = {"padding": 15, "groups": 8}
     dims = conv2d_dims(arrays[0].shape, arrays[1].shape, None, 1, options["padding"], 1, 8)
 
-    assert depthwise.suits(dims)
-    assert conv_weight._depthwise_plan(dims) is None
+    assert plan(dims, "forward", float32).algorithm == "depthwise"
+    assert plan(dims, "weight", float32).algorithm == "direct"
     compare("conv2d", [*arrays, None], options)
 
 

@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._simd import Tile, i64
+from .._simd import INDEX, PAIR, Tile, i64, literals
 
 PRODUCTS = 16
 
@@ -27,13 +27,13 @@ INPUT, GRADIENT, WEIGHT = 0, 1, 2  # of spread_tile
 OUTPUT, WEIGHT_GRADIENT = 0, 1  # of gather_tile
 
 
-class _Arithmetic:
+class _Transforms:
     """One-dimensional transforms of lists of vectors."""
 
-    def __init__(self, builder, vector):
-        self.add, self.sub, self.mul = builder.fadd, builder.fsub, builder.fmul
-        self.half = ir.Constant(vector, [0.5] * vector.count)
-        self.zero = ir.Constant(vector, [0.0] * vector.count)
+    def __init__(self, tile):
+        self.add, self.sub, self.mul = tile.builder.fadd, tile.builder.fsub, tile.builder.fmul
+        self.half = ir.Constant(tile.vector, [0.5] * tile.lanes)
+        self.zero = tile.zero
 
     def input(self, d):  # Bᵀd
         return [
@@ -66,13 +66,17 @@ class _Arithmetic:
         ]
 
 
-def _both_ways(transform, grid):
+def _both_ways(tile, transform, grid):
     """The transform of the columns, then of the rows."""
-    columns = [transform(column) for column in zip(*grid, strict=True)]
-    return [transform(row) for row in zip(*columns, strict=True)]
+    transforms = _Transforms(tile)
+    columns = [transform(transforms, column) for column in zip(*grid, strict=True)]
+    return [transform(transforms, row) for row in zip(*columns, strict=True)]
 
 
-_INDEX = types.int64
+# By kind: pixels along a side, and the transform.
+_SPREAD = {INPUT: (4, _Transforms.input), GRADIENT: (2, _Transforms.gradient),
+           WEIGHT: (3, _Transforms.weight)}  # fmt: skip
+_GATHER = {OUTPUT: (2, _Transforms.output), WEIGHT_GRADIENT: (3, _Transforms.weight_gradient)}
 
 
 def _pixel_pointers(tile, builder, base, side, strides, first, size, outside):
@@ -86,10 +90,7 @@ def _pixel_pointers(tile, builder, base, side, strides, first, size, outside):
         [
             builder.select(
                 builder.and_(inside[0][r], inside[1][s]),
-                tile.step(
-                    base,
-                    builder.add(builder.mul(strides[0], i64(r)), builder.mul(strides[1], i64(s))),
-                ),
+                tile.step(base, tile.dot((i64(r), strides[0]), (i64(s), strides[1]))),
                 outside,
             )
             for s in range(side)
@@ -109,13 +110,11 @@ def spread_tile(
     channels,
 ):  # fmt: skip
     """products[ξ] = the transform of the 4×4, 2×2 or 3×3 pixels from `first`, by channel."""
-    if not isinstance(kind, types.IntegerLiteral):
+    if not literals(kind):
         return None
-    side = {INPUT: 4, GRADIENT: 2, WEIGHT: 3}[kind.literal_value]
-    name = {INPUT: "input", GRADIENT: "gradient", WEIGHT: "weight"}[kind.literal_value]
-    pair = types.UniTuple(_INDEX, 2)
+    side, transform = _SPREAD[kind.literal_value]
     signature = types.void(
-        kind, products, _INDEX, _INDEX, image, _INDEX, pair, pair, pair, zeros, _INDEX
+        kind, products, INDEX, INDEX, image, INDEX, PAIR, PAIR, PAIR, zeros, INDEX
     )
 
     def codegen(context, builder, signature, arguments):
@@ -129,12 +128,11 @@ def spread_tile(
         )  # fmt: skip
         to_base = tile.pointer(products, to, to_at)
         with tile.over_channels(channels_) as c:
-            grid = [[tile.load(tile.step(p, c), 0) for p in row] for row in pixels]
-            transform = getattr(_Arithmetic(builder, tile.vector), name)
-            spread = [vector for row in _both_ways(transform, grid) for vector in row]
+            grid = [[tile.load(tile.step(p, c)) for p in row] for row in pixels]
+            spread = [vector for row in _both_ways(tile, transform, grid) for vector in row]
             for xi, vector in enumerate(spread):
                 at = builder.add(builder.mul(to_step, i64(xi)), c)
-                tile.store(vector, tile.step(to_base, at), 0)
+                tile.store(vector, tile.step(to_base, at))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -156,14 +154,12 @@ def gather_tile(
 
     Returns whether all of them are finite, before relu.
     """
-    if not isinstance(kind, types.IntegerLiteral):
+    if not literals(kind):
         return None
-    side = {OUTPUT: 2, WEIGHT_GRADIENT: 3}[kind.literal_value]
-    name = {OUTPUT: "output", WEIGHT_GRADIENT: "weight_gradient"}[kind.literal_value]
-    pair = types.UniTuple(_INDEX, 2)
+    side, transform = _GATHER[kind.literal_value]
     signature = types.boolean(
-        kind, products, _INDEX, _INDEX, image, _INDEX, pair, pair, pair, outside,
-        bias, _INDEX, types.boolean, types.boolean, _INDEX,
+        kind, products, INDEX, INDEX, image, INDEX, PAIR, PAIR, PAIR, outside,
+        bias, INDEX, types.boolean, types.boolean, INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
@@ -177,26 +173,20 @@ def gather_tile(
         )  # fmt: skip
         from_base = tile.pointer(products, from_, from_at)
         bias_base = tile.pointer(bias, bias_, bias_at)
-        # 0·x is 0 where x is finite, NaN elsewhere.
-        spoiled = cgutils.alloca_once(builder, tile.vector)
-        builder.store(tile.zero(), spoiled)
-        start = cgutils.alloca_once(builder, tile.vector)
-        builder.store(tile.zero(), start)
+        ((start,), (spoiled,)) = tile.accumulators(2)
+        tile.clear([[spoiled]])
         least = tile.least(relu_)
         with tile.over_channels(channels_) as c:
-            with builder.if_then(bias_use):
-                builder.store(tile.load(tile.step(bias_base, c), 0), start)
+            tile.start([[start]], tile.step(bias_base, c), bias_use)
             steps = [builder.add(builder.mul(from_step, i64(xi)), c) for xi in range(PRODUCTS)]
-            vectors = [tile.load(tile.step(from_base, at), 0) for at in steps]
+            vectors = [tile.load(tile.step(from_base, at)) for at in steps]
             grid = [vectors[row * 4 : row * 4 + 4] for row in range(4)]
-            transform = getattr(_Arithmetic(builder, tile.vector), name)
-            for row, values in zip(pixels, _both_ways(transform, grid), strict=True):
+            for row, values in zip(pixels, _both_ways(tile, transform, grid), strict=True):
                 for pointer, value in zip(row, values, strict=True):
                     value = builder.fadd(value, builder.load(start))
-                    tile.store(tile.at_least(least, value), tile.step(pointer, c), 0)
-                    builder.store(
-                        builder.call(tile.fma, [value, tile.zero(), builder.load(spoiled)]), spoiled
-                    )
+                    tile.store(tile.at_least(least, value), tile.step(pointer, c))
+                    # 0·x is 0 where x is finite, NaN elsewhere.
+                    tile.add_product(spoiled, value, tile.zero)
         nan = builder.load(spoiled)
         lanes = builder.bitcast(builder.fcmp_unordered("uno", nan, nan), ir.IntType(tile.lanes))
         return builder.icmp_unsigned("==", lanes, ir.Constant(ir.IntType(tile.lanes), 0))

@@ -1,4 +1,4 @@
-"""Convolutions of few channels (kernels/cpu/sliding.py, narrow.py), against torch in float64.
+"""Convolutions of few channels (conv/rows.py, conv/few_channels.py), against torch in float64.
 
 Most cases of tests/opspecs are too narrow for its tiles.
 """
@@ -13,8 +13,10 @@ import torch
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from minigrad.dtypes import float32
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu import conv, sliding
+from minigrad.kernels.cpu.conv.plan import plan
+from minigrad.kernels.cpu.conv.rows_tile import PIXELS
 
 # (N, C_in, H, W), C_out, kernel size, options.
 Case = tuple[tuple[int, int, int, int], int, tuple[int, int], dict[str, Any]]
@@ -79,7 +81,8 @@ def plans(case: Case) -> tuple[bool, bool]:
         shape, (C_out, shape[1], *size), None, options.get("stride", 1), options.get("padding", 0),
         options.get("dilation", 1), 1,
     )  # fmt: skip
-    return conv._forward_tile(dims, 16) > 0, sliding.weight_plan(dims) is not None
+    forward, weight = (plan(dims, direction, float32) for direction in ("forward", "weight"))
+    return forward.algorithm == "rows", weight.algorithm == "rows"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -91,7 +94,7 @@ def test_result_and_gradients_equal_torch(case: Case, dtype: Any) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
-@pytest.mark.skipif(sliding.PIXELS[0] != (16, 14), reason="the cases are for tiles of this size")
+@pytest.mark.skipif(PIXELS[0] != (16, 14), reason="the cases are for tiles of this size")
 def test_the_cases_above_go_along_rows() -> None:
     assert [plans(case) for case in SLIDING[:-1]] == [(True, True)] * (len(SLIDING) - 1)
     assert [plans(case)[0] for case in FORWARD] == [True] * len(FORWARD)

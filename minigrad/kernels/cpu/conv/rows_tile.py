@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._simd import VECTOR_BITS, Tile, i64
+from .._simd import INDEX, PAIR, TRIPLE, VECTOR_BITS, Tile, i64, literals
 
 # Taps of a row that are taken together.
 TAPS = 3
@@ -29,19 +29,7 @@ PIXELS, WEIGHT_ROWS = (
 # Steps between positions whose products follow one another.
 APART = 4
 
-_INDEX, _int64 = types.int64, ir.IntType(64)
-
-
-def _literals(*values):
-    return all(isinstance(value, types.IntegerLiteral) for value in values)
-
-
-def _at(builder, *terms):
-    """Σ index · step over (index, step) pairs."""
-    total = i64(0)
-    for index, step in terms:
-        total = builder.add(total, builder.mul(index, step))
-    return total
+_int64 = ir.IntType(64)
 
 
 def _in_order(builder):
@@ -69,33 +57,25 @@ def slide_tile(
     valid_columns,
 ):  # fmt: skip
     """out[p, c] = bias[c] + Σ_{a, t} Σ_k source[a, p + t, k] · weight[a, t, k, c]; `relu`: ≥ 0."""
-    if not _literals(pixels, vectors):
+    if not literals(pixels, vectors):
         return None
     P, V = pixels.literal_value, vectors.literal_value
-    pair, triple = types.UniTuple(_INDEX, 2), types.UniTuple(_INDEX, 3)
     signature = types.void(
-        pixels, vectors, out, _INDEX, _INDEX, source, _INDEX, _INDEX, pair, weight, _INDEX, triple,
-        bias, _INDEX, types.boolean, types.boolean, triple, _INDEX, _INDEX,
+        pixels, vectors, out, INDEX, INDEX, source, INDEX, INDEX, PAIR, weight, INDEX, TRIPLE,
+        bias, INDEX, types.boolean, types.boolean, TRIPLE, INDEX, INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
         (_, _, out_, out_at, out_ps, src, src_at, src_ps, inside_, w, w_at, w_steps,
          b, b_at, b_use, relu_, counts_, src_row, n_columns) = arguments  # fmt: skip
-        tile = Tile(context, builder, out, n_columns, V)
+        tile = Tile(context, builder, out, V, n_columns)
         n_rows, n_taps, n_k = cgutils.unpack_tuple(builder, counts_)
         w_row, w_tap, w_channel = cgutils.unpack_tuple(builder, w_steps)
         first, last = cgutils.unpack_tuple(builder, inside_)
         src_base, w_base = tile.pointer(source, src, src_at), tile.pointer(weight, w, w_at)
 
         sums = tile.accumulators(P)
-        for row in sums:
-            for slot in row:
-                builder.store(tile.zero(), slot)
-        with builder.if_then(b_use):
-            for v in range(V):
-                start = tile.load(tile.pointer(bias, b, b_at), v)
-                for row in sums:
-                    builder.store(start, row[v])
+        tile.start(sums, tile.pointer(bias, b, b_at), b_use)
 
         def add_taps(tap, taps, whole):
             """Taps tap, …, tap + taps − 1 of all rows: position q meets each of them."""
@@ -107,7 +87,7 @@ def slide_tile(
                 scalar = builder.load(tile.step(src_k, builder.mul(i64(q), src_ps)))
                 for t in range(taps):
                     if 0 <= q - t < P:
-                        tile.fma_row(sums[q - t], scalar, factors[t])
+                        tile.add_products(sums[q - t], scalar, factors[t])
 
             # One loop over the rows and their channels, so that nothing is set up for each row.
             k = cgutils.alloca_once_value(builder, i64(0))
@@ -118,10 +98,8 @@ def slide_tile(
             builder.store(tile.step(w_base, builder.mul(tap, w_tap)), w_slot)
             with tile.loop(builder.mul(n_rows, n_k)):
                 src_k, w_k = builder.load(src_slot), builder.load(w_slot)
-                factors = [
-                    [tile.load(tile.step(w_k, builder.mul(i64(t), w_tap)), v, whole)
-                     for v in range(V)] for t in range(taps)
-                ]  # fmt: skip
+                places = [tile.step(w_k, builder.mul(i64(t), w_tap)) for t in range(taps)]
+                factors = [tile.load_row(place, whole) for place in places]
                 # Neighbours add to the same results: far apart, they do not wait for one another.
                 for q in sorted(range(positions), key=lambda q: q % APART):
                     if q < OVERHANG:
@@ -142,17 +120,15 @@ def slide_tile(
                 builder.store(tile.step(w_k, builder.select(end, w_end, w_channel)), w_slot)
 
         together = builder.mul(builder.udiv(n_taps, i64(TAPS)), i64(TAPS))
-        for whole in tile.whole_or_masked(n_columns):
+        for whole in tile.whole_or_masked():
             with cgutils.for_range_slice(builder, i64(0), together, i64(TAPS), _int64) as (tap, _):
                 add_taps(tap, TAPS, whole)
             with cgutils.for_range_slice(builder, together, n_taps, i64(1), _int64) as (tap, _):
                 add_taps(tap, 1, whole)
 
-        out_base, least = tile.pointer(out, out_, out_at), tile.least(relu_)
-        for p, row in enumerate(sums):
-            place = tile.step(out_base, builder.mul(i64(p), out_ps))
-            for v in range(V):
-                tile.store(tile.at_least(least, builder.load(row[v])), place, v)
+        out_base = tile.pointer(out, out_, out_at)
+        places = [tile.step(out_base, builder.mul(i64(p), out_ps)) for p in range(P)]
+        tile.store_sums(sums, places, tile.least(relu_))
         return context.get_dummy_value()
 
     return signature, codegen
@@ -176,89 +152,73 @@ def slide_gradient_tile(
 
     Each source element meets the TAPS gradients of a window that slides along. Past the borders the
     window holds zeros: an infinite or NaN source element there gives NaN where the definition has
-    no product. Rows past `valid_rows` repeat the last valid one: same address, same value.
+    no product. Rows past `valid_rows` repeat the last valid one.
     """
-    if not _literals(rows):
+    if not literals(rows):
         return None
     R = rows.literal_value
-    pair = types.UniTuple(_INDEX, 2)
     signature = types.void(
-        rows, out, _INDEX, _INDEX, source, _INDEX, pair, table, _INDEX, _INDEX,
-        grad, _INDEX, pair, _INDEX, _INDEX, pair, _INDEX, _INDEX,
+        rows, out, INDEX, INDEX, source, INDEX, PAIR, table, INDEX, INDEX,
+        grad, INDEX, PAIR, INDEX, INDEX, PAIR, INDEX, INDEX,
     )  # fmt: skip
 
     def codegen(context, builder, signature, arguments):
         (_, out_, out_at, out_tap, src, src_at, src_steps_, table_, first, size, g, g_at, g_steps_,
          n_lines, before_, widths_, n_rows, n_columns) = arguments  # fmt: skip
-        tile = Tile(context, builder, out, n_columns, 1)
+        tile = Tile(context, builder, out, 1, n_columns)
         src_line_step, src_step = cgutils.unpack_tuple(builder, src_steps_)
         g_line_step, g_step = cgutils.unpack_tuple(builder, g_steps_)
         src_width, g_width = cgutils.unpack_tuple(builder, widths_)
 
-        def smaller(a, b):
-            return builder.select(builder.icmp_signed("<", a, b), a, b)
+        row = tile.valid_rows(R, n_rows)
 
         def entries(at):
-            last = builder.sub(n_rows, i64(1))
             base = tile.pointer(table, table_, at)
-            return [builder.load(builder.gep(base, [smaller(last, i64(r))])) for r in range(R)]
+            return [builder.load(builder.gep(base, [r])) for r in row]
 
         out_base = tile.pointer(out, out_, out_at)
-        places = [
-            [tile.step(out_base, builder.add(offset, builder.mul(i64(t), out_tap)))
-             for t in range(TAPS)] for offset in entries(first)
-        ]  # fmt: skip
+        out_taps = [tile.step(out_base, builder.mul(i64(t), out_tap)) for t in range(TAPS)]
+        places = [tile.step(tap, offset) for offset in entries(first) for tap in out_taps]
         src_rows = entries(builder.add(first, size))
         src_base, g_base = tile.pointer(source, src, src_at), tile.pointer(grad, g, g_at)
 
-        sums = [[cgutils.alloca_once(builder, tile.vector) for _ in range(TAPS)] for _ in range(R)]
-        for row in sums:
-            for slot in row:
-                builder.store(tile.zero(), slot)
+        sums = tile.accumulators(R, TAPS)
+        tile.clear(sums)
         # window[t] is the gradient that the source pixel at hand meets through tap t.
-        window = [cgutils.alloca_once(builder, tile.vector) for _ in range(TAPS)]
+        (window,) = tile.accumulators(1, TAPS)
 
         def add_pixel(src_pixel):
             grads = [builder.load(slot) for slot in window]
             for offset, row in zip(src_rows, sums, strict=True):
                 _in_order(builder)
-                scalar = tile.splat(builder.load(tile.step(src_pixel, offset)))
-                for slot, factor in zip(row, grads, strict=True):
-                    value = builder.call(tile.fma, [scalar, factor, builder.load(slot)])
-                    builder.store(value, slot)
+                tile.add_products(row, builder.load(tile.step(src_pixel, offset)), grads)
 
         def slide(value):
             for t in reversed(range(1, TAPS)):
                 builder.store(builder.load(window[t - 1]), window[t])
             builder.store(value, window[0])
 
-        with_new = smaller(src_width, builder.sub(g_width, before_))
-        with_old = builder.sub(smaller(src_width, builder.add(with_new, i64(TAPS - 1))), with_new)
-        for whole in tile.whole_or_masked(n_columns):
+        with_new = tile.smaller(src_width, builder.sub(g_width, before_))
+        with_old = builder.sub(
+            tile.smaller(src_width, builder.add(with_new, i64(TAPS - 1))), with_new
+        )
+        for whole in tile.whole_or_masked():
             with tile.loop(n_lines) as i:
                 src_line = tile.step(src_base, builder.mul(i.index, src_line_step))
                 g_line = tile.step(g_base, builder.mul(i.index, g_line_step))
-                for slot in window:
-                    builder.store(tile.zero(), slot)
+                tile.clear([window])
                 with tile.loop(before_) as j:
-                    slide(tile.load(tile.step(g_line, builder.mul(j.index, g_step)), 0, whole))
+                    slide(tile.load(tile.step(g_line, builder.mul(j.index, g_step)), whole=whole))
                 with tile.loop(with_new) as s:
                     j = builder.add(s.index, before_)
-                    slide(tile.load(tile.step(g_line, builder.mul(j, g_step)), 0, whole))
+                    slide(tile.load(tile.step(g_line, builder.mul(j, g_step)), whole=whole))
                     add_pixel(tile.step(src_line, builder.mul(s.index, src_step)))
                 with tile.loop(with_old) as s:
-                    slide(tile.zero())
+                    slide(tile.zero)
                     at = builder.add(with_new, s.index)
                     add_pixel(tile.step(src_line, builder.mul(at, src_step)))
 
-        # All loads before the first store: repeated rows then add their sum once, not twice.
-        totals = [
-            [builder.fadd(tile.load(place, 0), builder.load(slot))
-             for place, slot in zip(*both, strict=True)] for both in zip(places, sums, strict=True)
-        ]  # fmt: skip
-        for both in zip(places, totals, strict=True):
-            for place, value in zip(*both, strict=True):
-                tile.store(value, place, 0)
+        tile.add_sums([[slot] for row in sums for slot in row], places)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -1,28 +1,28 @@
 """3×3 convolution of stride 1 by Winograd's F(2×2, 3×3): 16 products for 4 outputs instead of 36.
 
-See _winograd.py for the formula. The image is cut into 2×2 tiles of outputs, counted through all
-images. A block of tiles goes through three steps while its data stays in the cache of one core:
+See winograd_tile.py for the formula. The image is cut into 2×2 tiles of outputs, counted through
+all images. A block of tiles goes through three steps while its data stays in the cache of a core:
     spread     the 4×4 input pixels of each tile become 16 vectors of channels;
     multiply   product ξ: (tiles × C_in) · (C_in × C_out), by the register tile of `_simd`;
     gather     the 16 products of a tile become its 2×2 outputs.
 
 **Rounding.** The transforms add and halve, so that errors grow by a small factor, and an output
 depends on the pixels of its own window alone. But infinite or overflowing values would give NaN
-where the definition gives infinity: a tile whose result is not finite is computed again by it.
+where the definition gives infinity: a tile whose result is not finite is computed again by it, a
+weight gradient by direct.py's kernel.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numba import get_thread_id, prange
 
-from ...geometry import Conv2dDims
-from ._jit import kernel
-from ._simd import PIXELS, VECTOR_BYTES, convolve_tile, correlate_tile
-from ._winograd import (
+from .._jit import MAX_THREADS, kernel
+from .._simd import PIXELS, VECTOR_BYTES
+from .direct_tile import convolve_tile, correlate_tile
+from .winograd_tile import (
     GRADIENT,
     INPUT,
     OUTPUT,
@@ -36,28 +36,10 @@ from ._winograd import (
 # Elements between the end of one product and the start of the next: keeps the 16 of them, which
 # are used together, out of the same cache set.
 _GAP = 16
-_THREADS: int = vars(numba.config)["NUMBA_NUM_THREADS"]
 
 
-def suits(N: int, H: int, W: int, K: int, C: int, taps: tuple[int, ...], groups: int) -> bool:
-    """Whether the saved products are worth the transforms: for (N, H, W, C) results of K channels.
-
-    taps: kernel sizes, strides and dilations.
-    """
-    tiles = _tiles(N, H, W)
-    # The definition visits 3 taps of a row, but 2 at either end; half a tile is lost at odd sizes.
-    saved = N * (3 * H - 2) * (3 * W - 2) / (PRODUCTS * max(1, tiles))
-    return (
-        taps == (3, 3, 1, 1, 1, 1)
-        and groups == 1
-        and min(K, C) >= 16
-        and K * C >= 512
-        and tiles >= 128
-        and saved >= 1.5
-    )
-
-
-def _tiles(N: int, H: int, W: int) -> int:
+def tile_count(N: int, H: int, W: int) -> int:
+    """Tiles of N images of H × W outputs."""
     return N * ((H + 1) // 2) * ((W + 1) // 2)
 
 
@@ -203,13 +185,12 @@ def _make_correlate(vectors: int):
     return correlate
 
 
-# One vector wide for few channels, two for more.
-_convolve = (_make_convolve(1), _make_convolve(2))
-_correlate = (_make_correlate(1), _make_correlate(2))
+_convolve = {vectors: _make_convolve(vectors) for vectors in (1, 2)}
+_correlate = {vectors: _make_correlate(vectors) for vectors in (1, 2)}
 
 
 @kernel
-def _gather_weight(grad_weight, partial, finite):
+def _gather_weight(grad_weight, partial):
     """Add the chunks in their order; then dg = Gᵀ[…]G. Parallel over input channels."""
     chunks, products, K, C = partial.shape
     for k in prange(K):
@@ -218,25 +199,10 @@ def _gather_weight(grad_weight, partial, finite):
                 total, term = partial[0, xi, k], partial[chunk, xi, k]
                 for c in range(C):
                     total[c] += term[c]
-        finite[k] = gather_tile(
+        gather_tile(
             WEIGHT_GRADIENT, partial, k * C, K * C, grad_weight, k * C, (3 * K * C, K * C),
             (0, 0), (3, 3), grad_weight, grad_weight, 0, False, False, C,
         )  # fmt: skip
-
-
-def convolve_workspace(K: int, C: int) -> int:
-    return PRODUCTS * K * C + max(K, C) + _THREADS * _block_elements(K, C)
-
-
-def convolve(target, source, weight, bias, relu, before, scratch):
-    """target = source ⋆ weight + bias, the window of target pixel i starting at i − before."""
-    K, C = weight.shape[2:]
-    spread_weight, zeros, workspaces = _split(scratch, PRODUCTS * K * C, K, C)
-    _spread_weight(spread_weight, weight, zeros)
-    _convolve[VECTOR_BYTES // target.itemsize < C](
-        target, source, weight, spread_weight, weight.reshape(-1) if bias is None else bias,
-        bias is not None, relu, before, workspaces, zeros, _block(K, C),
-    )  # fmt: skip
 
 
 def _split(scratch, size, K, C):
@@ -244,38 +210,38 @@ def _split(scratch, size, K, C):
     zeros = scratch[size : size + max(K, C)]
     zeros[:] = 0
     first = size + max(K, C)
-    last = first + _THREADS * _block_elements(K, C)
-    return scratch[:size], zeros, scratch[first:last].reshape(_THREADS, -1)
+    last = first + MAX_THREADS * _block_elements(K, C)
+    return scratch[:size], zeros, scratch[first:last].reshape(MAX_THREADS, -1)
 
 
-@lru_cache(maxsize=4096)
-def _cut(tiles: int, K: int, C: int) -> tuple[int, int]:
-    """(chunks of tiles, parts of the channels): fixed by the shape alone, so that the bits are.
-
-    Each chunk has a partial sum of its own, which has to be added up: few, where they are large.
-    Each part spreads the whole input again.
-    """
-    least = 4 if K * C <= 4096 else 2
-    chunks = max(least, min(16, tiles // 512))
-    return chunks, 2 if chunks < 4 and C >= 64 else 1
+def workspace(K: int, C: int, chunks: int = 1) -> int:
+    """Elements: 16 products for each pair of channels, and what _split wants after them. chunks: of
+    the weight gradient, which has these products for each of them."""
+    return chunks * PRODUCTS * K * C + max(K, C) + MAX_THREADS * _block_elements(K, C)
 
 
-def correlate_workspace(dims: Conv2dDims) -> int:
+def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+    K, C = weight.shape[2:]
+    spread_weight, zeros, workspaces = _split(scratch, PRODUCTS * K * C, K, C)
+    _spread_weight(spread_weight, weight, zeros)
+    _convolve[plan.vectors](
+        target, source, weight, spread_weight, bias, use_bias, relu, axes.before, workspaces, zeros,
+        _block(K, C),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _row_offsets(K: int) -> np.ndarray:
+    """Where a spread pixel has its channels: one after the other."""
+    return np.arange(K)
+
+
+def correlate(grad_weight, grad_output, input, scratch, dims, plan):
     K, C = dims.C_in, dims.C_out
-    chunks, _ = _cut(_tiles(dims.N, dims.H_out, dims.W_out), K, C)
-    return chunks * PRODUCTS * K * C + max(K, C) + _THREADS * _block_elements(K, C)
-
-
-def correlate(grad_weight, source, grad_output, dims, scratch) -> bool:
-    """grad_weight of the convolution `dims`; returns whether all of it is finite."""
-    K, C = dims.C_in, dims.C_out
-    chunks, parts = _cut(_tiles(dims.N, dims.H_out, dims.W_out), K, C)
-    partial, zeros, workspaces = _split(scratch, chunks * PRODUCTS * K * C, K, C)
-    partial = partial.reshape(chunks, PRODUCTS, K, C)
-    _correlate[VECTOR_BYTES // grad_weight.itemsize < C](
-        partial, source, grad_output, (dims.top, dims.left), parts, np.arange(K), workspaces,
+    partial, zeros, workspaces = _split(scratch, plan.chunks * PRODUCTS * K * C, K, C)
+    partial = partial.reshape(plan.chunks, PRODUCTS, K, C)
+    _correlate[plan.vectors](
+        partial, input, grad_output, (dims.top, dims.left), plan.parts, _row_offsets(K), workspaces,
         zeros, _block(K, C),
     )  # fmt: skip
-    finite = np.empty(K, np.bool_)
-    _gather_weight(grad_weight, partial, finite)
-    return bool(finite.all())
+    _gather_weight(grad_weight, partial)

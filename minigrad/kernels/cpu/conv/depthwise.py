@@ -1,11 +1,11 @@
 """Depthwise convolution: as many groups as channels, one filter each.
 
-Arrays as in conv.py, with weight (kH, kW, 1, C). There is next to no arithmetic to win, nine
+Arrays as in direct.py, with weight (kH, kW, 1, C). There is next to no arithmetic to win, nine
 products an element for a 3×3 kernel, so what counts is that memory is read once and in whole lines:
-a tile is a few neighbouring pixels with all their channels (see _depthwise.py), and the rows that
-neighbouring targets share stay in the caches.
+a tile is a few neighbouring pixels with all their channels (see depthwise_tile.py), and the rows
+that neighbouring targets share stay in the caches.
 
-**Forward and input gradient are one kernel**, for the reason that conv.py gives.
+**Forward and input gradient are one kernel**, for the reason that axes.py gives.
 
 **The weight gradient**
     dW[a, b, c] = Σ_{n, i, j} source[n, row(i, a), col(j, b), c] · grad[n, i, j, c]
@@ -15,15 +15,24 @@ taps form rectangles, a run of rows by a run of columns: nine of them for 3×3 w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
 
 import numpy as np
 from numba import prange
 
-from ...geometry import Conv2dDims
-from ._depthwise import PIXEL_VECTORS, PIXELS, TAP_VECTORS, TAPS, window_gradient_tile, window_tile
-from ._jit import kernel
-from ._simd import VECTOR_BYTES
+from ....geometry import Conv2dDims
+from .._jit import kernel
+from .._simd import VECTOR_BYTES
+from .axes import forward_axes
+from .chunks import add_chunks, partial_sums
+from .depthwise_tile import (
+    PIXEL_VECTORS,
+    PIXELS,
+    TAP_VECTORS,
+    TAPS,
+    window_gradient_tile,
+    window_tile,
+)
 
 # Elements of the gradient that a tile of the weight gradient walks over: with what it reads of the
 # source, they fit the first-level cache.
@@ -33,14 +42,9 @@ _MAX_TILES = 1 << 14
 _HEAD = 6
 
 
-def suits(dims: Conv2dDims) -> bool:
-    return dims.groups == dims.C_in == dims.C_out and dims.groups > 1
-
-
 @kernel
-def convolve(target, source, weight, bias, use_bias, relu,
-             rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
-    """The tables are those of conv.py's _Axis."""
+def _convolve(target, source, weight, bias, use_bias, relu,
+              rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
     # 2·N·H·W·C·taps flop. Parallel over target rows, which the tasks own.
     N, H, W, C = target.shape
     H_src, W_src = source.shape[1:3]
@@ -71,19 +75,22 @@ def convolve(target, source, weight, bias, use_bias, relu,
                 )  # fmt: skip
 
 
-class WeightPlan(NamedTuple):
-    """How the weight gradient is cut: fixed by the shape alone, so that its bits are too."""
+def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+    rows, cols, _ = axes
+    _convolve(
+        target, source, weight, bias, use_bias, relu,
+        rows.positions, rows.steps, cols.positions, cols.runs, cols.steps,
+    )  # fmt: skip
 
-    tiles: np.ndarray
+
+@lru_cache(maxsize=128)  # up to 3 MB each, where images and kernels are large
+def gradient_tiles(dims: Conv2dDims) -> np.ndarray | None:
     """Rows (first output row, rows, first output column, columns, first source pixel, taps), then
-    TAPS taps and TAPS source pixels of those, counted from the first."""
-    chunks: int  # of images, each with its own partial sum
-    parts: int  # of the channels
-
-
-def weight_plan(dims: Conv2dDims, rows, cols) -> WeightPlan | None:
-    """rows, cols: the forward axes (conv.py). None if there are too many tiles to keep a table."""
+    TAPS taps and TAPS source pixels of those, counted from the first. None if there are too many
+    to keep a table.
+    """
     d = dims
+    rows, cols, _ = forward_axes(d)
     tiles: list[list[int]] = []
     for i0, row_length, _, row_shift in rows.runs.tolist():
         row_tap, row_taps, row_source = rows.positions[i0].tolist()
@@ -104,15 +111,12 @@ def weight_plan(dims: Conv2dDims, rows, cols) -> WeightPlan | None:
                     return None
     # Row blocks in order, so that what they share is still in the cache.
     tiles.sort(key=lambda tile: tile[0])
-    chunks = max(1, min(16, d.N, d.N * d.H_out * d.W_out // 1024))
-    widths = -(-d.C_in // (TAP_VECTORS * VECTOR_BYTES // 4))
-    table = np.array(tiles, dtype=np.int64).reshape(-1, _HEAD + 2 * TAPS)
-    return WeightPlan(table, chunks, min(widths, -(-16 // chunks)))
+    return np.array(tiles, dtype=np.int64).reshape(-1, _HEAD + 2 * TAPS)
 
 
 @kernel
-def correlate(partial, source, grad_output, tiles, strides, parts):
-    """partial[chunk, tap, c]: the sums of a chunk of the images. tiles: WeightPlan's."""
+def _correlate(partial, source, grad_output, tiles, strides, parts):
+    """partial[chunk, tap, c]: the sums of a chunk of the images."""
     # 2·N·H_out·W_out·C·taps flop. Parallel over (chunk of images, part of the channels): each task
     # owns its channels of partial[chunk].
     chunks, taps, C = partial.shape
@@ -137,3 +141,12 @@ def correlate(partial, source, grad_output, tiles, strides, parts):
                     (rows, cols), table, t * entries + _HEAD, t * entries + _HEAD + TAPS, C,
                     live, channels,
                 )  # fmt: skip
+
+
+def correlate(grad_weight, grad_output, input, scratch, dims, plan):
+    partial = partial_sums(grad_weight, scratch, plan.chunks)
+    _correlate(
+        partial.reshape(plan.chunks, -1, dims.C_out), input, grad_output, gradient_tiles(dims),
+        (dims.stride_h, dims.stride_w), plan.parts,
+    )  # fmt: skip
+    add_chunks(grad_weight, partial)

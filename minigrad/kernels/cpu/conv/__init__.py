@@ -1,0 +1,60 @@
+"""Convolution: its launchers, and the algorithms that plan.py chooses from.
+
+Forward and input gradient are one sum (axes.py), which every algorithm computes for either of them.
+The weight gradient's launcher is in ../conv_weight.py.
+"""
+
+from __future__ import annotations
+
+from . import depthwise, direct, few_channels, rows, winograd
+from .axes import adjoint_axes, forward_axes
+from .plan import plan, workspace
+
+_CONVOLVE = {
+    "winograd": winograd.convolve,
+    "rows": rows.convolve,
+    "depthwise": depthwise.convolve,
+    "few channels": few_channels.convolve,
+    "direct": direct.convolve,
+}
+
+
+def _convolve(target, source, weight, bias, relu, scratch, dims, axes, chosen):
+    # Where there is no bias, kernels get an array of its type that they do not read.
+    bias, use_bias = (target.reshape(-1), False) if bias is None else (bias, True)
+    _CONVOLVE[chosen.algorithm](
+        target, source, weight, bias, use_bias, relu, scratch, dims, axes, chosen
+    )
+
+
+def conv2d_forward_workspace(dims) -> int:
+    return workspace(dims, "forward")
+
+
+def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
+    if out.size:
+        chosen = plan(dims, "forward", out.dtype)
+        _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
+
+
+def conv_transpose2d_forward_workspace(dims) -> int:
+    return workspace(dims, "adjoint")
+
+
+def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
+    if out.size == 0:
+        return
+    chosen = plan(dims, "adjoint", out.dtype)
+    repacked, scratch = scratch[: weight.size], scratch[weight.size :]
+    kH, kW, K, C = dims.kH, dims.kW, dims.C_out // dims.groups, dims.C_in
+    by_row = chosen.algorithm == "few channels"
+    direct.repack_adjoint(repacked, weight, dims.groups, *((C, kW * C) if by_row else (K * C, C)))
+    repacked = repacked.reshape((kH, K, kW, C) if by_row else (kH, kW, K, C))
+    _convolve(out, input, repacked, bias, False, scratch, dims, adjoint_axes(dims), chosen)
+
+
+conv2d_backward_input_workspace = conv_transpose2d_forward_workspace
+
+
+def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
+    conv_transpose2d_forward(grad_input, grad_output, weight, None, scratch, dims)

@@ -1,0 +1,168 @@
+"""Algorithm selection: the one place that decides how a convolution is computed.
+
+TABLE
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+
+from ....dtypes import FLOATING
+from ....geometry import Conv2dDims
+from .._simd import PIXELS, VECTOR_BYTES
+from . import depthwise, depthwise_tile, few_channels, rows, rows_tile, weight, winograd
+from .winograd_tile import PRODUCTS
+
+Algorithm = Literal["winograd", "rows", "depthwise", "few channels", "direct"]
+Direction = Literal["forward", "adjoint", "weight"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An algorithm and its parameters: fixed by the shape and the dtype, so that the bits are."""
+
+    algorithm: Algorithm
+    workspace: int
+    """Elements of scratch."""
+    vectors: int = 1
+    """Width of the register tile, in vectors of channels."""
+    tile: int = 0
+    """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight."""
+    chunks: int = 1
+    """Partial sums of a weight gradient, over parts of the images or rows."""
+    parts: int = 1
+    """Tasks that share a chunk of a weight gradient: each has a part of its channels or rows."""
+    exact: Plan | None = None
+    """What computes the result again if some of it is not finite."""
+
+
+@lru_cache(maxsize=8192)
+def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype) -> Plan:
+    lanes = VECTOR_BYTES // dtype.itemsize
+    if direction == "weight":
+        return _plan_weight(dims, lanes)
+    chosen = _plan_pixels(dims, direction == "adjoint", lanes)
+    if direction == "adjoint":  # it reads the weight repacked
+        return replace(chosen, workspace=chosen.workspace + _weight_size(dims))
+    return chosen
+
+
+@lru_cache(maxsize=8192)
+def workspace(dims: Conv2dDims, direction: Direction) -> int:
+    """Elements of scratch, enough for every dtype."""
+    return max(plan(dims, direction, dtype).workspace for dtype in FLOATING)
+
+
+def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
+    """For C channels of H × W pixels, from K channels."""
+    H, W, C, K = (d.H, d.W, d.C_in, d.C_out) if adjoint else (d.H_out, d.W_out, d.C_out, d.C_in)
+    vectors = _vectors(C // d.groups, lanes)
+    if adjoint and d.groups == 1 < d.kW and 2 * C <= VECTOR_BYTES // 4:
+        size = few_channels.convolve_workspace(d)
+        return Plan("few channels", size, _vectors(d.kW * C, lanes))
+    into_one_vector = adjoint and (K, C) == (32, 16) and _row_pixels(d, adjoint, vectors=1)
+    if _suits_winograd(d, H, W) and not into_one_vector:
+        return Plan("winograd", winograd.workspace(K, C), vectors)
+    if pixels := _row_pixels(d, adjoint, vectors):
+        return Plan("rows", 0, vectors, pixels)
+    if _is_depthwise(d):
+        return Plan("depthwise", 0, depthwise_tile.PIXEL_VECTORS)
+    return Plan("direct", 0, vectors)
+
+
+def _plan_weight(d: Conv2dDims, lanes: int) -> Plan:
+    pixels, size = d.N * d.H_out * d.W_out, _weight_size(d)
+    vectors = _vectors(d.C_out // d.groups, lanes)
+    if _is_depthwise(d) and depthwise.gradient_tiles(d) is not None:
+        vectors = depthwise_tile.TAP_VECTORS
+        chunks, parts = _cut(pixels, d.N, -(-d.C_in // (vectors * VECTOR_BYTES // 4)))
+        return Plan("depthwise", chunks * size, vectors, 0, chunks, parts)
+
+    K = d.C_in // d.groups
+    if d.groups == 1 and K < PIXELS:
+        chunks, parts = _cut(pixels, d.N, -(-d.kH * d.kW * K // PIXELS))
+        frame_h, frame_w = weight.frame_size(d)
+        frames = d.N * frame_h * frame_w * d.C_in
+        exact = Plan("few channels", chunks * size + frames, vectors, 0, chunks, parts)
+    else:
+        chunks, parts = _cut(pixels, d.N, d.kH * d.kW * -(-K // PIXELS))
+        exact = Plan("direct", chunks * size, vectors, 0, chunks, parts)
+
+    if _suits_winograd(d, d.H_out, d.W_out):
+        # Each chunk's sums have to be added up: few, where they are large. Each part spreads the
+        # whole input again.
+        least = 4 if d.C_in * d.C_out <= 4096 else 2
+        chunks = max(least, min(16, winograd.tile_count(d.N, d.H_out, d.W_out) // 512))
+        parts = 2 if chunks < 4 and d.C_out >= 64 else 1
+        needed = max(winograd.workspace(d.C_in, d.C_out, chunks), exact.workspace)
+        return Plan("winograd", needed, vectors, 0, chunks, parts, exact)
+    if _weight_suits_rows(d):
+        # A tile takes as many steps as it has rows, and one.
+        span = rows.tile_span(d)
+        tile = min(rows_tile.WEIGHT_ROWS, key=lambda tile: -(-span // tile) * (tile + 1))
+        chunks, parts = _cut(pixels, 16, -(-d.C_out // (VECTOR_BYTES // 4)))
+        needed = max(chunks * size, exact.workspace)
+        return Plan("rows", needed, 1, tile, chunks, parts, exact)
+    return exact
+
+
+def _suits_winograd(d: Conv2dDims, H: int, W: int) -> bool:
+    """Whether the saved products are worth the transforms, for results of H × W pixels."""
+    tiles = winograd.tile_count(d.N, H, W)
+    # The definition visits 3 taps of a row, but 2 at either end; half a tile is lost at odd sizes.
+    saved = d.N * (3 * H - 2) * (3 * W - 2) / (PRODUCTS * max(1, tiles))
+    return (
+        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
+        and d.groups == 1
+        and min(d.C_in, d.C_out) >= 16
+        and d.C_in * d.C_out >= 512
+        and tiles >= 128
+        and saved >= 1.5
+    )
+
+
+def _row_pixels(d: Conv2dDims, adjoint: bool, vectors: int) -> int:
+    """Pixels of the tile that covers rows with little overlap; 0 if there is none."""
+    step = d.stride_w
+    if d.groups > 1 or step != d.dilation_w or (adjoint and step > 1):
+        return 0
+    W, W_src, left = (d.W, d.W_out, d.kW - 1 - d.left) if adjoint else (d.W_out, d.W, d.left)
+    first, last = -(-left // step), -(-(W_src + left) // step)
+    if left < 0 or max(first, W + d.kW - 1 - last) > rows_tile.OVERHANG:
+        return 0
+    best = min(rows_tile.PIXELS[vectors - 1], key=lambda pixels: -(-W // pixels) * pixels)
+    covered = -(-W // best) * best
+    return best if best <= W and covered * 8 <= W * 9 else 0
+
+
+def _weight_suits_rows(d: Conv2dDims) -> bool:
+    return (
+        (d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (rows_tile.TAPS, 1, 1, 1, 1)
+        and d.groups == 1
+        and min(d.W, d.W_out) >= 8
+        and d.left <= rows_tile.OVERHANG
+    )
+
+
+def _is_depthwise(d: Conv2dDims) -> bool:
+    return 1 < d.groups == d.C_in == d.C_out
+
+
+def _vectors(channels: int, lanes: int) -> int:
+    """One for few channels, two for more."""
+    return 1 + (channels > lanes)
+
+
+def _cut(pixels: int, most_chunks: int, most_parts: int) -> tuple[int, int]:
+    """(chunks, parts): a chunk sums at least 1024 pixels, so that adding up costs little; with the
+    parts of all chunks there are some 16 tasks, whatever the threads."""
+    chunks = max(1, min(16, most_chunks, pixels // 1024))
+    return chunks, max(1, min(most_parts, -(-16 // chunks)))
+
+
+def _weight_size(d: Conv2dDims) -> int:
+    return d.kH * d.kW * (d.C_in // d.groups) * d.C_out

@@ -1,0 +1,259 @@
+"""Functions of one value, by libdevice's: see _map.py for the loop around the formulas.
+
+A backward pass reads x, the input, or y, the output. An activation's reads the input unless the
+slope is exact in terms of the output: at the ends of the range the output has lost the digits.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ._device import (
+    ceil,
+    cos,
+    device,
+    erf,
+    erfc,
+    exp,
+    expm1,
+    floor,
+    log,
+    log1p,
+    rint,
+    sin,
+    sqrt,
+    tanh,
+    through_relu,
+    trunc,
+)  # fmt: skip
+from ._map import pointwise
+
+
+@pointwise
+def abs_forward(x):
+    return abs(x)
+
+
+@device
+def _sign(x):
+    real = type(x)
+    return real(x > real(0)) - real(x < real(0))
+
+
+@pointwise
+def abs_backward_input(grad_output, x):
+    # d|x|/dx = sign(x), 0 at 0.
+    return grad_output * _sign(x)
+
+
+@pointwise
+def sign_forward(x):
+    return _sign(x)
+
+
+@pointwise
+def exp_forward(x):
+    return exp(x)
+
+
+@pointwise
+def expm1_forward(x):
+    return expm1(x)
+
+
+@pointwise
+def log_forward(x):
+    return log(x)
+
+
+@pointwise
+def log1p_forward(x):
+    return log1p(x)
+
+
+@pointwise
+def sqrt_forward(x):
+    return sqrt(x)
+
+
+@pointwise
+def sin_forward(x):
+    return sin(x)
+
+
+@pointwise
+def cos_forward(x):
+    return cos(x)
+
+
+@pointwise
+def erf_forward(x):
+    return erf(x)
+
+
+@pointwise
+def floor_forward(x):
+    return floor(x)
+
+
+@pointwise
+def ceil_forward(x):
+    return ceil(x)
+
+
+@pointwise
+def trunc_forward(x):
+    return trunc(x)
+
+
+@pointwise
+def round_forward(x):
+    return rint(x)
+
+
+@pointwise
+def clamp_forward(x, low, high):
+    # A bound of NaN is no bound.
+    raised = low if x < low else x
+    return high if raised > high else raised
+
+
+@pointwise
+def clamp_backward_input(grad_output, x, low, high):
+    # y = x inside the bounds, constant outside; at a bound torch chooses 0, and so for NaN.
+    return type(x)(0) if x <= low or x >= high or x != x else grad_output
+
+
+# Activations --------------------------------------------------------------------------------
+
+
+@device
+def sigmoid(x):
+    """1/(1 + e^−x) for x ≥ 0, e^x/(1 + e^x) for x < 0: the exponent is never positive, so nothing
+    overflows and small results keep their digits."""
+    one = type(x)(1)
+    e = exp(-abs(x))
+    return (e if x < 0 else one) / (one + e)
+
+
+@pointwise
+def sigmoid_forward(x):
+    return sigmoid(x)
+
+
+@pointwise
+def sigmoid_backward_input(grad_output, y):
+    # y = 1/(1 + e^−x): dy/dx = y·(1 − y).
+    return grad_output * (type(y)(1) - y) * y
+
+
+@pointwise
+def tanh_forward(x):
+    return tanh(x)
+
+
+@pointwise
+def tanh_backward_input(grad_output, y):
+    # y = tanh x: dy/dx = 1 − y².
+    return grad_output * (type(y)(1) - y * y)
+
+
+@pointwise
+def relu_forward(x):
+    # NaN stays NaN: it is not less than zero.
+    zero = type(x)(0)
+    return zero if x < zero else x
+
+
+@pointwise
+def relu_backward_input(grad_output, y):
+    # y = max(x, 0): dy/dx = 1 where y > 0, else 0. At x = 0 torch chooses 0.
+    return through_relu(grad_output, y, type(y)(0))
+
+
+@pointwise
+def leaky_relu_forward(x, negative_slope):
+    return x if x > type(x)(0) else negative_slope * x
+
+
+@pointwise
+def leaky_relu_backward_input(grad_output, x, negative_slope):
+    return grad_output if x > type(x)(0) else negative_slope * grad_output
+
+
+@pointwise
+def elu_forward(x, height, rate, scale):
+    return height * expm1(rate * x) if x <= type(x)(0) else scale * x
+
+
+@pointwise
+def elu_backward_input(grad_output, x, slope, rate, scale):
+    # y = a·(e^(b·x) − 1): dy/dx = a·b·e^(b·x)
+    return grad_output * (slope * exp(rate * x) if x <= type(x)(0) else scale)
+
+
+_SQRT_HALF = math.sqrt(0.5)
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+
+
+@pointwise
+def gelu_forward(x):
+    # x·Φ(x), Φ(x) = ½·erfc(−x/√2): no digits are lost in the left tail.
+    real = type(x)
+    return x * real(0.5) * erfc(-x * real(_SQRT_HALF))
+
+
+@pointwise
+def gelu_backward_input(grad_output, x):
+    # y = x·Φ(x): dy/dx = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)
+    real = type(x)
+    density = real(_DENSITY) * exp(real(-0.5) * x * x)
+    return grad_output * (real(0.5) * erfc(-x * real(_SQRT_HALF)) + x * density)
+
+
+@pointwise
+def gelu_tanh_forward(x):
+    real = type(x)
+    t = tanh(real(_TANH_SCALE) * (x + real(_TANH_CUBE) * x * x * x))
+    return real(0.5) * x * (real(1) + t)
+
+
+@pointwise
+def gelu_tanh_backward_input(grad_output, x):
+    # y = ½x(1 + t), t = tanh u: dy/dx = ½(1 + t) + ½x(1 − t²)·du/dx
+    real = type(x)
+    t = tanh(real(_TANH_SCALE) * (x + real(_TANH_CUBE) * x * x * x))
+    inner = real(_TANH_SCALE) * (real(1) + real(3 * _TANH_CUBE) * x * x)
+    slope = real(0.5) * (real(1) + t) + real(0.5) * x * (real(1) - t * t) * inner
+    return grad_output * slope
+
+
+@pointwise
+def silu_forward(x):
+    return x * sigmoid(x)
+
+
+@pointwise
+def silu_backward_input(grad_output, x):
+    # y = x·s(x): dy/dx = s + x·s·(1 − s)
+    one = type(x)(1)
+    s = sigmoid(x)
+    return grad_output * s * (one + x * (one - s))
+
+
+@pointwise
+def softplus_forward(x, beta, threshold):
+    # ln(1 + e^z) = max(z, 0) + ln(1 + e^−|z|): the exponent is never positive.
+    zero = type(x)(0)
+    z = beta * x
+    # NaN fails the first test and stays NaN in the second.
+    positive = zero if z < zero else z
+    return x if z > threshold else (positive + log1p(exp(-abs(z)))) / beta
+
+
+@pointwise
+def softplus_backward_input(grad_output, x, beta, threshold):
+    # d ln(1 + e^(βx))/β / dx = s(βx)
+    z = beta * x
+    return grad_output * (type(x)(1) if z > threshold else sigmoid(z))

@@ -1,0 +1,345 @@
+"""Functions of one value, elementwise: y = f(x).
+
+A `Unary` is the record of one: its two launchers, and what its slope is a function of. Activations
+are in activation.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from .. import kernels
+from ..dtypes import is_floating
+from ..engine import Function, Tensor
+from ..errors import ShapeError
+from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
+from .cast import clone, to
+from .operands import elementwise, floating_operands, takes_tensor
+from .promotion import as_floating, check_fits, common_dtype
+
+__all__ = [
+    "abs", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
+    "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
+]  # fmt: skip
+
+
+class Unary(Function):
+    """y = f(x; parameters), a record a subclass: `class Exp(Unary, forward="exp_forward", …)`.
+
+    forward: f's launcher, one of `kernels.protocol.Unary`.
+    gradient: the launcher of grad·f′, or a function of (grad[, saved]) that computes it by others.
+    saves: what f′ is told by, "input" x or "output" y; "nothing" if it is constant.
+    """
+
+    _forward: ClassVar[str]
+    _gradient: ClassVar[str | Callable[..., Tensor]]
+    _saves: ClassVar[str]
+
+    def __init_subclass__(
+        cls,
+        forward: str,
+        gradient: str | Callable[..., Tensor],
+        saves: Literal["input", "output", "nothing"] = "input",
+    ) -> None:
+        cls._forward, cls._gradient, cls._saves = forward, gradient, saves
+
+    @classmethod
+    def forward(cls, ctx: Any, input: Tensor, *parameters: float) -> Tensor:
+        out = evaluate(cls._forward, input, *parameters)
+        ctx.parameters = parameters
+        if cls._saves != "nothing":
+            ctx.save_for_backward(out if cls._saves == "output" else input)
+        return out
+
+    @classmethod
+    def backward(cls, ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, rest = cls._gradient, (None,) * len(ctx.parameters)
+        if callable(gradient):
+            return gradient(grad_output, *ctx.saved_tensors), *rest
+        (saved,) = ctx.saved_tensors
+        grad_input, grad_flat, (saved_flat, upstream) = elementwise(gradient, saved, grad_output)
+        launch = getattr(kernels.get(saved.device).unary, gradient)
+        launch(grad_flat, upstream, saved_flat, *cls.slope_parameters(*ctx.parameters))
+        return grad_input, *rest
+
+    @staticmethod
+    def slope_parameters(*parameters: float) -> tuple[float, ...]:
+        """Those of f′, from those of f."""
+        return parameters
+
+
+def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
+    """A launcher of `kernels.protocol.Unary` on a tensor, not recorded."""
+    out, out_flat, (input_flat,) = elementwise(forward, input)
+    getattr(kernels.get(out.device).unary, forward)(out_flat, input_flat, *parameters)
+    return out
+
+
+def _zero(grad: Tensor) -> Tensor:
+    return scaled(grad, 0)
+
+
+# Powers, logarithms, trigonometry -----------------------------------------------------------
+
+
+class Abs(Unary, forward="abs_forward", gradient="abs_backward_input"):
+    """y = |x|: dx = grad·sign(x), 0 at 0."""
+
+
+@takes_tensor
+def abs(input: Tensor) -> Tensor:
+    """|input|. The derivative at 0 is 0."""
+    refuse_bool("abs", input.dtype)
+    return Abs.apply(input)
+
+
+class Sign(Unary, forward="sign_forward", gradient=_zero, saves="nothing"):
+    """y = sign(x): constant wherever it has a derivative."""
+
+
+@takes_tensor
+def sign(input: Tensor) -> Tensor:
+    """1, −1 or 0; 0 for NaN. The gradient is 0 everywhere."""
+    return Sign.apply(input)
+
+
+class Exp(Unary, forward="exp_forward", gradient=lambda grad, y: product(y, grad), saves="output"):
+    """y = e^x: dx = grad·y."""
+
+
+@takes_tensor
+def exp(input: Tensor) -> Tensor:
+    """e^input."""
+    return Exp.apply(as_floating(input))
+
+
+class Expm1(Unary, forward="expm1_forward", gradient=lambda grad, x: product(grad, exp(x))):
+    """y = e^x − 1: dx = grad·e^x."""
+
+
+@takes_tensor
+def expm1(input: Tensor) -> Tensor:
+    """e^input − 1, exact near 0."""
+    return Expm1.apply(as_floating(input))
+
+
+class Log(Unary, forward="log_forward", gradient=quotient):
+    """y = ln x: dx = grad/x."""
+
+
+@takes_tensor
+def log(input: Tensor) -> Tensor:
+    """The natural logarithm: −∞ at 0, NaN below."""
+    return Log.apply(as_floating(input))
+
+
+class Log1p(Unary, forward="log1p_forward", gradient=lambda grad, x: quotient(grad, add(x, 1))):
+    """y = ln(1 + x): dx = grad/(1 + x)."""
+
+
+@takes_tensor
+def log1p(input: Tensor) -> Tensor:
+    """ln(1 + input), exact near 0: −∞ at −1, NaN below."""
+    return Log1p.apply(as_floating(input))
+
+
+@takes_tensor
+def log2(input: Tensor) -> Tensor:
+    """The logarithm to base 2: −∞ at 0, NaN below."""
+    return log(input) * (1 / math.log(2))
+
+
+@takes_tensor
+def log10(input: Tensor) -> Tensor:
+    """The logarithm to base 10: −∞ at 0, NaN below."""
+    return log(input) * (1 / math.log(10))
+
+
+class Sqrt(
+    Unary,
+    forward="sqrt_forward",
+    gradient=lambda grad, y: quotient(grad, scaled(y, 2)),
+    saves="output",
+):
+    """y = √x: dx = grad/(2y)."""
+
+
+@takes_tensor
+def sqrt(input: Tensor) -> Tensor:
+    """The square root: NaN below 0."""
+    return Sqrt.apply(as_floating(input))
+
+
+@takes_tensor
+def rsqrt(input: Tensor) -> Tensor:
+    """1 / √input: infinite at 0, NaN below."""
+    return reciprocal(sqrt(input))
+
+
+class Sin(
+    Unary,
+    forward="sin_forward",
+    gradient=lambda grad, x: product(grad, evaluate("cos_forward", x)),
+):
+    """y = sin x: dx = grad·cos x."""
+
+
+@takes_tensor
+def sin(input: Tensor) -> Tensor:
+    """The sine of an angle in radians."""
+    return Sin.apply(as_floating(input))
+
+
+class Cos(
+    Unary,
+    forward="cos_forward",
+    gradient=lambda grad, x: scaled(product(grad, evaluate("sin_forward", x)), -1),
+):
+    """y = cos x: dx = −grad·sin x."""
+
+
+@takes_tensor
+def cos(input: Tensor) -> Tensor:
+    """The cosine of an angle in radians."""
+    return Cos.apply(as_floating(input))
+
+
+def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    return product(grad, scaled(exp(scaled(product(x, x), -1)), 2 / math.sqrt(math.pi)))
+
+
+class Erf(Unary, forward="erf_forward", gradient=_erf_gradient):
+    """y = erf x: dx = grad · 2/√π · e^(−x²)."""
+
+
+@takes_tensor
+def erf(input: Tensor) -> Tensor:
+    """The error function 2/√π · ∫₀ˣ e^(−t²) dt."""
+    return Erf.apply(as_floating(input))
+
+
+# Limits and rounding ------------------------------------------------------------------------
+
+
+class Clamp(Unary, forward="clamp_forward", gradient="clamp_backward_input"):
+    """y = min(max(x, low), high): dx = grad where low < x < high, else 0; also at a bound."""
+
+
+@takes_tensor
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
+
+    The derivative is 1 inside and 0 outside and at the bounds themselves.
+    """
+    return Clamp.apply(*clamp_bounds("clamp", input, min, max))
+
+
+def clamp_bounds(
+    operation: str, input: Tensor, min: float | None, max: float | None
+) -> tuple[Tensor, float, float]:
+    """The input in the common dtype, and two bounds.
+
+    A missing bound is NaN, beyond which nothing lies, or an integer dtype's extreme.
+    """
+    if min is None and max is None:
+        raise ShapeError(f"{operation}: at least one of min and max must be given")
+    min, max = (b.item() if isinstance(b, np.generic) else b for b in (min, max))
+    for name, bound in (("min", min), ("max", max)):
+        if bound is None:
+            continue
+        if not isinstance(bound, (int, float)):
+            raise TypeError(f"{operation}: {name} must be a number, got {type(bound).__name__}")
+        if bound != bound:
+            raise ShapeError(f"{operation}: {name} must not be NaN")
+    refuse_bool(operation, input.dtype)
+    input = to(input, common_dtype(input.dtype, min, max))
+    if is_floating(input.dtype):
+        return input, np.nan if min is None else min, np.nan if max is None else max
+    limits = np.iinfo(input.dtype)
+    low = int(limits.min) if min is None else min
+    high = int(limits.max) if max is None else max
+    check_fits(operation, low, input.dtype)
+    check_fits(operation, high, input.dtype)
+    return input, low, high
+
+
+class Floor(Unary, forward="floor_forward", gradient=_zero, saves="nothing"):
+    """y = ⌊x⌋: constant wherever it has a derivative, as the next three."""
+
+
+class Ceil(Unary, forward="ceil_forward", gradient=_zero, saves="nothing"):
+    """y = ⌈x⌉."""
+
+
+class Trunc(Unary, forward="trunc_forward", gradient=_zero, saves="nothing"):
+    """y: the integer part of x."""
+
+
+class Round(Unary, forward="round_forward", gradient=_zero, saves="nothing"):
+    """y: the integer nearest to x."""
+
+
+def _rounded(name: str, function: type[Unary], input: Tensor) -> Tensor:
+    refuse_bool(name, input.dtype)
+    return function.apply(input) if is_floating(input.dtype) else clone(input)
+
+
+@takes_tensor
+def floor(input: Tensor) -> Tensor:
+    """The largest integer that is not above. The gradient is 0 everywhere."""
+    return _rounded("floor", Floor, input)
+
+
+@takes_tensor
+def ceil(input: Tensor) -> Tensor:
+    """The least integer that is not below. The gradient is 0 everywhere."""
+    return _rounded("ceil", Ceil, input)
+
+
+@takes_tensor
+def trunc(input: Tensor) -> Tensor:
+    """The integer part. The gradient is 0 everywhere."""
+    return _rounded("trunc", Trunc, input)
+
+
+@takes_tensor
+def round(input: Tensor) -> Tensor:
+    """The nearest integer, halves to the even one. The gradient is 0 everywhere."""
+    return _rounded("round", Round, input)
+
+
+# Activations that are methods of Tensor as well ---------------------------------------------
+
+
+class Sigmoid(Unary, forward="sigmoid_forward", gradient="sigmoid_backward_input", saves="output"):
+    """y = 1/(1 + e^−x): dx = grad·y·(1 − y)."""
+
+
+@takes_tensor
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + e^−input), without overflow or loss of digits at either end."""
+    return Sigmoid.apply(as_floating(input))
+
+
+class Tanh(Unary, forward="tanh_forward", gradient="tanh_backward_input", saves="output"):
+    """y = tanh x: dx = grad·(1 − y²)."""
+
+
+@takes_tensor
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return Tanh.apply(as_floating(input))
+
+
+class ReLU(Unary, forward="relu_forward", gradient="relu_backward_input", saves="output"):
+    """y = max(x, 0): dx = grad where y > 0, else 0."""
+
+
+def relu(input: Tensor) -> Tensor:
+    """max(input, 0). The derivative at 0 is 0; NaN propagates."""
+    floating_operands("relu", input=input)
+    return ReLU.apply(input)
