@@ -1,6 +1,7 @@
 """Hypothesis profiles, and the table of errors that the thorough one ends with.
 
 pytest -n 2                                       # two processes share the work
+pytest -n 2 -m quick                              # a bit of everything, in two minutes
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
 MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda tests/ptx
@@ -40,6 +41,10 @@ settings.register_profile(
     suppress_health_check=_SLOW_IS_FINE,
 )  # fmt: skip
 
+settings.register_profile(
+    "quick", max_examples=3, derandomize=True, deadline=None, suppress_health_check=_SLOW_IS_FINE
+)
+
 # "1", or the order of what a GPU runs side by side, see ptx.install.
 if _order := os.environ.get("MINIGRAD_EMULATED_GPU"):
     ptx.install(devices=2, order="both" if _order == "1" else _order)
@@ -51,6 +56,23 @@ if os.environ.get("MINIGRAD_WIDE_INDICES"):
 
     _index.WIDE_FROM = 0
     _launch._NAMES[int] = "int64"
+
+# What `-m quick` selects: values, gradients and errors of every operation, of three cases each, and
+# what needs no compiler. A test's place is its file and name below this folder.
+_QUICK = (
+    "engine/", "optim/", "data/test_datasets", "data/test_loader", "nn/test_module", "nn/test_init",
+    "test_creation", "test_devices", "test_geometry", "test_imports", "test_protocol",
+    "test_ops.py::test_float64_values_and_gradients", "test_ops.py::test_bad_input",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("markexpr") == "quick":
+        settings.load_profile("quick")
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(_QUICK):
+            item.add_marker(pytest.mark.quick)
+
 
 # Operation: number of examples, worst float32 errors.
 _ERRORS = pytest.StashKey[dict[str, tuple[int, Errors]]]()

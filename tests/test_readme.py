@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -20,4 +21,19 @@ def test_readme_has_its_two_commands_and_its_pictures() -> None:
     assert len(BLOCKS) == 3
     assert len(re.findall(r"^pip install .* && python .*$", README, flags=re.MULTILINE)) == 2
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
-        assert (Path(__file__).resolve().parents[1] / picture).is_file(), picture
+        assert (ROOT / picture).is_file(), picture
+
+
+def _lines(name: str) -> int:
+    """Of a file's or a folder's Python, by its name in the README."""
+    place = next(p for p in (ROOT / name, ROOT / "minigrad" / name) if p.exists())
+    files = [place] if place.is_file() else place.rglob("*.py")
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
+def test_the_readme_counts_lines_right_to_a_tenth() -> None:
+    rows = re.findall(r"^\| (`.*?) \| .* \| ([\d,]+) \|$", README, flags=re.MULTILINE)
+    assert len(rows) == 9
+    for names, claimed in rows:
+        counted = sum(map(_lines, re.findall(r"`(.*?)`", names)))
+        assert int(claimed.replace(",", "")) == pytest.approx(counted, rel=0.1), names

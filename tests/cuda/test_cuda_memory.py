@@ -70,6 +70,11 @@ def test_a_training_loop_takes_no_fresh_memory() -> None:
     assert len(set(reserved[1:])) == 1
 
 
+def test_the_device_tells_how_much_of_its_memory_is_free() -> None:
+    free, total = mg.cuda.mem_get_info()
+    assert 0 < free <= total
+
+
 def test_a_full_device_names_the_figures(monkeypatch) -> None:
     def full(nbytes: int) -> int:
         raise MemoryError

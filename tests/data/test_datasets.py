@@ -137,12 +137,12 @@ ZEROS = np.zeros((3, 4, 4, 1), np.uint8)
         (lambda: BucketDataset([([0, 1], ZEROS)], [0] * 3), ShapeError, "2 indices for 3 images"),
         (
             lambda: BucketDataset([([0, 1, 1], ZEROS)], [0] * 3),
-            ShapeError,
+            ValueError,
             "sample 1 is in 2",
         ),
         (
             lambda: BucketDataset([([0, 1, 2], ZEROS)], [0] * 4),
-            ShapeError,
+            ValueError,
             "sample 3 is in 0",
         ),
         (

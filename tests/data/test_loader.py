@@ -322,7 +322,7 @@ def test_items_that_do_not_stack_are_an_error() -> None:
     ("make", "error", "match"),
     [
         (lambda: DataLoader(dataset(), 0), ValueError, "batch_size must be at least 1, got 0"),
-        (lambda: DataLoader(dataset(), 2.5), ValueError, "batch_size.*2.5"),  # type: ignore
+        (lambda: DataLoader(dataset(), 2.5), TypeError, "batch_size.*2.5"),  # type: ignore
         (lambda: DataLoader(dataset(), 2, prefetch=-1), ValueError, "prefetch.*-1"),
         (lambda: DataLoader(dataset(), 2, seed=-1), ValueError, "seed.*-1"),
         (lambda: DataLoader(iter([1]), 2), TypeError, "__len__ and __getitem__"),
