@@ -5,7 +5,10 @@ for each parameter: where its arrays are, how long they are, and the numbers of 
 captured step is replayed with fresh options because the table is filled anew before every replay.
 
 The arrays are cut into pieces of fixed length; a block works on one piece, which it finds by its
-number: records hold the number of their first piece, ascending. Each element has one owner.
+number: records hold the number of their first piece, ascending. Each element has one owner. Where
+all arrays of a record start at multiples of 16 bytes, all but the last few elements are read and
+written in vectors of as many. Of two products that are added, one is rounded first: which of them,
+the compiler would choose for vectors in one way and for single elements in another.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ import numpy as np
 
 from ...runtime.cuda.recording import current
 from ...runtime.cuda.table import upload
-from ._device import THREADS, absolute, cuda, device, power, sqrt
+from ._device import THREADS, absolute, cuda, device, power, product, sqrt
 from ._launch import kernel, launch, over
 from ._middle import chunk_of
-from ._ptx import array_at
+from ._ptx import array_at, vectors
 from ._reduce import block_max, block_sum
 from ._span import span
+from ._tile import VECTOR
 
 _PIECE = 2048  # elements
 
@@ -45,6 +49,16 @@ def _row_of(table, rows, cells, piece):
         else:
             high = middle - 1
     return low
+
+
+@device
+def _vectors_end(table, record, numbers, first, stop, width):
+    """Where the whole vectors of the elements first … stop − 1 end: at once if an array of the
+    record is not aligned. The pieces start at multiples of a vector."""
+    bits = table[record + _ADDRESSES]
+    for column in range(_ADDRESSES + 1, numbers):
+        bits |= table[record + column]
+    return first if bits & (VECTOR - 1) else first + (stop - first) // width * width
 
 
 def _step(kernel, numbers_of, options, *columns):
@@ -93,10 +107,42 @@ def _distinct(params):
 # SGD ----------------------------------------------------------------------------------------
 
 
+def _sgd_run(real, threads, width):
+    """b ← keep·b + take·g; p ← p − lr·b or, with Nesterov's momentum, p − lr·(g + momentum·b), for
+    the elements first … stop − 1."""
+    fetch, put = vectors(width)
+
+    @device
+    def run(param, buffer, grad, options, has_momentum, first, stop):
+        lr, keep, take, decay, nesterov, sign = options
+        p, b, g = (
+            cuda.local.array(width, real), cuda.local.array(width, real),
+            cuda.local.array(width, real),
+        )  # fmt: skip
+        for i in span(first + cuda.threadIdx.x * width, stop, threads * width):
+            fetch(p, 0, param, i, True)
+            fetch(g, 0, grad, i, True)
+            # 0 at the first step: what the buffer holds is not read
+            fetch(b, 0, buffer, i, has_momentum and keep != real(0))
+            for k in range(width):
+                change = product(sign, g[k]) + decay * p[k]
+                if has_momentum:
+                    b[k] = product(take, change) + keep * b[k]
+                    change = change + nesterov * b[k] if nesterov != real(0) else b[k]
+                p[k] -= lr * change
+            if has_momentum:
+                put(buffer, i, b, 0)
+            put(param, i, p, 0)
+
+    return run
+
+
 @kernel
 def _sgd(real, threads, piece_size):
+    width = VECTOR // np.dtype(real).itemsize
+    run_vectors, run = _sgd_run(real, threads, width), _sgd_run(real, threads, 1)
+
     def sgd(table, numbers, rows, first_piece):
-        # b ← keep·b + take·g; p ← p − lr·b or, with Nesterov's momentum, p − lr·(g + momentum·b).
         # Per element 4 flop and 12 bytes in float32; with momentum 8 flop and 20 bytes.
         piece = first_piece + cuda.blockIdx.x
         record = _row_of(table, rows, _SGD_CELLS, piece) * _SGD_CELLS
@@ -104,21 +150,16 @@ def _sgd(real, threads, piece_size):
         param = array_at(table[record + 2], length, real)
         buffer = array_at(table[record + 3], length, real)
         grad = array_at(table[record + 4], length, real)
-        lr, keep, take = real(numbers[at]), real(numbers[at + 1]), real(numbers[at + 2])
-        decay, nesterov = real(numbers[at + 3]), real(numbers[at + 4])
-        sign = real(numbers[at + 5])
-        has_momentum = table[record + 3] != 0
-        start = (piece - table[record]) * piece_size
-        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
-            p = param[i]
-            g = sign * grad[i] + decay * p
-            if has_momentum:
-                b = take * g
-                if keep != real(0):  # 0 at the first step: what the buffer holds is not read
-                    b += keep * buffer[i]
-                buffer[i] = b
-                g = g + nesterov * b if nesterov != real(0) else b
-            param[i] = p - lr * g
+        options = (
+            real(numbers[at]), real(numbers[at + 1]), real(numbers[at + 2]),
+            real(numbers[at + 3]), real(numbers[at + 4]), real(numbers[at + 5]),
+        )  # fmt: skip
+        momentum = table[record + 3] != 0
+        first = (piece - table[record]) * piece_size
+        stop = min(first + piece_size, length)
+        middle = _vectors_end(table, record, _SGD_NUMBERS, first, stop, width)
+        run_vectors(param, buffer, grad, options, momentum, first, middle)
+        run(param, buffer, grad, options, momentum, middle, stop)
 
     return sgd
 
@@ -136,8 +177,48 @@ def _sgd_numbers(o):
 # Adam ---------------------------------------------------------------------------------------
 
 
+def _adam_run(real, threads, width):
+    """Adam's step for the elements first … stop − 1."""
+    fetch, put = vectors(width)
+
+    @device
+    def run(param, mean, square, largest, grad, options, amsgrad, first, stop):
+        scale, eps, beta1, one_less_beta1, beta2, one_less_beta2, keep, decay, sign = options
+        p, m, v, top, g = (
+            cuda.local.array(width, real), cuda.local.array(width, real),
+            cuda.local.array(width, real), cuda.local.array(width, real),
+            cuda.local.array(width, real),
+        )  # fmt: skip
+        for i in span(first + cuda.threadIdx.x * width, stop, threads * width):
+            fetch(p, 0, param, i, True)
+            fetch(g, 0, grad, i, True)
+            fetch(m, 0, mean, i, True)
+            fetch(v, 0, square, i, True)
+            fetch(top, 0, largest, i, amsgrad)
+            for k in range(width):
+                change = product(sign, g[k]) + decay * p[k]
+                m[k] = product(beta1, m[k]) + one_less_beta1 * change
+                v[k] = product(beta2, v[k]) + one_less_beta2 * (change * change)
+                bound = v[k]
+                if amsgrad:
+                    # NaN wins on either side.
+                    bound = top[k] if bound <= top[k] or top[k] != top[k] else bound
+                    top[k] = bound
+                p[k] = keep * p[k] - scale * m[k] / (sqrt(bound) + eps)
+            put(mean, i, m, 0)
+            put(square, i, v, 0)
+            if amsgrad:
+                put(largest, i, top, 0)
+            put(param, i, p, 0)
+
+    return run
+
+
 @kernel
 def _adam(real, threads, piece_size):
+    width = VECTOR // np.dtype(real).itemsize
+    run_vectors, run = _adam_run(real, threads, width), _adam_run(real, threads, 1)
+
     def adam(table, numbers, rows, first_piece):
         # Per element about 14 flop, a square root, a division and 28 bytes in float32.
         piece = first_piece + cuda.blockIdx.x
@@ -148,24 +229,17 @@ def _adam(real, threads, piece_size):
         square = array_at(table[record + 4], length, real)
         largest = array_at(table[record + 5], length, real)
         grad = array_at(table[record + 6], length, real)
-        scale, eps = real(numbers[at]), real(numbers[at + 1])
-        beta1, one_less_beta1 = real(numbers[at + 2]), real(numbers[at + 3])
-        beta2, one_less_beta2 = real(numbers[at + 4]), real(numbers[at + 5])
-        keep, decay, sign = real(numbers[at + 6]), real(numbers[at + 7]), real(numbers[at + 8])
+        options = (
+            real(numbers[at]), real(numbers[at + 1]), real(numbers[at + 2]),
+            real(numbers[at + 3]), real(numbers[at + 4]), real(numbers[at + 5]),
+            real(numbers[at + 6]), real(numbers[at + 7]), real(numbers[at + 8]),
+        )  # fmt: skip
         amsgrad = table[record + 5] != 0
-        start = (piece - table[record]) * piece_size
-        for i in span(start + cuda.threadIdx.x, min(start + piece_size, length), threads):
-            p = param[i]
-            g = sign * grad[i] + decay * p
-            m = beta1 * mean[i] + one_less_beta1 * g
-            v = beta2 * square[i] + one_less_beta2 * (g * g)
-            mean[i], square[i] = m, v
-            if amsgrad:
-                old = largest[i]
-                # NaN wins on either side.
-                v = old if v <= old or old != old else v
-                largest[i] = v
-            param[i] = keep * p - scale * m / (sqrt(v) + eps)
+        first = (piece - table[record]) * piece_size
+        stop = min(first + piece_size, length)
+        middle = _vectors_end(table, record, _ADAM_NUMBERS, first, stop, width)
+        run_vectors(param, mean, square, largest, grad, options, amsgrad, first, middle)
+        run(param, mean, square, largest, grad, options, amsgrad, middle, stop)
 
     return adam
 
