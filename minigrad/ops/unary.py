@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels
+from ..arguments import check_number
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
-from ..errors import ShapeError
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
 from .operands import elementwise, floating_operands, takes_tensor
@@ -249,15 +249,13 @@ def clamp_bounds(
     A missing bound is NaN, beyond which nothing lies, or an integer dtype's extreme.
     """
     if min is None and max is None:
-        raise ShapeError(f"{operation}: at least one of min and max must be given")
+        raise ValueError(f"{operation}: at least one of min and max must be given")
     min, max = (b.item() if isinstance(b, np.generic) else b for b in (min, max))
     for name, bound in (("min", min), ("max", max)):
-        if bound is None:
+        if bound is None or isinstance(bound, bool):
             continue
-        if not isinstance(bound, (int, float)):
-            raise TypeError(f"{operation}: {name} must be a number, got {type(bound).__name__}")
-        if bound != bound:
-            raise ShapeError(f"{operation}: {name} must not be NaN")
+        if math.isnan(check_number(operation, name, bound)):
+            raise ValueError(f"{operation}: {name} must not be NaN")
     refuse_bool(operation, input.dtype)
     input = to(input, common_dtype(input.dtype, min, max))
     if is_floating(input.dtype):
