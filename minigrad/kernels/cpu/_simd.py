@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import wraps
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -29,8 +30,10 @@ def _host_vector_bits() -> int:
 # MINIGRAD_VECTOR_BITS tries the code for a narrower machine on a wider one.
 VECTOR_BITS = int(os.environ.get("MINIGRAD_VECTOR_BITS") or _host_vector_bits())
 VECTOR_BYTES = VECTOR_BITS // 8
-# Accumulators fill the register file (32 vectors with AVX-512 and NEON, 16 with AVX2) and leave
-# room for one vector of weights each and a broadcast.
+# Rows of a tile, each two vectors of sums. AVX2: with two vectors of weights and a broadcast they
+# take 15 of the 16 registers. AVX-512: 16 of 32 are sums; more rows would fit, but each has an
+# address, and x86 has 16 general registers: with 8 rows the compiled loop reads an address from
+# the stack 3 times in 32 multiply-adds, with 12 rows 26 times in 48.
 PIXELS = 6 if VECTOR_BITS == 256 else 8
 
 _int32t, _int64 = ir.IntType(32), ir.IntType(64)
@@ -42,15 +45,6 @@ def _i32(value):
 
 def i64(value):
     return ir.Constant(_int64, value)
-
-
-INDEX = types.int64
-PAIR, TRIPLE = types.UniTuple(INDEX, 2), types.UniTuple(INDEX, 3)
-
-
-def literals(*values) -> bool:
-    """Whether an intrinsic was called with ints that its code can be made for."""
-    return all(isinstance(value, types.IntegerLiteral) for value in values)
 
 
 def lanes(bits: int) -> int:
@@ -76,18 +70,70 @@ def whole_registers(typing_context):
     return types.void(), codegen
 
 
-class Tile:
-    """The pieces that all tiles share: typed pointers, masks, loads, stores, loops.
+class Operand:
+    """An array in the code of a tile."""
 
-    A row of the tile is `vectors` vectors wide. `valid_columns` of its elements are live; without
-    that, `over_channels` says which.
+    def __init__(self, context, builder, array_type, array):
+        self.builder, self.dtype = builder, array_type.dtype
+        self.element = context.get_value_type(array_type.dtype)
+        self.data = context.make_array(array_type)(context, builder, array).data
+
+    def at(self, offset):
+        """A pointer to the element, counted from the first in memory."""
+        return self.builder.gep(self.data, [offset])
+
+
+def vector_code(literals: int = 0, returns=types.void):
+    """Make an intrinsic of a function that emits LLVM code.
+
+    The function gets the builder; its first `literals` arguments as Python ints, which kernels must
+    give as literals; arrays as Operands, tuples of ints as lists, and all else as LLVM values.
     """
 
-    def __init__(self, context, builder, array_type, vectors=1, valid_columns=None):
-        self.context, self.builder, self.vectors = context, builder, vectors
-        self.element = context.get_value_type(array_type.dtype)
-        self.bytes = array_type.dtype.bitwidth // 8
-        self.lanes = lanes(array_type.dtype.bitwidth)
+    def passed_as(argument):
+        if isinstance(argument, types.BaseTuple):
+            return types.UniTuple(types.int64, len(argument))
+        plain = types.unliteral(argument)
+        return types.int64 if isinstance(plain, types.Integer) else plain
+
+    def make(emit):
+        @intrinsic(prefer_literal=True)
+        @wraps(emit)
+        def typed(typing_context, *arguments):
+            sizes, rest = arguments[:literals], arguments[literals:]
+            if not all(isinstance(size, types.IntegerLiteral) for size in sizes):
+                return None
+            signature = returns(*sizes, *map(passed_as, rest))
+
+            def codegen(context, builder, signature, values):
+                given = [size.literal_value for size in sizes]
+                for kind, value in zip(signature.args[literals:], values[literals:], strict=True):
+                    if isinstance(kind, types.Array):
+                        value = Operand(context, builder, kind, value)
+                    elif isinstance(kind, types.BaseTuple):
+                        value = cgutils.unpack_tuple(builder, value)
+                    given.append(value)
+                result = emit(builder, *given)
+                return context.get_dummy_value() if returns is types.void else result
+
+            return signature, codegen
+
+        return typed
+
+    return make
+
+
+class Tile:
+    """The pieces that all tiles share: masks, loads, stores, loops.
+
+    Its elements are those of `operand`. A row of the tile is `vectors` vectors wide;
+    `valid_columns` of its elements are live; without that, `over_channels` says which.
+    """
+
+    def __init__(self, builder, operand, vectors=1, valid_columns=None):
+        self.builder, self.vectors, self.element = builder, vectors, operand.element
+        self.bytes = operand.dtype.bitwidth // 8
+        self.lanes = lanes(operand.dtype.bitwidth)
         self.vector = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
         self._fma = cgutils.get_or_insert_function(
@@ -112,17 +158,13 @@ class Tile:
 
     # Addresses --------------------------------------------------------------------------------
 
-    def pointer(self, array_type, array, offset):
-        data = self.context.make_array(array_type)(self.context, self.builder, array).data
-        return self.builder.gep(data, [offset])
-
     def step(self, pointer, offset):
         return self.builder.gep(pointer, [offset])
 
-    def dot(self, *terms):
-        """Σ index · stride over (index, stride) pairs."""
+    def dot(self, indices, strides):
+        """Σ index · stride."""
         total = i64(0)
-        for index, stride in terms:
+        for index, stride in zip(indices, strides, strict=True):
             total = self.builder.add(total, self.builder.mul(index, stride))
         return total
 

@@ -6,9 +6,8 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
-from . import depthwise, direct, few_channels, rows, winograd
+from . import depthwise, direct, few_channels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
-from .plan import plan, workspace
 
 _CONVOLVE = {
     "winograd": winograd.convolve,
@@ -28,23 +27,23 @@ def _convolve(target, source, weight, bias, relu, scratch, dims, axes, chosen):
 
 
 def conv2d_forward_workspace(dims) -> int:
-    return workspace(dims, "forward")
+    return plan.workspace(dims, "forward")
 
 
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     if out.size:
-        chosen = plan(dims, "forward", out.dtype)
+        chosen = plan.plan(dims, "forward", out.dtype)
         _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:
-    return workspace(dims, "adjoint")
+    return plan.workspace(dims, "adjoint")
 
 
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     if out.size == 0:
         return
-    chosen = plan(dims, "adjoint", out.dtype)
+    chosen = plan.plan(dims, "adjoint", out.dtype)
     repacked, scratch = scratch[: weight.size], scratch[weight.size :]
     kH, kW, K, C = dims.kH, dims.kW, dims.C_out // dims.groups, dims.C_in
     by_row = chosen.algorithm == "few channels"

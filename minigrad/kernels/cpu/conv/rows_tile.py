@@ -10,11 +10,9 @@ for the rules.
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .._simd import INDEX, PAIR, TRIPLE, VECTOR_BITS, Tile, i64, literals
+from .._simd import VECTOR_BITS, Tile, i64, vector_code
 
 # Taps of a row that are taken together.
 TAPS = 3
@@ -42,9 +40,9 @@ def _in_order(builder):
     builder.call(ir.InlineAsm(function, "", "~{memory}", side_effect=True), [])
 
 
-@intrinsic(prefer_literal=True)
+@vector_code(literals=2)
 def slide_tile(
-    typing_context,
+    builder,
     pixels,  # literal: pixels of the register tile, all of them live
     vectors,  # literal: vectors of output channels
     out, out_offset, out_stride,  # pixel p is at out_offset + p·out_stride
@@ -57,86 +55,71 @@ def slide_tile(
     valid_columns,
 ):  # fmt: skip
     """out[p, c] = bias[c] + Σ_{a, t} Σ_k source[a, p + t, k] · weight[a, t, k, c]; `relu`: ≥ 0."""
-    if not literals(pixels, vectors):
-        return None
-    P, V = pixels.literal_value, vectors.literal_value
-    signature = types.void(
-        pixels, vectors, out, INDEX, INDEX, source, INDEX, INDEX, PAIR, weight, INDEX, TRIPLE,
-        bias, INDEX, types.boolean, types.boolean, TRIPLE, INDEX, INDEX,
-    )  # fmt: skip
+    tile = Tile(builder, out, vectors, valid_columns)
+    tap_rows, row_taps, channels = counts
+    weight_row, weight_tap, weight_channel = weight_steps
+    first_source, first_weight = source.at(source_offset), weight.at(weight_offset)
+    sums = tile.accumulators(pixels)
+    tile.start(sums, bias.at(bias_offset), use_bias)
 
-    def codegen(context, builder, signature, arguments):
-        (_, _, out_, out_at, out_ps, src, src_at, src_ps, inside_, w, w_at, w_steps,
-         b, b_at, b_use, relu_, counts_, src_row, n_columns) = arguments  # fmt: skip
-        tile = Tile(context, builder, out, V, n_columns)
-        n_rows, n_taps, n_k = cgutils.unpack_tuple(builder, counts_)
-        w_row, w_tap, w_channel = cgutils.unpack_tuple(builder, w_steps)
-        first, last = cgutils.unpack_tuple(builder, inside_)
-        src_base, w_base = tile.pointer(source, src, src_at), tile.pointer(weight, w, w_at)
+    def add_taps(tap, taps, whole):
+        """Taps tap, …, tap + taps − 1 of all rows: position q meets each of them."""
+        low, high = (builder.sub(end, tap) for end in inside)
+        positions = pixels + taps - 1
 
-        sums = tile.accumulators(P)
-        tile.start(sums, tile.pointer(bias, b, b_at), b_use)
+        def meet(q, source_k, factors):
+            _in_order(builder)
+            scalar = builder.load(tile.step(source_k, builder.mul(i64(q), source_stride)))
+            for t in range(taps):
+                if 0 <= q - t < pixels:
+                    tile.add_products(sums[q - t], scalar, factors[t])
 
-        def add_taps(tap, taps, whole):
-            """Taps tap, …, tap + taps − 1 of all rows: position q meets each of them."""
-            low, high = builder.sub(first, tap), builder.sub(last, tap)
-            positions = P + taps - 1
+        # One loop over the rows and their channels, so that nothing is set up for each row.
+        k = cgutils.alloca_once_value(builder, i64(0))
+        source_slot = cgutils.alloca_once(builder, first_source.type)
+        weight_slot = cgutils.alloca_once(builder, first_weight.type)
+        builder.store(i64(0), k)
+        builder.store(tile.step(first_source, builder.mul(tap, source_stride)), source_slot)
+        builder.store(tile.step(first_weight, builder.mul(tap, weight_tap)), weight_slot)
+        with tile.loop(builder.mul(tap_rows, channels)):
+            source_k, weight_k = builder.load(source_slot), builder.load(weight_slot)
+            places = [tile.step(weight_k, builder.mul(i64(t), weight_tap)) for t in range(taps)]
+            factors = [tile.load_row(place, whole) for place in places]
+            # Neighbours add to the same results: far apart, they do not wait for one another.
+            for q in sorted(range(positions), key=lambda q: q % APART):
+                if q < OVERHANG:
+                    with builder.if_then(builder.icmp_signed("<=", low, i64(q))):
+                        meet(q, source_k, factors)
+                elif q >= positions - OVERHANG:
+                    with builder.if_then(builder.icmp_signed(">", high, i64(q))):
+                        meet(q, source_k, factors)
+                else:
+                    meet(q, source_k, factors)
+            done = builder.add(builder.load(k), i64(1))
+            end = builder.icmp_signed("==", done, channels)
+            back = builder.sub(channels, i64(1))
+            builder.store(builder.select(end, i64(0), done), k)
+            source_step = builder.select(end, builder.sub(source_row, back), i64(1))
+            row_end = builder.sub(weight_row, builder.mul(back, weight_channel))
+            weight_step = builder.select(end, row_end, weight_channel)
+            builder.store(tile.step(source_k, source_step), source_slot)
+            builder.store(tile.step(weight_k, weight_step), weight_slot)
 
-            def meet(q, src_k, factors):
-                _in_order(builder)
-                scalar = builder.load(tile.step(src_k, builder.mul(i64(q), src_ps)))
-                for t in range(taps):
-                    if 0 <= q - t < P:
-                        tile.add_products(sums[q - t], scalar, factors[t])
+    together = builder.mul(builder.udiv(row_taps, i64(TAPS)), i64(TAPS))
+    for whole in tile.whole_or_masked():
+        with cgutils.for_range_slice(builder, i64(0), together, i64(TAPS), _int64) as (tap, _):
+            add_taps(tap, TAPS, whole)
+        with cgutils.for_range_slice(builder, together, row_taps, i64(1), _int64) as (tap, _):
+            add_taps(tap, 1, whole)
 
-            # One loop over the rows and their channels, so that nothing is set up for each row.
-            k = cgutils.alloca_once_value(builder, i64(0))
-            src_slot = cgutils.alloca_once(builder, src_base.type)
-            w_slot = cgutils.alloca_once(builder, w_base.type)
-            builder.store(i64(0), k)
-            builder.store(tile.step(src_base, builder.mul(tap, src_ps)), src_slot)
-            builder.store(tile.step(w_base, builder.mul(tap, w_tap)), w_slot)
-            with tile.loop(builder.mul(n_rows, n_k)):
-                src_k, w_k = builder.load(src_slot), builder.load(w_slot)
-                places = [tile.step(w_k, builder.mul(i64(t), w_tap)) for t in range(taps)]
-                factors = [tile.load_row(place, whole) for place in places]
-                # Neighbours add to the same results: far apart, they do not wait for one another.
-                for q in sorted(range(positions), key=lambda q: q % APART):
-                    if q < OVERHANG:
-                        with builder.if_then(builder.icmp_signed("<=", low, i64(q))):
-                            meet(q, src_k, factors)
-                    elif q >= positions - OVERHANG:
-                        with builder.if_then(builder.icmp_signed(">", high, i64(q))):
-                            meet(q, src_k, factors)
-                    else:
-                        meet(q, src_k, factors)
-                done = builder.add(builder.load(k), i64(1))
-                end = builder.icmp_signed("==", done, n_k)
-                back = builder.sub(n_k, i64(1))
-                builder.store(builder.select(end, i64(0), done), k)
-                src_step = builder.select(end, builder.sub(src_row, back), i64(1))
-                w_end = builder.sub(w_row, builder.mul(back, w_channel))
-                builder.store(tile.step(src_k, src_step), src_slot)
-                builder.store(tile.step(w_k, builder.select(end, w_end, w_channel)), w_slot)
-
-        together = builder.mul(builder.udiv(n_taps, i64(TAPS)), i64(TAPS))
-        for whole in tile.whole_or_masked():
-            with cgutils.for_range_slice(builder, i64(0), together, i64(TAPS), _int64) as (tap, _):
-                add_taps(tap, TAPS, whole)
-            with cgutils.for_range_slice(builder, together, n_taps, i64(1), _int64) as (tap, _):
-                add_taps(tap, 1, whole)
-
-        out_base = tile.pointer(out, out_, out_at)
-        places = [tile.step(out_base, builder.mul(i64(p), out_ps)) for p in range(P)]
-        tile.store_sums(sums, places, tile.least(relu_))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    first = out.at(out_offset)
+    places = [tile.step(first, builder.mul(i64(p), out_stride)) for p in range(pixels)]
+    tile.store_sums(sums, places, tile.least(relu))
 
 
-@intrinsic(prefer_literal=True)
+@vector_code(literals=1)
 def slide_gradient_tile(
-    typing_context,
+    builder,
     rows,  # literal: rows of the register tile
     out, out_offset, out_tap,  # out elements from one tap to the next
     source, source_offset, source_steps,  # elements from one row and pixel to the next
@@ -154,71 +137,53 @@ def slide_gradient_tile(
     window holds zeros: an infinite or NaN source element there gives NaN where the definition has
     no product. Rows past `valid_rows` repeat the last valid one.
     """
-    if not literals(rows):
-        return None
-    R = rows.literal_value
-    signature = types.void(
-        rows, out, INDEX, INDEX, source, INDEX, PAIR, table, INDEX, INDEX,
-        grad, INDEX, PAIR, INDEX, INDEX, PAIR, INDEX, INDEX,
-    )  # fmt: skip
+    tile = Tile(builder, out, 1, valid_columns)
+    row = tile.valid_rows(rows, valid_rows)
 
-    def codegen(context, builder, signature, arguments):
-        (_, out_, out_at, out_tap, src, src_at, src_steps_, table_, first, size, g, g_at, g_steps_,
-         n_lines, before_, widths_, n_rows, n_columns) = arguments  # fmt: skip
-        tile = Tile(context, builder, out, 1, n_columns)
-        src_line_step, src_step = cgutils.unpack_tuple(builder, src_steps_)
-        g_line_step, g_step = cgutils.unpack_tuple(builder, g_steps_)
-        src_width, g_width = cgutils.unpack_tuple(builder, widths_)
+    def entries(at):
+        return [builder.load(tile.step(table.at(at), r)) for r in row]
 
-        row = tile.valid_rows(R, n_rows)
+    first_out = out.at(out_offset)
+    out_taps = [tile.step(first_out, builder.mul(i64(t), out_tap)) for t in range(TAPS)]
+    places = [tile.step(tap, offset) for offset in entries(first_row) for tap in out_taps]
+    source_rows = entries(builder.add(first_row, table_size))
+    first_source, first_grad = source.at(source_offset), grad.at(grad_offset)
 
-        def entries(at):
-            base = tile.pointer(table, table_, at)
-            return [builder.load(builder.gep(base, [r])) for r in row]
+    sums = tile.accumulators(rows, TAPS)
+    tile.clear(sums)
+    # window[t] is the gradient that the source pixel at hand meets through tap t.
+    (window,) = tile.accumulators(1, TAPS)
 
-        out_base = tile.pointer(out, out_, out_at)
-        out_taps = [tile.step(out_base, builder.mul(i64(t), out_tap)) for t in range(TAPS)]
-        places = [tile.step(tap, offset) for offset in entries(first) for tap in out_taps]
-        src_rows = entries(builder.add(first, size))
-        src_base, g_base = tile.pointer(source, src, src_at), tile.pointer(grad, g, g_at)
+    def add_pixel(pixel):
+        grads = [builder.load(slot) for slot in window]
+        for offset, row in zip(source_rows, sums, strict=True):
+            _in_order(builder)
+            tile.add_products(row, builder.load(tile.step(pixel, offset)), grads)
 
-        sums = tile.accumulators(R, TAPS)
-        tile.clear(sums)
-        # window[t] is the gradient that the source pixel at hand meets through tap t.
-        (window,) = tile.accumulators(1, TAPS)
+    def slide(value):
+        for t in reversed(range(1, TAPS)):
+            builder.store(builder.load(window[t - 1]), window[t])
+        builder.store(value, window[0])
 
-        def add_pixel(src_pixel):
-            grads = [builder.load(slot) for slot in window]
-            for offset, row in zip(src_rows, sums, strict=True):
-                _in_order(builder)
-                tile.add_products(row, builder.load(tile.step(src_pixel, offset)), grads)
+    def slide_to(grad_line, j, whole):
+        pixel = tile.step(grad_line, builder.mul(j, grad_steps[1]))
+        slide(tile.load(pixel, whole=whole))
 
-        def slide(value):
-            for t in reversed(range(1, TAPS)):
-                builder.store(builder.load(window[t - 1]), window[t])
-            builder.store(value, window[0])
+    with_new = tile.smaller(widths[0], builder.sub(widths[1], before))
+    covered = tile.smaller(widths[0], builder.add(with_new, i64(TAPS - 1)))
+    for whole in tile.whole_or_masked():
+        with tile.loop(lines) as i:
+            source_line = tile.step(first_source, builder.mul(i.index, source_steps[0]))
+            grad_line = tile.step(first_grad, builder.mul(i.index, grad_steps[0]))
+            tile.clear([window])
+            with tile.loop(before) as j:
+                slide_to(grad_line, j.index, whole)
+            with tile.loop(with_new) as s:
+                slide_to(grad_line, builder.add(s.index, before), whole)
+                add_pixel(tile.step(source_line, builder.mul(s.index, source_steps[1])))
+            with tile.loop(builder.sub(covered, with_new)) as s:
+                slide(tile.zero)
+                at = builder.add(with_new, s.index)
+                add_pixel(tile.step(source_line, builder.mul(at, source_steps[1])))
 
-        with_new = tile.smaller(src_width, builder.sub(g_width, before_))
-        with_old = builder.sub(
-            tile.smaller(src_width, builder.add(with_new, i64(TAPS - 1))), with_new
-        )
-        for whole in tile.whole_or_masked():
-            with tile.loop(n_lines) as i:
-                src_line = tile.step(src_base, builder.mul(i.index, src_line_step))
-                g_line = tile.step(g_base, builder.mul(i.index, g_line_step))
-                tile.clear([window])
-                with tile.loop(before_) as j:
-                    slide(tile.load(tile.step(g_line, builder.mul(j.index, g_step)), whole=whole))
-                with tile.loop(with_new) as s:
-                    j = builder.add(s.index, before_)
-                    slide(tile.load(tile.step(g_line, builder.mul(j, g_step)), whole=whole))
-                    add_pixel(tile.step(src_line, builder.mul(s.index, src_step)))
-                with tile.loop(with_old) as s:
-                    slide(tile.zero)
-                    at = builder.add(with_new, s.index)
-                    add_pixel(tile.step(src_line, builder.mul(at, src_step)))
-
-        tile.add_sums([[slot] for row in sums for slot in row], places)
-        return context.get_dummy_value()
-
-    return signature, codegen
+    tile.add_sums([[slot] for row in sums for slot in row], places)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .._simd import INDEX, PAIR, Tile, i64, literals
+from .._simd import Tile, i64, vector_code
 
 PRODUCTS = 16
 
@@ -79,18 +77,19 @@ _SPREAD = {INPUT: (4, _Transforms.input), GRADIENT: (2, _Transforms.gradient),
 _GATHER = {OUTPUT: (2, _Transforms.output), WEIGHT_GRADIENT: (3, _Transforms.weight_gradient)}
 
 
-def _pixel_pointers(tile, builder, base, side, strides, first, size, outside):
+def _pixel_pointers(tile, base, side, strides, first, size, outside):
     """Pointers to the side × side pixels from `first`; `outside` for those not in the image."""
-    inside = []
-    for axis in range(2):
-        positions = [builder.add(first[axis], i64(i)) for i in range(side)]
-        # One unsigned comparison: a negative position is a large one.
-        inside.append([builder.icmp_unsigned("<", p, size[axis]) for p in positions])
+    builder, places = tile.builder, [i64(place) for place in range(side)]
+    # One unsigned comparison: a negative position is a large one.
+    inside = [
+        [builder.icmp_unsigned("<", builder.add(first[axis], p), size[axis]) for p in places]
+        for axis in range(2)
+    ]
     return [
         [
             builder.select(
                 builder.and_(inside[0][r], inside[1][s]),
-                tile.step(base, tile.dot((i64(r), strides[0]), (i64(s), strides[1]))),
+                tile.step(base, tile.dot((places[r], places[s]), strides)),
                 outside,
             )
             for s in range(side)
@@ -99,9 +98,9 @@ def _pixel_pointers(tile, builder, base, side, strides, first, size, outside):
     ]
 
 
-@intrinsic(prefer_literal=True)
+@vector_code(literals=1)
 def spread_tile(
-    typing_context,
+    builder,
     kind,  # literal: INPUT, GRADIENT or WEIGHT
     products, products_offset, products_step,  # product ξ goes to products_offset + ξ·products_step
     image, image_offset, strides,  # of the tile's first pixel; elements per row and column
@@ -110,37 +109,23 @@ def spread_tile(
     channels,
 ):  # fmt: skip
     """products[ξ] = the transform of the 4×4, 2×2 or 3×3 pixels from `first`, by channel."""
-    if not literals(kind):
-        return None
-    side, transform = _SPREAD[kind.literal_value]
-    signature = types.void(
-        kind, products, INDEX, INDEX, image, INDEX, PAIR, PAIR, PAIR, zeros, INDEX
+    side, transform = _SPREAD[kind]
+    tile = Tile(builder, image)
+    pixels = _pixel_pointers(
+        tile, image.at(image_offset), side, strides, first, size, zeros.at(i64(0))
     )
-
-    def codegen(context, builder, signature, arguments):
-        (_, to, to_at, to_step, image_, image_at, strides_, first_, size_,
-         zeros_, channels_) = arguments  # fmt: skip
-        strides, first, size = (cgutils.unpack_tuple(builder, t) for t in (strides_, first_, size_))
-        tile = Tile(context, builder, image)
-        pixels = _pixel_pointers(
-            tile, builder, tile.pointer(image, image_, image_at), side, strides, first, size,
-            tile.pointer(zeros, zeros_, i64(0)),
-        )  # fmt: skip
-        to_base = tile.pointer(products, to, to_at)
-        with tile.over_channels(channels_) as c:
-            grid = [[tile.load(tile.step(p, c)) for p in row] for row in pixels]
-            spread = [vector for row in _both_ways(tile, transform, grid) for vector in row]
-            for xi, vector in enumerate(spread):
-                at = builder.add(builder.mul(to_step, i64(xi)), c)
-                tile.store(vector, tile.step(to_base, at))
-        return context.get_dummy_value()
-
-    return signature, codegen
+    first_product = products.at(products_offset)
+    with tile.over_channels(channels) as c:
+        grid = [[tile.load(tile.step(pixel, c)) for pixel in row] for row in pixels]
+        spread = [vector for row in _both_ways(tile, transform, grid) for vector in row]
+        for xi, vector in enumerate(spread):
+            at = builder.add(builder.mul(products_step, i64(xi)), c)
+            tile.store(vector, tile.step(first_product, at))
 
 
-@intrinsic(prefer_literal=True)
+@vector_code(literals=1, returns=types.boolean)
 def gather_tile(
-    typing_context,
+    builder,
     kind,  # literal: OUTPUT or WEIGHT_GRADIENT
     products, products_offset, products_step,  # product ξ is at products_offset + ξ·products_step
     image, image_offset, strides,  # of the tile's first pixel; elements per row and column
@@ -154,41 +139,26 @@ def gather_tile(
 
     Returns whether all of them are finite, before relu.
     """
-    if not literals(kind):
-        return None
-    side, transform = _GATHER[kind.literal_value]
-    signature = types.boolean(
-        kind, products, INDEX, INDEX, image, INDEX, PAIR, PAIR, PAIR, outside,
-        bias, INDEX, types.boolean, types.boolean, INDEX,
-    )  # fmt: skip
-
-    def codegen(context, builder, signature, arguments):
-        (_, from_, from_at, from_step, image_, image_at, strides_, first_, size_, outside_,
-         bias_, bias_at, bias_use, relu_, channels_) = arguments  # fmt: skip
-        strides, first, size = (cgutils.unpack_tuple(builder, t) for t in (strides_, first_, size_))
-        tile = Tile(context, builder, image)
-        pixels = _pixel_pointers(
-            tile, builder, tile.pointer(image, image_, image_at), side, strides, first, size,
-            tile.pointer(outside, outside_, i64(0)),
-        )  # fmt: skip
-        from_base = tile.pointer(products, from_, from_at)
-        bias_base = tile.pointer(bias, bias_, bias_at)
-        ((start,), (spoiled,)) = tile.accumulators(2)
-        tile.clear([[spoiled]])
-        least = tile.least(relu_)
-        with tile.over_channels(channels_) as c:
-            tile.start([[start]], tile.step(bias_base, c), bias_use)
-            steps = [builder.add(builder.mul(from_step, i64(xi)), c) for xi in range(PRODUCTS)]
-            vectors = [tile.load(tile.step(from_base, at)) for at in steps]
-            grid = [vectors[row * 4 : row * 4 + 4] for row in range(4)]
-            for row, values in zip(pixels, _both_ways(tile, transform, grid), strict=True):
-                for pointer, value in zip(row, values, strict=True):
-                    value = builder.fadd(value, builder.load(start))
-                    tile.store(tile.at_least(least, value), tile.step(pointer, c))
-                    # 0·x is 0 where x is finite, NaN elsewhere.
-                    tile.add_product(spoiled, value, tile.zero)
-        nan = builder.load(spoiled)
-        lanes = builder.bitcast(builder.fcmp_unordered("uno", nan, nan), ir.IntType(tile.lanes))
-        return builder.icmp_unsigned("==", lanes, ir.Constant(ir.IntType(tile.lanes), 0))
-
-    return signature, codegen
+    side, transform = _GATHER[kind]
+    tile = Tile(builder, image)
+    pixels = _pixel_pointers(
+        tile, image.at(image_offset), side, strides, first, size, outside.at(i64(0))
+    )
+    first_product, first_bias = products.at(products_offset), bias.at(bias_offset)
+    ((start,), (spoiled,)) = tile.accumulators(2)
+    tile.clear([[spoiled]])
+    least = tile.least(relu)
+    with tile.over_channels(channels) as c:
+        tile.start([[start]], tile.step(first_bias, c), use_bias)
+        steps = [builder.add(builder.mul(products_step, i64(xi)), c) for xi in range(PRODUCTS)]
+        vectors = [tile.load(tile.step(first_product, at)) for at in steps]
+        grid = [vectors[row * 4 : row * 4 + 4] for row in range(4)]
+        for row, values in zip(pixels, _both_ways(tile, transform, grid), strict=True):
+            for pixel, value in zip(row, values, strict=True):
+                value = builder.fadd(value, builder.load(start))
+                tile.store(tile.at_least(least, value), tile.step(pixel, c))
+                # 0·x is 0 where x is finite, NaN elsewhere.
+                tile.add_product(spoiled, value, tile.zero)
+    nan = builder.load(spoiled)
+    lanes = builder.bitcast(builder.fcmp_unordered("uno", nan, nan), ir.IntType(tile.lanes))
+    return builder.icmp_unsigned("==", lanes, ir.Constant(ir.IntType(tile.lanes), 0))
