@@ -15,7 +15,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda
+from ._device import cuda, device
 from ._index import index_bits, index_type
 from ._launch import kernel, launch
 from ._patch import COLS, MAX_TERMS, SHARED_BYTES, Block, Plan, shapes, staging, suits
@@ -49,6 +49,15 @@ def _convolve(
     )  # fmt: skip
     group_step = block.run + block.gap
 
+    @device
+    def place(at):
+        """(tap, source channel, target channel) of the at-th weight, in the order of memory."""
+        if turned:
+            line = uint32(at // channels)
+            return uint32(line // block_cols), uint32(at % channels), uint32(line % block_cols)
+        line = uint32(at // block_cols)
+        return uint32(line // channels), uint32(line % channels), uint32(at % block_cols)
+
     def convolve(
         target, source, weight, bias, relu, N, H, W, K, H_target, W_target, C, before_h, before_w
     ):
@@ -76,9 +85,8 @@ def _convolve(
             stage(patch, source, n, first_h, first_w, H, W, K, first_k)
             for i in range(fetches):
                 at = uint32((thread + i * threads) * weight_width)
-                row, channel = uint32(at // block_cols), int32(first_col + at % block_cols)
-                tap = uint32(row // channels)
-                k = int32(first_k + row - tap * channels)
+                tap, k, c = place(at)
+                channel, k = int32(first_col + c), int32(first_k + k)
                 found = (at < weights_size) & (channel < C) & (k < K)
                 if turned:
                     line = index(index(taps - 1 - tap) * index(C) + index(channel))
@@ -89,7 +97,12 @@ def _convolve(
                 fetch(weights_next, i * weight_width, weight, read, found)
             for i in range(fetches):
                 at = uint32((thread + i * threads) * weight_width)
-                if at < weights_size:
+                if at < weights_size and turned:
+                    tap, k, c = place(at)
+                    to = uint32((tap * channels + k) * block_cols + c)
+                    for number in range(weight_width):
+                        weights[to + number * block_cols] = weights_next[i * weight_width + number]
+                elif at < weights_size:
                     put(weights, at, weights_next, i * weight_width)
             cuda.syncthreads()
             for a in span_of(0, kH, 1):
@@ -174,7 +187,8 @@ def convolve(
     C, K = (d.C_in, d.C_out) if adjoint else (d.C_out, d.C_in)
     vectors_of_k = block.channels % 4 == 0
     width = vector_width(K, source) if vectors_of_k else 1
-    weight_width = 1 if adjoint else vector_width(C, weight)
+    by_k = vector_width(K, weight) if vectors_of_k else 1
+    weight_width = by_k if adjoint else vector_width(C, weight)
     if adjoint:
         image = d.H_out, d.W_out, K, d.H, d.W, C, d.kH - 1 - d.top, d.kW - 1 - d.left
     else:

@@ -16,7 +16,7 @@ from ...runtime.cuda.array import DeviceArray
 from ._device import cuda
 from ._index import index_bits, index_type
 from ._launch import kernel, launch
-from ._patch import COLS, MAX_TERMS, MAX_THREADS, SHARED_BYTES, Block, Plan, shapes, staging, suits
+from ._patch import COLS, MAX_THREADS, SHARED_BYTES, Block, Plan, shapes, staging, suits
 from ._ptx import LANES, outer_products, vectors
 from ._span import quotient
 from ._span import span as span_of
@@ -161,8 +161,6 @@ def _plan(
         return whole and size * itemsize <= SHARED_BYTES and block.is_aligned
 
     head = kH, kW, stride_h, stride_w, min(K, 4)
-    if kW * min(K, 4) > MAX_TERMS:
-        return None
     found = [Block(*head, pixels, COLS, *rest) for pixels, *rest in shapes(W, C)]
     return min((share(block) for block in found if fits(block)), default=None)
 

@@ -29,7 +29,7 @@ from ._tile import READ
 
 COLS = 4  # channels of the target that a thread computes, if there are as many
 SHARED_BYTES = 48 * 1024  # of shared memory, which every GPU gives a block
-MAX_TERMS = 32  # of a kernel's row: kW taps with the channels of a patch
+MAX_TERMS = 32  # of a kernel's row, kW taps with the channels of a patch: they are unrolled
 MAX_THREADS = 256
 
 
@@ -166,8 +166,10 @@ class Plan(NamedTuple):
 
 
 def suits(d: Conv2dDims, sizes: tuple[int, ...]) -> bool:
+    """sizes: none is 0; the last is the number of source channels."""
     one = d.groups == d.dilation_h == d.dilation_w == 1
-    return one and d.kH * d.kW > 1 and 0 not in sizes
+    narrow = d.kW * min(sizes[-1], 4) <= MAX_TERMS
+    return one and narrow and d.kH * d.kW > 1 and 0 not in sizes
 
 
 def shapes(W: int, C: int) -> Iterator[tuple[int, int, int, int]]:
