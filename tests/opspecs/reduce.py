@@ -381,11 +381,20 @@ NORMS = [
     ),
 ]
 
+
+def torchs_aminmax(torch: Any, x: Any, **options: Any) -> tuple[Any, Any]:
+    """torch.aminmax, which has a derivative in later releases only: that of amin and amax."""
+    torch.aminmax(x.detach(), **options)  # refuses what it refuses
+    dim = options.pop("dim", None)
+    axes = () if dim is None else dim
+    return torch.amin(x, axes, **options), torch.amax(x, axes, **options)
+
+
 EXTREMA = [
     OpSpec(
         name="aminmax",
         function=extrema.aminmax,
-        oracle=lambda torch, *args, **kw: torch.aminmax(*args, **kw),
+        oracle=torchs_aminmax,
         cases=shapes(max_dims=4, max_side=6, min_side=1).flatmap(
             lambda shape: case(
                 floats(shape, kinds=("ties", "normal"), **SPECIAL),
