@@ -12,7 +12,6 @@ channels inside the array.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from functools import wraps
 
 import llvmlite.binding as llvm
@@ -195,7 +194,7 @@ class Tile:
 
         A masked load takes one of the two ports that multiply, which an inner loop feels.
         """
-        if whole:
+        if whole or self.masks is None:
             return self.builder.load(self._as_vectors(pointer, v), align=self.bytes)
         function = self._declare("load", self.vector, [_int32t, self.masks[0].type, self.vector])
         return self.builder.call(
@@ -206,6 +205,9 @@ class Tile:
         return [self.load(pointer, v, whole) for v in range(self.vectors)]
 
     def store(self, value, pointer, v=0):
+        if self.masks is None:
+            self.builder.store(value, self._as_vectors(pointer, v), align=self.bytes)
+            return
         function = self._declare("store", ir.VoidType(), [_int32t, self.masks[0].type])
         self.builder.call(
             function, [value, self._as_vectors(pointer, v), _i32(self.bytes), self.masks[v]]
@@ -239,15 +241,19 @@ class Tile:
             with otherwise:
                 yield False
 
-    @contextmanager
     def over_channels(self, channels):
-        """A loop over channels, a row of the tile at a time, which the masks cover."""
-        width = self.vectors * self.lanes
-        steps = self.builder.udiv(self.builder.add(channels, i64(width - 1)), i64(width))
-        with self.loop(steps) as step:
-            first = self.builder.mul(step.index, i64(width))
-            self._mask_columns(self.builder.sub(channels, first))
-            yield first
+        """Loops over channels, a row of the tile at a time: emit the body of the `for` twice, for
+        whole rows, which need no masks, and for what is left."""
+        width = i64(self.vectors * self.lanes)
+        rows = self.builder.udiv(channels, width)
+        self.masks = None
+        with self.loop(rows) as row:
+            yield self.builder.mul(row.index, width)
+        done = self.builder.mul(rows, width)
+        rest = self.builder.sub(channels, done)
+        with self.builder.if_then(self.builder.icmp_signed(">", rest, i64(0))):
+            self._mask_columns(rest)
+            yield done
 
     # Sums -------------------------------------------------------------------------------------
 

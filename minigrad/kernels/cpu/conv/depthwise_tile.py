@@ -35,7 +35,7 @@ def window_tile(
     first_source, first_weight = source.at(source_offset), weight.at(weight_offset)
     first_out, first_bias, least = out.at(out_offset), bias.at(i64(0)), tile.least(relu)
     sums = tile.accumulators(pixels)
-    with tile.over_channels(channels) as c:
+    for c in tile.over_channels(channels):
         tile.start(sums, tile.step(first_bias, c), use_bias)
         source_c, weight_c = tile.step(first_source, c), tile.step(first_weight, c)
         with tile.loop(counts[0]) as i0, tile.loop(counts[1]) as i1:
@@ -74,7 +74,7 @@ def window_gradient_tile(
         out.at(out_offset), source.at(source_offset), grad.at(grad_offset)
     )  # fmt: skip
     sums = tile.accumulators(taps)
-    with tile.over_channels(channels) as c:
+    for c in tile.over_channels(channels):
         tile.clear(sums)
         source_c, grad_c = tile.step(first_source, c), tile.step(first_grad, c)
         with tile.loop(counts[0]) as i0, tile.loop(counts[1]) as i1:

@@ -11,18 +11,18 @@ Result ("forward") and input gradient ("adjoint"):
     winograd      3×3, stride and dilation 1, no groups, K, C ≥ 16, K·C ≥ 512, 128 tiles or more,
                   and the definition takes 1.5 times its products or more; but for the adjoint
                   32 → 16 where rows fit a vector. AVX-512: bench.steps' network A ran at 1.3–1.5
-                  times the rate of a matrix product. AVX2: 64:32-32,16 0.7×, 64:64-64,8 0.8×,
-                  because masked stores are slow there.
+                  times the rate of a matrix product.        64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
     rows          no groups, stride = dilation along a row (adjoint: both 1), and a tile that covers
                   a row with an eighth or less done twice.
                                           64:1-16,28 1.15×; 64:3-16,32 1.15×; 16:16-16,32 1.05×
-    depthwise     as many groups as channels in and out.                            16:64-64,16 7.6×
+    depthwise     as many groups as channels in and out.                            16:64-64,16 20×
     direct        all else.
 
 Weight gradient ("weight"):
 
-    depthwise     as above, if the table of tiles is not too large.
+    depthwise     as above, if the table of tiles is not too large.                16:64-64,16 9×
     winograd      as above; again by the last two rows if not all of the result is finite.
+                                                             64:64-64,8 1.4×; 64:32-32,16 0.9–1.2×
     rows          no groups, kernel 3 wide, stride and dilation 1, rows of 8 pixels or more; again
                   by the last two rows if not all is finite.  64:1-16,28 2.3×; 64:3-16,32 1.2×;
                                                                                  16:16-16,32 1.05×

@@ -115,7 +115,7 @@ def spread_tile(
         tile, image.at(image_offset), side, strides, first, size, zeros.at(i64(0))
     )
     first_product = products.at(products_offset)
-    with tile.over_channels(channels) as c:
+    for c in tile.over_channels(channels):
         grid = [[tile.load(tile.step(pixel, c)) for pixel in row] for row in pixels]
         spread = [vector for row in _both_ways(tile, transform, grid) for vector in row]
         for xi, vector in enumerate(spread):
@@ -148,7 +148,7 @@ def gather_tile(
     ((start,), (spoiled,)) = tile.accumulators(2)
     tile.clear([[spoiled]])
     least = tile.least(relu)
-    with tile.over_channels(channels) as c:
+    for c in tile.over_channels(channels):
         tile.start([[start]], tile.step(first_bias, c), use_bias)
         steps = [builder.add(builder.mul(products_step, i64(xi)), c) for xi in range(PRODUCTS)]
         vectors = [tile.load(tile.step(first_product, at)) for at in steps]
