@@ -156,11 +156,13 @@ def test_another_compiler_has_another_cache(monkeypatch, package: str) -> None:
 
 
 def test_a_change_inside_a_package_of_kernels_has_another_cache(monkeypatch, tmp_path) -> None:
-    (tmp_path / "conv").mkdir()
-    (tmp_path / "conv" / "plan.py").touch()
-    monkeypatch.setattr(_compile, "__file__", str(tmp_path / "_compile.py"))
+    plan = tmp_path / "cuda" / "conv" / "plan.py"
+    plan.parent.mkdir(parents=True)
+    for file in (plan, tmp_path / "formulas.py"):
+        file.touch()
+    monkeypatch.setattr(_compile, "__file__", str(tmp_path / "cuda" / "_compile.py"))
     before = _compile._folder.__wrapped__()
-    (tmp_path / "conv" / "plan.py").write_text("# changed")
+    plan.write_text("# changed")
     assert _compile._folder.__wrapped__() != before
 
 
