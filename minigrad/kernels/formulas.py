@@ -18,13 +18,13 @@ def product(x, y):
 # Regions of interest -------------------------------------------------------------------------
 
 
-def round_half_away(x):
+def round_half_away(x, real):
     """The nearest integer, halves away from zero, as C's round; Python's goes to even."""
     whole = int(x)
-    rest = x - whole
-    if rest >= 0.5:
+    rest = x - real(whole)
+    if rest >= real(0.5):
         return whole + 1
-    return whole - 1 if rest <= -0.5 else whole
+    return whole - 1 if rest <= real(-0.5) else whole
 
 
 def roi_cells(low, high, bin, bins, size, spatial_scale, real):
@@ -33,8 +33,8 @@ def roi_cells(low, high, bin, bins, size, spatial_scale, real):
     The region goes from the pixel `low` to the pixel `high`, both included, and is cut into `bins`
     bins. real: the input's dtype, in which all is computed.
     """
-    start = round_half_away(product(low, spatial_scale))
-    end = round_half_away(product(high, spatial_scale))
+    start = round_half_away(product(low, spatial_scale), real)
+    end = round_half_away(product(high, spatial_scale), real)
     bin_size = real(max(end - start + 1, 1)) / real(bins)
     # int: on a GPU, floor and ceil give floats.
     first = int(math.floor(product(real(bin), bin_size))) + start  # noqa: RUF046

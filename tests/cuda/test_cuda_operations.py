@@ -82,7 +82,7 @@ CASES: dict[str, Callable[[str], Any]] = {
     ),
     "mask": lambda d: _leaf(d, 5, 3)[_leaf(d, 5, 3) > 0],
     "put few": lambda d: _put(d, 3),
-    "put many": lambda d: _put(d, 60),
+    "put many": lambda d: _put(d, 300),
     "single losses": lambda d: [
         F.mse_loss(_leaf(d, 6), _leaf(d, 6) * 2, reduction="none"),
         F.l1_loss(_leaf(d, 6), _leaf(d, 6) * 2, reduction="none"),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._launch import Kernel
 
 # Libdevice reduces angles beyond 10⁵ in float64.
-_RARELY_DOUBLE = {("special", "_sin"), ("special", "_cos")}
+_RARELY_DOUBLE = {("unary", "sin_forward"), ("unary", "cos_forward")}
 
 
 REGISTERS, MOST_REGISTERS = 65536, 255  # of a block, and of a thread
