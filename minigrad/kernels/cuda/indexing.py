@@ -252,7 +252,7 @@ def _put_few(_, bits):
 
 
 # With many values, the elements of the target that will be overwritten serve to find the last m
-# that goes there: 1. each becomes 0; 2. the largest m (integers: no order matters); 3. the value of
+# that goes there: 1. each becomes negative; 2. the largest m (no order matters); 3. the value of
 # that m. In the third step each thread owns an element of the target, so nobody can mistake a value
 # for a number m, and an element that is not overwritten is recognised: whatever number m it happens
 # to hold, positions[m] is another.
@@ -270,7 +270,7 @@ def _claim(_, bits, clear):
             if 0 <= j < J:
                 place = (b * J + j) * A + a
                 if clear:
-                    target[place] = 0
+                    atomic_min(target, place, -1)
                 else:
                     atomic_max(target, place, m)
 
