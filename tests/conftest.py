@@ -1,7 +1,7 @@
 """Hypothesis profiles, and the table of errors that the thorough one ends with.
 
 pytest -n 2                                       # two processes share the work
-pytest -n 2 -m quick                              # a bit of everything, in two minutes
+pytest -n 2 -m quick                              # a bit of everything
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
 MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/test_ops.py tests/cuda tests/ptx

@@ -62,7 +62,7 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
-    *((make, ROWS) for make in activation.LAYERS),
+    *((make, shape) for make in activation.LAYERS for shape in (ROWS, IMAGES)),
     (lambda lib: lib.Softmax(dim=1), ROWS),
     (lambda lib: lib.LogSoftmax(dim=-1), LINES),
     (lambda lib: lib.Flatten(), IMAGES),

@@ -10,8 +10,9 @@ Result ("forward") and input gradient ("adjoint"):
                   row share a vector.                       64:1-16,28 2.2×; 7×7 stem 8:3-64,64 2.2×
     winograd      3×3, stride and dilation 1, no groups, K, C ≥ 16, K·C ≥ 512, 128 tiles or more,
                   and the definition takes 1.5 times its products or more; but for the adjoint
-                  32 → 16 where rows fit a vector. AVX-512: bench.steps' network A ran at 1.3–1.5
-                  times the rate of a matrix product.        64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
+                  32 → 16 where rows fit a vector. AVX-512: with it, bench.steps' network A runs at
+                  0.9–1.1 times the rate of a matrix product.
+                                                             64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
     rows          no groups, stride = dilation along a row (adjoint: both 1), and a tile that covers
                   a row with an eighth or less done twice.
                                           64:1-16,28 1.15×; 64:3-16,32 1.15×; 16:16-16,32 1.05×
