@@ -44,14 +44,15 @@ class _Pad(Module):
 class _ConstantPad(_Pad):
     """Lengthen the last axes by `value`."""
 
-    _shown = ("padding", "value")
-
     def __init__(self, padding: int | Sequence[int], value: float) -> None:
         super().__init__(padding)
         self.value = value
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, "constant", self.value)
+
+    def extra_repr(self) -> str:
+        return f"padding={self.padding}, value={self.value}"
 
 
 class ConstantPad1d(_ConstantPad):

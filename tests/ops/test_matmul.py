@@ -64,7 +64,7 @@ def test_the_shapes_take_every_path() -> None:
     for M, K, N in SHAPES:
         dims = matmul.MatmulDims(1, M, K, N)
         plans.append(matmul._plan(1, M, N, K, ""))
-        assert matmul.matmul_forward_workspace(dims) % matmul._THREADS == 0
+        assert matmul.matmul_forward_workspace(dims) % matmul.MAX_THREADS == 0
     assert {plan.row_parts > 1 for plan in plans} == {False, True}
     assert {matmul._few_results(matmul.MatmulDims(1, *shape)) for shape in SHAPES} == {False, True}
 
