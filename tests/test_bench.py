@@ -232,11 +232,11 @@ def test_first_losses_of_a_network_agree() -> None:
 def test_engines_lay_tensors_out_as_their_layers_do() -> None:
     image = np.zeros((2, 3, 4, 5), np.float32)
     ours = Minigrad()
-    assert ours.tensor(image).data.transpose(0, 2, 3, 1).flags.c_contiguous
-    assert ours.tensor(image[0, 0]).data.flags.c_contiguous
+    assert ours.tensor(image).array.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert ours.tensor(image[0, 0]).array.flags.c_contiguous
     for layer in (nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(3, 8, 3), nn.Linear(3, 8)):
         weight = np.zeros(layer.weight.shape, np.float32)
-        assert ours.tensor(weight, weight=True).data.strides == layer.weight.data.strides
+        assert ours.tensor(weight, weight=True).array.strides == layer.weight.array.strides
     assert Torch("torch nchw").tensor(image).is_contiguous()
     last = Torch("torch channels_last").tensor(image)
     assert last.is_contiguous(memory_format=torch.channels_last)

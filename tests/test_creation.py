@@ -59,7 +59,7 @@ def test_tensor_copies_and_from_numpy_shares() -> None:
     array[0] = 9
     assert (copied[0], shared[0], viewed[0]) == (0, 9, 9)
     assert mg.as_tensor(shared) is shared
-    assert mg.tensor(shared).data is not shared.data
+    assert mg.tensor(shared).array is not shared.array
     converted = mg.as_tensor(np.zeros(2, np.float32), dtype=mg.float64)
     assert converted.dtype == mg.float64
 
@@ -70,7 +70,7 @@ def test_from_numpy_copies_what_it_must_not_share() -> None:
     x[0] = 1
     assert constant[0] == 0
     unaligned = np.frombuffer(bytes(17), np.uint8)[1:].view(np.float64)
-    assert mg.from_numpy(unaligned).data.flags.aligned
+    assert mg.from_numpy(unaligned).array.flags.aligned
 
 
 def test_tensor_of_a_tensor_is_a_leaf_of_its_own() -> None:
@@ -298,9 +298,9 @@ def test_numpy_shares_memory_and_refuses_tensors_with_a_gradient() -> None:
     x = mg.zeros(3)
     x.numpy()[1] = 7
     assert x.tolist() == [0.0, 7.0, 0.0]
-    assert np.shares_memory(np.asarray(x), x.data)
+    assert np.shares_memory(np.asarray(x), x.array)
     assert np.asarray(x, dtype=np.float64).dtype == np.float64
-    assert not np.shares_memory(np.array(x), x.data)
+    assert not np.shares_memory(np.array(x), x.array)
     assert np.add(x, 1).tolist() == [1.0, 8.0, 1.0]
     with pytest.raises(ValueError, match="would need a copy"):
         np.asarray(x, dtype=np.float64, copy=False)
@@ -316,7 +316,7 @@ def test_views_share_memory_and_version() -> None:
     views = (x[1:], x[0], x.T, x.reshape(4, 3), x.unsqueeze(0), x.expand(2, 3, 4), x[..., ::2],
              x.split(2)[0], x.unbind()[1], x.flatten(), x.narrow(1, 1, 2))  # fmt: skip
     for view in views:
-        assert np.shares_memory(view.data, x.data)
+        assert np.shares_memory(view.array, x.array)
         assert view._version is x._version
     x[0, 0] = 100
     assert x.flatten()[0] == 100
@@ -384,9 +384,9 @@ def test_flatten_of_channels_last_memory_takes_torchs_order_and_gives_back_chann
         upstream = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
         y.backward(mg.from_numpy(upstream))
         np.testing.assert_array_equal(x.grad.numpy(), upstream.reshape(shape))
-        assert x.grad.data.transpose(0, 2, 3, 1).flags.c_contiguous
+        assert x.grad.array.transpose(0, 2, 3, 1).flags.c_contiguous
         shares = 1 in (shape[1], shape[2] * shape[3]) or 0 in shape
-        assert np.may_share_memory(y.data, x.data) == (shares and 0 not in shape)
+        assert np.may_share_memory(y.array, x.array) == (shares and 0 not in shape)
 
 
 # Text ---------------------------------------------------------------------------------------
@@ -436,7 +436,7 @@ def test_deepcopy_of_a_leaf_has_its_own_values_and_gradient() -> None:
     y, z = copy.deepcopy([x, x])
     assert y is z
     assert y.requires_grad
-    assert y.data.strides == x.data.strides
+    assert y.array.strides == x.array.strides
     with mg.no_grad():
         y[...] = 0
         y.grad[...] = 0

@@ -73,7 +73,7 @@ def equal(mine: Any, theirs: Any) -> bool:
         return (
             mine.shape == tuple(theirs.shape)
             and mine.dtype.name == str(theirs.dtype).removeprefix("torch.")
-            and np.allclose(mine.data, theirs.detach().numpy(), 1e-4, 1e-5, equal_nan=True)
+            and np.allclose(mine.array, theirs.detach().numpy(), 1e-4, 1e-5, equal_nan=True)
         )
     return type(mine) is type(theirs) and (mine == theirs or mine != mine)
 

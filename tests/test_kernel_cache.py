@@ -31,7 +31,7 @@ compiled = []
 
 class Listener(event.Listener):
     def on_start(self, e):
-        compiled.append(str(e.data["dispatcher"].py_func.__qualname__))
+        compiled.append(str(e.array["dispatcher"].py_func.__qualname__))
 
     def on_end(self, e):
         pass
@@ -61,7 +61,7 @@ for module in [m for n, m in list(sys.modules.items()) if n.startswith("minigrad
                 misses[name] = len(stats.cache_misses)
             hits += len(stats.cache_hits)
 print(json.dumps({"compiled": compiled, "misses": misses, "hits": hits,
-                  "sum": float(y.data.sum()), "grad": float(w.grad.data.sum())}))
+                  "sum": float(y.array.sum()), "grad": float(w.grad.array.sum())}))
 """
 
 # Runs every record of the table, the kernels that the table does not reach, and tells what it used.

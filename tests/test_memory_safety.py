@@ -56,7 +56,7 @@ def test_indices_changed_after_max_pooling_do_not_reach_its_backward(max_pool) -
     values, indices = getattr(F, max_pool)(x, 2, return_indices=True)
     indices.numpy()[...] = FAR
     values.sum().backward()
-    assert x.grad.numpy().sum() == values.data.size
+    assert x.grad.numpy().sum() == values.array.size
 
 
 def test_index_tensors_changed_after_a_gather_do_not_reach_its_backward() -> None:
@@ -88,11 +88,11 @@ def test_a_parameter_that_grew_is_refused_by_the_optimizer(make, buffer) -> None
     optimizer = make(param)
     param.grad = mg.ones(4)
     optimizer.step()
-    param.data = np.zeros(1 << 16, np.float32)
+    param.array = np.zeros(1 << 16, np.float32)
     param.grad = mg.ones(1 << 16)
     with pytest.raises(ShapeError, match=rf"shape \(65536,\) has a {buffer}.* of shape \(4,\)"):
         optimizer.step()
-    assert not param.data.any()
+    assert not param.array.any()
 
 
 @pytest.mark.parametrize(

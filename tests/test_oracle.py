@@ -37,12 +37,12 @@ def elementwise_op(forward: Arrays, backward: Arrays) -> Callable[[Tensor], Tens
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
             ctx.save_for_backward(x)
-            return Tensor(np.asarray(forward(x.data)), x.device)
+            return Tensor(np.asarray(forward(x.array)), x.device)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:
             (x,) = ctx.saved_tensors
-            return Tensor(np.asarray(backward(grad_output.data, x.data)), x.device)
+            return Tensor(np.asarray(backward(grad_output.array, x.array)), x.device)
 
     def function(x: Tensor) -> Tensor:
         floating_dtype("custom", x=x.dtype)
@@ -124,7 +124,7 @@ def test_a_missing_gradient_is_caught():
     class NoGradient(minigrad.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
-            return Tensor(x.data * x.data, x.device)
+            return Tensor(x.array * x.array, x.device)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> None:
@@ -135,7 +135,7 @@ def test_a_missing_gradient_is_caught():
 
 
 def test_a_lost_graph_is_caught():
-    spec = replace(square_spec(), function=lambda x: Tensor(x.data * x.data, x.device))
+    spec = replace(square_spec(), function=lambda x: Tensor(x.array * x.array, x.device))
     with pytest.raises(AssertionError, match="requires_grad is False"):
         checks.run(checks.PARITY_FLOAT64, spec, 10)
 
@@ -190,7 +190,7 @@ def test_a_gradient_that_aliases_an_input_is_caught():
     class Unsaved(minigrad.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
-            return Tensor(forward(x.data), x.device)
+            return Tensor(forward(x.array), x.device)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ def test_backends_that_disagree_are_caught():
 def test_accepted_integers_are_caught_unless_declared_and_right():
     spec = replace(
         square_spec(),
-        function=lambda x: Tensor(x.data * x.data, x.device),
+        function=lambda x: Tensor(x.array * x.array, x.device),
         differentiable=False,
     )
     with pytest.raises(AssertionError, match="int64 must raise DTypeError"):
@@ -245,7 +245,7 @@ def test_accepted_integers_are_caught_unless_declared_and_right():
 def test_accepted_mixed_dtypes_are_caught():
     spec = OpSpec(
         name="sum of two",
-        function=lambda x, y: Tensor(np.asarray(x.data + y.data), x.device),
+        function=lambda x, y: Tensor(np.asarray(x.array + y.array), x.device),
         oracle=lambda torch, x, y: x + y,
         cases=broadcastable().flatmap(lambda pair: case(*(floats(s) for s in pair))),
         differentiable=False,
@@ -267,7 +267,7 @@ def refuse(function: Callable[..., Any]) -> OpSpec:
 def raising(error: Exception, spoil: bool = False) -> Callable[[Tensor], Tensor]:
     def function(x: Tensor) -> Tensor:
         if spoil:
-            x.data[...] = 7
+            x.array[...] = 7
         raise error
 
     return function
@@ -303,13 +303,15 @@ def test_an_error_that_torch_does_not_raise_must_be_declared():
 def test_exact_distinguishes_signed_zeros_and_last_bits():
     spec = replace(square_spec(), differentiable=False, exact=True)
     checks.run(checks.PARITY_FLOAT32, spec, 20)
-    signed = replace(spec, function=lambda x: Tensor(-(x.data * -x.data), x.device))
+    signed = replace(spec, function=lambda x: Tensor(-(x.array * -x.array), x.device))
     checks.run(checks.PARITY_FLOAT32, signed, 20)
-    flipped = replace(spec, function=lambda x: Tensor(x.data * x.data * 1 - 0.0, x.device))
+    flipped = replace(spec, function=lambda x: Tensor(x.array * x.array * 1 - 0.0, x.device))
     checks.run(checks.PARITY_FLOAT32, flipped, 20)
     negated = replace(
         spec,
-        function=lambda x: Tensor(np.where(x.data == 0, -0.0, x.data**2).astype(x.dtype), x.device),
+        function=lambda x: Tensor(
+            np.where(x.array == 0, -0.0, x.array**2).astype(x.dtype), x.device
+        ),
     )
     with pytest.raises(AssertionError, match=r"got np.float32\(-0.0\)"):
         checks.run(checks.PARITY_FLOAT32, negated, 30)
@@ -317,8 +319,8 @@ def test_exact_distinguishes_signed_zeros_and_last_bits():
 
 def test_state_that_a_call_updates_is_compared():
     def count(x: Tensor, state: Tensor, wrong: float = 0.0) -> Tensor:
-        state.data += x.data.sum(dtype=x.dtype) + x.dtype.type(wrong)
-        return Tensor(x.data * 2, x.device)
+        state.array += x.array.sum(dtype=x.dtype) + x.dtype.type(wrong)
+        return Tensor(x.array * 2, x.device)
 
     def torch_count(torch, x, state):
         state += x.sum()
@@ -346,14 +348,14 @@ def test_cancellation_is_judged_by_what_the_inputs_allow():
     terms = np.array([1.0, 1e-4, -1.0, 3e-5, 1.0, -1.0]) * 1000
     spec = OpSpec(
         name="sum",
-        function=lambda x: Tensor(np.asarray(np.cumsum(x.data)[-1]), x.device),
+        function=lambda x: Tensor(np.asarray(np.cumsum(x.array)[-1]), x.device),
         oracle=lambda torch, x: x.double().sum().to(x.dtype),
         cases=case(terms),
         differentiable=False,
         float32_ulps=4,
     )
     checks.run(checks.PARITY_FLOAT32, spec, 1)
-    off = replace(spec, function=lambda x: Tensor(np.cumsum(x.data)[-1] + x.dtype.type(0.01)))
+    off = replace(spec, function=lambda x: Tensor(np.cumsum(x.array)[-1] + x.dtype.type(0.01)))
     with pytest.raises(AssertionError, match="ULP"):
         checks.run(checks.PARITY_FLOAT32, off, 1)
 
@@ -362,14 +364,14 @@ def test_cancellation_inside_the_algorithm_is_judged_by_what_it_costs_torch():
     """(x + 1000) − 1000 loses ten bits in float32 and in float64, however it is computed."""
     spec = OpSpec(
         name="there and back",
-        function=lambda x: Tensor(x.data - x.dtype.type(1000) + x.dtype.type(1000), x.device),
+        function=lambda x: Tensor(x.array - x.dtype.type(1000) + x.dtype.type(1000), x.device),
         oracle=lambda torch, x: (x + 1000) - 1000,
         cases=case(np.array([0.1, 0.7, 0.3])),
         differentiable=False,
     )
     checks.run(checks.PARITY_FLOAT32, spec, 1)
     checks.run(checks.PARITY_FLOAT64, spec, 1)
-    off = replace(spec, function=lambda x: Tensor(x.data + x.dtype.type(1e-11), x.device))
+    off = replace(spec, function=lambda x: Tensor(x.array + x.dtype.type(1e-11), x.device))
     with pytest.raises(AssertionError, match="ULP"):
         checks.run(checks.PARITY_FLOAT64, off, 1)
 
@@ -425,14 +427,14 @@ def test_a_failure_prints_a_program_that_repeats_it(size, capsys):
     exec(program, names)
     assert "tensor(" in capsys.readouterr().out
     np.testing.assert_allclose(
-        names["theirs"].detach().numpy() - names["mine"].data, 0.5, rtol=1e-6
+        names["theirs"].detach().numpy() - names["mine"].array, 0.5, rtol=1e-6
     )
     assert names["t_arg0"].grad is not None
 
 
 def test_the_program_handles_lists_keywords_and_integers():
     def pick(tensors, index, *, scale):
-        return Tensor(tensors[0].data[index.data] * scale)
+        return Tensor(tensors[0].array[index.array] * scale)
 
     spec = OpSpec("pick", pick, lambda torch, t, i, scale: t[0][i] * scale, cases=case())
     arguments = ([values((2, 3), 0), np.zeros((0, 2))], np.array([1, 0]))
@@ -440,7 +442,7 @@ def test_the_program_handles_lists_keywords_and_integers():
     names: dict[str, Any] = {}
     exec(program, names)
     assert names["mine"].shape == (2, 3)
-    np.testing.assert_array_equal(names["mine"].data, names["theirs"].numpy())
+    np.testing.assert_array_equal(names["mine"].array, names["theirs"].numpy())
 
 
 def test_layouts_hold_the_same_values():

@@ -270,7 +270,7 @@ def test_dropout_of_channels_last_memory_stays_channels_last() -> None:
     x = mg.Tensor(np.ones((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2), requires_grad=True)
     y = F.dropout(x, 0.5)
     y.sum().backward()
-    assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert y.array.transpose(0, 2, 3, 1).flags.c_contiguous
     np.testing.assert_array_equal(x.grad.numpy(), y.detach().numpy())
 
 

@@ -68,12 +68,12 @@ class Training:
 
     def values(self):
         """Everything that training changes, as bytes and numbers."""
-        found = {n: t.data.tobytes() for n, t in self.model.state_dict().items()}
+        found = {n: t.array.tobytes() for n, t in self.model.state_dict().items()}
         saved = self.optimizer.state_dict()
         for index, state in saved["state"].items():
             for key, value in state.items():
                 found[f"{index}.{key}"] = (
-                    value.data.tobytes() if isinstance(value, Tensor) else value
+                    value.array.tobytes() if isinstance(value, Tensor) else value
                 )
         found["groups"] = repr(saved["param_groups"])
         found["schedule"] = repr(sorted(self.scheduler.state_dict().items()))
@@ -90,14 +90,14 @@ def test_state_dicts_are_exchanged_with_torch_both_ways(tmp_path):
     safetensors.torch.save_file(theirs.state_dict(), path)
     ours.load_state_dict(load_file(path))
     for name, tensor in theirs.state_dict().items():
-        np.testing.assert_array_equal(ours.state_dict()[name].data, tensor.numpy())
+        np.testing.assert_array_equal(ours.state_dict()[name].array, tensor.numpy())
     nn.init.normal_(ours[0].weight)
     save_file(ours.state_dict(), str(path), metadata={"made_by": "test"})
     theirs.load_state_dict(safetensors.torch.load_file(path))
-    np.testing.assert_array_equal(theirs[0].weight.detach().numpy(), ours[0].weight.data)
+    np.testing.assert_array_equal(theirs[0].weight.detach().numpy(), ours[0].weight.array)
     x = np.random.default_rng(0).standard_normal((2, 2, 6, 6)).astype(np.float32)
     np.testing.assert_allclose(
-        ours.eval()(Tensor(x)).data, theirs.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-4,
+        ours.eval()(Tensor(x)).array, theirs.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-4,
         atol=1e-5,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_every_dtype_and_memory_order_survives(tmp_path, dtype, shape):
     for tensor in loaded.values():
         assert tensor.dtype == dtype
         assert str(tensor.device) == "reference"
-        np.testing.assert_array_equal(tensor.data, values)
+        np.testing.assert_array_equal(tensor.array, values)
 
 
 def test_loaded_tensors_are_writable_and_own_their_memory(tmp_path):
@@ -125,8 +125,8 @@ def test_loaded_tensors_are_writable_and_own_their_memory(tmp_path):
     tensor = load_file(tmp_path / "t")["a"]
     nn.init.zeros_(tensor)
     os.remove(tmp_path / "t")
-    assert tensor.data.tolist() == [0, 0, 0]
-    assert tensor.data.flags.aligned
+    assert tensor.array.tolist() == [0, 0, 0]
+    assert tensor.array.flags.aligned
 
 
 def test_unreadable_files_are_named(tmp_path):
@@ -181,7 +181,7 @@ def test_parts_can_be_loaded_alone(tmp_path):
     assert load_checkpoint(path, model=other.model, generator=False) == {}
     assert mg.device.default_generator.get_state() == state
     assert other.optimizer.state_dict()["param_groups"][0]["lr"] == before
-    np.testing.assert_array_equal(other.model[0].weight.data, training.model[0].weight.data)
+    np.testing.assert_array_equal(other.model[0].weight.array, training.model[0].weight.array)
     assert load_checkpoint(path, generator=False) == {}
 
 

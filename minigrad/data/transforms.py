@@ -396,7 +396,7 @@ class Renderer:
 
     def unpacked(self, samples: Tensor) -> Tensor:
         """The batch from what `packed` made of rows and drawn."""
-        array, device = samples.data, self.device
+        array, device = samples.array, self.device
         rows, rest = contiguous(array[:, 0], device), array[:, 1:]
         if self.plan.interpolates:
             matrices = contiguous(rest, device).view(np.float32)

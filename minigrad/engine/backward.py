@@ -44,7 +44,7 @@ def backward(
 
 def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
     if gradient is None:
-        if root.data.size != 1:
+        if root.array.size != 1:
             raise GraphError(
                 f"backward: a tensor of shape {root.shape} needs an explicit gradient; only a "
                 "tensor of one element has the default 1"
@@ -77,7 +77,7 @@ def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
                 continue
             owner = _owner(grad)
             if isinstance(target, Tensor):
-                _check_returned(node, grad, target.data.shape, target.data.dtype)
+                _check_returned(node, grad, target.array.shape, target.array.dtype)
                 _accumulate_leaf(target, grad, shared=owner in shared)
             else:
                 producer, index = target
@@ -126,14 +126,14 @@ def _call_backward(node: Node, grad_outputs: list[Tensor]) -> tuple[Tensor | Non
 
 
 def _check_returned(node: Node, grad: Tensor, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if grad.data.shape != shape or grad.data.dtype != dtype:
+    if grad.array.shape != shape or grad.array.dtype != dtype:
         what = f"{node.name}.backward: the gradient returned for an input"
         check_gradient(what, grad, shape, dtype)
 
 
 def _owner(tensor: Tensor) -> int:
     """Identity of the memory behind a tensor."""
-    array = tensor.data
+    array = tensor.array
     while (base := array.base) is not None:
         if not isinstance(base, np.ndarray):
             return id(base)

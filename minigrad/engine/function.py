@@ -178,7 +178,7 @@ class Function:
         node = Node(cls, context, args)
         recorded = []
         for index, output in enumerate(outputs):
-            shape, dtype = output.data.shape, output.data.dtype
+            shape, dtype = output.array.shape, output.array.dtype
             differentiable = is_floating(dtype)
             for tensor in context._non_differentiable:
                 differentiable = differentiable and tensor is not output

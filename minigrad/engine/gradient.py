@@ -23,7 +23,7 @@ def accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
     if leaf.grad is not None:
         leaf.grad = add(leaf.grad, grad)
     else:
-        leaf.grad = copy(grad) if shared or _overlaps(grad.data) else grad.detach()
+        leaf.grad = copy(grad) if shared or _overlaps(grad.array) else grad.detach()
 
 
 def clear_grad(leaf: Tensor, set_to_none: bool = True) -> None:
@@ -43,20 +43,20 @@ def read_grad(leaf: Tensor) -> Tensor | None:
 
 def add(left: Tensor, right: Tensor) -> Tensor:
     """left + right, of one shape and dtype, in left's memory order if it has one."""
-    check_gradient("backward: the gradient so far", left, right.data.shape, right.data.dtype)
+    check_gradient("backward: the gradient so far", left, right.array.shape, right.array.dtype)
     device = left.device
     if device is not right.device:
         same_device("backward", gradient_so_far=device, gradient=right.device)
-    order = memory_order(left.data) or order_of(right.data)
+    order = memory_order(left.array) or order_of(right.array)
     out = empty_array(left.shape, left.dtype, device, order)
-    total, first, second = [flat(each, order, device) for each in (out, left.data, right.data)]
+    total, first, second = [flat(each, order, device) for each in (out, left.array, right.array)]
     kernels.get(device).elementwise.add_forward(total, first, second, 1)
     return Tensor(out, device)
 
 
 def copy(tensor: Tensor) -> Tensor:
     """In new memory, of the same memory order."""
-    data, device = tensor.data, tensor.device
+    data, device = tensor.array, tensor.device
     out = empty_array(data.shape, data.dtype, device, memory_order(data))
     kernels.get(device).elementwise.copy_strided(out, data)
     return Tensor(out, device)
@@ -64,7 +64,7 @@ def copy(tensor: Tensor) -> Tensor:
 
 def zeros_like(tensor: Tensor) -> Tensor:
     """Of the same memory order."""
-    return full(tensor.shape, tensor.dtype, tensor.device, 0, memory_order(tensor.data))
+    return full(tensor.shape, tensor.dtype, tensor.device, 0, memory_order(tensor.array))
 
 
 def full(
@@ -80,7 +80,7 @@ def check_gradient(what: str, gradient: object, shape: tuple[int, ...], dtype: n
     """what: the gradient's description."""
     if not isinstance(gradient, Tensor):
         raise TypeError(f"{what} must be a Tensor, got {type(gradient).__name__}")
-    data = gradient.data
+    data = gradient.array
     if data.shape != shape:
         raise ShapeError(f"{what} must have shape {shape}, got {data.shape}")
     if data.dtype != dtype:

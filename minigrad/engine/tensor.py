@@ -31,7 +31,7 @@ class Version:
 class Tensor(Methods):
     """An n-dimensional array that remembers how it was made.
 
-    data: the array; four-dimensional activations are logically (N, C, H, W) and usually lie
+    array: its elements; four-dimensional activations are logically (N, C, H, W) and usually lie
         channels-last in memory, which only the strides tell. On a GPU a DeviceArray, whose views
         are NumPy's and which the host cannot read.
     grad: the gradient accumulated by `backward()`, a Tensor or None.
@@ -41,7 +41,7 @@ class Tensor(Methods):
     """
 
     __slots__ = (
-        "__weakref__", "_hooks", "_requires_grad", "_version", "data", "device", "grad", "node",
+        "__weakref__", "_hooks", "_requires_grad", "_version", "array", "device", "grad", "node",
         "output_index",
     )  # fmt: skip
 
@@ -50,12 +50,12 @@ class Tensor(Methods):
 
     def __init__(
         self,
-        data: np.ndarray,
+        array: np.ndarray,
         device: Device = CPU,
         requires_grad: bool = False,
         version: Version | None = None,
     ) -> None:
-        self.data = data
+        self.array = array
         self.device = device
         self.grad: Tensor | None = None
         self.node: Node | None = None
@@ -70,15 +70,15 @@ class Tensor(Methods):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self.array.shape
 
     @property
     def dtype(self) -> np.dtype:
-        return self.data.dtype
+        return self.array.dtype
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self.array.ndim
 
     # Graph facts ------------------------------------------------------------------------------
 
@@ -93,9 +93,9 @@ class Tensor(Methods):
                 "requires_grad can be cleared on leaf tensors only; use .detach() for a tensor "
                 "that was computed"
             )
-        if value and not is_floating(self.data.dtype):
+        if value and not is_floating(self.array.dtype):
             raise DTypeError(
-                f"only floating tensors can require gradients, got dtype {self.data.dtype.name}"
+                f"only floating tensors can require gradients, got dtype {self.array.dtype.name}"
             )
         self._requires_grad = bool(value)
 
@@ -109,9 +109,29 @@ class Tensor(Methods):
         """The Node that made this tensor; torch's name for `node`."""
         return self.node
 
+    @property
+    def data(self) -> Tensor:
+        """The same memory, outside the graph, with a version of its own: a backward pass does not
+        notice what changes through it. Set it to a tensor to take over that tensor's memory."""
+        return Tensor(self.array, self.device)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"data must be a Tensor, got {type(value).__name__}; wrap an array in "
+                "minigrad.tensor(…), or change the elements in place through .array"
+            )
+        if self._requires_grad and not is_floating(value.dtype):
+            raise DTypeError(
+                "data of a tensor that requires gradients must be floating, got dtype "
+                f"{value.dtype.name}"
+            )
+        self.array, self.device = value.array, value.device
+
     def detach(self) -> Tensor:
         """The same memory, outside the graph."""
-        return Tensor(self.data, self.device, False, self._version)
+        return Tensor(self.array, self.device, False, self._version)
 
     def mark_changed(self) -> None:
         """Count an in-place change, so that a backward pass that saved this memory notices."""

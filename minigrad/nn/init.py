@@ -80,12 +80,12 @@ def _draw(
     backend = kernels.get(tensor.device)
     draw = backend.random.uniform if kind == "uniform" else backend.random.normal
     seed, stream = (generator or default_generator).next_stream()
-    values = tensor.data
+    values = tensor.array
     if not values.flags.c_contiguous:
         values = allocate(tensor.shape, tensor.dtype, tensor.device)
     draw(values.reshape(-1), first, second, seed, stream)
-    if values is not tensor.data:
-        backend.elementwise.copy_strided(tensor.data, values)
+    if values is not tensor.array:
+        backend.elementwise.copy_strided(tensor.array, values)
     tensor.mark_changed()
     return tensor
 
@@ -124,7 +124,7 @@ def _kaiming_std(
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{operation}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
     gain = calculate_gain(nonlinearity, a)
-    return gain / math.sqrt(fan_in if mode == "fan_in" else fan_out) if tensor.data.size else None
+    return gain / math.sqrt(fan_in if mode == "fan_in" else fan_out) if tensor.array.size else None
 
 
 def kaiming_uniform_(

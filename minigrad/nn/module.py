@@ -28,7 +28,7 @@ class Parameter(Tensor):
     def __init__(self, data: Tensor, requires_grad: bool = True) -> None:
         if not isinstance(data, Tensor):
             raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
-        super().__init__(data.data, data.device, requires_grad, version=data._version)
+        super().__init__(data.array, data.device, requires_grad, version=data._version)
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
@@ -290,7 +290,7 @@ class Module:
             if name in state_dict:
                 value = state_dict[name]
                 source = readable(value, tensor.device)
-                kernels.get(tensor.device).elementwise.copy_strided(tensor.data, source)
+                kernels.get(tensor.device).elementwise.copy_strided(tensor.array, source)
                 tensor.mark_changed()
         return result
 
@@ -429,5 +429,5 @@ def _convert(tensor: Tensor, device: Device | None, dtype: np.dtype | None) -> N
     if dtype is None or not is_floating(tensor.dtype):
         dtype = tensor.dtype
     if dtype != tensor.dtype or not share_memory(device, tensor.device):
-        tensor.data = converted(tensor.data, dtype, tensor.device, device)
+        tensor.array = converted(tensor.array, dtype, tensor.device, device)
     tensor.device = device

@@ -140,8 +140,8 @@ def summary(
                 type=type(module).__name__,
                 depth=name.count(".") + 1 if name else 0,
                 output_shape=shape,
-                parameters=sum(p.data.size for p in own),
-                trainable=sum(p.data.size for p in own if p.requires_grad),
+                parameters=sum(p.array.size for p in own),
+                trainable=sum(p.array.size for p in own if p.requires_grad),
                 activation_bytes=size,
             )
         )
@@ -149,10 +149,10 @@ def summary(
     return ModelSummary(
         layers=tuple(layers),
         input_shape=[t.shape for t in inputs] if several else inputs[0].shape,
-        total_parameters=sum(p.data.size for p in parameters),
-        trainable_parameters=sum(p.data.size for p in parameters if p.requires_grad),
-        parameter_bytes=sum(t.data.nbytes for t in (*parameters, *model.buffers())),
-        input_bytes=sum(t.data.nbytes for t in inputs),
+        total_parameters=sum(p.array.size for p in parameters),
+        trainable_parameters=sum(p.array.size for p in parameters if p.requires_grad),
+        parameter_bytes=sum(t.array.nbytes for t in (*parameters, *model.buffers())),
+        input_bytes=sum(t.array.nbytes for t in inputs),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
     )
 
@@ -175,9 +175,9 @@ def _watch(
         if not module._modules:
             given = [arg for arg in args if isinstance(arg, Tensor)]
             size = sum(
-                t.data.nbytes
+                t.array.nbytes
                 for t in tensors
-                if not any(np.may_share_memory(t.data, arg.data) for arg in given)
+                if not any(np.may_share_memory(t.array, arg.array) for arg in given)
             )
         order[entered.pop()] = len(calls)
         calls.append((name, module, shapes[0] if len(shapes) == 1 else shapes, size))

@@ -54,13 +54,13 @@ def clip_grad_norm_(
         workspace = scratch(launch.power_sum_workspace(values[k].size), float64, device)
         launch.power_sum(sums[k : k + 1], values[k], workspace, norm_type)
     norm = Tensor(empty_array((), dtype, device), device)
-    launch.total_norm(norm.data.reshape(1), sums, norm_type)
+    launch.total_norm(norm.array.reshape(1), sums, norm_type)
     if error_if_nonfinite and not math.isfinite(norm.item()):
         raise RuntimeError(
             f"clip_grad_norm_: the gradients' norm of order {norm_type} is {norm.item()}"
         )
     for grad, array in zip(grads, values, strict=True):
-        launch.clip_to_norm(array, norm.data.reshape(1), max_norm)
+        launch.clip_to_norm(array, norm.array.reshape(1), max_norm)
         _write_back(grad, array)
     return norm
 
@@ -80,28 +80,28 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     names = {f"parameter {i}": p for i, p in enumerate(params)}
     dtype = same_dtype("parameters_to_vector", **{n: p.dtype for n, p in names.items()})
     device = same_device("parameters_to_vector", **{n: p.device for n, p in names.items()})
-    vector = empty((sum(p.data.size for p in params),), dtype, device)
+    vector = empty((sum(p.array.size for p in params),), dtype, device)
     for part, param in _parts(vector, params):
-        kernels.get(device).elementwise.copy_strided(part, param.data)
+        kernels.get(device).elementwise.copy_strided(part, param.array)
     return vector
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Copy a vector made by `parameters_to_vector` back into the parameters."""
     params = list(parameters)
-    total = sum(p.data.size for p in params)
+    total = sum(p.array.size for p in params)
     if vec.shape != (total,):
         raise ShapeError(f"vector_to_parameters: vec must have shape ({total},), got {vec.shape}")
     for part, param in _parts(vec, params):
-        kernels.get(param.device).elementwise.copy_strided(param.data, part)
+        kernels.get(param.device).elementwise.copy_strided(param.array, part)
         param.mark_changed()
 
 
 def _parts(vector: Tensor, params: list[Tensor]) -> Iterable[tuple[np.ndarray, Tensor]]:
     start = 0
     for param in params:
-        stop = start + param.data.size
-        yield vector.data[start:stop].reshape(param.shape), param
+        stop = start + param.array.size
+        yield vector.array[start:stop].reshape(param.shape), param
         start = stop
 
 
@@ -112,10 +112,10 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def _values(grad: Tensor) -> np.ndarray:
     """The elements as a flat array: a view unless the memory has gaps."""
-    return flat(grad.data, order_of(grad.data), grad.device)
+    return flat(grad.array, order_of(grad.array), grad.device)
 
 
 def _write_back(grad: Tensor, array: np.ndarray) -> None:
-    if not np.may_share_memory(array, grad.data):
-        kernels.get(grad.device).elementwise.copy_strided(grad.data, array.reshape(grad.shape))
+    if not np.may_share_memory(array, grad.array):
+        kernels.get(grad.device).elementwise.copy_strided(grad.array, array.reshape(grad.shape))
     grad.mark_changed()

@@ -27,22 +27,22 @@ def size(input: Tensor, dim: int | None = None) -> Any:
 
 def stride(input: Tensor) -> tuple[int, ...]:
     """How many elements lie in memory from one position of each axis to the next."""
-    return tuple(step // input.data.itemsize for step in input.data.strides)
+    return tuple(step // input.array.itemsize for step in input.array.strides)
 
 
 def dim(input: Tensor) -> int:
     """The number of axes."""
-    return input.data.ndim
+    return input.array.ndim
 
 
 def numel(input: Tensor) -> int:
     """The number of elements."""
-    return input.data.size
+    return input.array.size
 
 
 def element_size(input: Tensor) -> int:
     """Bytes an element."""
-    return input.data.itemsize
+    return input.array.itemsize
 
 
 def length(input: Tensor) -> int:
@@ -57,7 +57,7 @@ def length(input: Tensor) -> int:
 
 def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
-    if input.data.size != 1:
+    if input.array.size != 1:
         raise ShapeError(f"item: the tensor must have one element, got shape {input.shape}")
     return host(input).item()
 
@@ -78,7 +78,7 @@ def numpy(input: Tensor) -> np.ndarray:
         raise DeviceError(
             "numpy: a tensor in GPU memory cannot be seen by NumPy; .cpu() copies it to the host"
         )
-    return input.data
+    return input.array
 
 
 def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -93,7 +93,7 @@ def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
 
 def to_bool(input: Tensor) -> bool:
     """`bool(x)`, for a tensor of one element."""
-    if input.data.size != 1:
+    if input.array.size != 1:
         raise ShapeError(
             f"bool: the truth of a tensor of shape {input.shape} is ambiguous; use any() or all()"
         )
@@ -147,7 +147,7 @@ def deepcopy(input: Tensor, memo: dict[int, Any]) -> Tensor:
         )
     copy = type(input).__new__(type(input))
     memo[id(input)] = copy
-    Tensor.__init__(copy, clone(input.detach()).data, input.device, input.requires_grad)
+    Tensor.__init__(copy, clone(input.detach()).array, input.device, input.requires_grad)
     for name, value in getattr(input, "__dict__", {}).items():
         setattr(copy, name, value)
     if input.grad is not None:

@@ -27,7 +27,7 @@ class To(Function):
         ctx: Any, input: Tensor, dtype: np.dtype, device: Device, wait: builtins.bool = True
     ) -> Tensor:
         ctx.source = input.dtype, input.device
-        return Tensor(converted(input.data, dtype, input.device, device, wait), device)
+        return Tensor(converted(input.array, dtype, input.device, device, wait), device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -93,7 +93,7 @@ def pin_memory(input: Tensor) -> Tensor:
     from ..runtime.cuda import memory
 
     pinned = memory.empty_pinned(input.shape, input.dtype)
-    kernels.get(input.device).elementwise.copy_strided(pinned, input.data)
+    kernels.get(input.device).elementwise.copy_strided(pinned, input.array)
     return Tensor(pinned, input.device)
 
 
@@ -103,7 +103,7 @@ def is_pinned(input: Tensor) -> builtins.bool:
         return False
     from ..runtime.cuda import memory
 
-    return memory.is_pinned(input.data)
+    return memory.is_pinned(input.array)
 
 
 def float(input: Tensor) -> Tensor:
@@ -155,9 +155,9 @@ def clone(input: Tensor) -> Tensor:
 @takes_tensor
 def contiguous(input: Tensor) -> Tensor:
     """The tensor itself if its elements lie in C order, else a copy that does."""
-    return input if input.data.flags.c_contiguous else Contiguous.apply(input)
+    return input if input.array.flags.c_contiguous else Contiguous.apply(input)
 
 
 def is_contiguous(input: Tensor) -> builtins.bool:
     """Whether the elements lie in memory in C order."""
-    return input.data.flags.c_contiguous
+    return input.array.flags.c_contiguous

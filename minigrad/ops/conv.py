@@ -145,13 +145,13 @@ def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     launch, dtype = kernels.get(device).conv_weight, grad_output.dtype
     grad = empty(grad_output.shape[3:], dtype, device)
     workspace = scratch(launch.conv2d_backward_bias_workspace(grad_output.shape), float64, device)
-    launch.conv2d_backward_bias(grad.data, grad_output, workspace)
+    launch.conv2d_backward_bias(grad.array, grad_output, workspace)
     return grad
 
 
 def _hwio(weight: Tensor) -> Any:
     """The C-ordered (kH, kW, C_in/groups, C_out) array: free for weights that nn made."""
-    return contiguous(weight.data.transpose(TO_HWIO), weight.device)
+    return contiguous(weight.array.transpose(TO_HWIO), weight.device)
 
 
 @takes_tensor

@@ -42,7 +42,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     if isinstance(data, Tensor):
         device = data.device if device is None else device
         copy = to(data.detach(), wanted or data.dtype, as_device(device), copy=True)
-        return Tensor(copy.data, copy.device, requires_grad)
+        return Tensor(copy.array, copy.device, requires_grad)
     source = _array(data)
     wanted = wanted or _natural_dtype(source, data)
     if source.dtype.kind not in "iufb":
@@ -137,7 +137,7 @@ def new_tensor(
 
 def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> Tensor:
     value = fitting(operation, value, out.dtype)
-    kernels.get(out.device).elementwise.fill(out.data.reshape(-1), value)
+    kernels.get(out.device).elementwise.fill(out.array.reshape(-1), value)
     out.requires_grad = requires_grad
     return out
 
@@ -184,7 +184,7 @@ def eye(
     out = zeros(n, columns, dtype=dtype, device=device)
     count = min(n, columns)
     if count:
-        diagonal = out.data.reshape(-1)[: count * (columns + 1) : columns + 1]
+        diagonal = out.array.reshape(-1)[: count * (columns + 1) : columns + 1]
         kernels.get(out.device).elementwise.fill(diagonal[:count], 1)
     out.requires_grad = requires_grad
     return out
@@ -278,10 +278,10 @@ def arange(
         # As torch: numbers are cut off before they are added up.
         start, step = int(start), int(step)
         check_fits("arange", start, out.dtype)
-        check_fits("arange", start + max(out.data.size - 1, 0) * step, out.dtype)
+        check_fits("arange", start + max(out.array.size - 1, 0) * step, out.dtype)
     else:
         start, step = float(start), float(step)
-    kernels.get(out.device).indexing.arange(out.data, start, step)
+    kernels.get(out.device).indexing.arange(out.array, start, step)
     out.requires_grad = requires_grad
     return out
 
@@ -299,6 +299,6 @@ def linspace(
     out = new_tensor("linspace", (steps,), dtype, device)
     if out.dtype.kind not in "f":
         raise DTypeError(f"linspace: dtype must be float32 or float64, got {out.dtype.name}")
-    kernels.get(out.device).indexing.linspace(out.data, float(first), float(last))
+    kernels.get(out.device).indexing.linspace(out.array, float(first), float(last))
     out.requires_grad = requires_grad
     return out

@@ -133,11 +133,11 @@ def to_dlpack(input: Tensor, *, stream: Any = None, **options: Any) -> Any:
     """
     _shareable("__dlpack__", input)
     if not is_cuda(input.device):
-        return input.data.__dlpack__(**options)
+        return input.array.__dlpack__(**options)
     from ..runtime.cuda import checks
 
     _refuse_in_captured_step("__dlpack__")
-    array: Any = input.data
+    array: Any = input.array
     checks.run(array.driver.index)
     n = input.ndim
     shape = (ctypes.c_int64 * n)(*array.shape)
@@ -197,7 +197,7 @@ class _Borrowed:
         strides = [step * dtype.itemsize for step in tensor.strides[:n]] if tensor.strides else None
         self.__array_interface__ = {
             "version": 3, "shape": shape, "typestr": dtype.str,
-            "data": ((tensor.data or 0) + tensor.byte_offset, False),
+            "data": ((tensor.array or 0) + tensor.byte_offset, False),
             "strides": None if strides is None else tuple(strides),
         }  # fmt: skip
 
@@ -220,7 +220,7 @@ def cuda_array_interface(input: Tensor) -> dict[str, Any]:
         raise AttributeError("__cuda_array_interface__: the tensor lies in the host's memory")
     _shareable("__cuda_array_interface__", input)
 
-    array: Any = input.data
+    array: Any = input.array
     return {
         "version": 3, "shape": array.shape, "strides": array.strides,
         "typestr": array.dtype.str, "data": (array.pointer, not array.flags.writeable),

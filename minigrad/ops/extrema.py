@@ -67,7 +67,7 @@ class Select(Function):
     def backward(ctx: Any, grad_values: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         plan: Reduction = ctx.plan
         device = grad_values.device
-        grad = plan.reduced(kept_axes(grad_values, plan.axes, ctx.keepdim).data, device)
+        grad = plan.reduced(kept_axes(grad_values, plan.axes, ctx.keepdim).array, device)
         data, form = plan.empty_full(grad_values.dtype, grad_values.device)
         kernels.get(device).reduce.take_backward_input(form, grad, ctx.indices)
         return Tensor(data, device), None, None, None
@@ -106,7 +106,7 @@ def _extremum(
     """The plan, and (outer, inner) arrays of the extreme values and of their positions."""
     plan, indices = _extreme_positions(input, axes, largest, logical_order)
     values = plan.empty_reduced(input.dtype, input.device)
-    array = plan.array(input.data, input.device)
+    array = plan.array(input.array, input.device)
     kernels.get(input.device).reduce.take_forward(values, array, indices)
     return plan, values, indices
 
@@ -114,9 +114,9 @@ def _extremum(
 def _extreme_positions(
     input: Tensor, axes: Axes, largest: bool, logical_order: bool
 ) -> tuple[Reduction, np.ndarray]:
-    plan, launch = reduction(input.data, axes, logical_order), kernels.get(input.device).reduce
+    plan, launch = reduction(input.array, axes, logical_order), kernels.get(input.device).reduce
     indices = plan.empty_reduced(int64, input.device)
-    array = plan.array(input.data, input.device)
+    array = plan.array(input.array, input.device)
     if largest:
         workspace = scratch(launch.argmax_forward_workspace(plan.form), int64, input.device)
         launch.argmax_forward(indices, array, workspace)
@@ -239,7 +239,7 @@ def _any_or_all(operation: str, input: Tensor, dim: Dim, keepdim: bool) -> Tenso
     if count_of(input, axes):
         plan, values, _ = _extremum(truth, axes, largest=operation == "any")
     else:
-        plan = reduction(truth.data, axes)
+        plan = reduction(truth.array, axes)
         values = plan.empty_reduced(bool_, input.device)
         kernels.get(input.device).elementwise.fill(values.reshape(-1), operation == "all")
     return to(plan.result(values, input.device, keepdim), dtype)

@@ -58,7 +58,7 @@ class ConvReLU(Function):
         shape, dtype = out_nhwc.shape, out_nhwc.dtype
         grad, grad_bias = allocate(shape, dtype, device), empty(shape[3:], dtype, device)
         workspace = scratch(launch.conv2d_backward_bias_workspace(shape), float64, device)
-        launch.conv2d_backward_relu(grad, grad_bias.data, nhwc(grad_output), out_nhwc, workspace)
+        launch.conv2d_backward_relu(grad, grad_bias.array, nhwc(grad_output), out_nhwc, workspace)
         if ctx.pool is not None:
             grad = spread_to_maxima(grad, ctx.window, ctx.pool, device)
         grads = convolution_gradients(ctx.needs_input_grad, input, weight, grad, ctx.dims)
@@ -136,8 +136,8 @@ def _norm_gradients(
     grad, grad_bias = allocate(active.shape, active.dtype, device), empty_like(invstd)
     workspace = scratch(launch.batch_norm_backward_relu_workspace(*rows.shape), float64, device)
     launch.batch_norm_backward_relu(
-        _rows(grad), grad_bias.data, grad_rows, rows, mean.data, invstd.data, scale,
-        grad_scale.data, grad_shift.data, workspace,
+        _rows(grad), grad_bias.array, grad_rows, rows, mean.array, invstd.array, scale,
+        grad_scale.array, grad_shift.array, workspace,
     )  # fmt: skip
     return grad, grad_bias, grad_scale, grad_shift
 
@@ -157,15 +157,15 @@ def _norm_pool_gradients(
     elements = launch.batch_norm_max_pool2d_backward_affine_workspace(pool)
     workspace = scratch(elements, float64, device)
     launch.batch_norm_max_pool2d_backward_affine(
-        grad_scale.data, grad_shift.data, grad_output, window, active,
-        mean.data, invstd.data, workspace, pool,
+        grad_scale.array, grad_shift.array, grad_output, window, active,
+        mean.array, invstd.array, workspace, pool,
     )  # fmt: skip
     grad = allocate(active.shape, active.dtype, device)
     elements = launch.batch_norm_max_pool2d_backward_relu_workspace(pool)
     workspace = scratch(elements, float64, device)
     launch.batch_norm_max_pool2d_backward_relu(
-        grad, grad_bias.data, grad_output, window, active, mean.data, invstd.data, scale,
-        grad_scale.data, grad_shift.data, workspace, pool,
+        grad, grad_bias.array, grad_output, window, active, mean.array, invstd.array, scale,
+        grad_scale.array, grad_shift.array, workspace, pool,
     )  # fmt: skip
     return grad, grad_bias, grad_scale, grad_shift
 
@@ -184,7 +184,7 @@ def _normalized_maxima(
     out, taps = empty_maxima(pool, dtype, device)
     workspace = scratch(launch.batch_norm_max_pool2d_forward_workspace(pool), dtype, device)
     launch.batch_norm_max_pool2d_forward(
-        out, taps, input, mean.data, invstd.data, parameter(scale), parameter(shift),
+        out, taps, input, mean.array, invstd.array, parameter(scale), parameter(shift),
         workspace, pool,
     )  # fmt: skip
     return out, taps

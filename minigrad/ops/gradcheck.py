@@ -168,4 +168,4 @@ def _copy(argument: Any) -> Any:
 
 def _values(tensor: Tensor) -> np.ndarray:
     """On the host, whatever the device."""
-    return tensor.detach().to("cpu").data
+    return tensor.detach().to("cpu").array

@@ -67,7 +67,7 @@ class GroupNorm(Function):
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_weight, grad_bias = (empty(ctx.affine, input.dtype, device) for _ in range(2))
             launch.group_norm_backward_affine(
-                grad_weight.data.reshape(-1), grad_bias.data.reshape(-1),
+                grad_weight.array.reshape(-1), grad_bias.array.reshape(-1),
                 upstream, rows, mean, invstd,
                 scratch(launch.group_norm_backward_affine_workspace(form), float64, device),
             )  # fmt: skip
@@ -83,7 +83,7 @@ def _empty(like: Tensor, form: tuple[int, int, int], axis: int | None) -> tuple[
     """An uninitialised tensor like the input, and its array of the form (N, L, C)."""
     if axis is None:
         out = empty(like.shape, like.dtype, like.device)
-        return out, out.data.reshape(form)
+        return out, out.array.reshape(form)
     out, rows = empty_rows(like.shape, axis, like.dtype, like.device)
     return out, rows.reshape(form)
 

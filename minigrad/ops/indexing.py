@@ -36,18 +36,18 @@ class Slice(Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, index: tuple[Any, ...]) -> Tensor:
-        ctx.shape, ctx.order, ctx.index = input.shape, memory_order(input.data), index
-        return view_of(input, input.data[index])
+        ctx.shape, ctx.order, ctx.index = input.shape, memory_order(input.array), index
+        return view_of(input, input.array[index])
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y = x[index]: dx[index] = dy, and 0 where nothing was selected.
         grad_input = empty_array(ctx.shape, grad_output.dtype, grad_output.device, ctx.order)
         launch = kernels.get(grad_output.device).elementwise
-        if grad_output.data.size != grad_input.size:
+        if grad_output.array.size != grad_input.size:
             order = ctx.order or tuple(range(grad_input.ndim))
             launch.fill(grad_input.transpose(order).reshape(-1), 0)
-        launch.copy_strided(grad_input[ctx.index], grad_output.data)
+        launch.copy_strided(grad_input[ctx.index], grad_output.array)
         return Tensor(grad_input, grad_output.device), None
 
 
@@ -131,7 +131,7 @@ def _as_array(item: Any, device: Device) -> Any:
         return item
     if isinstance(item, Tensor):
         same_device("indexing", tensor=device, index=item.device)
-        item = item.data if item.ndim else host(item)
+        item = item.array if item.ndim else host(item)
     elif isinstance(item, (list, range)):
         try:
             item = np.asarray(item if len(item) else np.empty(0, np.int64))
@@ -212,7 +212,7 @@ class Plan:
 
 
 def plan_picks(input: Tensor, pickers: list[Picker]) -> Plan:
-    data, device = input.data, input.device
+    data, device = input.array, input.device
     arrays = [_true_positions(p.array, device) if p.mask else p.array for p in pickers]
     try:
         picked_shape = np.broadcast_shapes(*(array.shape for array in arrays))
@@ -303,7 +303,7 @@ class Pick(Function):
         out = empty_array(plan.shape, input.dtype, input.device, plan.target)
         kernels.get(input.device).indexing.index_forward(
             plan.output_array(out, input.device),
-            plan.input_array(input.data, input.device),
+            plan.input_array(input.array, input.device),
             plan.positions,
         )
         return Tensor(out, input.device)
@@ -317,7 +317,7 @@ class Pick(Function):
         size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
         launch.index_backward_input(
             plan.input_array(grad_input, device),
-            plan.output_array(grad_output.data, device),
+            plan.output_array(grad_output.array, device),
             plan.positions,
             scratch(size, int64, device),
         )
@@ -355,7 +355,7 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
     else:
         value = tensor(value, dtype=input.dtype, device=input.device)
     basic, pickers = _parse(input, index)
-    selected = view_of(input, input.data[basic])
+    selected = view_of(input, input.array[basic])
     plan = plan_picks(selected, pickers) if pickers else None
     shape = plan.shape if plan else selected.shape
     value = _fitting(value, shape)
@@ -364,13 +364,13 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
         return
     backend, device = kernels.get(input.device), input.device
     values = empty_array(shape, input.dtype, device, plan.target)
-    backend.elementwise.copy_strided(values, np.broadcast_to(value.data, shape))
-    placed = plan.input_array(selected.data, device)
+    backend.elementwise.copy_strided(values, np.broadcast_to(value.array, shape))
+    placed = plan.input_array(selected.array, device)
     backend.indexing.put(placed, plan.output_array(values, device), plan.positions)
-    if not np.may_share_memory(placed, selected.data):
+    if not np.may_share_memory(placed, selected.array):
         # The form was a copy of a view with gaps: put it back.
         stored = placed.reshape([selected.shape[axis] for axis in plan.source])
-        backend.elementwise.copy_strided(selected.data.transpose(plan.source), stored)
+        backend.elementwise.copy_strided(selected.array.transpose(plan.source), stored)
     input.mark_changed()
 
 
@@ -384,4 +384,4 @@ def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"__setitem__: a value of shape {value.shape} does not broadcast to the selection of "
             f"shape {shape}"
         )
-    return Tensor(value.data.reshape(kept), value.device)
+    return Tensor(value.array.reshape(kept), value.device)

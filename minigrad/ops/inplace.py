@@ -45,7 +45,7 @@ def _readable(operation: str, operand: Tensor, target: Tensor) -> np.ndarray:
     It is copied if it overlaps the target other than element by element, because the target is
     written while it is read.
     """
-    data = operand.data
+    data = operand.array
     try:
         np.broadcast_to(data, target.shape)
     except ValueError:
@@ -55,10 +55,10 @@ def _readable(operation: str, operand: Tensor, target: Tensor) -> np.ndarray:
         ) from None
     same_elements = (
         data.shape == target.shape
-        and data.strides == target.data.strides
-        and address_of(data) == address_of(target.data)
+        and data.strides == target.array.strides
+        and address_of(data) == address_of(target.array)
     )
-    if same_elements or not np.may_share_memory(data, target.data):
+    if same_elements or not np.may_share_memory(data, target.array):
         return data
     copy = empty_array(data.shape, data.dtype, operand.device)
     kernels.get(operand.device).elementwise.copy_strided(copy, data)
@@ -69,7 +69,7 @@ def _update(
     operation: str, target: Tensor, operand: Tensor | None, launch: Callable[..., None]
 ) -> Tensor:
     """launch(out, target[, operand]) on flat arrays in target's memory order, out being target."""
-    data, device = target.data, target.device
+    data, device = target.array, target.device
     order = memory_order(data)
     if order is None:
         # A view with gaps is computed in one piece, and then copied into place.
@@ -161,7 +161,7 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
     if not share_memory(src.device, input.device):
         src = Tensor(readable(src, input.device), input.device)
     source = np.broadcast_to(_readable("copy_", src, input), input.shape)
-    kernels.get(input.device).elementwise.copy_strided(input.data, source)
+    kernels.get(input.device).elementwise.copy_strided(input.array, source)
     input.mark_changed()
     return input
 
@@ -170,7 +170,7 @@ def copy_(input: Tensor, src: Tensor) -> Tensor:
 def fill_(input: Tensor, value: float) -> Tensor:
     """input ← value everywhere. Returns input."""
     if isinstance(value, Tensor):
-        if value.data.size != 1:
+        if value.array.size != 1:
             raise ShapeError(f"fill_: value must have one element, got shape {value.shape}")
         return copy_(input, value)
     if isinstance(value, np.generic):
@@ -179,10 +179,10 @@ def fill_(input: Tensor, value: float) -> Tensor:
         check_number("fill_", "value", value)
     _check_change("fill_", input)
     value = fitting("fill_", value, input.dtype)
-    order = memory_order(input.data)
+    order = memory_order(input.array)
     if order is None:
         return copy_(input, scalar("fill_", value, input.dtype, input.device))
-    kernels.get(input.device).elementwise.fill(input.data.transpose(order).reshape(-1), value)
+    kernels.get(input.device).elementwise.fill(input.array.transpose(order).reshape(-1), value)
     input.mark_changed()
     return input
 

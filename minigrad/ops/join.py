@@ -40,14 +40,14 @@ class Cat(Function):
         parts = [t for t in tensors if t.shape != _NOTHING] or [tensors[0]]
         shape = list(parts[0].shape)
         shape[axis] = sum(t.shape[axis] for t in parts)
-        order = next((o for t in parts if (o := memory_order(t.data)) is not None), None)
+        order = next((o for t in parts if (o := memory_order(t.array)) is not None), None)
         out = Tensor(
             empty_array(tuple(shape), parts[0].dtype, parts[0].device, order), parts[0].device
         )
         start = 0
         for part in parts:
-            slab = out.data[_slab(out.ndim, axis, start, part.shape[axis])]
-            kernels.get(out.device).elementwise.copy_strided(slab, part.data)
+            slab = out.array[_slab(out.ndim, axis, start, part.shape[axis])]
+            kernels.get(out.device).elementwise.copy_strided(slab, part.array)
             start += part.shape[axis]
         return out
 
@@ -59,7 +59,7 @@ class Cat(Function):
                 grads.append(empty(shape, grad_output.dtype, grad_output.device))
                 continue
             index = _slab(grad_output.ndim, ctx.axis, start, shape[ctx.axis])
-            grads.append(view_of(grad_output, grad_output.data[index]))
+            grads.append(view_of(grad_output, grad_output.array[index]))
             start += shape[ctx.axis]
         return None, *grads
 
@@ -116,7 +116,7 @@ class Split(Function):
     def forward(ctx: Any, input: Tensor, axis: int, lengths: tuple[int, ...]) -> Any:
         ctx.axis = axis
         return tuple(
-            view_of(input, input.data[_slab(input.ndim, axis, end - length, length)])
+            view_of(input, input.array[_slab(input.ndim, axis, end - length, length)])
             for length, end in zip(lengths, itertools.accumulate(lengths), strict=True)
         )
 
@@ -167,12 +167,12 @@ class Unbind(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, axis: int) -> Any:
         ctx.axis = axis
-        rows = np.moveaxis(input.data, axis, 0)
+        rows = np.moveaxis(input.array, axis, 0)
         return tuple(view_of(input, rows[i, ...]) for i in range(len(rows)))
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        kept = [view_of(grad, np.expand_dims(grad.data, ctx.axis)) for grad in grad_outputs]
+        kept = [view_of(grad, np.expand_dims(grad.array, ctx.axis)) for grad in grad_outputs]
         return Cat.apply(ctx.axis, *kept), None
 
 

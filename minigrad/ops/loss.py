@@ -57,7 +57,7 @@ def _reduced(losses: Tensor, divisor: Tensor, reduction: str) -> Tensor:
         return losses
     launch = kernels.get(losses.device).loss
     out = empty((), losses.dtype, losses.device)
-    workspace = scratch(launch.loss_total_workspace(losses.data.size), float64, losses.device)
+    workspace = scratch(launch.loss_total_workspace(losses.array.size), float64, losses.device)
     launch.loss_total(_flat(out), _flat(losses), _flat(divisor), workspace)
     return out
 
@@ -176,7 +176,7 @@ class NLLLoss(Function):
         ignore_index: int,
     ) -> Tensor:
         losses = empty(target.shape, input.dtype, input.device)
-        if losses.data.size:
+        if losses.array.size:
             kernels.get(input.device).loss.nll_loss_forward(
                 _flat(losses), to_rows(input, _class_axis(input)), _flat(target),
                 _weights(weight), ignore_index,
@@ -229,7 +229,7 @@ def cross_entropy(
     smoothing = check_number(operation, "label_smoothing", label_smoothing, low=0, high=1)
     if is_floating(target.dtype):
         _check_probabilities(input, target, weight, ignore_index)
-        rows = input.data.size // input.shape[_class_axis(input)]
+        rows = input.array.size // input.shape[_class_axis(input)]
         divisor = scalar(operation, rows if reduction == "mean" else 1, input.dtype, input.device)
         return SoftCrossEntropy.apply(input, target, weight, divisor, reduction, smoothing)
     target, divisor = _class_targets(operation, input, target, weight, ignore_index, reduction)
@@ -330,13 +330,13 @@ def _class_targets(
     # A private copy: the kernels index by what was checked, whatever becomes of the caller's array.
     backend = kernels.get(input.device)
     private = empty(target.shape, int64, target.device)
-    backend.elementwise.copy_strided(private.data, target.data)
-    target, indices = private, private.data.reshape(-1)
+    backend.elementwise.copy_strided(private.array, target.array)
+    target, indices = private, private.array.reshape(-1)
     first_bad = allocate((1,), int64, input.device)
     total_weight = empty((1,), input.dtype, input.device)
     workspace = scratch(backend.loss.class_targets_workspace(indices.size), float64, input.device)
     backend.loss.class_targets(
-        first_bad, total_weight.data, indices, _weights(weight), C, ignore_index, workspace
+        first_bad, total_weight.array, indices, _weights(weight), C, ignore_index, workspace
     )
 
     def refuse(bad: int, values: Sequence[float]) -> None:

@@ -28,7 +28,7 @@ class MatMul(Function):
         out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
         launch = kernels.get(left.device).matmul
         workspace = scratch(launch.matmul_forward_workspace(dims), left.dtype, left.device)
-        launch.matmul_forward(out.data, c_order(left), c_order(right), None, workspace, dims)
+        launch.matmul_forward(out.array, c_order(left), c_order(right), None, workspace, dims)
         return out
 
     @staticmethod
@@ -42,11 +42,11 @@ class MatMul(Function):
         if ctx.needs_input_grad[0]:
             grad_left = empty(left.shape, dtype, device)
             workspace = scratch(launch.matmul_backward_left_workspace(dims), dtype, device)
-            launch.matmul_backward_left(grad_left.data, grad, c_order(right), workspace, dims)
+            launch.matmul_backward_left(grad_left.array, grad, c_order(right), workspace, dims)
         if ctx.needs_input_grad[1]:
             grad_right = empty(right.shape, dtype, device)
             workspace = scratch(launch.matmul_backward_right_workspace(dims), dtype, device)
-            launch.matmul_backward_right(grad_right.data, grad, c_order(left), workspace, dims)
+            launch.matmul_backward_right(grad_right.array, grad, c_order(left), workspace, dims)
         return grad_left, grad_right, None
 
 
@@ -63,7 +63,7 @@ class Linear(Function):
         launch = kernels.get(input.device).matmul
         workspace = scratch(launch.matmul_forward_workspace(dims), input.dtype, input.device)
         launch.matmul_forward(
-            out.data[None], c_order(input)[None], _stored(weight)[None],
+            out.array[None], c_order(input)[None], _stored(weight)[None],
             None if bias is None else c_order(bias), workspace, dims,
         )  # fmt: skip
         return out
@@ -80,7 +80,7 @@ class Linear(Function):
             grad_input = empty(input.shape, dtype, device)
             workspace = scratch(launch.matmul_backward_left_workspace(dims), dtype, device)
             launch.matmul_backward_left(
-                grad_input.data[None], grad, _stored(weight)[None], workspace, dims
+                grad_input.array[None], grad, _stored(weight)[None], workspace, dims
             )
         if ctx.needs_input_grad[1]:
             stored = allocate((1, dims.K, dims.N), dtype, device)
@@ -90,14 +90,14 @@ class Linear(Function):
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
             workspace = scratch(launch.matmul_backward_bias_workspace(dims), float64, device)
-            launch.matmul_backward_bias(grad_bias.data, grad, workspace, dims)
+            launch.matmul_backward_bias(grad_bias.array, grad, workspace, dims)
         return grad_input, grad_weight, grad_bias, None
 
 
 def _stored(weight: Tensor) -> Any:
     """The C-ordered (in, out) array of a weight, in which order the product reads it: free for
     weights that nn made, which are shown as (out, in), as in torch, but stored so."""
-    return contiguous(weight.data.T, weight.device)
+    return contiguous(weight.array.T, weight.device)
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:

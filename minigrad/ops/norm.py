@@ -42,10 +42,18 @@ def batch_statistics(
         if running.batches is not None:
             add_(running.batches, 1)
         return mean, invstd
-    running_mean, running_var, batches = (None if t is None else t.data for t in running)
+    running_mean, running_var, batches = (None if t is None else t.array for t in running)
     workspace = scratch(launch.batch_norm_statistics_workspace(rows, C), float64, device)
     launch.batch_norm_statistics(
-        mean.data, invstd.data, running_mean, running_var, batches, input, momentum, eps, workspace
+        mean.array,
+        invstd.array,
+        running_mean,
+        running_var,
+        batches,
+        input,
+        momentum,
+        eps,
+        workspace,
     )
     for tensor in running:
         if tensor is not None:
@@ -59,7 +67,7 @@ def _running_statistics(running: Running, eps: float) -> tuple[Tensor, Tensor]:
     device, dtype, (C,) = running.mean.device, running.mean.dtype, running.mean.shape
     mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
     kernels.get(device).norm.batch_norm_running(
-        mean.data, invstd.data, running.mean.data, running.var.data, eps
+        mean.array, invstd.array, running.mean.array, running.var.array, eps
     )
     return mean, invstd
 
@@ -84,7 +92,7 @@ def normalize(
     if input.size:
         workspace = scratch(launch.batch_norm_forward_workspace(*input.shape), input.dtype, device)
         launch.batch_norm_forward(
-            out, input, mean.data, invstd.data, parameter(weight), parameter(bias), workspace
+            out, input, mean.array, invstd.array, parameter(weight), parameter(bias), workspace
         )
     return mean, invstd
 
@@ -102,12 +110,12 @@ def affine_gradients(
             backend.norm.batch_norm_backward_affine_workspace(rows, C), float64, device
         )
         backend.norm.batch_norm_backward_affine(
-            grad_weight.data, grad_bias.data, grad_output, input,
-            mean.data, invstd.data, workspace,
+            grad_weight.array, grad_bias.array, grad_output, input,
+            mean.array, invstd.array, workspace,
         )  # fmt: skip
     else:
-        backend.elementwise.fill(grad_weight.data, 0)
-        backend.elementwise.fill(grad_bias.data, 0)
+        backend.elementwise.fill(grad_weight.array, 0)
+        backend.elementwise.fill(grad_bias.array, 0)
     return grad_weight, grad_bias
 
 
@@ -149,9 +157,9 @@ class BatchNorm(Function):
                     launch.batch_norm_backward_input_workspace(*out.shape), dtype, device
                 )
                 launch.batch_norm_backward_input(
-                    out, grad_rows, input_rows, mean.data, invstd.data, parameter(weight),
-                    None if grad_weight is None else grad_weight.data,
-                    None if grad_bias is None else grad_bias.data,
+                    out, grad_rows, input_rows, mean.array, invstd.array, parameter(weight),
+                    None if grad_weight is None else grad_weight.array,
+                    None if grad_bias is None else grad_bias.array,
                     ctx.training, workspace,
                 )  # fmt: skip
         return (

@@ -90,15 +90,15 @@ def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
         if not isinstance(operand, Tensor):
             return None
         if dtype is None:
-            dtype, device = operand.data.dtype, operand.device
-        elif operand.data.dtype != dtype or operand.device is not device:
+            dtype, device = operand.array.dtype, operand.device
+        elif operand.array.dtype != dtype or operand.device is not device:
             return None
     return dtype if dtype is not None and is_floating(dtype) else None
 
 
 def check_writable(operation: str, tensor: Tensor) -> None:
     """A tensor that changes in place must not be a broadcast view."""
-    if not tensor.data.flags.writeable:
+    if not tensor.array.flags.writeable:
         raise ValueError(
             f"{operation}: elements of this tensor of shape {tensor.shape} share memory (expand "
             "makes such tensors); clone it first"
@@ -116,7 +116,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype, device: Device) -> Tensor:
 
 def empty_like(tensor: Tensor, dtype: np.dtype | None = None) -> Tensor:
     """Uninitialised tensor of the same shape, device and memory order."""
-    order, device = memory_order(tensor.data), tensor.device
+    order, device = memory_order(tensor.array), tensor.device
     return Tensor(empty_array(tensor.shape, dtype or tensor.dtype, device, order), device)
 
 
@@ -136,13 +136,13 @@ def from_nhwc(array: np.ndarray, device: Device) -> Tensor:
 
 def nhwc(tensor: Tensor) -> np.ndarray:
     """The C-ordered NHWC array of an (N, C, H, W) tensor: free if stored channels-last."""
-    array = tensor.data.transpose(CHANNELS_LAST)
+    array = tensor.array.transpose(CHANNELS_LAST)
     return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
 def c_order(tensor: Tensor) -> np.ndarray:
     """The C-ordered array of a tensor: free if stored so."""
-    array = tensor.data
+    array = tensor.array
     return array if array.flags.c_contiguous else contiguous(array, tensor.device)
 
 
@@ -173,33 +173,33 @@ def elementwise(
     Returns the uninitialised output, its flat array, and the operands' flat arrays in the same
     memory order. The output takes the order of the first operand that has its full shape.
     """
-    device, shape = operands[0].device, operands[0].data.shape
+    device, shape = operands[0].device, operands[0].array.shape
     flats = []
     for t in operands:
         if t.device is not device:
             same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-        data = t.data
+        data = t.array
         if data.shape == shape and data.flags.c_contiguous:
             flats.append(data.reshape(-1))
     if len(flats) == len(operands):
-        array = allocate(shape, dtype or operands[0].data.dtype, device)
+        array = allocate(shape, dtype or operands[0].array.dtype, device)
         return Tensor(array, device), array.reshape(-1), flats
     if any(t.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None
     for t in operands:
-        if t.shape == shape and (order := memory_order(t.data)) is not None:
+        if t.shape == shape and (order := memory_order(t.array)) is not None:
             break
     order = order or tuple(range(len(shape)))
     out = Tensor(empty_array(shape, dtype or operands[0].dtype, device, order), device)
     size = math.prod(shape)
     flats = []
     for t in operands:
-        if t.data.size == 1 and size != 1:
-            flats.append(repeated(t.data, size))
+        if t.array.size == 1 and size != 1:
+            flats.append(repeated(t.array, size))
         else:
-            flats.append(flat(broadcast(t.data, shape), order, device))
-    return out, out.data.transpose(order).reshape(-1), flats
+            flats.append(flat(broadcast(t.array, shape), order, device))
+    return out, out.array.transpose(order).reshape(-1), flats
 
 
 def pointwise(

@@ -38,9 +38,9 @@ class Pad(Function):
     ) -> Tensor:
         ctx.shape, ctx.first, ctx.amounts, ctx.mode = input.shape, first, amounts, mode
         # The axes must be neighbours in memory: C order, or channels-last for the rows and columns.
-        last = memory_order(input.data) == CHANNELS_LAST and first >= 2
+        last = memory_order(input.array) == CHANNELS_LAST and first >= 2
         ctx.order = CHANNELS_LAST if last else tuple(range(input.ndim))
-        source = contiguous(input.data.transpose(ctx.order), input.device)
+        source = contiguous(input.array.transpose(ctx.order), input.device)
         shape = list(input.shape)
         for axis, (before, after) in enumerate(amounts, first):
             shape[axis] += before + after
@@ -56,7 +56,7 @@ class Pad(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # out[o] = input[sources[o]]:  dinput[i] = Σ grad[o] over all o with sources[o] = i
         first, amounts = ctx.first, ctx.amounts
-        source = contiguous(grad_output.data.transpose(ctx.order), grad_output.device)
+        source = contiguous(grad_output.array.transpose(ctx.order), grad_output.device)
         grad_input, form = _empty(ctx.shape, grad_output, ctx.order, first, len(amounts))
         rows, cols = _tables(ctx.shape[first : first + len(amounts)], amounts, ctx.mode)
         kernels.get(grad_output.device).pad.pad_backward_input(

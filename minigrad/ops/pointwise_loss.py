@@ -29,17 +29,17 @@ class _Pair:
         self.shape = broadcast_shape("loss", input.shape, target.shape)
         self.size = math.prod(self.shape)
         self.dtype, self.device = input.dtype, input.device
-        orders = (memory_order(t.data) for t in (input, target) if t.shape == self.shape)
+        orders = (memory_order(t.array) for t in (input, target) if t.shape == self.shape)
         self.order: Order = next(filter(None, orders), tuple(range(len(self.shape))))
         self.arrays = self._flat(input), self._flat(target)
 
     def _flat(self, tensor: Tensor) -> np.ndarray:
-        return flat(broadcast(tensor.data, self.shape), self.order, self.device)
+        return flat(broadcast(tensor.array, self.shape), self.order, self.device)
 
     def empty(self) -> tuple[Tensor, np.ndarray]:
         """An uninitialised tensor of the broadcast shape, and its flat array."""
         tensor = Tensor(empty_array(self.shape, self.dtype, self.device, self.order), self.device)
-        return tensor, tensor.data.transpose(self.order).reshape(-1)
+        return tensor, tensor.array.transpose(self.order).reshape(-1)
 
     def divisor(self, reduction: str) -> int:
         return self.size if reduction == "mean" else 1
@@ -66,7 +66,7 @@ class DifferenceLoss(Function):
         total = empty((), pair.dtype, pair.device)
         workspace = scratch(launch.loss_total_workspace(pair.size), float64, pair.device)
         launch.difference_loss_total(
-            total.data.reshape(-1), *pair.arrays, pair.divisor(reduction), kind, beta, workspace
+            total.array.reshape(-1), *pair.arrays, pair.divisor(reduction), kind, beta, workspace
         )
         return total
 
@@ -74,7 +74,7 @@ class DifferenceLoss(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         pair, launch = _Pair(*ctx.saved_tensors), kernels.get(grad_output.device).loss
         if ctx.reduction == "none":
-            grad = flat(grad_output.data, pair.order, pair.device)
+            grad = flat(grad_output.array, pair.order, pair.device)
         else:
             grad = c_order(grad_output).reshape(-1)
         results: list[Tensor | None] = [None] * 5

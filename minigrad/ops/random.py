@@ -59,7 +59,7 @@ def rand(
     out = new_tensor("rand", size, dtype, device)
     floating_dtype("rand", dtype=out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).random.uniform(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    kernels.get(out.device).random.uniform(out.array.reshape(-1), 0.0, 1.0, seed, stream)
     out.requires_grad = requires_grad
     return out
 
@@ -75,7 +75,7 @@ def randn(
     out = new_tensor("randn", size, dtype, device)
     floating_dtype("randn", dtype=out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).random.normal(out.data.reshape(-1), 0.0, 1.0, seed, stream)
+    kernels.get(out.device).random.normal(out.array.reshape(-1), 0.0, 1.0, seed, stream)
     out.requires_grad = requires_grad
     return out
 
@@ -107,7 +107,7 @@ def randint(
         check_fits("randint", bound, int64)
         check_fits("randint", bound, out.dtype)
     seed, stream = _stream(generator)
-    kernels.get(out.device).random.randint(out.data.reshape(-1), low, high, seed, stream)
+    kernels.get(out.device).random.randint(out.array.reshape(-1), low, high, seed, stream)
     return out
 
 
@@ -123,7 +123,7 @@ def randperm(
         raise ValueError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)
     seed, stream = _stream(generator)
-    kernels.get(out.device).random.permutation(out.data, seed, stream)
+    kernels.get(out.device).random.permutation(out.array, seed, stream)
     return out
 
 
@@ -151,7 +151,7 @@ class Dropout(Function):
         # Elements are numbered in memory order, which the mask has too.
         out, out_flat, (input_flat,) = elementwise("dropout", input)
         mask = empty_like(out, bool_)
-        mask_flat = mask.data.transpose(memory_order(mask.data)).reshape(-1)
+        mask_flat = mask.array.transpose(memory_order(mask.array)).reshape(-1)
         kernels.get(input.device).random.dropout_forward(
             out_flat, mask_flat, input_flat, p, seed, stream
         )

@@ -47,7 +47,7 @@ class Sum(Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool, scale: float) -> Tensor:
-        ctx.plan, ctx.keepdim, ctx.scale = reduction(input.data, axes), keepdim, scale
+        ctx.plan, ctx.keepdim, ctx.scale = reduction(input.array, axes), keepdim, scale
         return sum_over(input, axes, keepdim, scale)
 
     @staticmethod
@@ -57,7 +57,7 @@ class Sum(Function):
         grad = kept_axes(grad_output, plan.axes, ctx.keepdim)
         if ctx.scale != 1:
             grad = mul(grad, ctx.scale)
-        spread = plan.reduced(grad.data, device)[:, None, :]
+        spread = plan.reduced(grad.array, device)[:, None, :]
         data, form = plan.empty_full(grad.dtype, grad.device)
         kernels.get(device).elementwise.copy_strided(form, np.broadcast_to(spread, plan.form))
         return Tensor(data, device), None, None, None
@@ -110,12 +110,14 @@ def _variance(
     count = count_of(input, axes)
     # Of nothing NaN, whatever the correction.
     factor = _inverse(builtins.max(count - correction, 0) if count else 0)
-    plan, device = reduction(input.data, axes), input.device
+    plan, device = reduction(input.array, axes), input.device
     launch = kernels.get(device).reduce
     out = plan.empty_reduced(input.dtype, input.device)
     workspace = scratch(launch.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
-    center = plan.reduced(mean.data, device)
-    launch.squared_deviation_forward(out, plan.array(input.data, device), center, workspace, factor)
+    center = plan.reduced(mean.array, device)
+    launch.squared_deviation_forward(
+        out, plan.array(input.array, device), center, workspace, factor
+    )
     return plan.result(out, device, keepdim), mean, factor
 
 
@@ -238,10 +240,12 @@ class Prod(Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool) -> Tensor:
-        ctx.plan, ctx.keepdim = reduction(input.data, axes), keepdim
+        ctx.plan, ctx.keepdim = reduction(input.array, axes), keepdim
         ctx.save_for_backward(input)
         out = ctx.plan.empty_reduced(input.dtype, input.device)
-        kernels.get(input.device).reduce.prod_forward(out, ctx.plan.array(input.data, input.device))
+        kernels.get(input.device).reduce.prod_forward(
+            out, ctx.plan.array(input.array, input.device)
+        )
         return ctx.plan.result(out, input.device, keepdim)
 
     @staticmethod
@@ -249,9 +253,9 @@ class Prod(Function):
         (input,) = ctx.saved_tensors
         plan: Reduction = ctx.plan
         device = input.device
-        grad = plan.reduced(kept_axes(grad_output, plan.axes, ctx.keepdim).data, device)
+        grad = plan.reduced(kept_axes(grad_output, plan.axes, ctx.keepdim).array, device)
         data, form = plan.empty_full(input.dtype, input.device)
-        kernels.get(device).reduce.prod_backward_input(form, grad, plan.array(input.data, device))
+        kernels.get(device).reduce.prod_backward_input(form, grad, plan.array(input.array, device))
         return Tensor(data, device), None, None
 
 
@@ -269,9 +273,9 @@ class CumSum(Function):
 
 
 def _running_sum(input: Tensor, axis: int, reverse: bool) -> Tensor:
-    plan = reduction(input.data, (axis,) if input.ndim else ())
+    plan = reduction(input.array, (axis,) if input.ndim else ())
     data, form = plan.empty_full(input.dtype, input.device)
-    array = plan.array(input.data, input.device)
+    array = plan.array(input.array, input.device)
     kernels.get(input.device).reduce.cumsum_forward(form, array, reverse)
     return Tensor(data, input.device)
 
@@ -292,7 +296,7 @@ class LogSumExp(Function):
         ctx.save_for_backward(input, kept)
         ctx.axes, ctx.keepdim = axes, keepdim
         shape = [size for axis, size in enumerate(kept.shape) if axis not in axes]
-        return kept if keepdim else Tensor(kept.data.reshape(shape), kept.device)
+        return kept if keepdim else Tensor(kept.array.reshape(shape), kept.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

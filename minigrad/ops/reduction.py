@@ -125,7 +125,7 @@ def expand_kept(array: np.ndarray, axes: Axes) -> np.ndarray:
 
 def kept_axes(grad: Tensor, axes: Axes, keepdim: bool) -> Tensor:
     """A result's gradient with its reduced axes as ones."""
-    return grad if keepdim else Tensor(expand_kept(grad.data, axes), grad.device)
+    return grad if keepdim else Tensor(expand_kept(grad.array, axes), grad.device)
 
 
 def count_of(input: Tensor, axes: Axes) -> int:
@@ -140,11 +140,11 @@ def accumulator(dtype: np.dtype) -> np.dtype:
 
 def sum_over(tensor: Tensor, axes: Axes, keepdim: bool, scale: float = 1) -> Tensor:
     """scale · Σ over axes, in the tensor's dtype; int64 for integers. Nothing is recorded."""
-    plan, device = reduction(tensor.data, axes), tensor.device
+    plan, device = reduction(tensor.array, axes), tensor.device
     launch, total = kernels.get(device).reduce, accumulator(tensor.dtype)
     out = plan.empty_reduced(tensor.dtype if is_floating(tensor.dtype) else int64, device)
     workspace = scratch(launch.sum_forward_workspace(plan.form), total, device)
-    launch.sum_forward(out, plan.array(tensor.data, device), workspace, scale)
+    launch.sum_forward(out, plan.array(tensor.array, device), workspace, scale)
     return plan.result(out, device, keepdim)
 
 
@@ -162,4 +162,4 @@ def unbroadcast(grad: Tensor, shape: tuple[int, ...]) -> Tensor:
         if axis < extra or (shape[axis - extra] == 1 and grad.shape[axis] != 1)
     )
     total = sum_over(grad, axes, keepdim=True)
-    return Tensor(total.data.reshape(shape), total.device)
+    return Tensor(total.array.reshape(shape), total.device)

@@ -182,7 +182,7 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
                 f"{boxes.shape}"
             )
         rows = allocate(boxes.shape, boxes.dtype, input.device)
-        launch.copy_strided(rows, boxes.data)
+        launch.copy_strided(rows, boxes.array)
         return rows
     if len(boxes) != input.shape[0] or any(b.ndim != 2 or b.shape[1] != 4 for b in boxes):
         raise ShapeError(
@@ -193,7 +193,7 @@ def _rows(operation: str, input: Tensor, boxes: Boxes) -> np.ndarray:
     start = 0
     for n, each in enumerate(boxes):
         part = rows[start : start + each.shape[0]]
-        launch.copy_strided(part[:, 1:], each.data)
+        launch.copy_strided(part[:, 1:], each.array)
         launch.fill(image := allocate((len(part),), input.dtype, input.device), n)
         launch.copy_strided(part[:, 0], image)
         start += len(part)

@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 def to_rows(tensor: Tensor, axis: int) -> np.ndarray:
     """The C-ordered (rows, C) array whose columns run along `axis`, counted from the front."""
-    moved = tensor.data
+    moved = tensor.array
     if axis != moved.ndim - 1:
         moved = moved.transpose(*(a for a in range(moved.ndim) if a != axis), axis)
     shape = math.prod(moved.shape[:-1]), moved.shape[-1]

@@ -47,7 +47,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         )
     if input.ndim == 0:
         return reshape(index_select(reshape(input, 1), 0, index), ())
-    return Pick.apply(input, plan_picks(input, [Picker((axis,), index.data, wrap=False)]))
+    return Pick.apply(input, plan_picks(input, [Picker((axis,), index.array, wrap=False)]))
 
 
 @takes_tensor
@@ -82,7 +82,7 @@ class Gather(Function):
         # Along other axes the index may be shorter: the rest of the input is not read.
         window = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape))
         ctx.shape, ctx.window = input.shape, window
-        source = contiguous(input.data[window], input.device)
+        source = contiguous(input.array[window], input.device)
         size = source.shape[axis]
         outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
         launch = kernels.get(input.device).indexing
@@ -92,12 +92,12 @@ class Gather(Function):
         )
         form = (outer, index.shape[axis], inner)
         wanted = c_order(index)
-        launch.gather_positions(positions.data.reshape(form), bad, wanted.reshape(form), size)
+        launch.gather_positions(positions.array.reshape(form), bad, wanted.reshape(form), size)
         check_index("gather", bad, wanted, axis, input)
         ctx.save_for_backward(positions)
         out = empty(index.shape, input.dtype, input.device)
         launch.index_forward(
-            out.data.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.data.reshape(-1)
+            out.array.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.array.reshape(-1)
         )
         return out
 
@@ -107,18 +107,18 @@ class Gather(Function):
         (positions,) = ctx.saved_tensors
         device, backend = grad_output.device, kernels.get(grad_output.device)
         grad_input = empty(ctx.shape, grad_output.dtype, device)
-        window = grad_input.data[ctx.window]
-        whole = window.size == grad_input.data.size
-        target = grad_input.data if whole else allocate(window.shape, grad_output.dtype, device)
-        size = backend.indexing.index_backward_input_workspace(target.size, positions.data.size)
+        window = grad_input.array[ctx.window]
+        whole = window.size == grad_input.array.size
+        target = grad_input.array if whole else allocate(window.shape, grad_output.dtype, device)
+        size = backend.indexing.index_backward_input_workspace(target.size, positions.array.size)
         backend.indexing.index_backward_input(
             target.reshape(1, -1, 1),
             c_order(grad_output).reshape(1, -1, 1),
-            positions.data.reshape(-1),
+            positions.array.reshape(-1),
             scratch(size, int64, device),
         )
         if not whole:
-            backend.elementwise.fill(grad_input.data.reshape(-1), 0)
+            backend.elementwise.fill(grad_input.array.reshape(-1), 0)
             backend.elementwise.copy_strided(window, target)
         return grad_input, None, None
 
@@ -172,7 +172,7 @@ class Triangle(Function):
         out = empty(input.shape, input.dtype, input.device)
         form = (math.prod(input.shape[:-2]), *input.shape[-2:])
         kernels.get(input.device).indexing.triangle_forward(
-            out.data.reshape(form), c_order(input).reshape(form), diagonal, lower
+            out.array.reshape(form), c_order(input).reshape(form), diagonal, lower
         )
         return out
 

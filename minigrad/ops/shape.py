@@ -80,7 +80,7 @@ def _strides_express(
 
 def _reshaped(tensor: Tensor, shape: tuple[int, ...], order: Order | None = None) -> Tensor:
     """Elements in logical order under another shape: a view, or else a copy laid out in `order`."""
-    data = tensor.data
+    data = tensor.array
     if can_view(data, shape):
         return view_of(tensor, data.reshape(shape))
     out = empty_array(shape, data.dtype, tensor.device, order)
@@ -99,7 +99,7 @@ class Reshape(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape
-        ctx.order = None if can_view(input.data, shape) else memory_order(input.data)
+        ctx.order = None if can_view(input.array, shape) else memory_order(input.array)
         return _reshaped(input, shape)
 
     @staticmethod
@@ -114,10 +114,10 @@ class Reshape(Function):
 def _laid_out(grad: Tensor, shape: tuple[int, ...], order: Order) -> Tensor:
     """`grad` under another shape, in memory order `order`."""
     reshaped = _reshaped(grad, shape)
-    if reshaped.data.transpose(order).flags.c_contiguous:
+    if reshaped.array.transpose(order).flags.c_contiguous:
         return reshaped
     out = empty_array(shape, grad.dtype, grad.device, order)
-    kernels.get(grad.device).elementwise.copy_strided(out, reshaped.data)
+    kernels.get(grad.device).elementwise.copy_strided(out, reshaped.array)
     return Tensor(out, grad.device)
 
 
@@ -150,7 +150,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     Raises ShapeError if the number of elements differs.
     """
     wanted = sizes_of("reshape", shape)
-    wanted = _inferred("reshape", input.data.size, wanted, f"a tensor of shape {input.shape}")
+    wanted = _inferred("reshape", input.array.size, wanted, f"a tensor of shape {input.shape}")
     return Reshape.apply(input, wanted)
 
 
@@ -236,12 +236,12 @@ class Permute(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
         ctx.axes = axes
-        return view_of(input, input.data.transpose(axes))
+        return view_of(input, input.array.transpose(axes))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         inverse = sorted(range(len(ctx.axes)), key=ctx.axes.__getitem__)
-        return view_of(grad_output, grad_output.data.transpose(inverse)), None
+        return view_of(grad_output, grad_output.array.transpose(inverse)), None
 
 
 @takes_tensor
@@ -295,7 +295,7 @@ class Expand(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape
-        return view_of(input, broadcast(input.data, shape))
+        return view_of(input, broadcast(input.array, shape))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

@@ -140,12 +140,12 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     that equal it, that of median along dim goes to the element at `indices`. The median of no
     elements is NaN; ShapeError for integers, and along an empty axis.
     """
-    if dim is None and input.data.size == 0 and is_floating(input.dtype):
+    if dim is None and input.array.size == 0 and is_floating(input.dtype):
         return scalar("median", math.nan, input.dtype, input.device)
-    if dim is None and input.data.size:
+    if dim is None and input.array.size:
         return Median.apply(input)
     axis = axis_of("median", 0 if dim is None else dim, input.ndim)
-    size = input.data.size if dim is None else input.shape[axis] if input.ndim else 1
+    size = input.array.size if dim is None else input.shape[axis] if input.ndim else 1
     if size == 0:
         raise ShapeError(
             f"median: the reduced axis {axis} of a tensor of shape {input.shape} must not be empty"

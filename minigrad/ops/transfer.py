@@ -59,8 +59,8 @@ def converted(
 def readable(tensor: Tensor, device: Device) -> Any:
     """The tensor's array where kernels of `device` can read it: a copy if need be."""
     if share_memory(tensor.device, device):
-        return tensor.data
-    return converted(tensor.data, tensor.dtype, tensor.device, device)
+        return tensor.array
+    return converted(tensor.array, tensor.dtype, tensor.device, device)
 
 
 def placed(array: np.ndarray, device: Device) -> Any:
@@ -74,11 +74,11 @@ def host(tensor: Tensor) -> np.ndarray:
     Waits for the GPU, and raises what its value checks have found.
     """
     if not is_cuda(tensor.device):
-        return tensor.data
+        return tensor.array
     from ..runtime.cuda import checks
 
     checks.run(tensor.device.index)
-    return converted(tensor.data, tensor.dtype, tensor.device, CPU)
+    return converted(tensor.array, tensor.dtype, tensor.device, CPU)
 
 
 def host_c_order(tensor: Tensor) -> np.ndarray:

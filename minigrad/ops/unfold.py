@@ -21,7 +21,7 @@ __all__ = ["fold", "unfold"]
 def _unfolded(input: Tensor, dims: UnfoldDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C * d.kH * d.kW, d.H_out * d.W_out), input.dtype, input.device)
-    columns = out.data.reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
+    columns = out.array.reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
     kernels.get(input.device).unfold.unfold_forward(columns, c_order(input), dims)
     return out
 
@@ -30,7 +30,7 @@ def _folded(input: Tensor, dims: UnfoldDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C, d.H, d.W), input.dtype, input.device)
     columns = c_order(input).reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
-    kernels.get(input.device).unfold.fold_forward(out.data, columns, dims)
+    kernels.get(input.device).unfold.fold_forward(out.array, columns, dims)
     return out
 
 

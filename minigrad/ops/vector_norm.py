@@ -50,7 +50,7 @@ class VectorNorm(Function):
         ctx.save_for_backward(input, kept)
         ctx.axes, ctx.keepdim, ctx.p = axes, keepdim, p
         shape = [size for axis, size in enumerate(kept.shape) if axis not in axes]
-        return kept if keepdim else Tensor(kept.data.reshape(shape), kept.device)
+        return kept if keepdim else Tensor(kept.array.reshape(shape), kept.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,7 +69,7 @@ class VectorNorm(Function):
 
 def _sum_of_squares(input: Tensor, axes: Axes) -> Tensor:
     """Σ input², the reduced axes kept: the squared deviation from 0, added up in float64."""
-    plan, device = reduction(input.data, axes), input.device
+    plan, device = reduction(input.array, axes), input.device
     backend = kernels.get(device)
     out, zero = (
         plan.empty_reduced(input.dtype, input.device),
@@ -80,7 +80,7 @@ def _sum_of_squares(input: Tensor, axes: Axes) -> Tensor:
         backend.reduce.sum_forward_workspace(plan.form), accumulator(input.dtype), device
     )
     backend.reduce.squared_deviation_forward(
-        out, plan.array(input.data, device), zero, workspace, 1
+        out, plan.array(input.array, device), zero, workspace, 1
     )
     return plan.result(out, device, keepdim=True)
 

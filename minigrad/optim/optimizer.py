@@ -121,7 +121,7 @@ class Optimizer:
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         for param, group in pending:
             job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs[param.device, param.data.dtype].append(job)
+            jobs[param.device, param.array.dtype].append(job)
         params = [param for param, _ in pending]
         mode.observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
@@ -133,15 +133,15 @@ class Optimizer:
 
     def _flat_arrays(self, param: Tensor) -> Flats:
         flats = self._flats.get(param)
-        if flats is None or flats.source is not param.data:
+        if flats is None or flats.source is not param.array:
             flats = self._flats[param] = Flats(param)
         return flats
 
     def _check_state(self, param: Tensor) -> None:
         """Kernels walk parameter and state together: no step once the parameter was resized."""
-        state, shape = self.state.get(param, {}), param.data.shape
+        state, shape = self.state.get(param, {}), param.array.shape
         for key in self._state_tensors:
-            if key in state and state[key].data.shape != shape:
+            if key in state and state[key].array.shape != shape:
                 raise ShapeError(
                     f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
                     f"shape {state[key].shape}; make a new optimiser for parameters that changed"
@@ -306,10 +306,10 @@ def _check_grad(name: str, param: Tensor) -> None:
     grad = param.grad
     if (
         isinstance(grad, Tensor)
-        and grad.data.shape == param.data.shape
-        and grad.data.dtype == param.data.dtype
+        and grad.array.shape == param.array.shape
+        and grad.array.dtype == param.array.dtype
         and grad.device is param.device
-        and param.data.flags.writeable
+        and param.array.flags.writeable
     ):
         return
     if not isinstance(grad, Tensor):
@@ -331,7 +331,7 @@ def _flat(array: np.ndarray, order: Order) -> np.ndarray:
 
 def _like_param(value: Tensor, param: Tensor) -> Tensor:
     """A copy of a state tensor in the parameter's dtype, device and memory order."""
-    order = memory_order(param.data) if value.shape == param.shape else None
+    order = memory_order(param.array) if value.shape == param.shape else None
     dtype = param.dtype if value.shape == param.shape else value.dtype
     copy = empty_array(value.shape, dtype, param.device, order)
     kernels.get(param.device).elementwise.copy_strided(copy, readable(value, param.device))
@@ -348,7 +348,7 @@ def _take_over(state: dict[str, Any], loaded: dict[str, Any]) -> None:
             and isinstance(value, Tensor)
             and (own.shape, own.dtype, own.device) == (value.shape, value.dtype, value.device)
         ):
-            kernels.get(own.device).elementwise.copy_strided(own.data, value.data)
+            kernels.get(own.device).elementwise.copy_strided(own.array, value.array)
             own.mark_changed()
         else:
             state[key] = value
@@ -374,10 +374,10 @@ class Flats:
     """
 
     def __init__(self, param: Tensor) -> None:
-        self.source = param.data
+        self.source = param.array
         self._device = param.device
-        self._gaps = memory_order(param.data) is None
-        self._order = order_of(param.data)
+        self._gaps = memory_order(param.array) is None
+        self._order = order_of(param.array)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._param = flat(self.source, self._order, self._device)
 
@@ -385,7 +385,7 @@ class Flats:
         """The parameter's values and the gradient."""
         if self._gaps:
             self._param = flat(self.source, self._order, self._device)
-        return self._param, flat(grad.data, self._order, self._device)
+        return self._param, flat(grad.array, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.
@@ -399,13 +399,13 @@ class Flats:
             if fill is not None:
                 kernels.get(self._device).elementwise.fill(_flat(data, self._order), fill)
         stored, view = self._views.get(name, (None, None))
-        if stored is not tensor.data or view is None:
-            stored = tensor.data
+        if stored is not tensor.array or view is None:
+            stored = tensor.array
             in_order = stored.transpose(self._order).flags.c_contiguous
             if stored.dtype != self.source.dtype or not in_order:
                 data = self._empty()
                 kernels.get(self._device).elementwise.copy_strided(data, stored)
-                tensor.data = stored = data
+                tensor.array = stored = data
             view = _flat(stored, self._order)
             self._views[name] = stored, view
         return view

@@ -101,7 +101,7 @@ def _kind(arg: Any) -> Any:
             raise DeviceError(
                 f"capture: all tensor arguments must be on the GPU, got one on {arg.device}"
             )
-        return arg.shape, arg.dtype, arg.data.strides, arg.device
+        return arg.shape, arg.dtype, arg.array.strides, arg.device
     try:
         hash(arg)
     except TypeError:
@@ -150,7 +150,7 @@ class _Recording:
             self._never_replayed = 0
             for own, arg in zip(self._inputs, args, strict=True):
                 if isinstance(arg, Tensor):
-                    kernels.get(arg.device).elementwise.copy_strided(own.data, arg.data)
+                    kernels.get(arg.device).elementwise.copy_strided(own.array, arg.array)
         self._trace.before_replay()
         self._graph.replay()
         self._trace.after_replay()

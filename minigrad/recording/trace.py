@@ -65,8 +65,8 @@ class Trace(Observer):
                 f"a captured step must compute on the GPU only, which a replay repeats, but it "
                 f"used a tensor of shape {tensor.shape} on {tensor.device}"
             )
-        if recording.is_older(tensor.data):
-            noted = weakref.ref(tensor), weakref.ref(tensor.data), tensor._requires_grad
+        if recording.is_older(tensor.array):
+            noted = weakref.ref(tensor), weakref.ref(tensor.array), tensor._requires_grad
             self._tensors[id(tensor)] = noted
 
     def change(self, version: Version) -> None:
@@ -136,7 +136,7 @@ class Trace(Observer):
         are gradients where there were some."""
         for tensor, data, requires_grad in self._tensors.values():
             if (found := tensor()) is not None and (
-                found.data is not data() or found._requires_grad is not requires_grad
+                found.array is not data() or found._requires_grad is not requires_grad
             ):
                 return False
         for noted in self._gradients.values():
@@ -179,9 +179,9 @@ class Trace(Observer):
 def _is_older(grad: Tensor) -> bool:
     """Than the recording, if there is one."""
     recording = current.recording
-    return grad.device.type == "cuda" and recording is not None and recording.is_older(grad.data)
+    return grad.device.type == "cuda" and recording is not None and recording.is_older(grad.array)
 
 
 def _fits(grad: Tensor, place: Tensor) -> bool:
-    data, own = grad.data, place.data
+    data, own = grad.array, place.array
     return grad.device == place.device and (data.shape, data.dtype) == (own.shape, own.dtype)

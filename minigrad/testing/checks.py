@@ -205,11 +205,11 @@ def _unmutated(spec: OpSpec, case: Case) -> None:
 def _no_aliasing(spec: OpSpec, case: Case) -> None:
     """Results share no memory with inputs or one another; gradients share none with anything."""
     mine = oracle.run_minigrad(spec, case, float32)
-    inputs = {name: t.data for name, t in mine.input_tensors.items()}
-    results = {name: t.data for name, t in mine.result_tensors.items()}
-    upstream = {f"gradient given for {name}": t.data for name, t in mine.upstream.items()}
+    inputs = {name: t.array for name, t in mine.input_tensors.items()}
+    results = {name: t.array for name, t in mine.result_tensors.items()}
+    upstream = {f"gradient given for {name}": t.array for name, t in mine.upstream.items()}
     gradients = {
-        f"gradient of {name}": t.grad.data
+        f"gradient of {name}": t.grad.array
         for name, t in mine.input_tensors.items()
         if t.grad is not None
     }

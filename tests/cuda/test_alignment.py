@@ -23,7 +23,7 @@ STEPS = {
 def _from_element(first: int, numbers: np.ndarray) -> mg.Tensor:
     padded = np.concatenate([np.zeros(first, numbers.dtype), numbers.reshape(-1)])
     tensor = mg.tensor(padded, device="cuda")[first:].reshape(numbers.shape).detach()
-    assert bool(tensor.data.pointer % 16) is bool(first)
+    assert bool(tensor.array.pointer % 16) is bool(first)
     return tensor
 
 

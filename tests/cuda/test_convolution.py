@@ -105,7 +105,7 @@ def _off_by_one(array: np.ndarray, order: tuple[int, ...]) -> mg.Tensor:
     stored = array.transpose(order)
     flat = mg.tensor(np.concatenate([[0], stored.reshape(-1)]).astype(array.dtype), device="cuda")
     view = flat[1:].reshape(stored.shape).permute(tuple(np.argsort(order)))
-    assert view.data.pointer % 16
+    assert view.array.pointer % 16
     return view
 
 

@@ -59,11 +59,11 @@ def test_agrees_with_the_definition(
         if pool is not None:
             layers.append(nn.MaxPool2d(**pool))
         model = nn.Sequential(*layers).to(dtype=dtype)
-        model[0].weight.data[:] = np.resize([1, -2, 0.5], (5, 2, 1, 1))
-        model[0].bias.data[:] = np.resize([0, 1], 5)
+        model[0].weight.array[:] = np.resize([1, -2, 0.5], (5, 2, 1, 1))
+        model[0].bias.array[:] = np.resize([0, 1], 5)
         if affine:
-            model[2].weight.data[:] = np.resize([0.5, -2.0, 0.0], 5)
-            model[2].bias.data[:] = np.resize([-1, 1], 5)
+            model[2].weight.array[:] = np.resize([0.5, -2.0, 0.0], 5)
+            model[2].bias.array[:] = np.resize([-1, 1], 5)
         results[device] = _run(model.to(device), x, device)
     tolerance = 100 * np.finfo(dtype).eps
     for name, wanted in results["reference"].items():

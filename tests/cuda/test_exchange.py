@@ -53,7 +53,7 @@ def test_memory_goes_back_after_the_gpu_is_done_with_it(monkeypatch) -> None:
     names = ["wait_unless_recorded", "wait_for_all_unless_recorded"]
     for name in names:
         monkeypatch.setattr(driver(), name, waits(name))
-    owner = weakref.ref(x.data.owner)
+    owner = weakref.ref(x.array.owner)
     before = len(exchange._lent)
     y = mg.from_dlpack(x)
     del x
@@ -67,7 +67,7 @@ def test_memory_goes_back_after_the_gpu_is_done_with_it(monkeypatch) -> None:
 
 def test_memory_that_comes_back_during_a_recording_is_kept_until_later() -> None:
     x = mg.arange(4.0, device="cuda")
-    owner, kept = weakref.ref(x.data.owner), [mg.from_dlpack(x)]
+    owner, kept = weakref.ref(x.array.owner), [mg.from_dlpack(x)]
     del x
     graph = Graph()
     with graph.record():
@@ -92,7 +92,7 @@ def test_cuda_array_interface_describes_the_memory() -> None:
     x = mg.zeros(2, 3, device="cuda")
     interface = x.__cuda_array_interface__
     assert interface["shape"] == (2, 3)
-    assert interface["data"] == (x.data.pointer, False)
+    assert interface["data"] == (x.array.pointer, False)
     assert interface["typestr"] == "<f4"
 
 

@@ -141,7 +141,7 @@ def test_a_launch_on_two_devices_is_refused() -> None:
 
     x, y = mg.ones(4, device="cuda:0"), mg.ones(4, device="cuda:1")
     with pytest.raises(mg.DeviceError, match=r"one device, got tensors on cuda:0, cuda:1"):
-        cuda.elementwise.add_forward(x.data, x.data, y.data, 1.0)
+        cuda.elementwise.add_forward(x.array, x.array, y.array, 1.0)
     assert x.tolist() == y.tolist() == [1, 1, 1, 1]
 
 

@@ -40,7 +40,7 @@ def test_spans_have_the_numbers_of_a_range() -> None:
         (beyond, beyond + 10, 4), (3, beyond, beyond // 2),
     ]:  # fmt: skip
         numbers = mg.zeros(8, dtype=mg.int64, device="cuda")
-        launch(_walk(np.int64), ((1,), (1,)), numbers.data, first, stop, step)
+        launch(_walk(np.int64), ((1,), (1,)), numbers.array, first, stop, step)
         expected = [*range(first, stop, step), -1]
         assert numbers.tolist()[: len(expected)] == expected
 
@@ -48,7 +48,7 @@ def test_spans_have_the_numbers_of_a_range() -> None:
 def test_quotients_of_narrow_and_wide_numbers() -> None:
     for a, b in [(7, 2), (0, 5), (2**31 - 1, 1), (2**31 - 1, 3), (2**40 + 1, 3), (2**40, 2**39)]:
         found = mg.zeros(2, dtype=mg.int64, device="cuda")
-        launch(_divide(np.int64), ((1,), (1,)), found.data, a, b)
+        launch(_divide(np.int64), ((1,), (1,)), found.array, a, b)
         assert found.tolist()[0] == a // b
 
 

@@ -91,7 +91,7 @@ def test_reading_a_value_reports_too() -> None:
 
 
 def test_views_follow_numpys_geometry() -> None:
-    array = mg.zeros(4, 6, device="cuda").data
+    array = mg.zeros(4, 6, device="cuda").array
     host = np.zeros((4, 6), np.float32)
     for view, twin in (
         (array.T, host.T),
@@ -107,7 +107,7 @@ def test_views_follow_numpys_geometry() -> None:
 
 def test_a_reshape_that_would_copy_is_refused() -> None:
     with pytest.raises(ValueError, match="cop"):
-        mg.zeros(4, 6, device="cuda").data.T.reshape(-1)
+        mg.zeros(4, 6, device="cuda").array.T.reshape(-1)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_reshape_that_would_copy_is_refused() -> None:
 )
 def test_every_read_is_refused(read) -> None:
     with pytest.raises((mg.DeviceError, TypeError)):
-        read(mg.zeros(4, device="cuda").data)
+        read(mg.zeros(4, device="cuda").array)
 
 
 # Pinned memory ----------------------------------------------------------------------------------

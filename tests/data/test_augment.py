@@ -51,7 +51,7 @@ def crop(device: str, images: np.ndarray, out_size: tuple[int, int], offsets: An
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(data=st.data())
+@given(data=st.array())
 def test_crop_is_a_slice_of_the_padded_image(device: str, data: st.DataObject) -> None:
     N, H, W, C, h, w = (data.draw(st.integers(1, high)) for high in (3, 6, 6, 4, 8, 8))
     images = pixels(N, H, W, C)
@@ -133,15 +133,15 @@ def test_normalize_equals_torchvision_bit_for_bit(device: str, C: int) -> None:
     mean, std = [0.4914, 0.4822, 0.4465][:C], [0.247, 0.243, 0.261][:C]
     out = Normalize(mean, std)(images, device=device)
     assert out.device.type == device
-    assert out.data.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert out.array.transpose(0, 2, 3, 1).flags.c_contiguous
     expected = vision.normalize(to_tensor(images), mean, std)
-    np.testing.assert_array_equal(out.data, expected.numpy())
-    np.testing.assert_array_equal(Compose()(images, device=device).data, to_tensor(images).numpy())
+    np.testing.assert_array_equal(out.array, expected.numpy())
+    np.testing.assert_array_equal(Compose()(images, device=device).array, to_tensor(images).numpy())
 
 
 def test_max_value_scales_pixels() -> None:
     images = np.array([[[[0], [8], [16]]]], np.uint8)
-    assert Compose()(images, max_value=16).data.ravel().tolist() == [0, 0.5, 1]
+    assert Compose()(images, max_value=16).array.ravel().tolist() == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -157,13 +157,13 @@ def test_resize_equals_torch_interpolate(
     expected = torch.nn.functional.interpolate(
         to_tensor(images).double(), (h, w), mode="bilinear", align_corners=False
     )
-    np.testing.assert_allclose(out.data, expected.numpy(), atol=3e-6)
+    np.testing.assert_allclose(out.array, expected.numpy(), atol=3e-6)
 
 
 def test_resize_of_digits_to_the_size_of_mnist() -> None:
     images = pixels(4, 8, 8, 1)
     expected = torch.nn.functional.interpolate(to_tensor(images), (28, 28), mode="bilinear")
-    np.testing.assert_allclose(Resize(28)(images).data, expected.numpy(), atol=2e-6)
+    np.testing.assert_allclose(Resize(28)(images).array, expected.numpy(), atol=2e-6)
 
 
 def test_resize_by_one_int_sets_the_shorter_edge() -> None:
@@ -182,8 +182,8 @@ def test_rotation_equals_torchvision(device: str, size: tuple[int, int], angle: 
     bilinear = vision.InterpolationMode.BILINEAR
     second = vision.rotate(x, angle, bilinear)[:, 1]
     first = 1 - vision.rotate(1 - x, angle, bilinear)[:, 0]
-    np.testing.assert_allclose(out.data[:, 0], first.numpy(), atol=2e-5)
-    np.testing.assert_allclose(out.data[:, 1], second.numpy(), atol=2e-5)
+    np.testing.assert_allclose(out.array[:, 0], first.numpy(), atol=2e-5)
+    np.testing.assert_allclose(out.array[:, 1], second.numpy(), atol=2e-5)
 
 
 class Extreme(RandomAffine):
@@ -215,7 +215,7 @@ def test_affine_equals_torchvision(
         vision.InterpolationMode.BILINEAR,
     )  # fmt: skip
     # An error of 1e-5 pixels where the image ends, or a sheared pixel steps over many.
-    np.testing.assert_allclose(transform(images, device=device).data, expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(transform(images, device=device).array, expected.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -225,12 +225,12 @@ def test_a_shift_alone_is_exact_and_a_window(device: str) -> None:
     shift = RandomAffine(0, (0.25, 0.3), fill=(3, 200))
     shifted = Compose([RandomHorizontalFlip(), shift, Normalize(0.4, 0.3)])
     assert not shifted.plan(9, 12, 2).interpolates
-    found = shifted(images, seed=2, device=device).data
+    found = shifted(images, seed=2, device=device).array
     shift.interpolates = True
     same = Compose(shifted.transforms)
     assert same.plan(9, 12, 2).interpolates
-    np.testing.assert_array_equal(same(images, seed=2, device=device).data, found)
-    assert (found != Compose(shifted.transforms[::2])(images, seed=2, device=device).data).any()
+    np.testing.assert_array_equal(same(images, seed=2, device=device).array, found)
+    assert (found != Compose(shifted.transforms[::2])(images, seed=2, device=device).array).any()
 
 
 def test_affine_draws_from_all_of_its_ranges() -> None:
@@ -274,13 +274,13 @@ def test_rotations_equal_torch_grid_sample(device: str) -> None:
     x = to_tensor(images).double()
     grid = torch.nn.functional.affine_grid(theta, x.shape, align_corners=False)
     expected = torch.nn.functional.grid_sample(x, grid, "bilinear", "zeros", align_corners=False)
-    np.testing.assert_allclose(out.data, expected.numpy(), atol=2e-5)
+    np.testing.assert_allclose(out.array, expected.numpy(), atol=2e-5)
 
 
 def test_resize_then_rotation_keeps_the_border_of_the_resized_image() -> None:
     """A white image stays white where the rotated frame covers it fully."""
     white = np.full((1, 4, 4, 1), 255, np.uint8)
-    out = Compose([Resize(12), RandomRotation((180, 180))])(white).data
+    out = Compose([Resize(12), RandomRotation((180, 180))])(white).array
     np.testing.assert_allclose(out, 1, atol=1e-6)
 
 
@@ -291,7 +291,7 @@ def test_crop_and_flip_equal_slices_of_the_drawn_place(device: str, crop_first: 
     steps: list[Transform] = [RandomCrop((6, 4), padding=(1, 2), fill=(9, 8, 7)),
                               RandomHorizontalFlip()]  # fmt: skip
     transform = Compose(steps if crop_first else steps[::-1])
-    out = np.rint(transform(images, seed=11, device=device).data.transpose(0, 2, 3, 1) * 255)
+    out = np.rint(transform(images, seed=11, device=device).array.transpose(0, 2, 3, 1) * 255)
     padded = np.empty((40, 10, 7, 3))
     padded[:] = 9, 8, 7
     padded[:, 2:8, 1:6] = images
@@ -315,7 +315,7 @@ def test_crop_and_flip_equal_slices_of_the_drawn_place(device: str, crop_first: 
 def test_flip_probability_is_p() -> None:
     images = np.tile(np.array([0, 255], np.uint8).reshape(1, 1, 2, 1), (4000, 1, 1, 1))
     for p in (0.0, 0.3, 1.0):
-        flipped = RandomHorizontalFlip(p)(images, seed=5).data[:, 0, 0, 0].mean()
+        flipped = RandomHorizontalFlip(p)(images, seed=5).array[:, 0, 0, 0].mean()
         assert abs(flipped - p) <= 0.03 * (0 < p < 1)
 
 
@@ -325,7 +325,7 @@ def test_rotation_by_zero_and_crop_equal_the_exact_crop() -> None:
     steps = [RandomCrop(9, padding=3), RandomHorizontalFlip(), Normalize(0.4, 0.3)]
     exact = Compose(steps)(images, seed=1)
     rotated = Compose([*steps, RandomRotation((0, 0))])(images, seed=1)
-    np.testing.assert_array_equal(exact.data, rotated.data)
+    np.testing.assert_array_equal(exact.array, rotated.array)
 
 
 ALL = Compose([Resize(10), RandomCrop(9, 2), RandomHorizontalFlip(), RandomRotation(20)])
@@ -334,19 +334,19 @@ ALL = Compose([Resize(10), RandomCrop(9, 2), RandomHorizontalFlip(), RandomRotat
 @pytest.mark.parametrize("transform", [ALL, Compose([RandomCrop(8, 2), RandomHorizontalFlip()])])
 def test_what_happens_to_a_sample_depends_on_its_index_alone(transform: Compose) -> None:
     images = pixels(12, 8, 8, 1)
-    whole = transform(images, seed=4, epoch=3).data
+    whole = transform(images, seed=4, epoch=3).array
     order = np.array([7, 2, 11])
     np.testing.assert_array_equal(
-        transform(images[order], samples=order, seed=4, epoch=3).data, whole[order]
+        transform(images[order], samples=order, seed=4, epoch=3).array, whole[order]
     )
-    assert (transform(images, seed=4, epoch=4).data != whole).any()
-    assert (transform(images, seed=5, epoch=3).data != whole).any()
-    assert (transform(images, samples=np.arange(12) + 2**32, seed=4, epoch=3).data != whole).any()
+    assert (transform(images, seed=4, epoch=4).array != whole).any()
+    assert (transform(images, seed=5, epoch=3).array != whole).any()
+    assert (transform(images, samples=np.arange(12) + 2**32, seed=4, epoch=3).array != whole).any()
 
 
 def test_both_backends_agree_on_the_whole_pipeline() -> None:
     images = pixels(3, 8, 8, 2)
-    outs = [ALL(images, seed=8, device=device).data for device in DEVICES]
+    outs = [ALL(images, seed=8, device=device).array for device in DEVICES]
     np.testing.assert_allclose(*outs, atol=2e-5)
 
 

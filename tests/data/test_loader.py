@@ -45,7 +45,7 @@ def mixed() -> BucketDataset:
 
 
 def labels(loader: DataLoader) -> list[int]:
-    return [int(label) for _, batch in loader for label in batch.data]
+    return [int(label) for _, batch in loader for label in batch.array]
 
 
 def by_label(loader: DataLoader) -> dict[int, np.ndarray]:
@@ -53,7 +53,7 @@ def by_label(loader: DataLoader) -> dict[int, np.ndarray]:
     return {
         int(label): image.copy()
         for images, batch in loader
-        for image, label in zip(images.data, batch.data, strict=True)
+        for image, label in zip(images.array, batch.array, strict=True)
     }
 
 
@@ -65,8 +65,8 @@ def test_batches_are_channels_last_float32_tensors_and_int64_labels() -> None:
         assert images.dtype == minigrad.float32
         assert batch.dtype == minigrad.int64
         assert not images.requires_grad
-        assert images.data.transpose(0, 2, 3, 1).flags.c_contiguous
-    together = np.concatenate([images.data for images, _ in batches]).transpose(0, 2, 3, 1)
+        assert images.array.transpose(0, 2, 3, 1).flags.c_contiguous
+    together = np.concatenate([images.array for images, _ in batches]).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(together, data.images.astype(np.float32) / np.float32(255))
 
 
@@ -116,7 +116,7 @@ def test_an_image_of_an_epoch_is_the_same_whatever_the_number_of_threads() -> No
         ((several, _),) = DataLoader(data, 600, transform=AUGMENT)
     finally:
         threads.set_num_threads(before)
-    np.testing.assert_array_equal(single.data, several.data)
+    np.testing.assert_array_equal(single.array, several.array)
 
 
 def test_random_numbers_are_drawn_for_more_samples_than_one_chunk(monkeypatch: Any) -> None:
@@ -133,7 +133,7 @@ def test_random_numbers_are_drawn_for_more_samples_than_one_chunk(monkeypatch: A
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_length_and_drop_last(count: int, batch_size: int, drop_last: bool, prefetch: int) -> None:
     loader = DataLoader(dataset(count), batch_size, drop_last=drop_last, prefetch=prefetch)
-    sizes = [len(batch.data) for _, batch in loader]
+    sizes = [len(batch.array) for _, batch in loader]
     whole, rest = divmod(count, batch_size)
     assert sizes == [batch_size] * whole + [rest] * (rest > 0 and not drop_last)
     assert len(loader) == len(sizes)
@@ -152,9 +152,9 @@ def test_a_subset_is_loaded_by_its_own_rows() -> None:
     data = dataset()
     part = data.subset([40, 3, 17])
     images, batch = next(iter(DataLoader(part, 3)))
-    assert batch.data.tolist() == [40, 3, 17]
+    assert batch.array.tolist() == [40, 3, 17]
     np.testing.assert_array_equal(
-        np.rint(images.data.transpose(0, 2, 3, 1) * 255), data.images[[40, 3, 17]]
+        np.rint(images.array.transpose(0, 2, 3, 1) * 255), data.images[[40, 3, 17]]
     )
 
 
@@ -180,17 +180,17 @@ def test_resuming_yields_the_batches_that_were_left(make: Any, taken: int, prefe
         return DataLoader(make(), 7, shuffle=True, seed=5, prefetch=prefetch)
 
     whole = loader()
-    expected = [batch.data.tolist() for _ in range(3) for _, batch in whole]
+    expected = [batch.array.tolist() for _ in range(3) for _, batch in whole]
     per_epoch = len(whole)
     stopped = loader()
     list(stopped)
     running = iter(stopped)
-    seen = [next(running)[1].data.tolist() for _ in range(min(taken, per_epoch))]
+    seen = [next(running)[1].array.tolist() for _ in range(min(taken, per_epoch))]
     state = stopped.state_dict()
     resumed = loader()
     resumed.load_state_dict(state)
     assert resumed.state_dict() == state
-    rest = [batch.data.tolist() for _ in range(2) for _, batch in resumed]
+    rest = [batch.array.tolist() for _ in range(2) for _, batch in resumed]
     taken = min(taken, per_epoch)
     assert seen == expected[per_epoch : per_epoch + taken]
     if taken == per_epoch:  # at the end of an epoch the next one follows
@@ -241,7 +241,7 @@ def test_every_batch_has_one_size_and_sizes_are_mixed(drop_last: bool, prefetch:
     sizes, seen = [], []
     for images, batch in loader:
         sizes.append(images.shape[2:])
-        for image, label in zip(images.data, batch.data, strict=True):
+        for image, label in zip(images.array, batch.array, strict=True):
             assert (np.rint(image * 255) == label).all()
             seen.append(int(label))
     assert len(sizes) == len(loader) == (7 + 3 + 0 if drop_last else 8 + 4 + 1)
@@ -278,10 +278,10 @@ def test_any_object_with_items_is_collated(prefetch: int) -> None:
     assert [x.shape for x, _ in batches] == [(4, 2, 3), (4, 2, 3), (2, 2, 3)]
     x, y = batches[1]
     assert (x.dtype, y.dtype) == (minigrad.float32, minigrad.int64)
-    assert x.data[:, 0, 0].tolist() == [4, 5, 6, 7]
-    assert y.data.tolist() == [16, 25, 36, 49]
+    assert x.array[:, 0, 0].tolist() == [4, 5, 6, 7]
+    assert y.array.tolist() == [16, 25, 36, 49]
     shuffled = DataLoader(Squares(), 4, shuffle=True)
-    order = [int(v) for _, y in shuffled for v in y.data]
+    order = [int(v) for _, y in shuffled for v in y.array]
     assert sorted(order) == [i**2 for i in range(10)]
     assert order != sorted(order)
 
@@ -308,7 +308,7 @@ def test_default_collate_keeps_structure_and_types() -> None:
     assert batch["b"][1].dtype == minigrad.bool_
     assert batch["c"] == ["text"] * 3
     assert batch["d"].dtype == minigrad.uint8
-    assert batch["e"].data.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert batch["e"].array.tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
 def test_items_that_do_not_stack_are_an_error() -> None:
@@ -361,7 +361,7 @@ class Failing(Squares):
 @pytest.mark.parametrize("prefetch", [0, 1, 4])
 def test_an_exception_arrives_where_its_batch_was_due(prefetch: int) -> None:
     batches = iter(DataLoader(Failing(), 2, prefetch=prefetch))
-    assert [next(batches)[1].data.tolist() for _ in range(2)] == [[0, 1], [4, 9]]
+    assert [next(batches)[1].array.tolist() for _ in range(2)] == [[0, 1], [4, 9]]
     with pytest.raises(OSError, match="sample 5 is unreadable"):
         next(batches)
     assert not workers()

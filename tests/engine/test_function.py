@@ -24,11 +24,11 @@ class Scale(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
-        return Tensor(x.data * x.dtype.type(factor))
+        return Tensor(x.array * x.dtype.type(factor))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        return Tensor(grad_output.data * grad_output.dtype.type(ctx.factor)), None
+        return Tensor(grad_output.array * grad_output.dtype.type(ctx.factor)), None
 
 
 class Product(Function):
@@ -37,7 +37,7 @@ class Product(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
         ctx.save_for_backward(x, None, y)
-        return Tensor(x.data * y.data)
+        return Tensor(x.array * y.array)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -45,8 +45,8 @@ class Product(Function):
         assert nothing is None
         Product.asked = ctx.needs_input_grad
         return (
-            Tensor(grad_output.data * y.data) if ctx.needs_input_grad[0] else None,
-            Tensor(grad_output.data * x.data) if ctx.needs_input_grad[1] else None,
+            Tensor(grad_output.array * y.array) if ctx.needs_input_grad[0] else None,
+            Tensor(grad_output.array * x.array) if ctx.needs_input_grad[1] else None,
         )
 
 
@@ -57,32 +57,32 @@ class SplitSign(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        where = x.data > 0
+        where = x.array > 0
         ctx.save_for_backward(Tensor(where))
         return (
-            Tensor(np.where(where, x.data, 0)),
-            Tensor(np.where(where, 0, x.data)),
+            Tensor(np.where(where, x.array, 0)),
+            Tensor(np.where(where, 0, x.array)),
             Tensor(where.astype(np.int64)),
         )
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        SplitSign.received = tuple(g.data.tolist() for g in grad_outputs)
+        SplitSign.received = tuple(g.array.tolist() for g in grad_outputs)
         (where,) = ctx.saved_tensors
-        return Tensor(np.where(where.data, grad_outputs[0].data, grad_outputs[1].data))
+        return Tensor(np.where(where.array, grad_outputs[0].array, grad_outputs[1].array))
 
 
 def test_arguments_that_are_no_tensors_get_no_gradient():
     x = leaf(1, 2)
     Scale.apply(x, 3.0).backward(tensor(1, 10))
-    assert x.grad.data.tolist() == [3, 30]
+    assert x.grad.array.tolist() == [3, 30]
 
 
 def test_backward_learns_which_gradients_are_wanted():
     x, y = leaf(2), tensor(3)
     Product.apply(x, y).backward()
     assert Product.asked == (True, False)
-    assert x.grad.data.tolist() == [3]
+    assert x.grad.array.tolist() == [3]
     assert y.grad is None
     Product.apply(y, x).backward()
     assert Product.asked == (False, True)
@@ -96,7 +96,7 @@ def test_a_gradient_nobody_asked_for_is_ignored():
 
     x, y = leaf(2), tensor(3)
     Both.apply(x, y).backward()
-    assert x.grad.data.tolist() == [1]
+    assert x.grad.array.tolist() == [1]
     assert y.grad is None
 
 
@@ -113,7 +113,7 @@ def test_several_outputs_share_one_backward():
     assert not where.requires_grad
     (positive + negative + negative).backward(tensor(1, 10, 100))
     assert SplitSign.received == ([1, 10, 100], [2, 20, 200], [0, 0, 0])
-    assert x.grad.data.tolist() == [2, 10, 100]
+    assert x.grad.array.tolist() == [2, 10, 100]
 
 
 def test_an_output_that_is_not_used_gets_zeros():
@@ -121,20 +121,20 @@ def test_an_output_that_is_not_used_gets_zeros():
     _, negative, _ = SplitSign.apply(x)
     negative.backward(tensor(5, 7))
     assert SplitSign.received == ([0, 0], [5, 7], [0, 0])
-    assert x.grad.data.tolist() == [5, 0]
+    assert x.grad.array.tolist() == [5, 0]
 
 
 def test_outputs_marked_non_differentiable_require_no_gradient():
     class WithRank(Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-            rank = Tensor(np.argsort(x.data).astype(x.dtype))
+            rank = Tensor(np.argsort(x.array).astype(x.dtype))
             ctx.mark_non_differentiable(rank)
-            return Tensor(x.data * 2), rank
+            return Tensor(x.array * 2), rank
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor, _: Tensor) -> Tensor:
-            return Tensor(grad_output.data * 2)
+            return Tensor(grad_output.array * 2)
 
     doubled, rank = WithRank.apply(leaf(3, 1))
     assert doubled.requires_grad
@@ -150,14 +150,14 @@ def test_an_input_handed_through_becomes_a_tensor_of_the_graph():
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-            return Tensor(grad_output.data * 2)
+            return Tensor(grad_output.array * 2)
 
     x = leaf(1)
     y = Identity.apply(x)
     assert y is not x
     assert x.is_leaf
     y.backward()
-    assert x.grad.data.tolist() == [2]
+    assert x.grad.array.tolist() == [2]
 
 
 def test_an_input_handed_through_can_be_marked_non_differentiable():
@@ -194,7 +194,7 @@ def test_what_forward_computes_with_operators_is_not_recorded():
     y = Cube.apply(x)
     assert y.grad_fn.name == "Cube"
     y.backward()
-    assert x.grad.data.tolist() == [12]
+    assert x.grad.array.tolist() == [12]
     assert not x.grad.requires_grad
 
 
@@ -202,7 +202,7 @@ def returning(*grads: Any) -> type[Function]:
     class Bad(Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-            return Tensor(x.data + y.data)
+            return Tensor(x.array + y.array)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Any:
@@ -239,7 +239,7 @@ def test_forward_must_return_tensors():
     class Bad(Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Any:
-            return x.data
+            return x.array
 
     with pytest.raises(TypeError, match=r"Bad.forward must return Tensors, got ndarray"):
         Bad.apply(leaf(1))
@@ -265,7 +265,7 @@ def test_a_function_without_forward_or_backward_says_so():
 
 def change_in_place(t: Tensor) -> None:
     """What every in-place operation does."""
-    t.data[...] = 0
+    t.array[...] = 0
     t.mark_changed()
 
 
@@ -324,7 +324,7 @@ def test_a_change_of_a_tensor_that_was_not_saved_is_allowed():
     z = x + y
     change_in_place(y)
     z.backward()
-    assert x.grad.data.tolist() == [1]
+    assert x.grad.array.tolist() == [1]
 
 
 def test_a_change_before_saving_is_allowed():
@@ -332,7 +332,7 @@ def test_a_change_before_saving_is_allowed():
     change_in_place(y)
     z = Product.apply(x, y)
     z.backward()
-    assert x.grad.data.tolist() == [0]
+    assert x.grad.array.tolist() == [0]
 
 
 def test_a_copy_has_a_version_of_its_own():
@@ -340,4 +340,4 @@ def test_a_copy_has_a_version_of_its_own():
     z = Product.apply(x, y)
     change_in_place(y.clone())
     z.backward()
-    assert x.grad.data.tolist() == [3]
+    assert x.grad.array.tolist() == [3]

@@ -139,5 +139,5 @@ def test_backward_under_no_grad_works_and_is_not_recorded():
     y = x * x
     with no_grad():
         y.backward()
-    assert x.grad.data.tolist() == [2]
+    assert x.grad.array.tolist() == [2]
     assert not x.grad.requires_grad

@@ -24,13 +24,13 @@ def power(exponent: float, derivative: float | None = None) -> Any:
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
             ctx.save_for_backward(x)
-            return Tensor(np.abs(x.data) ** exponent)
+            return Tensor(np.abs(x.array) ** exponent)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:
             (x,) = ctx.saved_tensors
-            slope = factor * np.abs(x.data) ** (exponent - 1) * np.sign(x.data)
-            return Tensor(grad_output.data * slope)
+            slope = factor * np.abs(x.array) ** (exponent - 1) * np.sign(x.array)
+            return Tensor(grad_output.array * slope)
 
     return Power.apply
 
@@ -42,13 +42,13 @@ class MulAdd(Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, z: Tensor, wrong: int | None) -> Any:
         ctx.save_for_backward(x, y)
         ctx.wrong = wrong
-        return Tensor(x.data * y.data + z.data), Tensor(np.array([3]))
+        return Tensor(x.array * y.array + z.array), Tensor(np.array([3]))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor, _: Tensor) -> Any:
         x, y = ctx.saved_tensors
-        g = grad_output.data
-        grads = [g * y.data, g * x.data, g.sum(0)]
+        g = grad_output.array
+        grads = [g * y.array, g * x.array, g.sum(0)]
         if ctx.wrong is not None:
             grads[ctx.wrong] = grads[ctx.wrong] * 1.01
         return (*map(Tensor, grads), None)
@@ -85,10 +85,10 @@ def test_inputs_that_need_no_gradient_are_not_checked():
 
 def test_one_wrong_element_of_many_is_found():
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return Tensor(x.data * 2)
+        return Tensor(x.array * 2)
 
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-        grad = grad_output.data * 2
+        grad = grad_output.array * 2
         grad[-1] = 0
         return Tensor(grad)
 
@@ -102,7 +102,7 @@ def test_a_missing_gradient_and_a_nan_are_found():
     class Missing(Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
-            return Tensor(x.data * 2)
+            return Tensor(x.array * 2)
 
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> None:
@@ -111,7 +111,7 @@ def test_a_missing_gradient_and_a_nan_are_found():
     class NotANumber(Missing):
         @staticmethod
         def backward(ctx: Any, grad_output: Tensor) -> Tensor:
-            return Tensor(grad_output.data * np.nan)
+            return Tensor(grad_output.array * np.nan)
 
     with pytest.raises(GradcheckError, match="backward gives 0,"):
         gradcheck(Missing.apply, leaf(3))
@@ -133,18 +133,18 @@ def test_inputs_and_their_gradients_are_left_as_they_were():
     x = leaf(3)
     kept = Tensor(np.ones(3))
     x.grad = kept
-    before = x.data.copy()
+    before = x.array.copy()
     state = Tensor(np.zeros(1))
 
     def with_state(x: Tensor, state: Tensor) -> Tensor:
-        state.data += 1
+        state.array += 1
         return power(2)(x)
 
     assert gradcheck(with_state, (x, state))
     assert x.grad is kept
-    assert kept.data.tolist() == [1, 1, 1]
-    assert state.data.tolist() == [0]
-    np.testing.assert_array_equal(x.data, before)
+    assert kept.array.tolist() == [1, 1, 1]
+    assert state.array.tolist() == [0]
+    np.testing.assert_array_equal(x.array, before)
 
 
 def test_float32_is_refused_with_the_fix():

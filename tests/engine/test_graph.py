@@ -25,7 +25,7 @@ def tensor(*values: float, dtype: type = np.float32) -> Tensor:
 
 def grad_of(t: Tensor) -> list[float]:
     assert t.grad is not None
-    return t.grad.data.tolist()
+    return t.grad.array.tolist()
 
 
 # Leaves -------------------------------------------------------------------------------------
@@ -60,7 +60,25 @@ def test_detach_shares_memory_and_leaves_the_graph():
     y = (x + x).detach()
     assert y.is_leaf
     assert not y.requires_grad
-    assert np.shares_memory(x.detach().data, x.data)
+    assert np.shares_memory(x.detach().array, x.array)
+
+
+def test_data_is_a_tensor_outside_the_graph_that_can_be_changed_and_replaced():
+    weight = leaf(1, 2)
+    weight.data += tensor(10, 20)  # the idiom of a hand-written optimizer
+    assert type(weight.data) is Tensor
+    assert not weight.data.requires_grad
+    assert weight.requires_grad
+    assert weight.array.tolist() == [11, 22]
+    loss = (weight * weight).sum()
+    weight.data = tensor(5, 6)
+    loss.backward()  # torch's rule: what changes through data is not noticed
+    assert weight.array.tolist() == [5, 6]
+    with pytest.raises(TypeError, match=r"data must be a Tensor, got ndarray"):
+        weight.data = np.zeros(2)
+    with pytest.raises(DTypeError, match="requires gradients must be floating"):
+        weight.data = Tensor(np.zeros(2, np.int64))
+    assert weight.array.tolist() == [5, 6]
 
 
 def test_a_leaf_is_its_own_root():
@@ -68,7 +86,7 @@ def test_a_leaf_is_its_own_root():
     x.backward(gradient)
     x.backward(gradient)
     assert grad_of(x) == [6, 8]
-    assert gradient.data.tolist() == [3, 4]
+    assert gradient.array.tolist() == [3, 4]
 
 
 def test_requires_grad_can_be_switched_on_leaves_only():
@@ -111,7 +129,7 @@ def test_each_node_is_visited_once_however_many_paths_lead_to_it():
     class Count(minigrad.Function):
         @staticmethod
         def forward(ctx, x):
-            return Tensor(x.data + 0)
+            return Tensor(x.array + 0)
 
         @staticmethod
         def backward(ctx, grad_output):
@@ -141,10 +159,10 @@ def test_gradients_of_one_sum_are_independent():
     a, b = leaf(1, 2), leaf(3, 4)
     gradient = tensor(5, 6)
     (a + b).backward(gradient)
-    a.grad.data[...] = 0
+    a.grad.array[...] = 0
     assert grad_of(b) == [5, 6]
-    assert gradient.data.tolist() == [5, 6]
-    b.grad.data[...] = 7
+    assert gradient.array.tolist() == [5, 6]
+    b.grad.array[...] = 7
     assert grad_of(a) == [0, 0]
 
 
@@ -153,7 +171,7 @@ def test_accumulation_leaves_a_gradient_that_was_taken_alone():
     (x + x).backward()
     first = x.grad
     (x + x).backward()
-    assert first.data.tolist() == [2]
+    assert first.array.tolist() == [2]
     assert grad_of(x) == [4]
 
 
@@ -162,7 +180,7 @@ def test_accumulation_does_not_change_a_gradient_that_two_leaves_share():
     s = a + b  # Add hands one gradient to both
     (s + a + c).backward(tensor(10))
     assert (grad_of(a), grad_of(b), grad_of(c)) == ([20], [10], [10])
-    assert not np.shares_memory(b.grad.data, c.grad.data)
+    assert not np.shares_memory(b.grad.array, c.grad.array)
 
 
 def test_a_gradient_that_is_a_saved_tensor_is_copied():
@@ -170,7 +188,7 @@ def test_a_gradient_that_is_a_saved_tensor_is_copied():
         @staticmethod
         def forward(ctx, x, weight):
             ctx.save_for_backward(weight)
-            return Tensor(x.data * weight.data)
+            return Tensor(x.array * weight.array)
 
         @staticmethod
         def backward(ctx, grad_output):
@@ -178,8 +196,8 @@ def test_a_gradient_that_is_a_saved_tensor_is_copied():
 
     x, weight = leaf(1, 2), tensor(3, 4)
     Product.apply(x, weight).backward(tensor(1, 1))
-    x.grad.data[...] = 0
-    assert weight.data.tolist() == [3, 4]
+    x.grad.array[...] = 0
+    assert weight.array.tolist() == [3, 4]
 
 
 def test_a_broadcast_gradient_gets_memory_of_its_own():
@@ -187,15 +205,15 @@ def test_a_broadcast_gradient_gets_memory_of_its_own():
         @staticmethod
         def forward(ctx, x):
             ctx.shape = x.shape
-            return Tensor(np.asarray(x.data.sum()))
+            return Tensor(np.asarray(x.array.sum()))
 
         @staticmethod
         def backward(ctx, grad_output):
-            return Tensor(np.broadcast_to(np.array(grad_output.data), ctx.shape))
+            return Tensor(np.broadcast_to(np.array(grad_output.array), ctx.shape))
 
     x = leaf(1, 2, 3)
     Total.apply(x).backward()
-    x.grad.data[0] = 5
+    x.grad.array[0] = 5
     assert grad_of(x) == [5, 1, 1]
 
 
@@ -266,7 +284,7 @@ def no_collector():
 def test_a_graph_is_freed_without_the_garbage_collector(no_collector):
     start = memory.memory_allocated()
     x = Tensor(memory.empty((1000,), np.dtype(np.float32)), requires_grad=True)
-    x.data[...] = 1
+    x.array[...] = 1
     before = memory.memory_allocated()
     y = x.relu() * x
     z = (y + y).relu()
@@ -281,7 +299,7 @@ def test_a_graph_is_freed_without_the_garbage_collector(no_collector):
 
 def test_backward_frees_what_was_saved(no_collector):
     x = Tensor(memory.empty((1000,), np.dtype(np.float32)), requires_grad=True)
-    x.data[...] = 1
+    x.array[...] = 1
     gradient = Tensor(np.ones(1000, np.float32))
     before = memory.memory_allocated()
     y = (x.relu() * x).relu()
@@ -290,7 +308,7 @@ def test_backward_frees_what_was_saved(no_collector):
     assert y.node.context._saved is None
     del y
     assert node() is None
-    assert memory.memory_allocated() - before == x.grad.data.nbytes
+    assert memory.memory_allocated() - before == x.grad.array.nbytes
     x.grad = None
     assert memory.memory_allocated() == before
 
@@ -298,7 +316,7 @@ def test_backward_frees_what_was_saved(no_collector):
 def test_the_gradient_of_each_node_is_freed_as_the_walk_goes(no_collector):
     """A long chain's backward needs a few arrays at once, not one a node."""
     x = Tensor(memory.empty((10_000,), np.dtype(np.float32)), requires_grad=True)
-    x.data[...] = 1
+    x.array[...] = 1
     y = x
     for _ in range(50):
         y = y.relu()
@@ -306,7 +324,7 @@ def test_the_gradient_of_each_node_is_freed_as_the_walk_goes(no_collector):
     memory.reset_peak_memory_stats()
     before = memory.memory_allocated()
     y.backward(gradient)
-    assert memory.max_memory_allocated() - before <= 4 * x.data.nbytes
+    assert memory.max_memory_allocated() - before <= 4 * x.array.nbytes
 
 
 @pytest.mark.parametrize(
@@ -334,7 +352,7 @@ class Step(minigrad.Function):
 
     @staticmethod
     def forward(ctx, x):
-        return Tensor(x.data)
+        return Tensor(x.array)
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -347,7 +365,7 @@ class First(minigrad.Function):
 
     @staticmethod
     def forward(ctx, x, other):
-        return Tensor(x.data)
+        return Tensor(x.array)
 
     @staticmethod
     def backward(ctx, grad_output):

@@ -20,26 +20,26 @@ def test_a_hook_sees_the_whole_gradient_once():
     x = leaf(2)
     y = x * x
     seen: list[float] = []
-    y.register_hook(lambda grad: seen.append(float(grad.data[0])))
+    y.register_hook(lambda grad: seen.append(float(grad.array[0])))
     (y + y).backward(tensor(5))
     assert seen == [10]
-    assert x.grad.data.tolist() == [40]
+    assert x.grad.array.tolist() == [40]
 
 
 def test_hooks_replace_gradients_in_order():
     x = leaf(2)
     y = x * x
-    y.register_hook(lambda grad: tensor(float(grad.data[0]) + 1))
-    y.register_hook(lambda grad: tensor(float(grad.data[0]) * 10))
+    y.register_hook(lambda grad: tensor(float(grad.array[0]) + 1))
+    y.register_hook(lambda grad: tensor(float(grad.array[0]) * 10))
     y.backward()
-    assert x.grad.data.tolist() == [80]
+    assert x.grad.array.tolist() == [80]
 
 
 def test_a_hook_on_a_leaf_replaces_what_is_accumulated():
     x = leaf(1)
     x.register_hook(lambda grad: tensor(100))
     (x + x).backward()  # two gradients arrive, the hook sees each
-    assert x.grad.data.tolist() == [200]
+    assert x.grad.array.tolist() == [200]
 
 
 def test_a_replaced_gradient_is_not_aliased_by_the_leaf():
@@ -47,9 +47,9 @@ def test_a_replaced_gradient_is_not_aliased_by_the_leaf():
     kept: list[Tensor] = []
     x.register_hook(lambda grad: kept.append(grad) or mine)
     (x * x).backward()
-    x.grad.data[...] = 0
-    assert mine.data.tolist() == [100]
-    assert kept[0].data.tolist() == [1]
+    x.grad.array[...] = 0
+    assert mine.array.tolist() == [100]
+    assert kept[0].array.tolist() == [1]
 
 
 def test_a_gradient_kept_by_a_hook_is_not_aliased_by_the_leaf():
@@ -57,8 +57,8 @@ def test_a_gradient_kept_by_a_hook_is_not_aliased_by_the_leaf():
     kept: list[Tensor] = []
     x.register_hook(kept.append)
     (x.relu()).backward()
-    x.grad.data[...] = 0
-    assert kept[0].data.tolist() == [1]
+    x.grad.array[...] = 0
+    assert kept[0].array.tolist() == [1]
 
 
 def test_hooks_can_be_removed():
@@ -67,12 +67,12 @@ def test_hooks_can_be_removed():
     handle.remove()
     handle.remove()
     x.relu().backward()
-    assert x.grad.data.tolist() == [1]
+    assert x.grad.array.tolist() == [1]
     y = x.relu()
     with y.register_hook(lambda grad: tensor(5)):
         y.backward(retain_graph=True)
     y.backward()
-    assert x.grad.data.tolist() == [1 + 5 + 1]
+    assert x.grad.array.tolist() == [1 + 5 + 1]
 
 
 def test_bad_results_of_hooks_are_refused():
@@ -100,10 +100,10 @@ def test_retain_grad_keeps_the_gradient_of_a_computed_tensor():
     y.retain_grad()
     z = y + y
     z.backward(tensor(3), retain_graph=True)
-    assert y.grad.data.tolist() == [6]
+    assert y.grad.array.tolist() == [6]
     z.backward(tensor(3))
-    assert y.grad.data.tolist() == [12]
-    assert x.grad.data.tolist() == [48]
+    assert y.grad.array.tolist() == [12]
+    assert x.grad.array.tolist() == [48]
 
 
 def test_a_retained_gradient_is_independent():
@@ -111,9 +111,9 @@ def test_a_retained_gradient_is_independent():
     y = x.clone()
     y.retain_grad()
     y.backward(gradient)
-    y.grad.data[...] = 0
-    assert gradient.data.tolist() == [3]
-    assert x.grad.data.tolist() == [3]
+    y.grad.array[...] = 0
+    assert gradient.array.tolist() == [3]
+    assert x.grad.array.tolist() == [3]
 
 
 def test_retain_grad_keeps_what_hooks_made_of_it():
@@ -122,14 +122,14 @@ def test_retain_grad_keeps_what_hooks_made_of_it():
     y.retain_grad()
     y.register_hook(lambda grad: tensor(7))
     y.backward()
-    assert y.grad.data.tolist() == [7]
+    assert y.grad.array.tolist() == [7]
 
 
 def test_retain_grad_on_a_leaf_changes_nothing_and_needs_a_gradient():
     x = leaf(2)
     x.retain_grad()
     (x * x).backward()
-    assert x.grad.data.tolist() == [4]
+    assert x.grad.array.tolist() == [4]
     with pytest.raises(GraphError, match="retain_grad"):
         tensor(1).retain_grad()
 
@@ -141,4 +141,4 @@ def test_a_retained_tensor_that_is_gone_costs_nothing():
     z = y + y
     del y
     z.backward()
-    assert x.grad.data.tolist() == [8]
+    assert x.grad.array.tolist() == [8]

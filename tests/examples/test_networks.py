@@ -11,7 +11,7 @@ from minigrad import nn
 
 
 def parameters(model: nn.Module) -> int:
-    return sum(p.data.size for p in model.parameters())
+    return sum(p.array.size for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_pyramid_is_the_variable_network_on_the_image_and_its_half() -> None
     for model in (pyramid, variable):
         model.requires_grad_(False)
     for target, source in zip(variable.parameters(), pyramid.parameters(), strict=True):
-        target.data[...] = source.data
+        target.array[...] = source.array
     features = nn.Sequential(*list(variable)[:-1])
     for size in (16, 33, 48, 64):
         image = np.random.default_rng(size).normal(size=(3, 1, size, size)).astype(np.float32)

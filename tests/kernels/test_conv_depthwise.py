@@ -113,7 +113,7 @@ def test_relu_of_a_chain_is_in_the_same_pass() -> None:
     mg.manual_seed(0)
     model = mg.nn.Sequential(mg.nn.Conv2d(40, 40, 3, padding=1, groups=40), mg.nn.ReLU())
     x = mg.randn(4, 40, 9, 20)
-    x.data[2, 3, 4, 4] = np.nan
+    x.array[2, 3, 4, 4] = np.nan
     joined = model(x)
     with mg.nn.no_fusion():
         np.testing.assert_array_equal(joined.detach().numpy(), model(x).detach().numpy())

@@ -22,7 +22,7 @@ def test_output_size_chooses_the_output_padding(shape, size) -> None:
     for wanted in (size, [*expected.shape]):
         out = ours(Tensor(values), wanted)
         assert out.shape == expected.shape
-        np.testing.assert_allclose(out.data, expected, atol=1e-5)
+        np.testing.assert_allclose(out.array, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(26, 15), (30, 15), (27, 14), (27, 17), (27,), (1, 27, 15)])

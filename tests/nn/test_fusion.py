@@ -23,7 +23,7 @@ def network(conv: dict[str, Any], options: dict[str, Any]) -> nn.Sequential:
         if options["norm"]["affine"]:
             # The maximum of a channel of negative scale is the input's minimum, and of zero scale
             # the first of equals.
-            layers[-1].weight.data[:] = np.resize([0.5, -2.0, 0.0], conv["out_channels"])
+            layers[-1].weight.array[:] = np.resize([0.5, -2.0, 0.0], conv["out_channels"])
     if "pool" in options:
         layers.append(nn.MaxPool2d(**options["pool"]))
     if "norm" in options:

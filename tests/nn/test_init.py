@@ -44,19 +44,19 @@ def test_bounds_and_moments(dtype):
     mg.manual_seed(0)
     kaiming = math.sqrt(2 / (1 + 5))
     make = lambda: zeros(dtype=dtype)  # noqa: E731
-    check_uniform(init.uniform_(make(), -0.3, 0.3).data, 0.3)
-    check_uniform(init.kaiming_uniform_(make(), a=math.sqrt(5)).data, kaiming * math.sqrt(3 / 300))
+    check_uniform(init.uniform_(make(), -0.3, 0.3).array, 0.3)
+    check_uniform(init.kaiming_uniform_(make(), a=math.sqrt(5)).array, kaiming * math.sqrt(3 / 300))
     check_uniform(
-        init.kaiming_uniform_(make(), mode="fan_out", nonlinearity="relu").data, math.sqrt(6 / 900)
+        init.kaiming_uniform_(make(), mode="fan_out", nonlinearity="relu").array, math.sqrt(6 / 900)
     )
-    check_uniform(init.xavier_uniform_(make(), gain=2).data, 2 * math.sqrt(6 / 1200))
-    check_normal(init.normal_(make(), 0, 0.5).data, 0.5)
-    check_normal(init.kaiming_normal_(make(), nonlinearity="relu").data, math.sqrt(2 / 300))
-    check_normal(init.xavier_normal_(make()).data, math.sqrt(2 / 1200))
-    assert init.normal_(make(), 4.0, 0.1).data.mean() == pytest.approx(4, abs=0.01)
-    assert (init.constant_(make(), 0.25).data == 0.25).all()
-    assert (init.ones_(make()).data == 1).all()
-    assert not init.zeros_(init.ones_(make())).data.any()
+    check_uniform(init.xavier_uniform_(make(), gain=2).array, 2 * math.sqrt(6 / 1200))
+    check_normal(init.normal_(make(), 0, 0.5).array, 0.5)
+    check_normal(init.kaiming_normal_(make(), nonlinearity="relu").array, math.sqrt(2 / 300))
+    check_normal(init.xavier_normal_(make()).array, math.sqrt(2 / 1200))
+    assert init.normal_(make(), 4.0, 0.1).array.mean() == pytest.approx(4, abs=0.01)
+    assert (init.constant_(make(), 0.25).array == 0.25).all()
+    assert (init.ones_(make()).array == 1).all()
+    assert not init.zeros_(init.ones_(make())).array.any()
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def test_layer_defaults_are_torchs_distributions(layer, fan_in):
     mg.manual_seed(1)
     ours, theirs = layer(nn), layer(torch.nn)
     bound = 1 / math.sqrt(fan_in)
-    check_uniform(ours.weight.data, bound)
+    check_uniform(ours.weight.array, bound)
     check_uniform(theirs.weight.detach().numpy(), bound)  # what torch does, in case it changes
-    assert np.abs(ours.bias.data).max() <= bound
-    assert np.abs(ours.bias.data).max() > 0.9 * bound
+    assert np.abs(ours.bias.array).max() <= bound
+    assert np.abs(ours.bias.array).max() > 0.9 * bound
 
 
 def test_batch_norm_starts_as_identity():
     layer = nn.BatchNorm2d(7)
-    assert (layer.weight.data == 1).all()
-    assert (layer.running_var.data == 1).all()
-    assert not layer.bias.data.any()
-    assert not layer.running_mean.data.any()
-    assert layer.num_batches_tracked.data == 0
+    assert (layer.weight.array == 1).all()
+    assert (layer.running_var.array == 1).all()
+    assert not layer.bias.array.any()
+    assert not layer.running_mean.array.any()
+    assert layer.num_batches_tracked.array == 0
 
 
 @pytest.mark.parametrize("function", [init.uniform_, init.normal_, init.kaiming_uniform_])
@@ -93,20 +93,20 @@ def test_same_seed_same_values_whatever_the_memory_order(function):
     for tensor in (zeros(), Tensor(stored), zeros().to("reference")):
         mg.manual_seed(7)
         assert function(tensor) is tensor
-        values.append(tensor.data.copy())
+        values.append(tensor.array.copy())
     assert stored.transpose(2, 3, 1, 0).flags.c_contiguous
     np.testing.assert_array_equal(values[0], values[1])
     np.testing.assert_allclose(values[0], values[2], rtol=1e-5, atol=1e-6)
-    assert not np.array_equal(function(zeros()).data, values[0]), "the stream did not move on"
+    assert not np.array_equal(function(zeros()).array, values[0]), "the stream did not move on"
 
 
 def test_a_generator_of_ones_own_leaves_the_default_alone():
     mg.manual_seed(3)
-    first = init.uniform_(zeros()).data
+    first = init.uniform_(zeros()).array
     mg.manual_seed(3)
-    own = init.uniform_(zeros(), generator=Generator(3)).data
+    own = init.uniform_(zeros(), generator=Generator(3)).array
     np.testing.assert_array_equal(own, first)
-    np.testing.assert_array_equal(init.uniform_(zeros()).data, first)
+    np.testing.assert_array_equal(init.uniform_(zeros()).array, first)
 
 
 def test_layers_of_one_seed_are_equal():
@@ -114,8 +114,8 @@ def test_layers_of_one_seed_are_equal():
     a = nn.Conv2d(3, 4, 3)
     mg.manual_seed(5)
     b = nn.Conv2d(3, 4, 3)
-    np.testing.assert_array_equal(a.weight.data, b.weight.data)
-    np.testing.assert_array_equal(a.bias.data, b.bias.data)
+    np.testing.assert_array_equal(a.weight.array, b.weight.array)
+    np.testing.assert_array_equal(a.bias.array, b.bias.array)
 
 
 @pytest.mark.parametrize(
@@ -154,4 +154,4 @@ def test_bad_arguments_are_named(call, error, match):
 
 def test_empty_tensors_stay_empty():
     for function in (init.kaiming_uniform_, init.xavier_normal_, init.ones_):
-        assert function(zeros((0, 4))).data.size == 0
+        assert function(zeros((0, 4))).array.size == 0

@@ -90,7 +90,7 @@ def with_same_weights(make, dtype=np.float64):
     for name, tensor in theirs.named_parameters():
         values = rng.standard_normal(tuple(tensor.shape)).astype(dtype)
         tensor.data.copy_(torch.tensor(values))
-        dict(ours.named_parameters())[name].data[...] = values
+        dict(ours.named_parameters())[name].array[...] = values
     assert list(ours.state_dict()) == list(theirs.state_dict())
     return ours, theirs
 
@@ -113,22 +113,22 @@ def test_layer_matches_torch(case, train):
         a = Tensor(values.copy(), requires_grad=True)
         b = torch.tensor(values, requires_grad=True)
         out, expected = ours(a), theirs(b)
-        np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(out.array, expected.detach().numpy(), rtol=1e-9, atol=1e-11)
         upstream = rng.standard_normal(out.shape)
         ours.zero_grad()
         theirs.zero_grad()
         out.backward(Tensor(upstream))
         expected.backward(torch.tensor(upstream))
-        np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-8, atol=1e-10)
         grads = dict(theirs.named_parameters())
         for name, param in ours.named_parameters():
             np.testing.assert_allclose(
-                param.grad.data, grads[name].grad.numpy(), rtol=1e-8, atol=1e-10
+                param.grad.array, grads[name].grad.numpy(), rtol=1e-8, atol=1e-10
             )
     for name, buffer in theirs.named_buffers():
         mine = dict(ours.named_buffers())[name]
         assert mine.dtype.name == str(buffer.dtype).removeprefix("torch.")
-        np.testing.assert_allclose(mine.data, buffer.numpy(), rtol=1e-10)
+        np.testing.assert_allclose(mine.array, buffer.numpy(), rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["MaxPool2d", "AdaptiveMaxPool2d"])
@@ -136,8 +136,8 @@ def test_pooling_returns_indices_on_demand(name):
     values = np.random.default_rng(2).standard_normal((2, 3, 6, 5))
     out, indices = getattr(nn, name)(2, return_indices=True)(Tensor(values))
     expected, places = getattr(torch.nn, name)(2, return_indices=True)(torch.tensor(values))
-    np.testing.assert_array_equal(out.data, expected.numpy())
-    np.testing.assert_array_equal(indices.data, places.numpy())
+    np.testing.assert_array_equal(out.array, expected.numpy())
+    np.testing.assert_array_equal(indices.array, places.numpy())
 
 
 LOSSES = [
@@ -162,38 +162,38 @@ def test_loss_matches_torch(case):
     assert list(ours.state_dict()) == list(theirs.state_dict())
     a, b = Tensor(scores, requires_grad=True), torch.tensor(scores, requires_grad=True)
     out, expected = ours(a, Tensor(target)), theirs(b, torch.tensor(target))
-    np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(out.array, expected.detach().numpy(), rtol=1e-12)
     upstream = rng.standard_normal(out.shape)
     out.backward(Tensor(np.asarray(upstream)))
     expected.backward(torch.tensor(upstream))
-    np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
 def test_dropout_drops_in_training_only():
     layer = nn.Dropout(0.25)
     x = Tensor(np.ones((200, 200), np.float32))
-    out = layer(x).data
+    out = layer(x).array
     assert set(np.unique(out)) == {np.float32(0), np.float32(1 / 0.75)}
     assert (out == 0).mean() == pytest.approx(0.25, abs=0.02)
-    assert not np.array_equal(layer(x).data, out)
-    np.testing.assert_array_equal(layer.eval()(x).data, x.data)
+    assert not np.array_equal(layer(x).array, out)
+    np.testing.assert_array_equal(layer.eval()(x).array, x.array)
     assert repr(layer) == repr(torch.nn.Dropout(0.25))
 
 
 def test_dropout2d_drops_whole_channels():
     layer = nn.Dropout2d(0.25)
-    out = layer(Tensor(np.ones((40, 50, 2, 3)))).data.reshape(2000, 6)
+    out = layer(Tensor(np.ones((40, 50, 2, 3)))).array.reshape(2000, 6)
     assert set(np.unique(out)) == {0.0, 1 / 0.75}
     assert (out == out[:, :1]).all()
     assert (out[:, 0] == 0).mean() == pytest.approx(0.25, abs=0.05)
     maps = Tensor(np.ones((2, 3, 2, 2)))
-    assert (layer.eval()(maps).data == 1).all()
+    assert (layer.eval()(maps).array == 1).all()
 
 
 def test_inplace_is_accepted_and_leaves_the_input_alone():
     x = Tensor(np.array([-1.0, 2.0]))
-    assert nn.ReLU(inplace=True)(x).data.tolist() == [0, 2]
-    assert x.data.tolist() == [-1, 2]
+    assert nn.ReLU(inplace=True)(x).array.tolist() == [0, 2]
+    assert x.array.tolist() == [-1, 2]
     assert repr(nn.ReLU(inplace=True)) == repr(torch.nn.ReLU(inplace=True))
     assert repr(nn.Dropout(0.1, inplace=True)) == repr(torch.nn.Dropout(0.1, inplace=True))
 
@@ -220,21 +220,21 @@ def test_a_training_step_on_the_reference_device_equals_the_cpus():
     cpu, reference = run("cpu"), run("reference")
     for name, tensor in reference.items():
         assert str(tensor.device) == "reference"
-        np.testing.assert_allclose(cpu[name].data, tensor.data, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(cpu[name].array, tensor.array, rtol=1e-9, atol=1e-12)
 
 
 def test_weights_are_stored_as_the_kernels_read_them():
     conv, linear = nn.Conv2d(3, 5, (2, 4)), nn.Linear(7, 6)
     assert conv.weight.shape == (5, 3, 2, 4)
-    assert conv.weight.data.transpose(2, 3, 1, 0).flags.c_contiguous
+    assert conv.weight.array.transpose(2, 3, 1, 0).flags.c_contiguous
     assert linear.weight.shape == (6, 7)
-    assert linear.weight.data.T.flags.c_contiguous
+    assert linear.weight.array.T.flags.c_contiguous
     out = linear(Tensor(np.ones((2, 7), np.float32)))
     out.backward(Tensor(np.ones((2, 6), np.float32)))
-    assert linear.weight.grad.data.T.flags.c_contiguous, "every step would reorder the gradient"
+    assert linear.weight.grad.array.T.flags.c_contiguous, "every step would reorder the gradient"
     out = conv(Tensor(np.ones((2, 3, 4, 4), np.float32)))
     out.backward(Tensor(np.ones(out.shape, np.float32)))
-    assert conv.weight.grad.data.transpose(2, 3, 1, 0).flags.c_contiguous
+    assert conv.weight.grad.array.transpose(2, 3, 1, 0).flags.c_contiguous
 
 
 def test_dtype_and_device_arguments():
@@ -248,11 +248,11 @@ def test_dtype_and_device_arguments():
 def test_reset_running_stats():
     layer = nn.BatchNorm1d(6)
     layer(Tensor(np.random.default_rng(0).standard_normal(ROWS).astype(np.float32)))
-    assert layer.num_batches_tracked.data == 1
-    assert layer.running_mean.data.any()
+    assert layer.num_batches_tracked.array == 1
+    assert layer.running_mean.array.any()
     layer.reset_running_stats()
-    assert layer.num_batches_tracked.data == 0
-    assert not layer.running_mean.data.any()
+    assert layer.num_batches_tracked.array == 0
+    assert not layer.running_mean.array.any()
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ def test_loss_matches_torch_with_arguments_by_position(case) -> None:
     x = PROBABILITY if name == "BCELoss" else X
     a, b = Tensor(x.copy(), requires_grad=True), torch.tensor(x, requires_grad=True)
     out, expected = ours(a, Tensor(target)), theirs(b, torch.tensor(target))
-    np.testing.assert_allclose(out.data, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(out.array, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
     out.sum().backward()
     expected.sum().backward()
-    np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
 def parameters(function) -> list[tuple[str, object]]:

@@ -91,7 +91,7 @@ def test_attributes_register_replace_and_vanish(ours):
     assert ours.fc.weight is None
     assert "fc.weight" not in ours.state_dict()
     ours.seen = leaf([3.0])
-    assert ours.state_dict()["seen"].data[0] == 3
+    assert ours.state_dict()["seen"].array[0] == 3
     ours.scratch = nn.Parameter(leaf([1.0]))  # from a buffer outside the state to a parameter
     assert "scratch" in dict(ours.named_parameters())
     assert "scratch" in ours.state_dict()
@@ -150,31 +150,31 @@ def test_missing_forward_is_named():
 def test_state_dict_shares_memory_and_load_writes_in_place(ours):
     state = ours.state_dict()
     assert not any(t.requires_grad for t in state.values())
-    weight, strides = ours.fc.weight, ours.fc.weight.data.strides
-    memory, version = weight.data, weight._version.value
+    weight, strides = ours.fc.weight, ours.fc.weight.array.strides
+    memory, version = weight.array, weight._version.value
     new = {name: Tensor(np.full(t.shape, 7, t.dtype)) for name, t in state.items()}
     result = ours.load_state_dict(new)
     assert result == ([], [])
     assert ours.fc.weight is weight
-    assert weight.data is memory
-    assert weight.data.strides == strides
+    assert weight.array is memory
+    assert weight.array.strides == strides
     assert weight._version.value == version + 1
     for tensor in ours.state_dict().values():
-        assert (tensor.data == 7).all()
-    assert state["seen"].data[0] == 7
-    assert ours.scratch.data[0] == 5
+        assert (tensor.array == 7).all()
+    assert state["seen"].array[0] == 7
+    assert ours.scratch.array[0] == 5
 
 
 def test_load_converts_dtypes_and_memory_orders(ours):
     values = np.arange(72, dtype=np.float64).reshape(4, 3, 3, 2)
     ours.load_state_dict({"tail.0.weight": Tensor(np.asfortranarray(values))}, strict=False)
-    np.testing.assert_array_equal(ours.tail[0].weight.data, values)
+    np.testing.assert_array_equal(ours.tail[0].weight.array, values)
     assert ours.tail[0].weight.dtype == np.float32
 
 
 def test_load_lists_everything_that_does_not_fit_and_changes_nothing(ours):
-    before = {name: t.data.copy() for name, t in ours.state_dict().items()}
-    state = {name: Tensor(t.data + 1) for name, t in ours.state_dict().items()}
+    before = {name: t.array.copy() for name, t in ours.state_dict().items()}
+    state = {name: Tensor(t.array + 1) for name, t in ours.state_dict().items()}
     del state["seen"], state["fc.bias"]
     state["extra"] = leaf([1.0])
     state["scale"] = leaf([1.0, 2.0, 3.0])
@@ -189,7 +189,7 @@ def test_load_lists_everything_that_does_not_fit_and_changes_nothing(ours):
     with pytest.raises(CheckpointError, match="scale must have shape"):
         ours.load_state_dict(state, strict=False)
     for name, tensor in ours.state_dict().items():
-        np.testing.assert_array_equal(tensor.data, before[name])
+        np.testing.assert_array_equal(tensor.array, before[name])
     del state["scale"], state["norm.bias"]
     result = ours.load_state_dict(state, strict=False)
     assert result.missing_keys == ["scale", "seen", "fc.bias", "norm.bias"]
@@ -220,8 +220,8 @@ def test_requires_grad_and_zero_grad(ours):
         param.grad = Tensor(np.ones(param.shape, np.float32))
     held = ours.scale.grad
     ours.zero_grad(set_to_none=False)
-    assert not any(p.grad.data.any() for p in ours.parameters())
-    assert held.data.all(), "another holder's gradient was overwritten"
+    assert not any(p.grad.array.any() for p in ours.parameters())
+    assert held.array.all(), "another holder's gradient was overwritten"
     ours.zero_grad()
     assert all(p.grad is None for p in ours.parameters())
     assert not any(p.requires_grad for p in ours.requires_grad_(False).parameters())
@@ -236,20 +236,20 @@ def test_apply_visits_children_first(ours):
 
 def test_conversions_keep_objects_values_and_memory_order(ours):
     params = list(ours.parameters())
-    before = [p.data.copy() for p in params]
+    before = [p.array.copy() for p in params]
     ours.scale.grad = leaf([3.0, 4.0])
     assert ours.double() is ours
     assert all(a is b for a, b in zip(ours.parameters(), params, strict=True))
     for param, old in zip(params, before, strict=True):
         assert param.dtype == np.float64
         assert param.requires_grad
-        np.testing.assert_array_equal(param.data, old)
+        np.testing.assert_array_equal(param.array, old)
     assert ours.norm.running_mean.dtype == np.float64
     assert ours.norm.num_batches_tracked.dtype == np.int64
     assert ours.scale.grad.dtype == np.float64
-    assert ours.scale.grad.data.tolist() == [3, 4]
-    assert ours.tail[0].weight.data.transpose(2, 3, 1, 0).flags.c_contiguous
-    assert ours.fc.weight.data.T.flags.c_contiguous
+    assert ours.scale.grad.array.tolist() == [3, 4]
+    assert ours.tail[0].weight.array.transpose(2, 3, 1, 0).flags.c_contiguous
+    assert ours.fc.weight.array.T.flags.c_contiguous
     ours.float()
     assert {p.dtype for p in ours.parameters()} == {np.dtype(np.float32)}
     for to in (lambda: ours.to("reference"), lambda: ours.to(device="reference")):
@@ -267,16 +267,16 @@ def test_deepcopy_is_independent_and_keeps_memory_order(ours):
     twin = copy.deepcopy(ours)
     assert type(twin.fc.weight) is nn.Parameter
     assert twin.fc.weight.requires_grad
-    assert twin.tail[0].weight.data.strides == ours.tail[0].weight.data.strides
+    assert twin.tail[0].weight.array.strides == ours.tail[0].weight.array.strides
     nn.init.zeros_(twin.fc.weight)
-    assert ours.fc.weight.data.any()
+    assert ours.fc.weight.array.any()
     assert repr(twin) == repr(ours)
 
 
 def test_a_parameter_is_a_leaf_that_shares_memory():
     data = leaf([1.0, 2.0])
     param = nn.Parameter(data)
-    assert param.data is data.data
+    assert param.array is data.array
     assert param.is_leaf
     assert param.requires_grad
     assert not nn.Parameter(data, requires_grad=False).requires_grad

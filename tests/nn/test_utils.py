@@ -45,11 +45,11 @@ def test_clip_grad_norm_equals_torchs(norm_type, max_norm, device):
     ours, theirs = with_gradients(device=device, shapes=shapes)
     norm = clip_grad_norm_(ours, max_norm, norm_type)
     expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
-    np.testing.assert_allclose(norm.data, expected.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(norm.array, expected.numpy(), rtol=1e-12)
     for a, b in zip(ours, theirs, strict=True):
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None:
-            np.testing.assert_allclose(a.grad.data, b.grad.numpy(), rtol=1e-12)
+            np.testing.assert_allclose(a.grad.array, b.grad.numpy(), rtol=1e-12)
 
 
 def test_clip_grad_norm_of_float32_keeps_precision_and_range():
@@ -58,8 +58,8 @@ def test_clip_grad_norm_of_float32_keeps_precision_and_range():
     param.grad = Tensor(values.copy())
     norm = clip_grad_norm_(param, 1.0)
     assert norm.dtype == np.float32
-    assert float(norm.data) == pytest.approx(1e25 * math.sqrt(100_000), rel=1e-6)
-    assert np.linalg.norm(param.grad.data.astype(np.float64)) == pytest.approx(1, rel=1e-5)
+    assert float(norm.array) == pytest.approx(1e25 * math.sqrt(100_000), rel=1e-6)
+    assert np.linalg.norm(param.grad.array.astype(np.float64)) == pytest.approx(1, rel=1e-5)
 
 
 def test_clip_grad_norm_writes_through_gaps_and_orders():
@@ -69,8 +69,8 @@ def test_clip_grad_norm_writes_through_gaps_and_orders():
     other = Tensor(np.ones((2, 3)), requires_grad=True)
     other.grad = Tensor(np.ones((3, 2)).T)
     clip_grad_norm_([param, other], 1.0)
-    np.testing.assert_allclose(param.grad.data, 1 / math.sqrt(18), rtol=1e-6)
-    np.testing.assert_allclose(other.grad.data, 1 / math.sqrt(18), rtol=1e-6)
+    np.testing.assert_allclose(param.grad.array, 1 / math.sqrt(18), rtol=1e-6)
+    np.testing.assert_allclose(other.grad.array, 1 / math.sqrt(18), rtol=1e-6)
     assert (wide[:, 1::2] == 1).all()
 
 
@@ -79,29 +79,29 @@ def test_clip_grad_norm_writes_through_gaps_and_orders():
 @pytest.mark.parametrize("norm_type", [2.0, math.inf])
 def test_non_finite_norms(bad, device, norm_type):
     ours, _ = with_gradients(device=device, shapes=[(5,), (4,)])
-    ours[1].grad.data[2] = bad
-    before = ours[0].grad.data.copy()
+    ours[1].grad.array[2] = bad
+    before = ours[0].grad.array.copy()
     with pytest.raises(RuntimeError, match="norm of order"):
         clip_grad_norm_(ours, 1.0, norm_type, error_if_nonfinite=True)
-    np.testing.assert_array_equal(ours[0].grad.data, before)
+    np.testing.assert_array_equal(ours[0].grad.array, before)
     norm = clip_grad_norm_(ours, 1.0, norm_type)
-    np.testing.assert_equal(float(norm.data), bad)
+    np.testing.assert_equal(float(norm.array), bad)
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
 def test_clip_grad_value_equals_torchs(device):
     ours, theirs = with_gradients(device=device, shapes=[(3, 4), ()])
-    ours[0].grad.data[0, 0] = np.nan
+    ours[0].grad.array[0, 0] = np.nan
     theirs[0].grad[0, 0] = math.nan
     clip_grad_value_(ours, 0.7)
     torch.nn.utils.clip_grad_value_(theirs, 0.7)
     for a, b in zip(ours[:-1], theirs[:-1], strict=True):
-        np.testing.assert_array_equal(a.grad.data, b.grad.numpy())
+        np.testing.assert_array_equal(a.grad.array, b.grad.numpy())
 
 
 def test_clipping_without_gradients_and_with_bad_arguments():
     param = Tensor(np.ones(2), requires_grad=True)
-    assert clip_grad_norm_([param], 1.0).data == 0
+    assert clip_grad_norm_([param], 1.0).array == 0
     for call, match in (
         (lambda: clip_grad_norm_([param], 1.0, 0), "norm_type must be above 0"),
         (lambda: clip_grad_norm_([param], -1.0), "max_norm must be at least 0"),
@@ -119,11 +119,11 @@ def test_clipping_without_gradients_and_with_bad_arguments():
 def test_parameters_to_vector_and_back():
     net = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Linear(4, 5))
     vector = parameters_to_vector(net.parameters())
-    expected = np.concatenate([p.data.reshape(-1) for p in net.parameters()])
-    np.testing.assert_array_equal(vector.data, expected)
+    expected = np.concatenate([p.array.reshape(-1) for p in net.parameters()])
+    np.testing.assert_array_equal(vector.array, expected)
     vector_to_parameters(Tensor(2 * expected), net.parameters())
-    np.testing.assert_array_equal(parameters_to_vector(net.parameters()).data, 2 * expected)
-    assert net[1].weight.data.T.flags.c_contiguous
+    np.testing.assert_array_equal(parameters_to_vector(net.parameters()).array, 2 * expected)
+    assert net[1].weight.array.T.flags.c_contiguous
     with pytest.raises(ShapeError, match=r"vec must have shape \(52,\), got \(3,\)"):
         vector_to_parameters(Tensor(np.ones(3)), net.parameters())
 
@@ -177,7 +177,7 @@ def test_summary_leaves_the_model_as_it_was():
     nn.summary(model, (3, 8, 8))
     assert model.training
     assert not model[1].training
-    assert model[1].num_batches_tracked.data == 0
+    assert model[1].num_batches_tracked.array == 0
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(p.grad is None for p in model.parameters())
     with pytest.raises(ShapeError):

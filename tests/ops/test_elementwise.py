@@ -32,8 +32,8 @@ def test_numpy_array_on_either_side_gives_a_tensor(apply) -> None:
         result = apply(left, right)
         assert isinstance(result, Tensor)
         np.testing.assert_array_equal(
-            result.data, apply(np.asarray(getattr(left, "data", left)),
-                               np.asarray(getattr(right, "data", right)))
+            result.array, apply(np.asarray(getattr(left, "array", left)),
+                               np.asarray(getattr(right, "array", right)))
         )  # fmt: skip
 
 
@@ -88,13 +88,13 @@ def test_dtype_of_a_tensor_and_a_number_is_torchs(values, dtype, number, expecte
     assert theirs.dtype == expected
     for result in (tensor(values, dtype) + number, number + tensor(values, dtype)):
         assert result.dtype == expected
-        np.testing.assert_array_equal(result.data, theirs)
+        np.testing.assert_array_equal(result.array, theirs)
 
 
 def test_gradient_of_a_tensor_used_twice_adds_up() -> None:
     x = tensor([1, 2, 3], requires_grad=True)
     (x * x + x / x - 2 * x).sum().backward()
-    np.testing.assert_allclose(x.grad.data, [0, 2, 4])
+    np.testing.assert_allclose(x.grad.array, [0, 2, 4])
 
 
 # In place -----------------------------------------------------------------------------------
@@ -102,14 +102,14 @@ def test_gradient_of_a_tensor_used_twice_adds_up() -> None:
 
 def test_update_in_place_keeps_the_memory_and_counts_the_change() -> None:
     t = tensor([[1, 2], [3, 4]])
-    data, view = t.data, Tensor(t.data[:, 1])
+    data, view = t.array, Tensor(t.array[:, 1])
     t += 1
     t -= tensor([0, 1])
     t *= 2
     t /= 4
-    assert t.data is data
-    np.testing.assert_array_equal(t.data, [[1, 1], [2, 2]])
-    np.testing.assert_array_equal(view.data, [1, 2])
+    assert t.array is data
+    np.testing.assert_array_equal(t.array, [[1, 1], [2, 2]])
+    np.testing.assert_array_equal(view.array, [1, 2])
     assert t._version.value == 4
 
 
@@ -141,10 +141,10 @@ def test_update_of_or_with_a_tensor_that_requires_a_gradient_is_refused(name) ->
     plain, leaf = tensor([1, 2]), tensor([3, 4], requires_grad=True)
     computed = leaf * 2
     for target, operand in ((leaf, plain), (computed, plain), (plain, leaf)):
-        before = target.data.copy()
+        before = target.array.copy()
         with pytest.raises(GraphError, match=rf"{name}: .*requires a gradient"):
             getattr(target, name)(operand)
-        np.testing.assert_array_equal(target.data, before)
+        np.testing.assert_array_equal(target.array, before)
     with no_grad():
         getattr(leaf, name)(plain)
     assert leaf._version.value == 1
@@ -164,10 +164,10 @@ def test_backward_notices_that_a_saved_tensor_was_changed() -> None:
 def test_float32_sum_of_a_million_terms_is_within_one_unit_of_float64() -> None:
     values = np.random.default_rng(0).random(1_000_003).astype(np.float32)
     exact = values.astype(np.float64).sum()
-    assert abs(float(reduce.sum(Tensor(values)).data) - exact) <= np.spacing(np.float32(exact))
+    assert abs(float(reduce.sum(Tensor(values)).array) - exact) <= np.spacing(np.float32(exact))
     columns = values[:1_000_000].reshape(-1, 5)
     exact = columns.astype(np.float64).sum(0)
-    error = np.abs(reduce.sum(Tensor(columns), 0).data - exact)
+    error = np.abs(reduce.sum(Tensor(columns), 0).array - exact)
     assert (error <= np.spacing(exact.astype(np.float32))).all()
 
 
@@ -178,5 +178,5 @@ def test_reduction_of_channels_last_memory_makes_no_copy(monkeypatch) -> None:
     x = Tensor(stored.transpose(0, 3, 1, 2))
     monkeypatch.setattr(layout.kernels, "get", lambda _: pytest.fail("copied"))
     for axes in ((2, 3), (0, 2, 3), (1,), (0,), (0, 1, 2, 3)):
-        plan = reduce.reduction(x.data, axes)
-        assert np.shares_memory(plan.array(x.data, x.device), stored)
+        plan = reduce.reduction(x.array, axes)
+        assert np.shares_memory(plan.array(x.array, x.device), stored)

@@ -35,8 +35,8 @@ def test_all_targets_ignored_gives_nan_and_gradient_zero(device: Device, ignore_
     target = Tensor(np.full(3, ignore_index), device)
     loss = cross_entropy(input, target, ignore_index=ignore_index)
     loss.backward()
-    assert np.isnan(loss.data)
-    np.testing.assert_array_equal(input.grad.data, np.zeros((3, 4)))
+    assert np.isnan(loss.array)
+    np.testing.assert_array_equal(input.grad.array, np.zeros((3, 4)))
 
 
 @devices
@@ -46,8 +46,8 @@ def test_an_ignored_row_may_hold_anything(device: Device) -> None:
     input = Tensor(values, device, requires_grad=True)
     loss = cross_entropy(input, Tensor(np.array([-100, 2]), device))
     loss.backward()
-    np.testing.assert_allclose(loss.data, np.log(np.exp([-2.0, -1.0, 0.0]).sum()), rtol=1e-14)
-    np.testing.assert_array_equal(input.grad.data[0], np.zeros(3))
+    np.testing.assert_allclose(loss.array, np.log(np.exp([-2.0, -1.0, 0.0]).sum()), rtol=1e-14)
+    np.testing.assert_array_equal(input.grad.array[0], np.zeros(3))
 
 
 @devices
@@ -60,11 +60,11 @@ def test_cross_entropy_equals_nll_loss_of_log_softmax(device: Device, reduction:
     target = Tensor(target, device)
     left = cross_entropy(fused, target, weight, reduction=reduction)
     right = nll_loss(log_softmax(composed, 1), target, weight, reduction=reduction)
-    np.testing.assert_allclose(left.data, right.data, rtol=1e-13)
+    np.testing.assert_allclose(left.array, right.array, rtol=1e-13)
     gradient = Tensor(np.random.default_rng(2).standard_normal(left.shape), device)
     left.backward(gradient)
     right.backward(gradient)
-    np.testing.assert_allclose(fused.grad.data, composed.grad.data, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(fused.grad.array, composed.grad.array, rtol=0, atol=1e-14)
 
 
 @devices
@@ -75,15 +75,17 @@ def test_one_hot_probabilities_equal_indices(device: Device) -> None:
     by_share = cross_entropy(right, Tensor(np.eye(4)[indices], device), label_smoothing=0.2)
     by_index.backward()
     by_share.backward()
-    np.testing.assert_allclose(by_index.data, by_share.data, rtol=1e-14)
-    np.testing.assert_allclose(left.grad.data, right.grad.data, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(by_index.array, by_share.array, rtol=1e-14)
+    np.testing.assert_allclose(left.grad.array, right.grad.array, rtol=0, atol=1e-15)
 
 
 @devices
 def test_uint8_targets_are_class_indices(device: Device) -> None:
     input, indices = scores(3, 4, device=device), np.array([2, 0, 3])
     as_bytes = cross_entropy(input, Tensor(indices.astype(np.uint8), device))
-    np.testing.assert_array_equal(as_bytes.data, cross_entropy(input, Tensor(indices, device)).data)
+    np.testing.assert_array_equal(
+        as_bytes.array, cross_entropy(input, Tensor(indices, device)).array
+    )
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, nll_loss, mse_loss, l1_loss, smooth_l1_loss])
@@ -105,7 +107,7 @@ def test_deprecated_flags_warn_and_name_the_reduction(
     target = Tensor(np.array([0, 3, 1]) if indices else np.ones((3, 4)))
     with pytest.warns(UserWarning, match=rf"{loss.__name__}: .*reduction='{reduction}'"):
         old = loss(input, target, **flags)
-    np.testing.assert_array_equal(old.data, loss(input, target, reduction=reduction).data)
+    np.testing.assert_array_equal(old.array, loss(input, target, reduction=reduction).array)
 
 
 def test_size_average_and_ignore_index_stand_where_torch_has_them() -> None:
@@ -113,7 +115,7 @@ def test_size_average_and_ignore_index_stand_where_torch_has_them() -> None:
     with pytest.warns(UserWarning, match="size_average"):
         loss = cross_entropy(input, target, None, False, 3)
     expected = cross_entropy(input, target, ignore_index=3, reduction="sum")
-    np.testing.assert_array_equal(loss.data, expected.data)
+    np.testing.assert_array_equal(loss.array, expected.array)
 
 
 @differences
@@ -150,9 +152,9 @@ def test_logits_of_a_thousand_neither_overflow_nor_lose_the_loss(device: Device)
     input = Tensor(np.array(values, np.float32), device, requires_grad=True)
     target = Tensor(np.array(targets, np.float32), device)
     losses = binary_cross_entropy_with_logits(input, target, reduction="none")
-    np.testing.assert_array_equal(losses.data, [0, 0, 1000, 1000])
+    np.testing.assert_array_equal(losses.array, [0, 0, 1000, 1000])
     losses.sum().backward()
-    np.testing.assert_array_equal(input.grad.data, [0, 0, 1, -1])
+    np.testing.assert_array_equal(input.grad.array, [0, 0, 1, -1])
 
 
 def test_kl_div_warns_of_the_mean_unless_the_deprecated_flags_chose_it() -> None:
@@ -174,8 +176,8 @@ def test_a_reduction_in_the_place_of_size_average_is_refused(loss: Callable[...,
 @pytest.mark.parametrize("loss", [cross_entropy, nll_loss])
 def test_ignore_index_may_be_a_numpy_integer(loss: Callable[..., Tensor]) -> None:
     input, target = scores(3, 4), Tensor(np.array([0, 3, 1]))
-    expected = loss(input, target, ignore_index=3).data
-    np.testing.assert_array_equal(loss(input, target, ignore_index=np.int64(3)).data, expected)
+    expected = loss(input, target, ignore_index=3).array
+    np.testing.assert_array_equal(loss(input, target, ignore_index=np.int64(3)).array, expected)
 
 
 @pytest.mark.parametrize("loss", [cross_entropy, nll_loss])
@@ -189,8 +191,8 @@ def test_the_mean_of_a_million_float32_losses_is_exact_to_an_ulp() -> None:
     x = (generator.standard_normal(1_000_001) + 3).astype(np.float32)
     zeros = Tensor(np.zeros_like(x))
     exact = np.square(x.astype(np.float64))
-    assert abs(mse_loss(Tensor(x), zeros).data - exact.mean()) <= np.spacing(np.float32(10))
-    total = mse_loss(Tensor(x), zeros, reduction="sum").data
+    assert abs(mse_loss(Tensor(x), zeros).array - exact.mean()) <= np.spacing(np.float32(10))
+    total = mse_loss(Tensor(x), zeros, reduction="sum").array
     assert abs(total - exact.sum()) <= np.spacing(np.float32(1e7))
 
 
@@ -198,7 +200,7 @@ def test_a_loss_far_below_float32_resolution_is_not_lost() -> None:
     """log(1 + 1e-9) is 0 in float32 arithmetic; the sum of exponentials is kept in float64."""
     input = Tensor(np.array([[0, -20.7]], np.float32))
     loss = cross_entropy(input, Tensor(np.array([0])))
-    np.testing.assert_allclose(loss.data, np.log1p(np.exp(-20.7)), rtol=1e-5)
+    np.testing.assert_allclose(loss.array, np.log1p(np.exp(-20.7)), rtol=1e-5)
 
 
 @devices
@@ -207,7 +209,7 @@ def test_softmax_without_dim_warns_and_takes_torchs_choice(device: Device) -> No
         input = scores(*shape, device=device)
         with pytest.warns(UserWarning, match=rf"softmax: .*dim={dim}"):
             out = softmax(input)
-        np.testing.assert_array_equal(out.data, softmax(input, dim).data)
+        np.testing.assert_array_equal(out.array, softmax(input, dim).array)
 
 
 @devices
@@ -215,4 +217,4 @@ def test_softmax_converts_to_the_dtype_first(device: Device) -> None:
     input = Tensor(np.array([1, 2, 3]), device)
     out = softmax(input, 0, dtype=np.float64)
     assert out.dtype == np.float64
-    np.testing.assert_allclose(out.data, np.exp([1, 2, 3]) / np.exp([1, 2, 3]).sum(), rtol=1e-15)
+    np.testing.assert_allclose(out.array, np.exp([1, 2, 3]) / np.exp([1, 2, 3]).sum(), rtol=1e-15)

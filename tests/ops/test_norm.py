@@ -42,12 +42,12 @@ def test_float32_training_is_exact_to_a_few_ulps_whatever_the_mean(
     normal = centred / np.sqrt(variance + 1e-5)
     slope = (g * normal).mean(axis=0)
     grad = (g - g.mean(axis=0, dtype=np.float64) - normal * slope) / np.sqrt(variance + 1e-5)
-    assert ulps(out.data, normal) < 3
-    assert ulps(input.grad.data, grad) < 3
-    assert ulps(running_mean.data[None], x.mean(axis=0, dtype=np.float64)[None]) < 2
-    assert ulps(running_var.data[None], (variance * rows / (rows - 1))[None]) < 2
+    assert ulps(out.array, normal) < 3
+    assert ulps(input.grad.array, grad) < 3
+    assert ulps(running_mean.array[None], x.mean(axis=0, dtype=np.float64)[None]) < 2
+    assert ulps(running_var.array[None], (variance * rows / (rows - 1))[None]) < 2
     # Σ g·x̂ has terms of size 1 that cancel: its error is that of the terms.
-    assert np.abs(weight.grad.data - (g * normal).sum(axis=0)).max() < 1e-6 * rows**0.5
+    assert np.abs(weight.grad.array - (g * normal).sum(axis=0)).max() < 1e-6 * rows**0.5
 
 
 @pytest.mark.parametrize("outlier", [1e3, 1e8])
@@ -57,8 +57,8 @@ def test_statistics_are_exact_where_the_first_value_is_far_from_all_others(outli
     x[0] = outlier
     running_mean, running_var = Tensor(np.zeros(3)), Tensor(np.zeros(3))
     batch_norm(Tensor(x), running_mean, running_var, training=True, momentum=1.0)
-    np.testing.assert_allclose(running_mean.data, x.mean(axis=0), rtol=1e-11)
-    np.testing.assert_allclose(running_var.data, x.var(axis=0, ddof=1), rtol=1e-11)
+    np.testing.assert_allclose(running_mean.array, x.mean(axis=0), rtol=1e-11)
+    np.testing.assert_allclose(running_var.array, x.var(axis=0, ddof=1), rtol=1e-11)
 
 
 @devices
@@ -86,7 +86,7 @@ def test_evaluation_can_be_differentiated_after_the_statistics_moved(device: Dev
     out = batch_norm(input, running_mean, running_var, eps=0.0)
     batch_norm(input.detach(), running_mean, running_var, training=True)
     out.backward(Tensor(np.ones((2, 2)), device))
-    np.testing.assert_array_equal(input.grad.data, np.ones((2, 2)))
+    np.testing.assert_array_equal(input.grad.array, np.ones((2, 2)))
 
 
 @devices
@@ -97,9 +97,9 @@ def test_an_empty_batch_leaves_the_running_statistics_alone(device: Device) -> N
     out = batch_norm(input, running_mean, running_var, weight, training=True)
     out.backward(Tensor(np.empty((0, 3, 2, 2)), device))
     assert input.grad.shape == (0, 3, 2, 2)
-    np.testing.assert_array_equal(weight.grad.data, np.zeros(3))
-    np.testing.assert_array_equal(running_mean.data, np.full(3, 7.0))
-    np.testing.assert_array_equal(running_var.data, np.full(3, 5.0))
+    np.testing.assert_array_equal(weight.grad.array, np.zeros(3))
+    np.testing.assert_array_equal(running_mean.array, np.full(3, 7.0))
+    np.testing.assert_array_equal(running_var.array, np.full(3, 5.0))
 
 
 def test_running_statistics_must_not_require_gradients() -> None:

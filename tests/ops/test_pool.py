@@ -19,10 +19,10 @@ def test_max_pool2d_window_that_steps_over_the_input_has_no_position_and_no_grad
     # Taps at rows −1 and 3 of three rows: torch returns position 3, outside the plane.
     input = Tensor(np.ones((2, 17, 3, 1), np.float32), device, requires_grad=True)
     out, indices = max_pool2d(input, (2, 1), 1, (1, 0), (4, 1), return_indices=True)
-    np.testing.assert_array_equal(out.data, np.full((2, 17, 1, 1), -np.inf))
-    np.testing.assert_array_equal(indices.data, np.full((2, 17, 1, 1), -1))
+    np.testing.assert_array_equal(out.array, np.full((2, 17, 1, 1), -np.inf))
+    np.testing.assert_array_equal(indices.array, np.full((2, 17, 1, 1), -1))
     out.backward(Tensor(np.full(out.shape, 5, np.float32), device))
-    np.testing.assert_array_equal(input.grad.data, np.zeros(input.shape))
+    np.testing.assert_array_equal(input.grad.array, np.zeros(input.shape))
 
 
 @devices
@@ -33,7 +33,7 @@ def test_adaptive_pooling_to_nothing_has_gradient_zero(pool, device: Device) -> 
     out = pool(input, (0, 2))
     assert out.shape == (2, 3, 0, 2)
     out.backward(Tensor(np.empty(out.shape), device))
-    np.testing.assert_array_equal(input.grad.data, np.zeros(input.shape))
+    np.testing.assert_array_equal(input.grad.array, np.zeros(input.shape))
 
 
 @devices
@@ -53,7 +53,7 @@ def test_average_of_many_terms_is_the_float64_average_rounded_once(
         adaptive_avg_pool2d(Tensor(values, device), 1),
         avg_pool2d(Tensor(values, device), shape[2:]),
     ):
-        np.testing.assert_allclose(out.data, expected, rtol=2.0**-24 * 1.0001)
+        np.testing.assert_allclose(out.array, expected, rtol=2.0**-24 * 1.0001)
 
 
 @devices
@@ -63,4 +63,4 @@ def test_gradient_after_relu_goes_to_one_of_many_zeros(device: Device) -> None:
     max_pool2d(input, 2).backward(Tensor(np.ones((1, 16, 2, 2), np.float32), device))
     expected = np.zeros(input.shape)
     expected[:, :, ::2, ::2] = 1
-    np.testing.assert_array_equal(input.grad.data, expected)
+    np.testing.assert_array_equal(input.grad.array, expected)

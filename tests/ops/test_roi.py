@@ -41,12 +41,12 @@ def test_roi_pool_equals_torchvision_bit_for_bit_on_10000_regions(dtype) -> None
         theirs = torch.tensor(x, requires_grad=True)
         out = F.roi_pool(mine, mg.tensor(boxes), size, scale)
         expected = torchvision.ops.roi_pool(theirs, torch.tensor(boxes), size, scale)
-        np.testing.assert_array_equal(out.data, expected.detach().numpy())
+        np.testing.assert_array_equal(out.array, expected.detach().numpy())
         # Whole numbers add up exactly, whatever the order in which regions overlap.
         upstream = generator.integers(-9, 9, out.shape).astype(dtype)
         out.backward(mg.tensor(upstream))
         expected.backward(torch.tensor(upstream))
-        np.testing.assert_array_equal(mine.grad.data, theirs.grad.numpy())
+        np.testing.assert_array_equal(mine.grad.array, theirs.grad.numpy())
         scaled = boxes[:, 1:] * scale
         halves += int((scaled % 1 == 0.5).any(axis=1).sum())
         outside += int(((scaled < 0) | (scaled > 12)).any(axis=1).sum())
@@ -66,7 +66,7 @@ def test_a_single_region_has_torchvisions_gradient_bit_for_bit() -> None:
         upstream = generator.standard_normal(out.shape).astype(np.float32)
         out.backward(mg.tensor(upstream))
         expected.backward(torch.tensor(upstream))
-        np.testing.assert_array_equal(mine.grad.data, theirs.grad.numpy())
+        np.testing.assert_array_equal(mine.grad.array, theirs.grad.numpy())
 
 
 def test_layers_are_torchvisions() -> None:
@@ -77,7 +77,7 @@ def test_layers_are_torchvisions() -> None:
         (nn.RoIAlign(size, scale, 2, True), torchvision.ops.RoIAlign(size, scale, 2, True)),
     ):
         expected = theirs(torch.tensor(x), torch.tensor(boxes)).numpy()
-        np.testing.assert_allclose(ours(Tensor(x), Tensor(boxes)).data, expected, atol=1e-12)
+        np.testing.assert_allclose(ours(Tensor(x), Tensor(boxes)).array, expected, atol=1e-12)
         assert repr(ours) == repr(theirs)
 
 
@@ -89,7 +89,7 @@ def test_unpooling_undoes_pooling_as_torchs_layer_does() -> None:
     assert repr(ours) == repr(theirs)
     for size in ((7, 7), (2, 3, 7, 7)):
         expected = theirs(values, places, output_size=size).numpy()
-        np.testing.assert_array_equal(ours(out, indices, output_size=size).data, expected)
+        np.testing.assert_array_equal(ours(out, indices, output_size=size).array, expected)
 
 
 def test_boxes_changed_after_the_call_do_not_reach_backward() -> None:
@@ -113,6 +113,6 @@ def test_global_pools_in_one_line() -> None:
     x = np.random.default_rng(4).standard_normal((2, 3, 5, 4))
     t = Tensor(x)
     for mean in (t.mean((2, 3)), F.adaptive_avg_pool2d(t, 1).flatten(1)):
-        np.testing.assert_allclose(mean.data, x.mean((2, 3)), atol=1e-15)
+        np.testing.assert_allclose(mean.array, x.mean((2, 3)), atol=1e-15)
     for largest in (t.amax((2, 3)), F.adaptive_max_pool2d(t, 1).flatten(1)):
-        np.testing.assert_array_equal(largest.data, x.max((2, 3)))
+        np.testing.assert_array_equal(largest.array, x.max((2, 3)))

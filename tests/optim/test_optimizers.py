@@ -68,7 +68,7 @@ def trajectories(name, options, dtype, device, shapes=SHAPES):
                     param.grad = None if skipped else torch.tensor(grad)
             optimizer.step()
             steps.append(
-                [np.array(p.data if library == "minigrad" else p.detach().numpy()) for p in params]
+                [np.array(p.array if library == "minigrad" else p.detach().numpy()) for p in params]
             )
         runs.append(steps)
     return runs
@@ -117,10 +117,10 @@ def test_memory_orders_of_parameter_and_gradient_do_not_matter(name):
         params[1].grad = Tensor(grad)
         params[2].grad = Tensor(grad)
         optimizer.step()
-    assert not np.array_equal(params[0].data, start)
-    np.testing.assert_array_equal(params[0].data, params[1].data)
-    np.testing.assert_array_equal(params[0].data, params[2].data)
-    assert params[1].data.strides == permuted.strides
+    assert not np.array_equal(params[0].array, start)
+    np.testing.assert_array_equal(params[0].array, params[1].array)
+    np.testing.assert_array_equal(params[0].array, params[2].array)
+    assert params[1].array.strides == permuted.strides
     assert not wide[..., 1::2].any(), "wrote between the elements of a slice"
 
 
@@ -147,7 +147,7 @@ def test_step_runs_a_closure_with_recording_and_returns_its_loss():
 
     with no_grad():
         assert SGD([param], lr=0.5).step(closure) == 7.5
-    assert param.data[0] == 1.5
+    assert param.array[0] == 1.5
 
 
 def test_zero_grad_forgets_or_fills():
@@ -156,8 +156,8 @@ def test_zero_grad_forgets_or_fills():
     optimizer = SGD([param, other], lr=0.5)
     optimizer.zero_grad(set_to_none=False)
     assert param.grad is not None
-    assert param.grad.data.tolist() == [0, 0]
-    assert grad.data.tolist() == [1, 1], "another holder's gradient was overwritten"
+    assert param.grad.array.tolist() == [0, 0]
+    assert grad.array.tolist() == [1, 1], "another holder's gradient was overwritten"
     assert other.grad is None
     optimizer.zero_grad()
     assert param.grad is None
@@ -169,8 +169,8 @@ def test_groups_have_their_own_options():
     for param in (a, b):
         param.grad = Tensor(np.ones(1))
     optimizer.step()
-    assert a.data[0] == pytest.approx(0.9)
-    assert b.data[0] == 0.0
+    assert a.array[0] == pytest.approx(0.9)
+    assert b.array[0] == 0.0
     assert "lr: 1.0" in repr(optimizer)
 
 
@@ -192,13 +192,13 @@ def test_state_dict_has_torchs_keys_and_resumes_bit_for_bit(name, options):
     optimizer = CLASSES[name](first, **options)
     run(first, optimizer, grads[:3])
     saved = optimizer.state_dict()
-    second = [leaf(first[0].data), leaf(first[1].data)]
+    second = [leaf(first[0].array), leaf(first[1].array)]
     resumed = CLASSES[name](second, lr=99.0)
     resumed.load_state_dict(saved)
     run(first, optimizer, grads[3:])  # must not reach into the resumed optimiser's state
     run(second, resumed, grads[3:])
-    np.testing.assert_array_equal(second[0].data, straight[0].data)
-    np.testing.assert_array_equal(first[0].data, straight[0].data)
+    np.testing.assert_array_equal(second[0].array, straight[0].array)
+    np.testing.assert_array_equal(first[0].array, straight[0].array)
 
     param = torch.ones(4, 3, requires_grad=True)
     param.grad = torch.ones(4, 3)
@@ -258,7 +258,7 @@ def test_gradients_that_do_not_fit_raise_before_any_step():
     b.grad = Tensor(np.ones(2, np.float32))
     with pytest.raises(DTypeError, match="float64 parameter has a float32 gradient"):
         optimizer.step()
-    assert a.data[0] == 1.0
+    assert a.array[0] == 1.0
 
 
 def test_a_state_dict_that_does_not_fit_changes_nothing():
@@ -292,9 +292,9 @@ def test_nan_gradient_spreads_and_infinite_gradient_is_not_hidden():
         param = leaf([1.0, 2.0, 3.0])
         param.grad = Tensor(np.array([np.nan, np.inf, 0.0]))
         CLASSES[name]([param], lr=0.1).step()
-        assert np.isnan(param.data[0])
-        assert not np.isfinite(param.data[1])
-        assert np.isfinite(param.data[2])
+        assert np.isnan(param.array[0])
+        assert not np.isfinite(param.array[1])
+        assert np.isfinite(param.array[2])
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])

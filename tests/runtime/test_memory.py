@@ -81,7 +81,7 @@ def test_a_view_keeps_memory_alive_when_the_array_is_gone(view):
 
 def test_an_array_taken_from_a_tensor_outlives_it():
     t = Tensor(memory.empty((1000,), FLOAT32))
-    t.data[...] = np.arange(1000)
+    t.array[...] = np.arange(1000)
     kept = t.numpy()[1:]
     del t
     other = memory.empty((1000,), FLOAT32)
