@@ -75,11 +75,11 @@ class Operand:
     def __init__(self, context, builder, array_type, array):
         self.builder, self.dtype = builder, array_type.dtype
         self.element = context.get_value_type(array_type.dtype)
-        self.array = context.make_array(array_type)(context, builder, array).array
+        self.data = context.make_array(array_type)(context, builder, array).data
 
     def at(self, offset):
         """A pointer to the element, counted from the first in memory."""
-        return self.builder.gep(self.array, [offset])
+        return self.builder.gep(self.data, [offset])
 
 
 def vector_code(literals: int = 0, returns=types.void):

@@ -41,7 +41,7 @@ def _splat(builder, scalar, vector_type):
 
 def _pointer(context, builder, array_type, array, at, lanes):
     """To `lanes` elements of the array. Its alignment is that of one element."""
-    data = context.make_array(array_type)(context, builder, array).array
+    data = context.make_array(array_type)(context, builder, array).data
     element = context.get_value_type(array_type.dtype)
     vector = ir.VectorType(element, lanes)
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())

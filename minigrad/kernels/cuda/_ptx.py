@@ -65,7 +65,7 @@ def array_at(typing_context, address, length, real):
 def _address(context: Any, builder: Any, array: Any, value: Any, at: Any, kind: Any) -> Any:
     """Of element `at` of a pointer or an array."""
     if isinstance(array, types.Array):
-        value = context.make_array(array)(context, builder, value).array
+        value = context.make_array(array)(context, builder, value).data
     place = context.cast(builder, at, kind, types.uint64 if kind == types.uint32 else types.int64)
     return builder.gep(value, [place])
 

@@ -77,7 +77,7 @@ def load(image: bytes, memory: DeviceMemory) -> Module:
     for variable in global_variables(module):
         address = addresses[variable.name] = memory.allocate(variable.size)
         data = np.zeros(variable.size, np.uint8)
-        data[: len(variable.data)] = np.frombuffer(variable.array, np.uint8)
+        data[: len(variable.data)] = np.frombuffer(variable.data, np.uint8)
         memory.write(address, data.ctypes.data, variable.size)
     entries = [function for function in module.functions.values() if function.entry]
     kernels = {
