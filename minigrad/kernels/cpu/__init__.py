@@ -1,6 +1,7 @@
 """Compiled kernels for the CPU: the launchers of `kernels.protocol`, in Numba."""
 
 from . import (
+    _workers,
     augment,
     conv,
     conv_weight,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._log import log
 from ._map import number, pointwise
+from ._tasks import light_tasks
 from .transpose import copy_transposed
 
 # Below this many elements, NumPy's own fill is faster than waking the threads.
@@ -18,8 +18,8 @@ _SMALL = 16384
 
 
 @kernel
-def _fill(out, value):
-    for i in prange(out.size):
+def _fill(span, out, value):
+    for i in light_tasks(span, out.size, 1):
         out[i] = value
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from math import log
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._rows import exp_of, exp_rows, row_sum, row_tasks, scale_row
@@ -20,11 +19,11 @@ def softmax_forward_workspace(rows: int, C: int) -> int:
 
 
 @kernel
-def softmax_forward(out, input, scratch):
+def softmax_forward(span, out, input, scratch):
     # One exp an element. Parallel over blocks of rows; each task owns its rows: deterministic.
     rows, C = input.shape
     tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
+    for task in tasks(span, tasks):
         end = (task + 1) * rows // tasks
         for first in range(task * rows // tasks, end, block):
             last = min(first + block, end)
@@ -50,12 +49,12 @@ def _deviation(grad_input, out, grad_output, mean):
 
 
 @kernel
-def softmax_backward_input(grad_input, grad_output, out):
+def softmax_backward_input(span, grad_input, grad_output, out):
     # y = softmax(x): ∂y_k/∂x_c = y_k·(δ_kc − y_c), so
     # gx_c = Σ_k g_k·y_k·(δ_kc − y_c) = y_c·(g_c − Σ_k g_k·y_k).
     rows, C = out.shape
     tasks, _ = row_tasks(rows, C)
-    for task in prange(tasks):
+    for task in tasks(span, tasks):
         for r in range(task * rows // tasks, (task + 1) * rows // tasks):
             mean = out.dtype.type(_dot(grad_output[r], out[r]))
             _deviation(grad_input[r], out[r], grad_output[r], mean)
@@ -81,11 +80,11 @@ def _subtract_share(probabilities, grad_output, total):
 
 
 @kernel
-def log_softmax_forward(out, input, scratch):
+def log_softmax_forward(span, out, input, scratch):
     # As softmax_forward; `out` holds the exponentials until their sum is known.
     rows, C = input.shape
     tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
+    for task in tasks(span, tasks):
         end = (task + 1) * rows // tasks
         for first in range(task * rows // tasks, end, block):
             last = min(first + block, end)
@@ -97,11 +96,11 @@ def log_softmax_forward(out, input, scratch):
 
 
 @kernel
-def log_softmax_backward_input(grad_input, grad_output, out):
+def log_softmax_backward_input(span, grad_input, grad_output, out):
     # y = x − log Σ exp x: ∂y_k/∂x_c = δ_kc − exp(y_c), so gx_c = g_c − exp(y_c)·Σ_k g_k.
     rows, C = out.shape
     tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
+    for task in tasks(span, tasks):
         end = (task + 1) * rows // tasks
         for first in range(task * rows // tasks, end, block):
             last = min(first + block, end)
