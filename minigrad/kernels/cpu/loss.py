@@ -68,10 +68,10 @@ def cross_entropy_forward(
     # owns its rows: deterministic.
     rows, C = input.shape
     dtype = input.dtype.type
-    tasks, block = row_tasks(rows, C)
-    for task in tasks(span, tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(probabilities, losses, input, first, last)
             for r in range(first, last):
@@ -111,11 +111,11 @@ def cross_entropy_backward_input(
     # Parallel over blocks of rows; each task owns its rows.
     rows, C = probabilities.shape
     dtype = probabilities.dtype.type
-    tasks, _ = row_tasks(rows, C)
+    parts, _ = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
     all_weights = np.float64(C) if weight is None else row_sum(weight)
-    for task in tasks(span, tasks):
-        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+    for task in tasks(span, parts):
+        for r in range(task * rows // parts, (task + 1) * rows // parts):
             t = target[r]
             if t == ignore_index:
                 for c in range(C):
@@ -146,10 +146,10 @@ def soft_cross_entropy_forward(span, losses, log_probabilities, input, target, w
     # As cross_entropy_forward, with q = (1−ε)·target + ε/C and −Σ_c w_c·q_c·log p_c a row.
     rows, C = input.shape
     dtype = input.dtype.type
-    tasks, block = row_tasks(rows, C)
-    for task in tasks(span, tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(log_probabilities, losses, input, first, last)
             for r in range(first, last):
@@ -172,11 +172,11 @@ def soft_cross_entropy_backward_input(
     # ∂(−log p_k)/∂x_c = p_c − δ_kc, so gx_c = g·(p_c·Σ_k w_k·q_k − w_c·q_c), g = grad / divisor.
     rows, C = log_probabilities.shape
     dtype = log_probabilities.dtype.type
-    tasks, block = row_tasks(rows, C)
+    parts, block = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
-    for task in tasks(span, tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             probabilities = grad_input[first:last].reshape(-1)
             logs = log_probabilities[first:last].reshape(-1)
@@ -202,10 +202,10 @@ def soft_cross_entropy_backward_target(
     # ∂loss/∂target_c = −(1−ε)·w_c·log p_c
     rows, C = log_probabilities.shape
     dtype = log_probabilities.dtype.type
-    tasks, _ = row_tasks(rows, C)
+    parts, _ = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
-    for task in tasks(span, tasks):
-        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+    for task in tasks(span, parts):
+        for r in range(task * rows // parts, (task + 1) * rows // parts):
             factor = -(1 - smoothing) * np.float64(grad_output[r * step]) / np.float64(divisor[0])
             for c in range(C):
                 f = dtype(factor if weight is None else factor * np.float64(weight[c]))
