@@ -12,6 +12,7 @@ import numpy as np
 from ._jit import helper, kernel
 from ._rows import exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
+from ._tasks import tasks
 
 
 def softmax_forward_workspace(rows: int, C: int) -> int:
