@@ -14,7 +14,24 @@ from .device import (
     manual_seed,
     set_default_device,
 )
-from .dtypes import bool_, float32, float64, int64, uint8
+from .dtypes import (
+    bfloat16,
+    bool_,
+    can_cast,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
 from .engine import (
     Function,
     Tensor,
@@ -34,6 +51,7 @@ from .errors import (
     ShapeError,
     TargetError,
 )
+from .ops import access as _access
 from .ops import arithmetic as _arithmetic
 from .ops import cast as _cast
 from .ops import compare as _compare
@@ -44,6 +62,7 @@ from .ops import gradcheck as _gradcheck
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops import promotion as _promotion
 from .ops import random as _random
 from .ops import reduce as _reduce
 from .ops import select as _select
@@ -52,6 +71,7 @@ from .ops import softmax as _softmax
 from .ops import sort as _sort
 from .ops import unary as _unary
 from .ops import vector_norm as _vector_norm
+from .ops.access import *
 from .ops.arithmetic import *
 from .ops.cast import *
 from .ops.compare import *
@@ -61,6 +81,7 @@ from .ops.extrema import *
 from .ops.gradcheck import *
 from .ops.join import *
 from .ops.matmul import *
+from .ops.promotion import *
 from .ops.random import *
 from .ops.reduce import *
 from .ops.select import *
@@ -74,7 +95,8 @@ from .recording import capture
 __version__ = "0.1.0"
 
 # torch's short names of the dtypes.
-bool, double, float, long = bool_, float64, float32, int64
+bool, double, float, half = bool_, float64, float32, float16
+long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
@@ -99,6 +121,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    *_access.__all__,
     *_arithmetic.__all__,
     *_cast.__all__,
     *_compare.__all__,
@@ -108,6 +131,7 @@ __all__ = [
     *_gradcheck.__all__,
     *_join.__all__,
     *_matmul.__all__,
+    *_promotion.__all__,
     *_random.__all__,
     *_reduce.__all__,
     *_select.__all__,
@@ -118,8 +142,10 @@ __all__ = [
     *_vector_norm.__all__,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
     "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError", "Tensor",
-    "__version__", "backends", "bool", "bool_", "capture", "cuda", "data", "double", "enable_grad",
-    "float", "float32", "float64", "get_default_device", "get_num_threads", "int64",
-    "is_grad_enabled", "linalg", "long", "manual_seed", "nn", "no_grad", "optim", "runtime",
-    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8", "viz",
+    "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
+    "cuda", "data", "double", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "get_default_device", "get_default_dtype", "get_num_threads", "half", "iinfo", "int", "int8",
+    "int16", "int32", "int64", "is_grad_enabled", "linalg", "long", "manual_seed", "nn", "no_grad",
+    "optim", "promote_types", "runtime", "serialization", "set_default_device",
+    "set_default_dtype", "set_grad_enabled", "set_num_threads", "short", "uint8", "viz",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arguments import check_int
 from ..device import Device, as_device
-from ..dtypes import as_dtype, float32, int64
+from ..dtypes import as_dtype, get_default_dtype, int64
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
@@ -32,7 +32,7 @@ def _uninitialised(
     order: tuple[int, ...] | None = None,
 ) -> Tensor:
     """`order` is the memory order of the axes."""
-    dtype = float32 if dtype is None else as_dtype(dtype)
+    dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
     device = as_device(device)
     return Tensor(empty_array(shape, dtype, device, order), device)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import SUPPORTED, is_floating
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from .cast import clone
@@ -16,6 +17,8 @@ from .extrema import any as any_
 from .join import unbind
 from .reduction import axis_of
 from .transfer import host, is_cuda
+
+__all__ = ["is_floating_point", "is_tensor"]
 
 # Facts --------------------------------------------------------------------------------------
 
@@ -43,6 +46,21 @@ def numel(input: Tensor) -> int:
 def element_size(input: Tensor) -> int:
     """Bytes an element."""
     return input.array.itemsize
+
+
+def nbytes(input: Tensor) -> int:
+    """Bytes of all elements."""
+    return input.array.nbytes
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the dtype is floating."""
+    return is_floating(input.dtype)
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
 
 
 def length(input: Tensor) -> int:
@@ -91,6 +109,11 @@ def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
     return array.copy() if copy else array
 
 
+def from_array(input: Tensor, array: Any, *_: Any) -> Any:
+    """What a NumPy function such as `numpy.exp(x)` returns: its array as a tensor."""
+    return Tensor(np.asarray(array), input.device) if array.dtype in SUPPORTED else array
+
+
 def to_bool(input: Tensor) -> bool:
     """`bool(x)`, for a tensor of one element."""
     if input.array.size != 1:
@@ -115,6 +138,18 @@ def to_index(input: Tensor) -> int:
     if input.dtype.kind not in "iu":
         raise DTypeError(f"index: only integer tensors count positions, got {input.dtype.name}")
     return item(input)
+
+
+def format_with(input: Tensor, spec: str) -> str:
+    """`f"{x:.2f}"`, for a tensor of one element; without a format the text of any tensor, that of a
+    tensor without axes being its number's."""
+    if input.array.size == 1 and (spec or input.ndim == 0):
+        return format(item(input), spec)
+    if spec:
+        raise TypeError(
+            f"format: {spec!r} formats one number, got a tensor of shape {input.shape}; use .item()"
+        )
+    return str(input)
 
 
 def iterate(input: Tensor) -> Iterator[Tensor]:

@@ -175,8 +175,14 @@ class Methods:
     float = cast.float
     double = cast.double
     long = cast.long
+    int = cast.int
+    short = cast.short
+    char = cast.char
     byte = cast.byte
     bool = cast.bool
+    half = cast.half
+    bfloat16 = cast.bfloat16
+    type = cast.type
     cuda = cast.cuda
     cpu = cast.cpu
     pin_memory = cast.pin_memory
@@ -249,6 +255,8 @@ class Methods:
     __int__ = access.to_int
     __index__ = access.to_index
     __array__ = access.to_array
+    __array_wrap__ = access.from_array
+    __format__ = access.format_with
     __repr__ = printing.to_text
     __deepcopy__ = access.deepcopy
     size = access.size
@@ -256,6 +264,9 @@ class Methods:
     dim = access.dim
     numel = access.numel
     element_size = access.element_size
+    itemsize: builtins.int = property(access.element_size)  # type: ignore[assignment]
+    nbytes: builtins.int = property(access.nbytes)  # type: ignore[assignment]
+    is_floating_point = access.is_floating_point
     item = access.item
     tolist = access.tolist
     numpy = access.numpy

@@ -12,7 +12,7 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_number
 from ..device import Generator, default_generator
-from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
+from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import memory_order
@@ -118,7 +118,9 @@ def randperm(
     wanted = int64 if dtype is None else as_dtype(dtype)
     (n,) = sizes_of("randperm", (n,))
     # The largest whole number up to which the dtype holds all of them.
-    limit = {bool_: 2, uint8: 2**8, float32: 2**24}.get(wanted, 2**32 - 1)
+    limit = {bool_: 2, float32: 2**24}.get(wanted, 2**32 - 1)
+    if wanted.kind in "iu":
+        limit = min(limit, int(np.iinfo(wanted).max) + 1)
     if n > limit:
         raise ValueError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)

@@ -92,6 +92,7 @@ ARITHMETIC = [
             ErrorCase((zeros(2), "1"), {}, TypeError, "add: .*number.* got str"),
         ),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="add with a number",
@@ -110,6 +111,7 @@ ARITHMETIC = [
             ErrorCase((zeros(2, dtype=bool), zeros(2, dtype=bool)), {}, DTypeError, "sub: .*bool"),
         ),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="sub with a number",
@@ -125,6 +127,7 @@ ARITHMETIC = [
         cases=two(**SPECIAL),
         errors=(refuses_shapes("mul"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="mul with a number",
@@ -140,6 +143,7 @@ ARITHMETIC = [
         cases=two(floats, positive),
         errors=(refuses_shapes("div"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="div of special values",
@@ -148,6 +152,7 @@ ARITHMETIC = [
         cases=two(kinds=("ties",), **SPECIAL),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="div with a number",
@@ -163,6 +168,7 @@ ARITHMETIC = [
         cases=two(positive, floats),
         errors=(refuses_shapes("pow"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="pow at zeros and ties",
@@ -171,6 +177,7 @@ ARITHMETIC = [
         cases=two(kinds=("ties",)),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="pow with a number",
@@ -204,6 +211,7 @@ ARITHMETIC = [
         errors=(refuses_shapes("maximum"),),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="minimum",
@@ -213,6 +221,7 @@ ARITHMETIC = [
         errors=(refuses_shapes("minimum"),),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="neg",
@@ -329,6 +338,18 @@ FUNCTIONS = [
             ErrorCase((zeros(2), "0"), {}, TypeError, "clamp: min must be a number, got '0'"),
         ),
         accepts_integers=True,
+    ),
+    OpSpec(
+        name="clamp by tensors",
+        function=unary.clamp,
+        oracle=lambda torch, a, low, high: torch.clamp(a, low, high),
+        # No ties: torch's releases differ about their gradients.
+        cases=broadcastable(3, min_side=0).flatmap(
+            lambda s: case(*(floats(shape, kinds=("normal",)) for shape in s))
+        ),
+        gradcheck=False,
+        accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="sign",

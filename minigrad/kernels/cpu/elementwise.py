@@ -44,7 +44,8 @@ def copy_strided(out, input):
 
 def _copy_whole_parts(out, input):
     """Integers of floats, in pieces that stay in the cache, by way of int64. What that cannot hold
-    becomes −2⁶³: processors do not agree about it."""
+    becomes −2⁶³, and −2³¹ for int32: processors do not agree about it."""
+    limit = 2**31 if out.dtype == np.int32 else 2**63
     pieces = np.nditer(
         [out, input], ["external_loop", "buffered", "zerosize_ok"], [["writeonly"], ["readonly"]],
         [np.int64, input.dtype], casting="unsafe",
@@ -52,7 +53,7 @@ def _copy_whole_parts(out, input):
     with pieces:
         for whole, piece in pieces:
             np.copyto(whole, piece, casting="unsafe")
-            whole[~((piece >= -(2.0**63)) & (piece < 2.0**63))] = -(2**63)
+            whole[~((piece >= -limit) & (piece < limit))] = -limit
 
 
 # Arithmetic ---------------------------------------------------------------------------------
