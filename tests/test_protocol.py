@@ -87,9 +87,9 @@ def test_functions_of_one_value_are_those_of_the_reference(name: str) -> None:
 def test_records_of_functions_of_one_value_save_what_their_slopes_read() -> None:
     launchers = formulas(backend("reference").unary)
     records = Unary.__subclasses__()
-    assert len(records) > 20
+    assert len(records) > 30
     for record in records:
-        assert record._forward in launchers
+        assert callable(record._forward) or record._forward in launchers
         if isinstance(record._gradient, str):
             reads = launchers[record._gradient][1]
             assert record._saves == {"x": "input", "y": "output"}[reads], record

@@ -82,6 +82,9 @@ class Elementwise(Protocol):
         self, grad_right: Array, grad_output: Array, left: Array, right: Array
     ) -> None: ...
 
+    def fmod_forward(self, out: Array, left: Array, right: Array) -> None:
+        """What is left of left after whole multiples of right, with left's sign; floating."""
+
     def maximum_forward(self, out: Array, left: Array, right: Array) -> None: ...
 
     def minimum_forward(self, out: Array, left: Array, right: Array) -> None: ...

@@ -15,10 +15,11 @@ from .cast import clone
 from .compare import eq
 from .extrema import any as any_
 from .join import unbind
+from .operands import address_of
 from .reduction import axis_of
 from .transfer import host, is_cuda
 
-__all__ = ["is_floating_point", "is_tensor"]
+__all__ = ["is_complex", "is_floating_point", "is_tensor", "numel"]
 
 # Facts --------------------------------------------------------------------------------------
 
@@ -31,6 +32,49 @@ def size(input: Tensor, dim: int | None = None) -> Any:
 def stride(input: Tensor) -> tuple[int, ...]:
     """How many elements lie in memory from one position of each axis to the next."""
     return tuple(step // input.array.itemsize for step in input.array.strides)
+
+
+def storage_offset(input: Tensor) -> int:
+    """How many elements lie in memory before the first one of this view."""
+    root: Any = input.array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    return (address_of(input.array) - address_of(root)) // input.array.itemsize
+
+
+def data_ptr(input: Tensor) -> int:
+    """The address of the first element."""
+    return address_of(input.array)
+
+
+def nbytes(input: Tensor) -> int:
+    """The bytes that all elements take."""
+    return input.array.size * input.array.itemsize
+
+
+def get_device(input: Tensor) -> int:
+    """The number of the tensor's GPU; −1 for the host's memory."""
+    return -1 if input.device.index is None else input.device.index
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape."""
+    return input.shape == other.shape
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the elements are floating-point numbers."""
+    return is_floating(input.dtype)
+
+
+def is_complex(input: Tensor) -> bool:
+    """False: there are no complex dtypes."""
+    return False
 
 
 def dim(input: Tensor) -> int:
@@ -46,21 +90,6 @@ def numel(input: Tensor) -> int:
 def element_size(input: Tensor) -> int:
     """Bytes an element."""
     return input.array.itemsize
-
-
-def nbytes(input: Tensor) -> int:
-    """Bytes of all elements."""
-    return input.array.nbytes
-
-
-def is_floating_point(input: Tensor) -> bool:
-    """Whether the dtype is floating."""
-    return is_floating(input.dtype)
-
-
-def is_tensor(obj: Any) -> bool:
-    """Whether an object is a Tensor."""
-    return isinstance(obj, Tensor)
 
 
 def length(input: Tensor) -> int:
@@ -85,8 +114,13 @@ def tolist(input: Tensor) -> Any:
     return host(input).tolist()
 
 
-def numpy(input: Tensor) -> np.ndarray:
-    """A NumPy array that shares the tensor's memory, for a tensor that requires no gradient."""
+def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:
+    """A NumPy array that shares the tensor's memory, for a tensor that requires no gradient.
+
+    force: of any tensor, outside the graph; a GPU's is copied.
+    """
+    if force:
+        return host(input)
     if input.requires_grad:
         raise GraphError(
             "numpy: the tensor requires a gradient, and NumPy would not record what happens to it; "

@@ -14,7 +14,7 @@ from .operands import broadcast_shape, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
-__all__ = ["add", "div", "maximum", "minimum", "mul", "neg", "pow", "reciprocal", "square", "sub"]
+__all__ = ["add", "maximum", "minimum", "mul", "neg", "pow", "reciprocal", "square", "sub"]
 
 # What backward passes are made of: nothing here is recorded.
 

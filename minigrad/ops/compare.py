@@ -183,11 +183,20 @@ def _select(condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return pointwise("where", lambda launch: launch.where_forward, *operands, dtype=left.dtype)
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
-    """input where condition is true, else other. All three broadcast; condition is bool."""
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
+    """input where condition is true, else other. All three broadcast; condition is bool.
+
+    where(condition): the positions at which it is true, see `nonzero`.
+    """
+    if input is None and other is None:
+        from .search import nonzero  # which is made of this
+
+        return nonzero(condition, as_tuple=True)
     if not isinstance(condition, Tensor) or condition.dtype != bool_:
         got = getattr(condition, "dtype", type(condition).__name__)
         raise DTypeError(f"where: condition must be a bool Tensor, got {got}")
+    if input is None or other is None:
+        raise TypeError("where: with input, other must be given, and the other way round")
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         dtype = result_type(input, other)
         input = scalar("where", cast("float", input), dtype, condition.device)

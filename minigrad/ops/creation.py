@@ -25,7 +25,9 @@ from ..dtypes import (
 )
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
+from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
+from .arithmetic import pow
 from .cast import to
 from .promotion import check_fits, fitting
 from .shape import sizes_of
@@ -33,7 +35,7 @@ from .transfer import is_cuda, placed
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
+    "linspace", "logspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 # From data ----------------------------------------------------------------------------------
@@ -195,24 +197,39 @@ def eye(
 
 
 def empty_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Uninitialised, with the shape, and if not given the dtype and device, of `input`."""
-    return empty(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = empty(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def zeros_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Zeros with the shape, and if not given the dtype and device, of `input`."""
-    return zeros(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = zeros(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def ones_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Ones with the shape, and if not given the dtype and device, of `input`."""
-    return ones(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = ones(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def full_like(
@@ -221,10 +238,11 @@ def full_like(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """`fill_value` with the shape, and if not given the dtype and device, of `input`."""
-    kind = _kind(input, dtype, device)
-    return full(input.shape, fill_value, **kind, requires_grad=requires_grad)
+    out = full(input.shape, fill_value, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def _like(input: Tensor) -> tuple[tuple[int, ...]]:
@@ -236,6 +254,65 @@ def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
         "dtype": input.dtype if dtype is None else dtype,
         "device": input.device if device is None else device,
     }
+
+
+def placed_like(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool) -> Tensor:
+    """A new tensor, in the memory order that is asked for."""
+    out = to(out, memory_format=memory_format)
+    out.requires_grad = requires_grad
+    return out
+
+
+def new_empty(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uninitialised, of shape `size`, with the dtype and device of this tensor unless given."""
+    return empty(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_zeros(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Zeros of shape `size`, with the dtype and device of this tensor unless given."""
+    return zeros(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_ones(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones of shape `size`, with the dtype and device of this tensor unless given."""
+    return ones(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: float,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`fill_value` of shape `size`, with the dtype and device of this tensor unless given."""
+    return full(size, fill_value, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_from_data(
+    input: Tensor, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A copy of `data` with the dtype and device of this tensor unless given."""
+    return tensor(data, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
 # Ranges -------------------------------------------------------------------------------------
@@ -304,5 +381,21 @@ def linspace(
     if out.dtype.kind not in "f":
         raise DTypeError(f"linspace: dtype must be float32 or float64, got {out.dtype.name}")
     kernels.get(out.device).indexing.linspace(out.array, float(first), float(last))
+    out.requires_grad = requires_grad
+    return out
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` powers of the base whose exponents lie at equal distances, from start to end."""
+    check_number("logspace", "base", base)
+    out = pow(base, linspace(start, end, steps, dtype, device))
     out.requires_grad = requires_grad
     return out

@@ -5,27 +5,36 @@ The same seed gives the same values on every device, whatever the number of thre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_number
+from ..arguments import check_int, check_number
 from ..device import Generator, default_generator
-from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64
+from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import memory_order
+from ..layout import MemoryFormat, memory_order
 from ..runtime.cuda import table
-from .arithmetic import mul
-from .creation import _kind, new_tensor, ones
-from .operands import elementwise, empty_like, floating_operands, takes_tensor
+from .arithmetic import add, div, mul, neg
+from .cast import to
+from .compare import ge, gt, isfinite, le, logical_and, lt
+from .creation import _kind, new_tensor, ones, placed_like
+from .extrema import all as all_
+from .inplace import copy_
+from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
 from .promotion import check_fits
-from .shape import sizes_of
+from .reduce import cumsum, sum
+from .search import searchsorted
+from .shape import broadcast_to, sizes_of
+from .sort import topk
+from .unary import clamp, log1p
 
 __all__ = [
-    "get_rng_state", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
-    "set_rng_state",
+    "bernoulli", "get_rng_state", "multinomial", "normal", "rand", "rand_like", "randint",
+    "randint_like", "randn", "randn_like", "randperm", "set_rng_state",
 ]  # fmt: skip
 
 
@@ -130,17 +139,191 @@ def randperm(
 
 
 def rand_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """As `rand`, with the shape, and if not given the dtype and device, of `input`."""
-    return rand(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = rand(input.shape, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def randn_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """As `randn`, with the shape, and if not given the dtype and device, of `input`."""
-    return randn(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = randn(input.shape, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
+
+
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """Integers in [low, high), or [0, low), with the shape, and if not given the dtype and device,
+    of `input`."""
+    bounds = (0, low) if high is None else (low, high)
+    return randint(*bounds, input.shape, **_kind(input, dtype, device))
+
+
+# Distributions ------------------------------------------------------------------------------
+
+
+@takes_tensor
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """1 with the probability that each element is (or with probability p), else 0."""
+    dtype = floating_dtype("bernoulli", input=input.dtype)
+    chance: Any = input.detach()
+    if p is not None:
+        chance = check_number("bernoulli", "p", p, low=0, high=1)
+    elif input.array.size and not bool(all_(logical_and(ge(chance, 0), le(chance, 1)))):
+        raise RuntimeError("bernoulli: probabilities must be from 0 to 1")
+    drawn = rand(input.shape, generator=generator, dtype=dtype, device=input.device)
+    return to(lt(drawn, chance), dtype)
+
+
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers of the given mean and standard deviation: of shape `size` for numbers, one an
+    element (both broadcast) for tensors."""
+    tensors = [each.detach() for each in (mean, std) if isinstance(each, Tensor)]
+    if tensors:
+        size = broadcast_shape("normal", *(each.shape for each in tensors))
+        dtype, device = tensors[0].dtype, tensors[0].device
+    elif size is None:
+        raise TypeError("normal: size must be given where neither mean nor std is a Tensor")
+    if isinstance(std, Tensor):
+        if std.array.size and not bool(all_(ge(std, 0))):
+            raise RuntimeError("normal: std must be at least 0")
+    elif check_number("normal", "std", std) < 0:
+        raise RuntimeError(f"normal: std must be at least 0, got {std!r}")
+    drawn = randn(size, generator=generator, dtype=dtype, device=device)
+    scale, shift = (each.detach() if isinstance(each, Tensor) else each for each in (std, mean))
+    out = add(mul(drawn, scale), shift)
+    out.requires_grad = requires_grad
+    return out
+
+
+@takes_tensor
+def multinomial(
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Indices (int64) drawn from each row (C,) or (N, C) of weights, which need not add up to 1.
+
+    Waits for a GPU. RuntimeError for weights that are negative, NaN, infinite or all 0, and for too
+    few that are not 0 where none may be drawn twice.
+    """
+    floating_dtype("multinomial", input=input.dtype)
+    check_int("multinomial", "num_samples", num_samples, 1)
+    if input.ndim not in (1, 2):
+        raise ShapeError(f"multinomial: input must be (C,) or (N, C), got shape {input.shape}")
+    weights = to(input.detach(), float64)
+    needed = 1 if replacement else num_samples
+    valid = logical_and(isfinite(weights), ge(weights, 0))
+    enough = ge(sum(gt(weights, 0), -1), needed)
+    if not (bool(all_(valid)) and bool(all_(enough))):
+        raise RuntimeError(
+            f"multinomial: weights must be finite and at least 0, and {needed} of each row not 0"
+        )
+    kind: Any = {"generator": generator, "dtype": float64, "device": input.device}
+    if not replacement:
+        # The smallest of exponential waiting times, each at the rate of its weight.
+        waits = mul(log1p(neg(rand(input.shape, **kind))), -1)
+        return topk(div(weights, clamp(waits, 1e-300, None)), num_samples, -1).indices
+    sums = cumsum(weights, -1)
+    places = rand((*input.shape[:-1], num_samples), **kind) * sums[..., -1:]
+    return searchsorted(sums, places, right=True)
+
+
+# Filling in place ---------------------------------------------------------------------------
+
+
+@takes_tensor
+def uniform_(
+    input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← uniform numbers in [from, to). Returns input."""
+    low, high = check_number("uniform_", "from", from_), check_number("uniform_", "to", to)
+    if not low <= high:
+        raise RuntimeError(f"uniform_: from must be at most to, got {low!r} and {high!r}")
+    return _filled(input, "uniform_", rand, lambda drawn: drawn * (high - low) + low, generator)
+
+
+@takes_tensor
+def normal_(
+    input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← normal numbers. Returns input."""
+    if check_number("normal_", "std", std) < 0:
+        raise RuntimeError(f"normal_: std must be at least 0, got {std!r}")
+    check_number("normal_", "mean", mean)
+    return _filled(input, "normal_", randn, lambda drawn: drawn * std + mean, generator)
+
+
+@takes_tensor
+def exponential_(
+    input: Tensor, lambd: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← exponentially distributed numbers of rate lambd. Returns input."""
+    if check_number("exponential_", "lambd", lambd) <= 0:
+        raise RuntimeError(f"exponential_: lambd must be positive, got {lambd!r}")
+    return _filled(input, "exponential_", rand, lambda drawn: log1p(neg(drawn)) / -lambd, generator)
+
+
+def _filled(
+    input: Tensor,
+    operation: str,
+    draw: Callable[..., Tensor],
+    change: Callable[[Tensor], Tensor],
+    generator: Generator | None,
+) -> Tensor:
+    """input ← change of random numbers, numbered by their place in the logical shape."""
+    dtype = floating_dtype(operation, input=input.dtype)
+    drawn = draw(input.shape, generator=generator, dtype=dtype, device=input.device)
+    return copy_(input, change(drawn))
+
+
+@takes_tensor
+def bernoulli_(
+    input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← 1 with probability p (a number, or one an element), else 0. Returns input."""
+    if isinstance(p, Tensor):
+        return copy_(input, bernoulli(broadcast_to(p, input.shape), generator=generator))
+    chances = new_tensor("bernoulli_", (input.shape,), float32, input.device)
+    return copy_(input, bernoulli(chances, p, generator=generator))
+
+
+@takes_tensor
+def random_(
+    input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← whole numbers in [from, to), or [0, from) for one number; without, from all that the
+    dtype holds from 0 on (of a floating dtype: exactly). Returns input."""
+    if to is None:
+        largest = {bool_: 1, float32: 2**24, float64: 2**53}
+        limit = largest.get(input.dtype) or int(np.iinfo(input.dtype).max)
+        from_, to = (0, from_) if from_ else (0, limit)
+    return copy_(input, randint(from_, to, input.shape, generator=generator, device=input.device))
 
 
 # Dropout ------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ are in activation.py.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_number
+from ..arguments import check_int, check_number
 from ..dtypes import NARROW, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, maximum, minimum, product, quotient, reciprocal, refuse_bool, scaled
@@ -22,26 +23,26 @@ from .operands import elementwise, floating_operands, narrowed, takes_tensor, wi
 from .promotion import Operand, as_floating, check_fits, common_dtype
 
 __all__ = [
-    "abs", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
-    "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
+    "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2",
+    "log10", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
 ]  # fmt: skip
 
 
 class Unary(Function):
     """y = f(x; parameters), a record a subclass: `class Exp(Unary, forward="exp_forward", …)`.
 
-    forward: f's launcher, one of `kernels.protocol.Unary`.
+    forward: f's launcher, one of `kernels.protocol.Unary`, or a function that computes f by others.
     gradient: the launcher of grad·f′, or a function of (grad[, saved]) that computes it by others.
     saves: what f′ is told by, "input" x or "output" y; "nothing" if it is constant.
     """
 
-    _forward: ClassVar[str]
+    _forward: ClassVar[str | Callable[..., Tensor]]
     _gradient: ClassVar[str | Callable[..., Tensor]]
     _saves: ClassVar[str]
 
     def __init_subclass__(
         cls,
-        forward: str,
+        forward: str | Callable[..., Tensor],
         gradient: str | Callable[..., Tensor],
         saves: Literal["input", "output", "nothing"] = "input",
     ) -> None:
@@ -49,7 +50,8 @@ class Unary(Function):
 
     @classmethod
     def forward(cls, ctx: Any, input: Tensor, *parameters: float) -> Tensor:
-        out = evaluate(cls._forward, input, *parameters)
+        compute = cls._forward
+        out = compute(input) if callable(compute) else evaluate(compute, input, *parameters)
         ctx.parameters = parameters
         if cls._saves != "nothing":
             ctx.save_for_backward(out if cls._saves == "output" else input)
@@ -213,6 +215,20 @@ def cos(input: Tensor) -> Tensor:
     return Cos.apply(as_floating(input))
 
 
+class Atan(
+    Unary,
+    forward="atan_forward",
+    gradient=lambda grad, x: quotient(grad, add(product(x, x), 1)),
+):
+    """y = arctan x: dx = grad/(1 + x²)."""
+
+
+@takes_tensor
+def atan(input: Tensor) -> Tensor:
+    """The angle in radians, from −π/2 to π/2, whose tangent is the input."""
+    return Atan.apply(as_floating(input))
+
+
 def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return product(grad, scaled(exp(scaled(product(x, x), -1)), 2 / math.sqrt(math.pi)))
 
@@ -313,9 +329,16 @@ def trunc(input: Tensor) -> Tensor:
 
 
 @takes_tensor
-def round(input: Tensor) -> Tensor:
-    """The nearest integer, halves to the even one. The gradient is 0 everywhere."""
-    return _rounded("round", Round, input)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest integer, or multiple of 10^−decimals, halves to the even one. The gradient is 0
+    everywhere."""
+    check_int("round", "decimals", decimals)
+    if decimals == 0 or not is_floating(input.dtype):
+        return _rounded("round", Round, input)
+    power = 10.0 ** builtins.abs(decimals)
+    if decimals > 0:
+        return _rounded("round", Round, input * power) / power
+    return _rounded("round", Round, input / power) * power
 
 
 # Activations that are methods of Tensor as well ---------------------------------------------

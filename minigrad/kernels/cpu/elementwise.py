@@ -126,6 +126,11 @@ def pow_backward_right(grad_output, left, right):
 
 
 @pointwise
+def fmod_forward(left, right):
+    return np.fmod(left, right)
+
+
+@pointwise
 def maximum_forward(left, right):
     # A NaN on the left fails every comparison but the last; one on the right is the other branch.
     return left if left > right or left != left else right

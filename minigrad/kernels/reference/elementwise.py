@@ -75,6 +75,12 @@ def pow_backward_right(grad_output, left, right):
 
 
 @pointwise
+def fmod_forward(left, right):
+    """left − n·right, n the integer part of the exact quotient"""
+    return np.fmod(left, right)
+
+
+@pointwise
 def maximum_forward(left, right):
     """max(left, right); NaN wins"""
     return left if left > right or left != left else right
