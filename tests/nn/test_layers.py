@@ -62,9 +62,20 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
+    (lambda lib: lib.InstanceNorm1d(6), LINES),
+    (lambda lib: lib.InstanceNorm2d(6, affine=True), IMAGES[1:]),
+    (lambda lib: lib.InstanceNorm2d(6, 0.1, 0.3, True, True), IMAGES),
+    (lambda lib: lib.InstanceNorm1d(6, momentum=None, track_running_stats=True), LINES),
+    (lambda lib: lib.LocalResponseNorm(5, 0.2, 0.7, 2), IMAGES),
+    (lambda lib: lib.LocalResponseNorm(4, 3.0), LINES),
+    (lambda lib: lib.LocalResponseNorm(20, 3.0), IMAGES),
+    (lambda lib: lib.RMSNorm(6), ROWS),
+    (lambda lib: lib.RMSNorm((9, 8), 0.3, elementwise_affine=False), IMAGES),
     *((make, shape) for make in activation.LAYERS for shape in (ROWS, IMAGES)),
     (lambda lib: lib.Softmax(dim=1), ROWS),
     (lambda lib: lib.LogSoftmax(dim=-1), LINES),
+    (lambda lib: lib.Softmin(dim=1), ROWS),
+    (lambda lib: lib.Softmax2d(), IMAGES),
     (lambda lib: lib.Flatten(), IMAGES),
     (lambda lib: lib.Flatten(0, 2), IMAGES),
     (lambda lib: lib.Identity(3, unused=True), ROWS),
@@ -198,6 +209,40 @@ def test_inplace_is_accepted_and_leaves_the_input_alone():
     assert repr(nn.Dropout(0.1, inplace=True)) == repr(torch.nn.Dropout(0.1, inplace=True))
 
 
+def test_inplace_writes_the_result_into_the_input():
+    for layer in (nn.Mish, nn.Hardsigmoid, nn.RReLU, lambda inplace: nn.Threshold(0, 3, inplace)):
+        x = Tensor(np.array([-1.0, 2.0]))
+        expected = layer(inplace=False).eval()(x).array
+        assert layer(inplace=True).eval()(x) is x
+        np.testing.assert_array_equal(x.array, expected)
+
+
+def test_rrelu_draws_the_slopes_of_training():
+    x = Tensor(np.array([-1.0] * 2000 + [3.0]), requires_grad=True)
+    layer = nn.RReLU(0.25, 0.5)
+    out = layer(x)
+    out.sum().backward()
+    slopes = -out.array[:-1]
+    assert 0.25 <= slopes.min() < 0.26
+    assert 0.49 < slopes.max() < 0.5
+    np.testing.assert_allclose(x.grad.array, [*slopes, 1])
+    np.testing.assert_allclose(layer.eval()(x).array[:2], -0.375)
+
+
+@pytest.mark.parametrize("dim", [0, -2, 2])
+def test_gumbel_softmax_draws_categories_by_their_probabilities(dim):
+    odds = np.moveaxis(np.broadcast_to([1.0, 2.0, 5.0], (3000, 1, 3)), -1, dim)
+    logits = Tensor(np.log(odds), requires_grad=True)
+    soft = nn.functional.gumbel_softmax(logits, tau=0.5, dim=dim)
+    np.testing.assert_allclose(soft.array.sum(dim), 1)
+    hard = nn.functional.gumbel_softmax(logits, hard=True, dim=dim)
+    assert set(np.unique(hard.array.round(12))) == {0.0, 1.0}
+    share = np.moveaxis(hard.array, dim, -1).reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(share, [0.125, 0.25, 0.625], atol=0.04)
+    hard[(slice(None),) * (dim % 3) + (0,)].sum().backward()
+    assert np.abs(logits.grad.array).max() > 0.01
+
+
 def test_a_training_step_on_the_reference_device_equals_the_cpus():
     def run(device):
         net = nn.Sequential(
@@ -267,7 +312,8 @@ def test_reset_running_stats():
         (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), ValueError, "padding_mode must be"),
         (lambda: nn.BatchNorm2d(-1), ShapeError, "num_features must be at least 1"),
         (lambda: nn.Dropout(1.5), ValueError, r"p must be in \[0, 1\], got 1.5"),
-        (lambda: nn.Softmax(), ValueError, "Softmax: name the dim"),
+        (lambda: nn.Softmax2d()(Tensor(np.ones((2, 4)))), ShapeError, "Softmax2d: input must be"),
+        (lambda: nn.functional.rrelu(Tensor(np.ones(2)), 2), ValueError, "lower must not exceed"),
         (
             lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3), np.float32))),
             ShapeError,
@@ -277,6 +323,26 @@ def test_reset_running_stats():
             lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4), np.float32))),
             ShapeError,
             r"expects 3 channels, got input of shape \(2, 4\)",
+        ),
+        (
+            lambda: nn.InstanceNorm2d(3)(Tensor(np.ones((2, 3, 1, 1)))),
+            ShapeError,
+            r"instance_norm: needs more than one value per channel of a sample",
+        ),
+        (
+            lambda: nn.InstanceNorm2d(3, track_running_stats=True)(Tensor(np.ones((2, 3, 1, 2)))),
+            DTypeError,
+            r"instance_norm: .*float64",
+        ),
+        (
+            lambda: nn.LocalResponseNorm(0)(Tensor(np.ones((2, 3, 1, 1)))),
+            ValueError,
+            r"local_response_norm: size must be at least 1, got 0",
+        ),
+        (
+            lambda: nn.RMSNorm(3)(Tensor(np.ones((2, 4), np.float32))),
+            ShapeError,
+            r"rms_norm: normalized_shape \(3,\) must be the last sizes",
         ),
         (
             lambda: nn.Linear(3, 2)(Tensor(np.ones((2, 4), np.float32))),
