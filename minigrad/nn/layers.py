@@ -100,6 +100,8 @@ class Linear(Module):
 class _Norm(Module):
     """What all normalisations share: eps, and weight and bias of the shape of what they scale."""
 
+    eps: Any  # a number; None for RMSNorm's default
+
     def _add_affine(
         self,
         shape: tuple[int, ...],

@@ -29,6 +29,11 @@ CASES = [
     (lambda lib: lib.Conv2d(6, 4, (4, 3), padding="same", padding_mode="replicate"), IMAGES),
     (lambda lib: lib.Conv2d(6, 4, 3, 2, (2, 1), padding_mode="circular"), IMAGES[1:]),
     (lambda lib: lib.Conv2d(6, 4, 3, padding="valid", padding_mode="circular"), IMAGES),
+    (lambda lib: lib.Conv1d(6, 4, 2, stride=2, padding=2, dilation=2), LINES),
+    (lambda lib: lib.Conv1d(6, 9, (3,), groups=3, padding="same", bias=False), LINES[1:]),
+    (lambda lib: lib.Conv1d(6, 4, 2, padding=1, padding_mode="reflect"), LINES),
+    (lambda lib: lib.ConvTranspose1d(6, 4, 3, 2, 1, 1), LINES),
+    (lambda lib: lib.ConvTranspose1d(6, 9, (2,), groups=3, bias=False, dilation=2), LINES[1:]),
     (lambda lib: lib.ConstantPad1d((1, 2), 0.5), LINES),
     (lambda lib: lib.ConstantPad2d(2, -1.5), IMAGES),
     (lambda lib: lib.ConstantPad3d((1, 0, -1, 2, 0, 1), 3.0), (2, 1, 2, 3, 4)),
@@ -87,6 +92,15 @@ CASES = [
     (lambda lib: lib.AvgPool2d((2, 3), divisor_override=5), IMAGES),
     (lambda lib: lib.LPPool2d(2, 2), IMAGES),
     (lambda lib: lib.LPPool2d(1.5, (2, 3), 2, ceil_mode=True), IMAGES),
+    (lambda lib: lib.MaxPool1d(2, padding=1, ceil_mode=True), LINES),
+    (lambda lib: lib.MaxPool1d((2,), 1, dilation=2), LINES[1:]),
+    (lambda lib: lib.AvgPool1d(2, 1, 1, True, False), LINES),
+    (lambda lib: lib.AvgPool1d((3,)), LINES[1:]),
+    (lambda lib: lib.LPPool1d(2, 2, ceil_mode=True), LINES),
+    (lambda lib: lib.AdaptiveAvgPool1d(2), LINES),
+    (lambda lib: lib.AdaptiveAvgPool1d((5,)), LINES[1:]),
+    (lambda lib: lib.AdaptiveMaxPool1d(4), LINES),
+    (lambda lib: lib.Unflatten(1, (2, -1)), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d(1), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d((None, 3)), IMAGES),
     (lambda lib: lib.AdaptiveMaxPool2d((4, 3)), IMAGES),
@@ -142,13 +156,31 @@ def test_layer_matches_torch(case, train):
         np.testing.assert_allclose(mine.array, buffer.numpy(), rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["MaxPool2d", "AdaptiveMaxPool2d"])
+@pytest.mark.parametrize(
+    "name", ["MaxPool1d", "MaxPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d"]
+)
 def test_pooling_returns_indices_on_demand(name):
-    values = np.random.default_rng(2).standard_normal((2, 3, 6, 5))
+    shape = (2, 3, 6, 5) if name.endswith("2d") else (2, 3, 6)
+    values = np.random.default_rng(2).standard_normal(shape)
     out, indices = getattr(nn, name)(2, return_indices=True)(Tensor(values))
     expected, places = getattr(torch.nn, name)(2, return_indices=True)(torch.tensor(values))
     np.testing.assert_array_equal(out.array, expected.numpy())
     np.testing.assert_array_equal(indices.array, places.numpy())
+
+
+def test_max_unpool1d_and_a_transposed_convolution_take_an_output_size():
+    x = Tensor(np.random.default_rng(2).standard_normal((2, 3, 7)))
+    pooled, places = nn.MaxPool1d(2, return_indices=True)(x)
+    unpooled = nn.MaxUnpool1d(2)(pooled, places, output_size=(7,))
+    theirs = torch.nn.MaxUnpool1d(2)(
+        torch.tensor(pooled.array), torch.tensor(places.array), output_size=(7,)
+    )
+    np.testing.assert_array_equal(unpooled.array, theirs.numpy())
+    assert repr(nn.MaxUnpool1d(2)) == repr(torch.nn.MaxUnpool1d(2))
+    layer = nn.ConvTranspose1d(3, 2, 3, stride=2).double()
+    assert layer(x, output_size=(16,)).shape == (2, 2, 16)
+    with pytest.raises(ShapeError, match=r"output_size must be from \(15,\) to \(16,\)"):
+        layer(x, output_size=(17,))
 
 
 LOSSES = [
@@ -199,6 +231,29 @@ def test_dropout2d_drops_whole_channels():
     assert (out[:, 0] == 0).mean() == pytest.approx(0.25, abs=0.05)
     maps = Tensor(np.ones((2, 3, 2, 2)))
     assert (layer.eval()(maps).array == 1).all()
+
+
+def test_dropout1d_drops_whole_channels():
+    out = nn.Dropout1d(0.25)(Tensor(np.ones((40, 50, 6)))).array
+    assert set(np.unique(out)) == {0.0, 1 / 0.75}
+    assert (out == out[..., :1]).all()
+
+
+@pytest.mark.parametrize("layer", [nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_alpha_dropout_keeps_mean_and_variance(layer):
+    values = np.random.default_rng(0).standard_normal((100, 200, 3))
+    x = Tensor(values, requires_grad=True)
+    out = layer(0.3)(x)
+    assert out.array.mean() == pytest.approx(0, abs=0.05)
+    assert out.array.var() == pytest.approx(1, abs=0.05)
+    out.sum().backward()
+    dropped = x.grad.array == 0
+    assert dropped.mean() == pytest.approx(0.3, abs=0.02)
+    assert np.unique(out.array[dropped]).size == 1
+    whole = (dropped == dropped[..., :1]).all()
+    assert whole == (layer is nn.FeatureAlphaDropout)
+    np.testing.assert_array_equal(layer(0.3).eval()(x).array, values)
+    assert not layer(1.0)(x).array.any()
 
 
 def test_inplace_is_accepted_and_leaves_the_input_alone():
@@ -303,6 +358,21 @@ def test_reset_running_stats():
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
+        (
+            lambda: nn.Conv1d(3, 4, (2, 2)),
+            ShapeError,
+            "kernel_size must be an int or a tuple of one",
+        ),
+        (
+            lambda: nn.Conv1d(3, 4, 5).double()(Tensor(np.ones((2, 3, 4)))),
+            ShapeError,
+            "^conv1d: a 1×5 kernel",
+        ),
+        (
+            lambda: nn.MaxPool1d(2)(Tensor(np.ones((2, 3, 4, 4)))),
+            ShapeError,
+            r"^max_pool1d: input must be \(N, C, L\) or \(C, L\)",
+        ),
         (lambda: nn.Linear(0, 3), ShapeError, "Linear: in_features must be at least 1, got 0"),
         (lambda: nn.Linear(2.5, 3), DTypeError, "in_features must be an int, got 2.5"),
         (lambda: nn.Conv2d(3, 4, 0), ShapeError, "Conv2d: kernel_size must be at least 1"),
