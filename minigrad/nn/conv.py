@@ -84,7 +84,8 @@ class _Conv(Module):
         """The padding: (before, after) of every axis, the first axis first."""
         padding, missing = self.padding, 2 - self._axes
         kernel, stride, dilation = (
-            ((1,) * missing + sizes) for sizes in (self.kernel_size, self.stride, self.dilation)
+            pair("", "", (1,) * missing + sizes)  # type: ignore[arg-type]
+            for sizes in (self.kernel_size, self.stride, self.dilation)
         )
         if not isinstance(padding, str):
             padding = (0,) * missing + padding

@@ -13,12 +13,14 @@ from ..dtypes import as_dtype, float32, int64
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
+from ..ops.creation import zeros
 from ..ops.group_norm import normalized_sizes
 from ..ops.norm import Running, running_batch_norm
 from ..ops.shape import squeeze, unsqueeze
 from . import functional as F
 from . import init
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
@@ -132,6 +134,7 @@ class _BatchNorm(_Norm):
     evaluation, or without a batch's statistics to use, with the running ones.
     """
 
+    _version = 2
     _dimensions: tuple[int, ...] = ()
 
     def __init__(
@@ -172,6 +175,13 @@ class _BatchNorm(_Norm):
     def reset_parameters(self) -> None:
         self.reset_running_stats()
         super().reset_parameters()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # The first version of this class did not count batches.
+        key, counted = f"{prefix}num_batches_tracked", self.num_batches_tracked
+        if (args[0].get("version") or 1) < 2 and counted is not None and key not in state_dict:
+            state_dict[key] = zeros((), dtype=int64)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):

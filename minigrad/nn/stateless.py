@@ -16,7 +16,7 @@ __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
     "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d",
     "FeatureAlphaDropout", "Flatten", "Fold", "Identity", "LPPool1d", "LPPool2d", "MaxPool1d",
-    "MaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "Unfold", "Unflatten",
+    "MaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "Unflatten", "Unfold",
 ]  # fmt: skip
 
 
