@@ -8,9 +8,11 @@ from .containers import *
 from .conv import *
 from .fusion import *
 from .layers import *
+from .lazy import *
 from .losses import *
 from .module import *
 from .padding import *
+from .parameter import *
 from .regions import *
 from .stateless import *
 from .summary import *

@@ -7,11 +7,15 @@ from ..ops.group_norm import *
 from ..ops.loss import *
 from ..ops.matmul import linear as linear
 from ..ops.norm import *
+from ..ops.one_dimensional import *
 from ..ops.pad import *
 from ..ops.pointwise_loss import *
 from ..ops.pool import *
+from ..ops.random import alpha_dropout as alpha_dropout
 from ..ops.random import dropout as dropout
+from ..ops.random import dropout1d as dropout1d
 from ..ops.random import dropout2d as dropout2d
+from ..ops.random import feature_alpha_dropout as feature_alpha_dropout
 from ..ops.roi import *
 from ..ops.softmax import log_softmax as log_softmax
 from ..ops.softmax import softmax as softmax
