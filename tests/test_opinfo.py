@@ -37,6 +37,9 @@ LAYERS = """
     mse_loss nll_loss pad.circular pad.constant pad.reflect pad.replicate pad.replicate_negative
     prelu relu relu6 rms_norm selu silu smooth_l1_loss softmin softplus softshrink softsign
     tanhshrink threshold unfold
+    cosine_embedding_loss gaussian_nll_loss hinge_embedding_loss margin_ranking_loss
+    multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss poisson_nll_loss
+    scaled_dot_product_attention soft_margin_loss triplet_margin_loss
 """
 TENSORS = """
     abs add all amax amin aminmax any argmax argmin argsort broadcast_to cat ceil chunk clone
@@ -113,6 +116,8 @@ def out_of_scope(name: str, sample: Any) -> str | None:
     tensors = list(leaves((sample.input, sample.args, sample.kwargs), torch.Tensor))
     if any(t.dtype not in DTYPES for t in tensors):
         return "minigrad has float32, float64, int64, uint8 and bool"
+    if sample.kwargs.get("dropout_p"):
+        return "other random numbers"
     if name == "gather" and any(t.dtype == torch.uint8 for t in tensors):
         return "indices are int64"
     if name == "nn.functional.batch_norm" and sample.input.ndim < 2:

@@ -1,6 +1,8 @@
 """Every operation on tensors that networks are built of, under torch.nn.functional's names."""
 
 from ..ops.activation import *
+from ..ops.attention import *
+from ..ops.composed_loss import *
 from ..ops.conv import *
 from ..ops.divergence import *
 from ..ops.group_norm import *
