@@ -26,7 +26,15 @@ from numba.extending import register_jitable
 from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS takes effect
 from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
-from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
+from ..formulas import (
+    grid_position,
+    grid_tap,
+    product,
+    roi_axis,
+    roi_cells,
+    roi_corners,
+    round_half_away,
+)
 
 # A kernel that needs memory for each thread gets as much for so many.
 MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS
@@ -96,5 +104,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 # Their arithmetic stays as it is written.
-for _formula in (product, round_half_away, roi_cells, roi_axis, roi_corners):
+for _formula in (
+    product, round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+):  # fmt: skip
     register_jitable(fastmath=False)(_formula)
