@@ -27,6 +27,7 @@ from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS t
 from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
 from ..formulas import (
+    box_overlap,
     grid_position,
     grid_tap,
     product,
@@ -106,5 +107,6 @@ def inlined(function: Callable[..., Any]) -> Any:
 # Their arithmetic stays as it is written.
 for _formula in (
     product, round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
 ):  # fmt: skip
     register_jitable(fastmath=False)(_formula)
