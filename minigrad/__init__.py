@@ -75,6 +75,7 @@ from .ops import scatter as _scatter
 from .ops import search as _search
 from .ops import select as _select
 from .ops import shape as _shape
+from .ops import shuffle as _shuffle
 from .ops import softmax as _softmax
 from .ops import sort as _sort
 from .ops import unary as _unary
@@ -101,6 +102,7 @@ from .ops.scatter import *
 from .ops.search import *
 from .ops.select import *
 from .ops.shape import *
+from .ops.shuffle import *
 from .ops.softmax import *
 from .ops.sort import *
 from .ops.unary import *
@@ -123,6 +125,7 @@ long, int, short = int64, int32, int16
 _LAZY = {
     "data": (".data", None),
     "serialization": (".serialization", None),
+    "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
     "set_num_threads": (".runtime.threads", "set_num_threads"),
@@ -157,6 +160,7 @@ __all__ = [
     *_reduce.__all__,
     *_select.__all__,
     *_shape.__all__,
+    *_shuffle.__all__,
     *_softmax.__all__,
     *_sort.__all__,
     *_search.__all__,
@@ -177,5 +181,5 @@ __all__ = [
     "iinfo", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "linalg", "long",
     "manual_seed", "memory_format", "nn", "no_grad", "optim", "preserve_format", "promote_types",
     "runtime", "serialization", "set_default_device", "set_default_dtype", "set_grad_enabled",
-    "set_num_threads", "short", "uint8", "viz",
+    "set_num_threads", "short", "uint8", "vision", "viz",
 ]  # fmt: skip

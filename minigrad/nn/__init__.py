@@ -15,5 +15,6 @@ from .module import *
 from .padding import *
 from .parameter import *
 from .regions import *
+from .resample import *
 from .stateless import *
 from .summary import *

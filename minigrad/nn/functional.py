@@ -5,6 +5,7 @@ from ..ops.attention import *
 from ..ops.composed_loss import *
 from ..ops.conv import *
 from ..ops.divergence import *
+from ..ops.grid import *
 from ..ops.group_norm import *
 from ..ops.loss import *
 from ..ops.matmul import linear as linear
@@ -18,7 +19,9 @@ from ..ops.random import dropout as dropout
 from ..ops.random import dropout1d as dropout1d
 from ..ops.random import dropout2d as dropout2d
 from ..ops.random import feature_alpha_dropout as feature_alpha_dropout
+from ..ops.resample import *
 from ..ops.roi import *
+from ..ops.shuffle import *
 from ..ops.softmax import log_softmax as log_softmax
 from ..ops.softmax import softmax as softmax
 from ..ops.unary import relu as relu

@@ -173,6 +173,7 @@ class Methods:
     sqrt = unary.sqrt
     sin = unary.sin
     cos = unary.cos
+    atan = unary.atan
     expm1 = unary.expm1
     log1p = unary.log1p
     erf = unary.erf
@@ -189,7 +190,6 @@ class Methods:
     clamp = unary.clamp
     clip = unary.clamp
     sign = unary.sign
-    atan = unary.atan
     arctan = unary.atan
     absolute = unary.abs
     fix = unary.trunc
