@@ -136,3 +136,15 @@ def test_pinned_memory_is_copied_while_the_host_goes_on() -> None:
 def test_gpu_memory_cannot_be_pinned() -> None:
     with pytest.raises(mg.DeviceError, match="pin_memory"):
         mg.zeros(2, device="cuda").pin_memory()
+
+
+def test_a_number_of_the_host_stands_beside_a_tensor_of_the_gpu() -> None:
+    x = mg.tensor([1.0, 2.0], device="cuda", requires_grad=True)
+    scale = mg.tensor(3.0, dtype=mg.float64, requires_grad=True)
+    y = scale * x + mg.tensor(1)
+    y.sum().backward()
+    assert (y.device, y.dtype, y.tolist()) == (x.device, mg.float32, [4.0, 7.0])
+    assert scale.grad is not None
+    assert (scale.grad.device, scale.grad.dtype, scale.grad.item()) == ("cpu", mg.float64, 3.0)
+    with pytest.raises(mg.DeviceError):
+        x + mg.tensor([1.0, 2.0], device="cpu")
