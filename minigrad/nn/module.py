@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device, as_device
-from ..dtypes import as_dtype, bfloat16, float16, is_floating
+from ..dtypes import as_dtype, is_floating
 from ..engine import Tensor, clear_grad
 from ..engine.backward import RemovableHandle, add_hook
 from ..errors import CheckpointError, DTypeError
@@ -386,14 +386,6 @@ class Module:
     def double(self: T) -> T:
         """Floating parameters and buffers as float64."""
         return self.to(dtype=np.float64)
-
-    def half(self: T) -> T:
-        """Refused: minigrad computes in float32 and float64."""
-        return self.to(dtype=float16)
-
-    def bfloat16(self: T) -> T:
-        """Refused: minigrad computes in float32 and float64."""
-        return self.to(dtype=bfloat16)
 
     # Printing ---------------------------------------------------------------------------------
 
