@@ -8,6 +8,7 @@ import pytest
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import nn
+from minigrad.dtypes import SUPPORTED
 from minigrad.runtime.cuda.array import DeviceArray
 
 
@@ -19,12 +20,13 @@ def test_the_device_has_torchs_names(name: str) -> None:
     assert not x.cpu().is_cuda
 
 
-@pytest.mark.parametrize("dtype", [mg.float32, mg.float64, mg.int64, mg.uint8, mg.bool_])
+@pytest.mark.parametrize("dtype", SUPPORTED, ids=str)
 def test_values_survive_the_way_there_and_back(dtype) -> None:
     values = (np.arange(24).reshape(2, 3, 4) % 3).astype(dtype)
     there = mg.tensor(values).cuda()
     np.testing.assert_array_equal(there.cpu().numpy(), values)
     np.testing.assert_array_equal(there.transpose(0, 2)[1].cpu().numpy(), values.T[1])
+    np.testing.assert_array_equal(mg.from_dlpack(there).cpu().numpy(), values, strict=True)
 
 
 def test_memory_order_survives_the_way_there_and_back() -> None:
