@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import minigrad
-from minigrad import Tensor, optim
+from minigrad import Tensor, no_grad, optim, zeros_like
 from minigrad.device import Device
 from minigrad.errors import CheckpointError, DTypeError, ShapeError
 from minigrad.optim import SGD, Adam, AdamW, Optimizer
@@ -292,6 +292,54 @@ def test_state_dict_has_torchs_keys_and_resumes_bit_for_bit(name, options):
 def test_bad_arguments_are_named(build, error, match):
     with pytest.raises(error, match=match):
         build()
+
+
+def test_named_parameters_keep_their_names():
+    a, b = leaf([1.0]), leaf([2.0])
+    optimizer = SGD([("a", a), ("b", b)], lr=0.5)
+    assert optimizer.param_groups[0]["param_names"] == ["a", "b"]
+    a.grad = Tensor(np.ones(1))
+    optimizer.step()
+    assert a.array[0] == 0.5
+    plain = SGD([a, b])
+    plain.load_state_dict(optimizer.state_dict())
+    assert plain.param_groups[0]["lr"] == 0.5
+
+
+class Lion(Optimizer):
+    """As scripts write an optimizer for torch."""
+
+    def __init__(self, params, lr=1e-2, betas=(0.9, 0.99)):
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if len(state) == 0:
+                    state["step"] = 0
+                    state["exp_avg"] = zeros_like(p)
+                state["step"] += 1
+                mean = state["exp_avg"]
+                update = mean.clone().mul_(beta1).add_(p.grad, alpha=1 - beta1)
+                p.add_(update.sign(), alpha=-group["lr"])
+                mean.mul_(beta2).add_(p.grad, alpha=1 - beta2)
+
+
+def test_an_optimizer_written_for_torch_steps_saves_and_resumes():
+    a, b = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+    first, second = Lion([a]), Lion([b])
+    for grad in ([1.0, -1.0], [0.5, 0.2]):
+        a.grad = Tensor(np.array(grad))
+        first.step()
+    np.testing.assert_allclose(a.array, [0.98, 2.0])
+    second.load_state_dict(first.state_dict())
+    assert second.state[b]["step"] == 2
+    np.testing.assert_array_equal(second.state[b]["exp_avg"].array, first.state[a]["exp_avg"].array)
 
 
 def test_a_parameter_may_appear_once_only():
