@@ -23,7 +23,7 @@ from ..ops.transfer import readable
 from ..runtime.allocation import lasting
 
 Options = TypeVar("Options")
-Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
 
 class Optimizer:
