@@ -294,6 +294,53 @@ def test_bad_arguments_are_named(build, error, match):
         build()
 
 
+@pytest.mark.usefixtures("torch_keeps_numbers_in_float64")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"momentum": 0.9}),
+        ("Adam", {"amsgrad": True}),
+        ("AdamW", {}),
+        ("RMSprop", {"momentum": 0.5, "centered": True}),
+        *((name, {}) for name in NAMES[4:]),
+    ],
+)
+def test_state_dicts_go_to_torch_and_come_back(name, options):
+    """Three steps here, three in torch, three here: as nine in torch."""
+    rng = np.random.default_rng(4)
+    start, grads = rng.standard_normal((2, 3)), rng.standard_normal((9, 2, 3))
+
+    def steps(optimizer, param, make, grads):
+        for grad in grads:
+            param.grad = make(grad.copy())
+            optimizer.step()
+
+    def converted(state_dict, kind, make):
+        state = {
+            index: {
+                k: make(np.asarray(v).copy()) if isinstance(v, kind) else v
+                for k, v in values.items()
+            }
+            for index, values in state_dict["state"].items()
+        }
+        return {"state": state, "param_groups": state_dict["param_groups"]}
+
+    ours, theirs = leaf(start.copy()), torch.tensor(start, requires_grad=True)
+    mine = CLASSES[name]([ours], **options)
+    others = getattr(torch.optim, name)([theirs], **options)
+    whole = torch.tensor(start, requires_grad=True)
+    steps(getattr(torch.optim, name)([whole], **options), whole, torch.tensor, grads)
+
+    steps(mine, ours, Tensor, grads[:3])
+    others.load_state_dict(converted(mine.state_dict(), Tensor, torch.tensor))
+    theirs.data.copy_(torch.tensor(ours.array))
+    steps(others, theirs, torch.tensor, grads[3:6])
+    mine.load_state_dict(converted(others.state_dict(), torch.Tensor, Tensor))
+    ours.array[...] = theirs.detach().numpy()
+    steps(mine, ours, Tensor, grads[6:])
+    np.testing.assert_allclose(ours.array, whole.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
 def test_named_parameters_keep_their_names():
     a, b = leaf([1.0]), leaf([2.0])
     optimizer = SGD([("a", a), ("b", b)], lr=0.5)
