@@ -553,6 +553,48 @@ def test_lbfgs_follows_torch_through_rosenbrocks_valley(options, sign):
     assert state["func_evals"] == their_state["func_evals"]
 
 
+def test_lbfgs_takes_torchs_state():
+    def step(x, optimizer):
+        def closure():
+            x.grad = None
+            loss = (x * x * x * x + x).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    theirs = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    other = torch.optim.LBFGS([theirs], lr=0.1, max_iter=3)
+    step(theirs, other)
+    ours = leaf(theirs.detach().numpy().copy())
+    mine = optim.LBFGS([ours], lr=0.1, max_iter=3)
+
+    def convert(value):
+        if isinstance(value, list):
+            return [convert(each) for each in value]
+        return Tensor(np.asarray(value).copy()) if isinstance(value, torch.Tensor) else value
+
+    saved = other.state_dict()
+    state = {key: convert(value) for key, value in saved["state"][0].items()}
+    mine.load_state_dict({"state": {0: state}, "param_groups": saved["param_groups"]})
+    step(theirs, other)
+    step(ours, mine)
+    np.testing.assert_allclose(ours.array, theirs.detach().numpy(), rtol=1e-12)
+
+
+def test_state_follows_a_parameter_to_another_dtype():
+    layer = minigrad.nn.Linear(2, 2)
+    optimizer = optim.RMSprop(layer.parameters(), momentum=0.5)
+    for _ in range(2):
+        for param in layer.parameters():
+            param.grad = zeros_like(param).fill_(1)
+        optimizer.step()
+        layer.double()
+    state = optimizer.state[layer.weight]
+    assert state["step"] == 2
+    assert state["square_avg"].dtype == state["momentum_buffer"].dtype == np.float64
+
+
 def test_lbfgs_resumes_bit_for_bit():
     def step(x, optimizer):
         def closure():
