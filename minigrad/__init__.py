@@ -48,6 +48,7 @@ from .ops import random as _random
 from .ops import reduce as _reduce
 from .ops import select as _select
 from .ops import shape as _shape
+from .ops import shuffle as _shuffle
 from .ops import softmax as _softmax
 from .ops import sort as _sort
 from .ops import unary as _unary
@@ -65,6 +66,7 @@ from .ops.random import *
 from .ops.reduce import *
 from .ops.select import *
 from .ops.shape import *
+from .ops.shuffle import *
 from .ops.softmax import *
 from .ops.sort import *
 from .ops.unary import *
@@ -112,6 +114,7 @@ __all__ = [
     *_reduce.__all__,
     *_select.__all__,
     *_shape.__all__,
+    *_shuffle.__all__,
     *_softmax.__all__,
     *_sort.__all__,
     *_unary.__all__,

@@ -12,5 +12,6 @@ from .losses import *
 from .module import *
 from .padding import *
 from .regions import *
+from .resample import *
 from .stateless import *
 from .summary import *

@@ -3,6 +3,7 @@
 from ..ops.activation import *
 from ..ops.conv import *
 from ..ops.divergence import *
+from ..ops.grid import *
 from ..ops.group_norm import *
 from ..ops.loss import *
 from ..ops.matmul import linear as linear
@@ -12,7 +13,9 @@ from ..ops.pointwise_loss import *
 from ..ops.pool import *
 from ..ops.random import dropout as dropout
 from ..ops.random import dropout2d as dropout2d
+from ..ops.resample import *
 from ..ops.roi import *
+from ..ops.shuffle import *
 from ..ops.softmax import log_softmax as log_softmax
 from ..ops.softmax import softmax as softmax
 from ..ops.unary import relu as relu

@@ -28,7 +28,15 @@ from numba.extending import register_jitable
 from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
 from ...runtime.threads import ADDRESS
-from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
+from ..formulas import (
+    grid_position,
+    grid_tap,
+    product,
+    roi_axis,
+    roi_cells,
+    roi_corners,
+    round_half_away,
+)
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -120,5 +128,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 # Their arithmetic stays as it is written.
-for _formula in (product, round_half_away, roi_cells, roi_axis, roi_corners):
+for _formula in (
+    product, round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+):  # fmt: skip
     register_jitable(fastmath=False)(_formula)
