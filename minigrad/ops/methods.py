@@ -126,6 +126,7 @@ class Methods:
     sqrt = unary.sqrt
     sin = unary.sin
     cos = unary.cos
+    atan = unary.atan
     expm1 = unary.expm1
     log1p = unary.log1p
     erf = unary.erf

@@ -22,7 +22,7 @@ from .operands import elementwise, floating_operands, takes_tensor
 from .promotion import as_floating, check_fits, common_dtype
 
 __all__ = [
-    "abs", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
+    "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
     "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
 ]  # fmt: skip
 
@@ -209,6 +209,20 @@ class Cos(
 def cos(input: Tensor) -> Tensor:
     """The cosine of an angle in radians."""
     return Cos.apply(as_floating(input))
+
+
+class Atan(
+    Unary,
+    forward="atan_forward",
+    gradient=lambda grad, x: quotient(grad, add(product(x, x), 1)),
+):
+    """y = arctan x: dx = grad/(1 + x²)."""
+
+
+@takes_tensor
+def atan(input: Tensor) -> Tensor:
+    """The angle in radians, from −π/2 to π/2, whose tangent is the input."""
+    return Atan.apply(as_floating(input))
 
 
 def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:

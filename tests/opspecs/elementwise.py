@@ -352,7 +352,7 @@ SPECS = [
             gradcheck_cases=one(positive),
             accepts_integers=True,
         )
-        for name in ("sin", "cos", "expm1", "log1p", "erf", "log2", "log10", "rsqrt")
+        for name in ("sin", "cos", "atan", "expm1", "log1p", "erf", "log2", "log10", "rsqrt")
     ),
     *(
         OpSpec(

@@ -74,6 +74,11 @@ def cos_forward(x):
 
 
 @pointwise
+def atan_forward(x):
+    return np.arctan(x)
+
+
+@pointwise
 def erf_forward(x):
     return erf(x)
 

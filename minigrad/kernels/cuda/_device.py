@@ -52,7 +52,8 @@ def _unary(name: str) -> Any:
 
 exp, expm1, log, log1p = map(_unary, ("exp", "expm1", "log", "log1p"))
 sqrt, rsqrt = map(_unary, ("sqrt", "rsqrt"))
-sin, cos, tanh, erf, erfc = map(_unary, ("sin", "cos", "tanh", "erf", "erfc"))
+sin, cos, atan, tanh = map(_unary, ("sin", "cos", "atan", "tanh"))
+erf, erfc = map(_unary, ("erf", "erfc"))
 sinpi, cospi = map(_unary, ("sinpi", "cospi"))  # of π·x
 floor, ceil, trunc, rint = map(_unary, ("floor", "ceil", "trunc", "rint"))
 absolute = _unary("fabs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ._device import (
+    atan,
     ceil,
     cos,
     device,
@@ -84,6 +85,11 @@ def sin_forward(x):
 @pointwise
 def cos_forward(x):
     return cos(x)
+
+
+@pointwise
+def atan_forward(x):
+    return atan(x)
 
 
 @pointwise

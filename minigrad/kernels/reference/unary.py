@@ -71,6 +71,11 @@ def cos_forward(x):
 
 
 @pointwise
+def atan_forward(x):
+    return np.arctan(x)
+
+
+@pointwise
 def erf_forward(x):
     """2/√π · ∫₀ˣ e^(−t²) dt"""
     return math.erf(x)
