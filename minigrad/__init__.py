@@ -82,6 +82,7 @@ bool, double, float, long = bool_, float64, float32, int64
 _LAZY = {
     "data": (".data", None),
     "serialization": (".serialization", None),
+    "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
     "set_num_threads": (".runtime.threads", "set_num_threads"),
@@ -124,5 +125,6 @@ __all__ = [
     "__version__", "backends", "bool", "bool_", "capture", "cuda", "data", "double", "enable_grad",
     "float", "float32", "float64", "get_default_device", "get_num_threads", "int64",
     "is_grad_enabled", "linalg", "long", "manual_seed", "nn", "no_grad", "optim", "runtime",
-    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8", "viz",
+    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8", "vision",
+    "viz",
 ]  # fmt: skip

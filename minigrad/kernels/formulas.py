@@ -68,6 +68,15 @@ def roi_corners(start, bin_size, bin, point, grid, size, real):
     return low, low + 1, real(1) - high_weight, high_weight
 
 
+def box_overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, real):
+    """Intersection over union of two boxes; NaN if both are empty."""
+    width = max(min(ax2, bx2) - max(ax1, bx1), real(0))
+    height = max(min(ay2, by2) - max(ay1, by1), real(0))
+    intersection = product(width, height)
+    union = product(ax2 - ax1, ay2 - ay1) + product(bx2 - bx1, by2 - by1) - intersection
+    return intersection / union
+
+
 # Losses of a difference ----------------------------------------------------------------------
 
 SQUARED, ABSOLUTE, SMOOTH = 0, 1, 2

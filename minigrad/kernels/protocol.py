@@ -776,6 +776,12 @@ class Regions(Protocol):
         sampling_ratio: int, aligned: bool,
     ) -> None: ...  # fmt: skip
 
+    def nms_forward(
+        self, keep: Array, boxes: Array, order: Array, groups: Array, iou_threshold: float
+    ) -> None:
+        """keep: bool, one for each of the boxes (K, 4). order, groups: int64, which box comes when,
+        and to which group it belongs."""
+
 
 class Resample(Protocol):
     """resample.py. Arrays NHWC. Tables of an axis: see ops.resample.Table; starts and cells int64,

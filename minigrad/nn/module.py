@@ -301,7 +301,12 @@ class Module:
             )
         own = dict(self._state_tensors())
         missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
+        skipped = {
+            f"{path}.{name}".lstrip(".")
+            for path, module in self._walk("")
+            for name in module._skipped_state
+        }
+        unexpected = [name for name in state_dict if name not in own and name not in skipped]
         problems = []
         if strict and missing:
             problems.append(f"missing: {', '.join(missing)}")
@@ -386,6 +391,9 @@ class Module:
     def double(self: T) -> T:
         """Floating parameters and buffers as float64."""
         return self.to(dtype=np.float64)
+
+    # Names that a state dict may hold for this module, and that are not loaded.
+    _skipped_state: tuple[str, ...] = ()
 
     # Printing ---------------------------------------------------------------------------------
 

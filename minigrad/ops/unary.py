@@ -22,8 +22,8 @@ from .operands import elementwise, floating_operands, takes_tensor
 from .promotion import as_floating, check_fits, common_dtype
 
 __all__ = [
-    "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
-    "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
+    "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2",
+    "log10", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
 ]  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
 from ...runtime.threads import ADDRESS
 from ..formulas import (
+    box_overlap,
     grid_position,
     grid_tap,
     product,
@@ -130,5 +131,6 @@ def inlined(function: Callable[..., Any]) -> Any:
 # Their arithmetic stays as it is written.
 for _formula in (
     product, round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
 ):  # fmt: skip
     register_jitable(fastmath=False)(_formula)

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from ..formulas import roi_axis, roi_cells, roi_corners
+from ..formulas import box_overlap, roi_axis, roi_cells, roi_corners
 from ._jit import helper, kernel, serial_kernel
 from ._tasks import tasks
 
@@ -193,3 +193,25 @@ def _roi_align_backward_input(
                             _add_scaled(image[h, w1], grad, weight_h * weight_w1 * share)
                             _add_scaled(image[h1, w], grad, weight_h1 * weight_w * share)
                             _add_scaled(image[h1, w1], grad, weight_h1 * weight_w1 * share)
+
+
+# Suppression --------------------------------------------------------------------------------
+
+
+@serial_kernel
+def nms_forward(keep, boxes, order, groups, iou_threshold):
+    # K²/2 overlaps at most. Each kept box decides over later ones: one after the other.
+    real = boxes.dtype.type
+    keep[:] = True
+    for i in range(len(order)):
+        first = order[i]
+        if keep[first]:
+            x1, y1, x2, y2 = boxes[first]
+            for j in range(i + 1, len(order)):
+                other = order[j]
+                if keep[other] and groups[other] == groups[first]:
+                    overlap = box_overlap(
+                        x1, y1, x2, y2,
+                        boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3], real,
+                    )  # fmt: skip
+                    keep[other] = not overlap > iou_threshold

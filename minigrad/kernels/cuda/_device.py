@@ -14,6 +14,7 @@ from numba.cuda import libdevice, types
 from numba.cuda.extending import intrinsic, overload, register_jitable
 
 from ..formulas import (
+    box_overlap,
     grid_position,
     grid_tap,
     product,
@@ -90,6 +91,7 @@ _power = _binary(libdevice.powf, libdevice.pow)
 _binary(libdevice.fmul_rn, libdevice.dmul_rn, product)
 for _formula in (
     round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
 ):  # fmt: skip
     register_jitable(_formula)
 
