@@ -35,6 +35,9 @@ LAYERS = """
     max_pool2d max_unpool2d max_unpool2d.grad mse_loss nll_loss pad.circular pad.constant
     pad.reflect pad.replicate pad.replicate_negative relu relu6 selu silu smooth_l1_loss
     softplus unfold
+    channel_shuffle grid_sample interpolate.area interpolate.bicubic interpolate.bilinear
+    interpolate.linear interpolate.nearest interpolate.nearest-exact interpolate.trilinear
+    pixel_shuffle pixel_unshuffle upsample_bilinear upsample_nearest
 """
 TENSORS = """
     abs add all amax amin aminmax any argmax argmin argsort broadcast_to cat ceil chunk clone
@@ -115,6 +118,8 @@ def out_of_scope(name: str, sample: Any) -> str | None:
         return "indices are int64"
     if name == "nn.functional.batch_norm" and sample.input.ndim < 2:
         return "an input without channels"
+    if name == "nn.functional.grid_sample" and sample.input.ndim == 5:
+        return "grids in volumes"
     return None
 
 
