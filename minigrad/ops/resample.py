@@ -286,9 +286,9 @@ def _sizes(
         if not all(map(math.isfinite, scales)):  # type: ignore[arg-type]
             raise ValueError(f"interpolate: scale_factor must be finite, got {scale_factor!r}")
         sizes = tuple(int(n * factor) for n, factor in zip(spatial, scales, strict=True))  # type: ignore[operator]
-    if any(n < 1 for n in sizes):
+    if not all(1 <= n < 2**31 for n in sizes):
         raise ShapeError(
-            f"interpolate: sizes must be at least 1, got {sizes} for an input of shape "
+            f"interpolate: sizes must be from 1 to {2**31 - 1}, got {sizes} for an input of shape "
             f"{input.shape}"
         )
     return sizes, scales
