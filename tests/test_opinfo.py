@@ -40,6 +40,9 @@ LAYERS = """
     cosine_embedding_loss gaussian_nll_loss hinge_embedding_loss margin_ranking_loss
     multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss poisson_nll_loss
     scaled_dot_product_attention soft_margin_loss triplet_margin_loss
+    channel_shuffle grid_sample interpolate.area interpolate.bicubic interpolate.bilinear
+    interpolate.linear interpolate.nearest interpolate.nearest-exact interpolate.trilinear
+    pixel_shuffle pixel_unshuffle upsample_bilinear upsample_nearest
 """
 TENSORS = """
     abs add all amax amin aminmax any argmax argmin argsort broadcast_to cat ceil chunk clone
@@ -122,6 +125,8 @@ def out_of_scope(name: str, sample: Any) -> str | None:
         return "indices are int64"
     if name == "nn.functional.batch_norm" and sample.input.ndim < 2:
         return "an input without channels"
+    if name == "nn.functional.grid_sample" and sample.input.ndim == 5:
+        return "grids in volumes"
     return None
 
 
