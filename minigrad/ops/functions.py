@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arguments import check_number
 from ..device import same_device
-from ..dtypes import bool_, is_floating
+from ..dtypes import bool_, float64, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, div, maximum, minimum, mul, neg, pow, product, quotient, square, sub
 from .cast import to
@@ -30,8 +30,8 @@ from .unary import Unary, abs, atan, clamp, cos, exp, expm1, log, log1p, sign, s
 __all__ = [
     "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh", "arcsin",
     "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh", "clamp_max",
-    "clamp_min", "clip", "cosh", "deg2rad", "equal", "exp2", "fix", "fmax", "fmin", "frac",
-    "greater", "greater_equal", "hypot", "isclose", "isneginf", "isposinf", "lerp", "less",
+    "clamp_min", "clip", "cosh", "deg2rad", "equal", "exp2", "fix", "float_power", "fmax", "fmin",
+    "frac", "greater", "greater_equal", "hypot", "isclose", "isneginf", "isposinf", "lerp", "less",
     "less_equal", "logaddexp", "logit", "multiply", "nan_to_num", "negative", "not_equal",
     "positive", "rad2deg", "sgn", "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
 ]  # fmt: skip
@@ -202,12 +202,20 @@ def exp2(input: Tensor) -> Tensor:
 
 
 @takes_tensor
+def float_power(input: Tensor, exponent: Operand) -> Tensor:
+    """input^exponent in float64."""
+    wide = to(exponent, float64) if isinstance(exponent, Tensor) else exponent
+    return pow(to(input, float64), wide)
+
+
+@takes_tensor
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """ln(input / (1 − input)), the inverse of sigmoid. eps: first limit the input to
     [eps, 1 − eps]."""
     input = as_floating(input)
     if eps is not None:
-        input = clamp(input, check_number("logit", "eps", eps), 1 - eps)
+        low, high = check_number("logit", "eps", eps), 1 - eps
+        input = where(lt(input, low), low, where(gt(input, high), high, input))
     return log(div(input, sub(1, input)))
 
 

@@ -215,6 +215,7 @@ class Methods:
     deg2rad = functions.deg2rad
     equal = functions.equal
     exp2 = functions.exp2
+    float_power = functions.float_power
     fmax = functions.fmax
     fmin = functions.fmin
     frac = functions.frac
@@ -301,6 +302,7 @@ class Methods:
     std = reduce.std
     count_nonzero = reduce.count_nonzero
     norm = vector_norm.norm
+    dist = vector_norm.dist
     amax = extrema.amax
     amin = extrema.amin
     aminmax = extrema.aminmax

@@ -199,7 +199,8 @@ def tensordot(
         [axis_of("tensordot", d, t.ndim) for d in axes]
         for axes, t in zip(pairs, (a, b), strict=True)
     )
-    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+    sizes = [{a.shape[i], b.shape[j]} - {1} for i, j in zip(left, right, strict=True)]
+    if any(len(each) > 1 for each in sizes):
         raise ShapeError(
             f"tensordot: sizes along axes {left} of {a.shape} and {right} of {b.shape} must agree"
         )
@@ -222,7 +223,12 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
-    """The p-norm distances of all pairs of rows: (…, P, M), (…, R, M) → (…, P, R)."""
+    """The p-norm distances of all pairs of rows: (…, P, M), (…, R, M) → (…, P, R).
+
+    compute_mode: any of torch's; the way is the same for all.
+    """
+    if compute_mode is not None and "use_mm_for_euclid_dist" not in compute_mode:
+        raise ValueError(f"cdist: compute_mode must be one of torch's, got {compute_mode!r:.80}")
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(f"cdist: expects rows of one length, got shapes {x1.shape} and {x2.shape}")
     return vector_norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)

@@ -187,8 +187,8 @@ def roll(
         raise ShapeError(f"roll: shifts and dims must be as many, got {shifts!r} and {dims!r}")
     result = input
     for distance, dim in zip(distances, axes, strict=True):
-        axis = axis_of("roll", dim, input.ndim)
-        size = input.shape[axis] if input.ndim else 1
+        axis = real_axis("roll", dim, input)
+        size = input.shape[axis]
         if size and (first := -distance % size):
             parts = narrow(result, axis, first, size - first), narrow(result, axis, 0, first)
             result = cat(parts, axis)
@@ -280,7 +280,10 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
     A copy; torch's is a view.
     """
-    axis = real_axis("unfold", dimension, input)
+    if input.ndim == 0:
+        input = reshape(input, 1)
+        return reshape(unfold(input, dimension, size, step), -1)
+    axis = axis_of("unfold", dimension, input.ndim)
     check_int("unfold", "step", step, 1)
     length = input.shape[axis]
     if not 0 <= check_int("unfold", "size", size) <= length:
