@@ -3,6 +3,7 @@
 import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 """
 
+import math as _math
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
@@ -90,7 +91,8 @@ from .recording import capture
 
 __version__ = "0.1.0"
 
-# torch's names of memory orders.
+# torch's names of numbers and of memory orders.
+e, inf, nan, pi, newaxis = _math.e, _math.inf, _math.nan, _math.pi, None
 memory_format = MemoryFormat
 channels_last = MemoryFormat.channels_last
 contiguous_format = MemoryFormat.contiguous_format
@@ -147,12 +149,12 @@ __all__ = [
     *_access.__all__,
     *_unary.__all__,
     *_vector_norm.__all__,
-    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
-    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError", "Tensor",
-    "__version__", "backends", "bool", "bool_", "capture", "channels_last", "contiguous_format",
-    "cuda", "data", "double", "enable_grad", "float", "float32", "float64",
-    "get_default_device", "get_num_threads", "int64", "is_grad_enabled", "linalg", "long",
-    "manual_seed", "memory_format", "nn", "no_grad", "optim", "preserve_format", "runtime",
-    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8",
-    "viz",
+    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
+    "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
+    "Tensor", "__version__", "backends", "bool", "bool_", "capture", "channels_last",
+    "contiguous_format", "cuda", "data", "double", "e", "enable_grad", "float", "float32",
+    "float64", "get_default_device", "get_num_threads", "inf", "int64", "is_grad_enabled",
+    "linalg", "long", "manual_seed", "memory_format", "nan", "nn", "no_grad",
+    "optim", "pi", "preserve_format", "runtime", "serialization", "set_default_device",
+    "set_grad_enabled", "set_num_threads", "uint8", "viz",
 ]  # fmt: skip

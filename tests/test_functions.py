@@ -202,6 +202,14 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "lerp": [case(M, SQUARE[:3], 0.25), case(M, SQUARE[:3], 0.75), case(M, SQUARE[:3], SQUARE[3])],
     "addcmul": [case(V, V[1:2], real(5), value=0.5)],
     "addcdiv": [case(V, V[1:2], real(5, low=1), value=-2)],
+    "clamp": [case(M, SQUARE[0]), case(M, max=SQUARE[0]), case(M, SQUARE[0], SQUARE[1])],
+    "copysign": [case(FLOAT32[2:], FLOAT32[:6]), case(V, -1.0)],
+    "heaviside": [case(FLOAT32, FLOAT32[::-1])],
+    "isin": [case(INTS, DIVISORS), case(V, V[:2], invert=True), case(INTS, 3)],
+    "cross": [case(real(4, 3), real(4, 3), 1), case(real(3, 1), real(3, 2), 0)],
+    "diagflat": [case(M, 1)],
+    "is_nonzero": [case(np.array(0.0)), case(np.ones(1))],
+    "is_signed": [case(V), case(MASK)],
     "clamp_min": [case(M, 0.5), case(M, SQUARE[0])],
     "clamp_max": [case(M, 0.5), case(INTS, 2)],
     "isclose": [
@@ -463,6 +471,7 @@ def test_facts_of_views_are_those_of_torch() -> None:
         assert t.reshape_as(t.mT).shape == tuple(other.mT.shape)
     assert (mine.nbytes, mine.itemsize) == (theirs.nbytes, theirs.itemsize)
     assert mine.data_ptr() - mine[:, 1:].data_ptr() == -4
+    assert mine[mg.newaxis].shape == (1, *mine.shape)
     assert mg.is_tensor(mine)
     assert not mg.is_tensor(theirs)
     assert mine.diagonal().fill_(1).sum().item() == mine.sum().item() == 3

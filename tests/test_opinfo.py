@@ -52,7 +52,7 @@ TENSORS = """
     kron linalg.multi_dot meshgrid.list_of_tensors movedim nan_to_num nanmean nonzero outer
     quantile remainder repeat repeat_interleave roll rot90 scatter scatter_add scatter_reduce.amax
     scatter_reduce.amin scatter_reduce.mean scatter_reduce.sum take_along_dim tensor_split
-    tensordot tile unique
+    tensordot tile
 """
 CASES = [f"nn.functional.{name}" for name in LAYERS.split()] + TENSORS.split()
 

@@ -19,7 +19,10 @@ from .operands import address_of
 from .reduction import axis_of
 from .transfer import host, is_cuda
 
-__all__ = ["is_complex", "is_floating_point", "is_tensor", "numel"]
+__all__ = [
+    "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor",
+    "numel",
+]  # fmt: skip
 
 # Facts --------------------------------------------------------------------------------------
 
@@ -70,6 +73,16 @@ def is_tensor(obj: Any) -> bool:
 def is_floating_point(input: Tensor) -> bool:
     """Whether the elements are floating-point numbers."""
     return is_floating(input.dtype)
+
+
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return input.dtype.kind in "if"
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one element is not zero."""
+    return to_bool(input)
 
 
 def is_complex(input: Tensor) -> bool:

@@ -28,12 +28,13 @@ from .reduction import unbroadcast
 from .unary import Unary, abs, atan, clamp, cos, exp, expm1, log, log1p, sign, sin, sqrt, trunc
 
 __all__ = [
-    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh", "arcsin",
-    "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh", "clamp_max",
-    "clamp_min", "clip", "cosh", "deg2rad", "equal", "exp2", "fix", "float_power", "fmax", "fmin",
-    "frac", "greater", "greater_equal", "hypot", "isclose", "isneginf", "isposinf", "lerp", "less",
-    "less_equal", "logaddexp", "logit", "multiply", "nan_to_num", "negative", "not_equal",
-    "positive", "rad2deg", "sgn", "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
+    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh",
+    "clamp_max", "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "exp2", "fix",
+    "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside", "hypot",
+    "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp", "logit",
+    "multiply", "nan_to_num", "negative", "not_equal", "positive", "rad2deg", "sgn", "signbit",
+    "sinc", "sinh", "subtract", "tan", "xlogy",
 ]  # fmt: skip
 
 # Trigonometric and hyperbolic functions ------------------------------------------------------
@@ -259,6 +260,18 @@ def signbit(input: Tensor) -> Tensor:
     return bitwise_or(below, eq(div(1, input.detach()), -math.inf))
 
 
+def copysign(input: Tensor, other: Operand) -> Tensor:
+    """input's magnitude with the sign of other."""
+    left, right = operands("copysign", input, other, floating=True)
+    return where(eq(signbit(left), signbit(right)), left, neg(left))
+
+
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where input is negative, 1 where it is positive, `values` where it is 0."""
+    left, right = operands("heaviside", input, values)
+    return where(eq(left, 0), right, to(gt(left, 0), left.dtype))
+
+
 @takes_tensor
 def nan_to_num(
     input: Tensor,
@@ -291,13 +304,13 @@ def isneginf(input: Tensor) -> Tensor:
 @takes_tensor
 def clamp_min(input: Tensor, min: Operand) -> Tensor:
     """input, at least min."""
-    return maximum(input, min) if isinstance(min, Tensor) else clamp(input, min, None)  # type: ignore[arg-type]
+    return maximum(input, min) if isinstance(min, Tensor) else clamp(input, min, None)
 
 
 @takes_tensor
 def clamp_max(input: Tensor, max: Operand) -> Tensor:
     """input, at most max."""
-    return minimum(input, max) if isinstance(max, Tensor) else clamp(input, None, max)  # type: ignore[arg-type]
+    return minimum(input, max) if isinstance(max, Tensor) else clamp(input, None, max)
 
 
 def fmax(input: Tensor, other: Tensor) -> Tensor:

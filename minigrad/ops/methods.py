@@ -157,6 +157,7 @@ class Methods:
     addr = products.addr
     addbmm = products.addbmm
     baddbmm = products.baddbmm
+    cross = products.cross
     kron = products.kron
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
@@ -211,6 +212,8 @@ class Methods:
     atanh = functions.atanh
     clamp_max = functions.clamp_max
     clamp_min = functions.clamp_min
+    copysign = functions.copysign
+    heaviside = functions.heaviside
     cosh = functions.cosh
     deg2rad = functions.deg2rad
     equal = functions.equal
@@ -368,6 +371,7 @@ class Methods:
     diagonal = rearrange.diagonal
     diag = rearrange.diag
     diag_embed = rearrange.diag_embed
+    diagflat = rearrange.diagflat
     trace = rearrange.trace
     tensor_split = rearrange.tensor_split
     hsplit = rearrange.hsplit
@@ -427,6 +431,8 @@ class Methods:
     is_same_size = access.is_same_size
     is_floating_point = access.is_floating_point
     is_complex = access.is_complex
+    is_signed = access.is_signed
+    is_nonzero = access.is_nonzero
     nbytes: builtins.int = property(access.nbytes)  # type: ignore[assignment]
     itemsize: builtins.int = property(access.element_size)  # type: ignore[assignment]
     element_size = access.element_size

@@ -14,16 +14,16 @@ from ..engine import Tensor
 from ..errors import ShapeError
 from .arithmetic import add, mul, sub
 from .matmul import matmul
-from .operands import takes_tensor
-from .rearrange import diagonal, movedim
+from .operands import broadcast_shape, takes_tensor
+from .rearrange import diagonal, movedim, roll
 from .reduce import sum
 from .reduction import axis_of
-from .shape import permute, reshape, unsqueeze
+from .shape import broadcast_to, permute, reshape, unsqueeze
 from .vector_norm import vector_norm
 
 __all__ = [
-    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "dot", "einsum",
-    "ger", "inner", "kron", "mm", "mv", "outer", "tensordot", "vdot",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "cross",
+    "dot", "einsum", "ger", "inner", "kron", "mm", "mv", "outer", "tensordot", "vdot",
 ]  # fmt: skip
 
 # Of a given number of axes -------------------------------------------------------------------
@@ -209,6 +209,20 @@ def tensordot(
         names[a.ndim + j] = i
     kept = [n for k, n in enumerate(names) if k not in left and k - a.ndim not in right]
     return _contracted([(a, names[: a.ndim]), (b, names[a.ndim :])], kept)
+
+
+@takes_tensor
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """The vector product along an axis of size 3; without dim the first such axis."""
+    shape = broadcast_shape("cross", input.shape, other.shape)
+    if dim is None and 3 not in shape:
+        raise ShapeError(f"cross: no axis of shape {shape} has size 3")
+    axis = shape.index(3) if dim is None else axis_of("cross", dim, len(shape))
+    if shape[axis : axis + 1] != (3,):
+        raise ShapeError(f"cross: axis {axis} of shape {shape} must have size 3")
+    left, right = broadcast_to(input, shape), broadcast_to(other, shape)
+    ahead = mul(roll(left, -1, axis), roll(right, -2, axis))
+    return sub(ahead, mul(roll(left, -2, axis), roll(right, -1, axis)))
 
 
 @takes_tensor

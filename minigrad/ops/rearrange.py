@@ -43,9 +43,10 @@ from .transfer import host
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes",
     "broadcast_tensors", "cartesian_prod", "column_stack", "concat", "concatenate", "diag",
-    "diag_embed", "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud", "hsplit", "hstack",
-    "meshgrid", "moveaxis", "movedim", "ravel", "repeat_interleave", "roll", "rot90", "row_stack",
-    "swapaxes", "swapdims", "tensor_split", "tile", "trace", "vsplit", "vstack",
+    "diag_embed", "diagflat", "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud",
+    "hsplit", "hstack", "meshgrid", "moveaxis", "movedim", "ravel", "repeat_interleave", "roll",
+    "rot90", "row_stack", "swapaxes", "swapdims", "tensor_split", "tile", "trace", "vsplit",
+    "vstack",
 ]  # fmt: skip
 
 concat = concatenate = cat
@@ -462,6 +463,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     if input.ndim == 1:
         return diag_embed(input, diagonal)
     return clone(Diagonal.apply(input, check_int("diag", "diagonal", diagonal), (0, 1)))
+
+
+@takes_tensor
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """The matrix with all elements of the input along the given diagonal."""
+    return diag_embed(flatten(input), offset)
 
 
 @takes_tensor

@@ -11,8 +11,8 @@ from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from .arithmetic import mul, sub
 from .cast import clone, to
-from .compare import bitwise_and, bitwise_not, ge, isnan, le, lt, ne, where
-from .creation import full, ones, zeros
+from .compare import bitwise_and, bitwise_not, eq, ge, isnan, le, lt, ne, where
+from .creation import full, ones, tensor, zeros
 from .division import div, remainder
 from .extrema import all, amax, amin
 from .extrema import any as any_
@@ -20,6 +20,7 @@ from .functions import lerp
 from .indexing import _true_positions, get_item
 from .join import cat, stack
 from .operands import c_order, takes_tensor
+from .promotion import operands
 from .rearrange import movedim
 from .reduce import cumsum, sum
 from .reduction import Dim, axis_of
@@ -30,8 +31,9 @@ from .sort import argsort, sort
 from .unary import ceil, clamp, floor, round
 
 __all__ = [
-    "argwhere", "bincount", "bucketize", "histc", "nanmean", "nanquantile", "nansum", "nonzero",
-    "quantile", "searchsorted", "tril_indices", "triu_indices", "unique", "unique_consecutive",
+    "argwhere", "bincount", "bucketize", "histc", "isin", "nanmean", "nanquantile", "nansum",
+    "nonzero", "quantile", "searchsorted", "tril_indices", "triu_indices", "unique",
+    "unique_consecutive",
 ]  # fmt: skip
 
 # What is not zero ----------------------------------------------------------------------------
@@ -220,6 +222,28 @@ def bucketize(
             f"{getattr(boundaries, 'shape', type(boundaries).__name__)}"
         )
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def isin(
+    elements: Tensor | float,
+    test_elements: Tensor | float,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Tensor:
+    """Whether each of the elements is among the test_elements; with invert, whether it is not."""
+    one, other = (
+        each if isinstance(each, Tensor) else tensor(each, device=source)
+        for each, source in ((elements, _place(test_elements)), (test_elements, _place(elements)))
+    )
+    left, right = operands("isin", one.detach(), other.detach())
+    ordered = flatten(sort(flatten(right)).values)
+    counts = sub(searchsorted(ordered, left, right=True), searchsorted(ordered, left))
+    return eq(counts, 0) if invert else ne(counts, 0)
+
+
+def _place(value: Any) -> Any:
+    return value.device if isinstance(value, Tensor) else None
 
 
 # Counting ------------------------------------------------------------------------------------

@@ -249,11 +249,18 @@ class Clamp(Unary, forward="clamp_forward", gradient="clamp_backward_input"):
 
 
 @takes_tensor
-def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
 
-    The derivative is 1 inside and 0 outside and at the bounds themselves.
+    The derivative is 1 inside and 0 outside and at the bounds themselves. Bounds may be tensors,
+    too, which broadcast; their derivative is 1 where they count.
     """
+    if isinstance(min, Tensor) or isinstance(max, Tensor):
+        from .compare import gt, lt, where  # which are made of this
+
+        if min is not None:
+            input = where(lt(input, min), min, input)
+        return input if max is None else where(gt(input, max), max, input)
     return Clamp.apply(*clamp_bounds("clamp", input, min, max))
 
 
