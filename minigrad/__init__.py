@@ -36,6 +36,16 @@ from .errors import (
     TargetError,
 )
 from .layout import MemoryFormat
+from .nn.functional import (
+    celu,
+    conv2d,
+    conv_transpose2d,
+    dropout,
+    group_norm,
+    layer_norm,
+    max_pool2d,
+    selu,
+)
 from .ops import access as _access
 from .ops import arithmetic as _arithmetic
 from .ops import cast as _cast
@@ -151,10 +161,11 @@ __all__ = [
     *_vector_norm.__all__,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
     "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
-    "Tensor", "__version__", "backends", "bool", "bool_", "capture", "channels_last",
-    "contiguous_format", "cuda", "data", "double", "e", "enable_grad", "float", "float32",
-    "float64", "get_default_device", "get_num_threads", "inf", "int64", "is_grad_enabled",
-    "linalg", "long", "manual_seed", "memory_format", "nan", "nn", "no_grad",
-    "optim", "pi", "preserve_format", "runtime", "serialization", "set_default_device",
+    "Tensor", "__version__", "backends", "bool", "bool_", "capture", "celu", "channels_last",
+    "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data", "double", "dropout", "e",
+    "enable_grad", "float", "float32", "float64", "get_default_device", "get_num_threads",
+    "group_norm", "inf", "int64", "is_grad_enabled", "layer_norm", "linalg", "long",
+    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "runtime", "selu", "serialization", "set_default_device",
     "set_grad_enabled", "set_num_threads", "uint8", "viz",
 ]  # fmt: skip

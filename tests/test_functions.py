@@ -181,6 +181,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     )},
     **{name: [case(X * 0.49), case(np.array([0.0, 1.0, -1.0, 1.5, NAN]))]
        for name in ("asin", "acos", "atanh")},
+    "erfinv": [case(X * 0.49), case(np.array([0.999, -1e-9, 1.0, -1.0, 1.5, NAN]))],
     "acosh": [case(real(5, low=1.1, high=9)), case(np.array([1.0, 0.5, 1e300, INF, NAN]))],
     "logit": [case(real(5, low=0.1, high=0.9)), case(np.array([-0.2, 0.0, 0.3, 1.0]), 0.05)],
     "signbit": [case(SPECIAL[:6]), case(INTS)],
@@ -472,6 +473,8 @@ def test_facts_of_views_are_those_of_torch() -> None:
     assert (mine.nbytes, mine.itemsize) == (theirs.nbytes, theirs.itemsize)
     assert mine.data_ptr() - mine[:, 1:].data_ptr() == -4
     assert mine[mg.newaxis].shape == (1, *mine.shape)
+    assert not (mine.is_sparse or mine.is_quantized or mine.is_meta)
+    assert mine.is_cpu is not mine.is_cuda
     assert mg.is_tensor(mine)
     assert not mg.is_tensor(theirs)
     assert mine.diagonal().fill_(1).sum().item() == mine.sum().item() == 3

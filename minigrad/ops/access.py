@@ -75,6 +75,19 @@ def is_floating_point(input: Tensor) -> bool:
     return is_floating(input.dtype)
 
 
+def is_host(input: Tensor) -> bool:
+    """Whether the tensor lies in the host's memory."""
+    return not is_cuda(input.device)
+
+
+def never(input: Tensor) -> bool:
+    """False: minigrad has no such tensors."""
+    return False
+
+
+is_complex = never
+
+
 def is_signed(input: Tensor) -> bool:
     """Whether the dtype has negative numbers."""
     return input.dtype.kind in "if"
@@ -83,11 +96,6 @@ def is_signed(input: Tensor) -> bool:
 def is_nonzero(input: Tensor) -> bool:
     """Whether the one element is not zero."""
     return to_bool(input)
-
-
-def is_complex(input: Tensor) -> bool:
-    """False: there are no complex dtypes."""
-    return False
 
 
 def dim(input: Tensor) -> int:

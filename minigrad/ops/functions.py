@@ -25,16 +25,16 @@ from .extrema import all
 from .operands import takes_tensor
 from .promotion import Operand, as_floating, operands
 from .reduction import unbroadcast
-from .unary import Unary, abs, atan, clamp, cos, exp, expm1, log, log1p, sign, sin, sqrt, trunc
+from .unary import Unary, abs, atan, clamp, cos, erf, exp, expm1, log, log1p, sign, sin, sqrt, trunc
 
 __all__ = [
     "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
     "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh",
-    "clamp_max", "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "exp2", "fix",
-    "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside", "hypot",
-    "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp", "logit",
-    "multiply", "nan_to_num", "negative", "not_equal", "positive", "rad2deg", "sgn", "signbit",
-    "sinc", "sinh", "subtract", "tan", "xlogy",
+    "clamp_max", "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "erfinv", "exp2",
+    "fix", "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside",
+    "hypot", "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp",
+    "logit", "multiply", "nan_to_num", "negative", "not_equal", "positive", "rad2deg", "sgn",
+    "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
 ]  # fmt: skip
 
 # Trigonometric and hyperbolic functions ------------------------------------------------------
@@ -218,6 +218,31 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
         low, high = check_number("logit", "eps", eps), 1 - eps
         input = where(lt(input, low), low, where(gt(input, high), high, input))
     return log(div(input, sub(1, input)))
+
+
+def _erfinv(y: Tensor) -> Tensor:
+    """A first guess of a closed form (Winitzki 2008), and Newton's steps x − (erf x − y)/erf′ x."""
+    start = to(y, float64)
+    tail = log(product(sub(1, start), add(start, 1)))
+    half = add(mul(tail, 0.5), 2 / (math.pi * 0.147))
+    root = sqrt(sub(square(half), mul(tail, 1 / 0.147)))
+    x = product(sign(start), sqrt(sub(root, half)))
+    for _ in range(4):
+        slope = mul(exp(neg(square(x))), 2 / math.sqrt(math.pi))
+        x = where(isfinite(x), sub(x, quotient(sub(erf(x), start), slope)), x)
+    return to(where(eq(abs(start), 1), mul(start, math.inf), x), y.dtype)
+
+
+class Erfinv(
+    Unary,
+    forward=_erfinv,
+    gradient=lambda grad, y: product(grad, mul(exp(square(y)), math.sqrt(math.pi) / 2)),
+    saves="output",
+):
+    """y with erf y = x: dx = grad·√π/2·e^(y²)."""
+
+
+erfinv = _function("erfinv", Erfinv, "The inverse of `erf`: ±∞ at ±1, NaN beyond.")
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:

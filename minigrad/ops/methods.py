@@ -217,6 +217,7 @@ class Methods:
     cosh = functions.cosh
     deg2rad = functions.deg2rad
     equal = functions.equal
+    erfinv = functions.erfinv
     exp2 = functions.exp2
     float_power = functions.float_power
     fmax = functions.fmax
@@ -346,6 +347,10 @@ class Methods:
     permute = shapes.permute
     transpose = shapes.transpose
     t = shapes.t
+    is_cpu: builtins.bool = property(access.is_host)  # type: ignore[assignment]
+    is_sparse: builtins.bool = property(access.never)  # type: ignore[assignment]
+    is_quantized: builtins.bool = property(access.never)  # type: ignore[assignment]
+    is_meta: builtins.bool = property(access.never)  # type: ignore[assignment]
     is_cuda: builtins.bool = property(_is_cuda)  # type: ignore[assignment]
     T: Tensor = property(shapes.reversed_axes)  # type: ignore[assignment]
     mT: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]

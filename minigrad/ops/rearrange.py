@@ -17,8 +17,9 @@ from ..arguments import check_int
 from ..dtypes import int64
 from ..engine import Function, Tensor
 from ..errors import ShapeError
+from .arithmetic import add, mul
 from .cast import clone
-from .creation import tensor, zeros
+from .creation import arange, tensor, zeros
 from .indexing import get_item
 from .join import cat, stack
 from .operands import broadcast_shape, empty_like, takes_tensor
@@ -225,7 +226,12 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     pairs = [size for pair in zip(counts, sizes, strict=True) for size in pair]
     between = reshape(input, [n for size in sizes for n in (1, size)])
     out = reshape(expand(between, pairs), [n * m for n, m in zip(counts, sizes, strict=True)])
-    return clone(out) if np.may_share_memory(out.array, input.array) else out
+    return _own_memory(out, input)
+
+
+def _own_memory(result: Tensor, input: Tensor) -> Tensor:
+    """The result, copied if it is a view of the input."""
+    return clone(result) if np.may_share_memory(result.array, input.array) else result
 
 
 @takes_tensor
@@ -255,6 +261,11 @@ def repeat_interleave(
         input, dim = flatten(input), 0
     axis = real_axis("repeat_interleave", dim, input)
     counts = _repeats(repeats, input.shape[axis], output_size)
+    if counts.size == 1:
+        before, after = input.shape[: axis + 1], input.shape[axis + 1 :]
+        spread = expand(unsqueeze(input, axis + 1), (*before, int(counts[0]), *after))
+        merged = (*before[:-1], before[-1] * int(counts[0]), *after)
+        return _own_memory(reshape(spread, merged), input)
     positions = np.repeat(np.arange(input.shape[axis]), counts)
     return index_select(input, axis, tensor(positions, dtype=int64, device=input.device))
 
@@ -289,9 +300,10 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     length = input.shape[axis]
     if not 0 <= check_int("unfold", "size", size) <= length:
         raise ShapeError(f"unfold: size must be from 0 to {length}, that of the axis, got {size}")
-    starts = np.arange((length - size) // step + 1) * step
-    positions = tensor(np.add.outer(starts, np.arange(size)).reshape(-1), device=input.device)
-    windows = unflatten(index_select(input, axis, positions), axis, (len(starts), size))
+    count = (length - size) // step + 1
+    starts = mul(reshape(arange(count, device=input.device), (count, 1)), step)
+    positions = flatten(add(starts, arange(size, device=input.device)))
+    windows = unflatten(index_select(input, axis, positions), axis, (count, size))
     return movedim(windows, axis + 1, -1)
 
 
