@@ -15,7 +15,24 @@ from .device import (
     manual_seed,
     set_default_device,
 )
-from .dtypes import bool_, float32, float64, int64, uint8
+from .dtypes import (
+    bfloat16,
+    bool_,
+    can_cast,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
 from .engine import (
     Function,
     Tensor,
@@ -60,6 +77,7 @@ from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
 from .ops import products as _products
+from .ops import promotion as _promotion
 from .ops import random as _random
 from .ops import rearrange as _rearrange
 from .ops import reduce as _reduce
@@ -68,6 +86,7 @@ from .ops import scatter as _scatter
 from .ops import search as _search
 from .ops import select as _select
 from .ops import shape as _shape
+from .ops import shuffle as _shuffle
 from .ops import softmax as _softmax
 from .ops import sort as _sort
 from .ops import unary as _unary
@@ -85,6 +104,7 @@ from .ops.gradcheck import *
 from .ops.join import *
 from .ops.matmul import *
 from .ops.products import *
+from .ops.promotion import *
 from .ops.random import *
 from .ops.rearrange import *
 from .ops.reduce import *
@@ -93,6 +113,7 @@ from .ops.scatter import *
 from .ops.search import *
 from .ops.select import *
 from .ops.shape import *
+from .ops.shuffle import *
 from .ops.softmax import *
 from .ops.sort import *
 from .ops.unary import *
@@ -109,12 +130,14 @@ contiguous_format = MemoryFormat.contiguous_format
 preserve_format = MemoryFormat.preserve_format
 
 # torch's short names of the dtypes.
-bool, double, float, long = bool_, float64, float32, int64
+bool, double, float, half = bool_, float64, float32, float16
+long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
     "data": (".data", None),
     "serialization": (".serialization", None),
+    "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
     "set_num_threads": (".runtime.threads", "set_num_threads"),
@@ -134,6 +157,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    *_access.__all__,
     *_arithmetic.__all__,
     *_cast.__all__,
     *_compare.__all__,
@@ -143,10 +167,12 @@ __all__ = [
     *_gradcheck.__all__,
     *_join.__all__,
     *_matmul.__all__,
+    *_promotion.__all__,
     *_random.__all__,
     *_reduce.__all__,
     *_select.__all__,
     *_shape.__all__,
+    *_shuffle.__all__,
     *_softmax.__all__,
     *_sort.__all__,
     *_search.__all__,
@@ -161,11 +187,13 @@ __all__ = [
     *_vector_norm.__all__,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
     "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
-    "Tensor", "__version__", "backends", "bool", "bool_", "capture", "celu", "channels_last",
-    "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data", "double", "dropout", "e",
-    "enable_grad", "float", "float32", "float64", "get_default_device", "get_num_threads",
-    "group_norm", "inf", "int64", "is_grad_enabled", "layer_norm", "linalg", "long",
-    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
-    "preserve_format", "runtime", "selu", "serialization", "set_default_device",
-    "set_grad_enabled", "set_num_threads", "uint8", "viz",
+    "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
+    "celu", "channels_last", "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data",
+    "double", "dropout", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
+    "inf", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg",
+    "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "promote_types", "runtime", "selu", "serialization",
+    "set_default_device", "set_default_dtype", "set_grad_enabled", "set_num_threads", "short",
+    "uint8", "vision", "viz",
 ]  # fmt: skip

@@ -148,7 +148,10 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "searchsorted": [
         case(np.array([1.0, 2, 2, 4]), np.array([[0.0, 2], [2.5, 5]]), right=right)
         for right in (False, True)
-    ] + [case(np.sort(M), real(3, 2)), case(np.array([1, 3]), 2), case(np.zeros(0), V)],
+    ] + [
+        case(np.sort(M), real(3, 2)), case(np.zeros(0), V),
+        case(np.array([1, 3]), 2, out_int32=True),
+    ],
     "bucketize": [
         case(real(2, 3), np.array([-1.0, 0, 1])),
         case(np.array([1, 3]), np.array([1, 3]), right=True),
@@ -233,6 +236,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     # Creation
     "tril_indices": [case(3, 4, 1), case(2, 2, -3)],
     "triu_indices": [case(3, 4, 1)],
+    "scalar_tensor": [case(2), case(2, dtype="float64")],
     "logspace": [case(-1.0, 2.0, 5, dtype="float64"), case(0, 3, 4, base=2, dtype="float64")],
 }  # fmt: skip
 

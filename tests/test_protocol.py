@@ -28,7 +28,8 @@ def parameters(launcher: Any) -> list[str]:
     of a compiled kernel, those of its Python source."""
     if hasattr(launcher, "formula"):
         return list(inspect.signature(launcher.formula).parameters)
-    return list(inspect.signature(getattr(launcher, "py_func", launcher)).parameters)[1:]
+    names = list(inspect.signature(getattr(launcher, "py_func", launcher)).parameters)
+    return [name for name in names if name != "span"][1:]
 
 
 def formulas(module: ModuleType) -> dict[str, list[str]]:

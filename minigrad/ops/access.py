@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import is_floating
+from ..dtypes import SUPPORTED, is_floating
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from .cast import clone
@@ -164,6 +164,11 @@ def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
     return array.copy() if copy else array
 
 
+def from_array(input: Tensor, array: Any, *_: Any) -> Any:
+    """What a NumPy function such as `numpy.exp(x)` returns: its array as a tensor."""
+    return Tensor(np.asarray(array), input.device) if array.dtype in SUPPORTED else array
+
+
 def to_bool(input: Tensor) -> bool:
     """`bool(x)`, for a tensor of one element."""
     if input.array.size != 1:
@@ -190,9 +195,16 @@ def to_index(input: Tensor) -> int:
     return item(input)
 
 
-def to_format(input: Tensor, spec: str) -> str:
-    """`f"{x:.3f}"`: of a tensor without axes its number, else, without a format, its text."""
-    return format(host(input).item(), spec) if input.ndim == 0 else object.__format__(input, spec)
+def format_with(input: Tensor, spec: str) -> str:
+    """`f"{x:.2f}"`, for a tensor of one element; without a format the text of any tensor, that of a
+    tensor without axes being its number's."""
+    if input.array.size == 1 and (spec or input.ndim == 0):
+        return format(item(input), spec)
+    if spec:
+        raise TypeError(
+            f"format: {spec!r} formats one number, got a tensor of shape {input.shape}; use .item()"
+        )
+    return str(input)
 
 
 def iterate(input: Tensor) -> Iterator[Tensor]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
-from ..dtypes import bool_, int64, is_floating
+from ..dtypes import bool_, float32, float64, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from .operands import broadcast_shape, elementwise, pointwise, takes_tensor
+from .cast import to
+from .operands import broadcast_shape, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
@@ -43,9 +43,7 @@ class Add(Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, alpha: float) -> Tensor:
         ctx.shapes, ctx.alpha = (left.shape, right.shape), alpha
-        out, out_flat, (left_flat, right_flat) = elementwise("add", left, right)
-        kernels.get(out.device).elementwise.add_forward(out_flat, left_flat, right_flat, alpha)
-        return out
+        return pointwise("add", lambda launch: launch.add_forward, left, right, numbers=(alpha,))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -191,7 +189,7 @@ def mul(input: Operand, other: Operand) -> Tensor:
 
 
 def div(input: Operand, other: Operand) -> Tensor:
-    """input / other, with broadcasting. Integers are divided as float32."""
+    """input / other, with broadcasting. Integers are divided as the default dtype."""
     return Div.apply(*operands("div", input, other, floating=True))
 
 
@@ -206,6 +204,9 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
                 f"pow: integers have no negative powers, got exponent {exponent} for dtype "
                 f"{left.dtype.name}"
             )
+        if left.dtype == float32 and 2**24 < abs(exponent) < 2**53:
+            # float32 would round it, perhaps from odd to even.
+            return to(pow(to(left, float64), exponent), float32)
     return Pow.apply(left, right)
 
 

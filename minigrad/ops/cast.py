@@ -9,7 +9,18 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device, as_device
-from ..dtypes import as_dtype, bool_, float32, float64, int64, uint8
+from ..dtypes import (
+    as_dtype,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+)
 from ..engine import Function, Tensor
 from ..engine.gradient import copy
 from ..errors import DeviceError, ShapeError
@@ -76,8 +87,9 @@ def to(
     non_blocking: a copy of pinned memory to a GPU need not be done when this returns; all other
     copies are. Gradients flow through it, back in the original dtype.
 
-    Conversion to int64 cuts off decimals; NaN and what an int64 cannot hold become −2⁶³. A uint8 is
-    the lowest byte of the int64. That is so on every device; it is also what torch gives on x86.
+    Conversion to int64 cuts off decimals; NaN and what an int64 cannot hold become −2⁶³, and −2³¹
+    for int32. Smaller integers are the lowest bytes of the int32 or int64. That is so on every
+    device; it is also what torch gives on x86.
     """
     flags = []
     for arg in args:
@@ -85,7 +97,7 @@ def to(
             flags.append(arg)
         elif isinstance(arg, Tensor):
             dtype, device = arg.dtype, arg.device
-        elif isinstance(arg, (str, Device, int)):
+        elif isinstance(arg, (str, Device, builtins.int)):
             device = arg
         elif arg is not None:
             dtype = arg
@@ -134,6 +146,21 @@ def long(input: Tensor) -> Tensor:
     return to(input, int64)
 
 
+def int(input: Tensor) -> Tensor:
+    """As int32; decimals are cut off."""
+    return to(input, int32)
+
+
+def short(input: Tensor) -> Tensor:
+    """As int16."""
+    return to(input, int16)
+
+
+def char(input: Tensor) -> Tensor:
+    """As int8."""
+    return to(input, int8)
+
+
 def byte(input: Tensor) -> Tensor:
     """As uint8."""
     return to(input, uint8)
@@ -142,6 +169,37 @@ def byte(input: Tensor) -> Tensor:
 def bool(input: Tensor) -> Tensor:
     """True where the value is not zero; NaN is not zero."""
     return to(input, bool_)
+
+
+def half(input: Tensor) -> Tensor:
+    """Refused: minigrad computes in float32 and float64."""
+    return to(input, float16)
+
+
+def bfloat16(input: Tensor) -> Tensor:
+    """Refused: minigrad computes in float32 and float64."""
+    return to(input, dtype="bfloat16")
+
+
+# torch's names of tensors of one dtype, by which `type` calls and takes them.
+_TYPE_NAMES = {
+    float32: "FloatTensor", float64: "DoubleTensor", int64: "LongTensor", int32: "IntTensor",
+    int16: "ShortTensor", int8: "CharTensor", uint8: "ByteTensor", bool_: "BoolTensor",
+}  # fmt: skip
+
+
+@takes_tensor
+def type(input: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) -> Any:
+    """torch's name of the dtype, 'torch.FloatTensor' for float32, without an argument; else the
+    tensor converted to a dtype, which may be given by that name."""
+    if dtype is None:
+        return f"torch.{'cuda.' if is_cuda(input.device) else ''}{_TYPE_NAMES[input.dtype]}"
+    named = {name: dtype for dtype, name in _TYPE_NAMES.items()}
+    if isinstance(dtype, str) and (name := dtype.rpartition(".")[2]) in named:
+        on_gpu = "cuda" if ".cuda." in dtype else "cpu"
+        device = input.device if input.device.type == on_gpu else on_gpu
+        return to(input, named[name], device=device, non_blocking=non_blocking)
+    return to(input, as_dtype(dtype), non_blocking=non_blocking)
 
 
 def cuda(

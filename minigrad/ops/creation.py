@@ -1,7 +1,7 @@
 """Tensors made from data, from constants and from number ranges.
 
-All take dtype (default: float32, or what the data suggest), device (default: the default device)
-and requires_grad.
+All take dtype (default: the default dtype, or what the data suggest), device (default: the default
+device) and requires_grad.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_number
 from ..device import CPU, as_device
-from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
+from ..dtypes import (
+    SUPPORTED,
+    as_dtype,
+    bool_,
+    float64,
+    get_default_dtype,
+    int64,
+    unsupported,
+)
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import MemoryFormat
@@ -36,8 +44,8 @@ __all__ = [
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A copy of `data`: a number, nested lists of numbers, a NumPy array or a Tensor.
 
-    Python floats become float32, ints int64, bools bool; NumPy data keep their dtype, which must be
-    float32, float64, int64, uint8 or bool unless dtype is given.
+    Python floats become the default dtype, ints int64, bools bool; NumPy data keep their dtype,
+    which must be one that tensors have unless dtype is given.
     Raises DTypeError for other data, ShapeError for nested lists of unequal lengths.
     """
     wanted = None if dtype is None else as_dtype(dtype)
@@ -82,13 +90,9 @@ def _natural_dtype(array: np.ndarray, data: Any) -> np.dtype:
     while isinstance(leaf, (list, tuple)) and len(leaf):
         leaf = leaf[0]
     if array.dtype == float64 and not hasattr(leaf, "dtype"):
-        return float32
+        return get_default_dtype()
     if array.dtype not in SUPPORTED:
-        known = ", ".join(d.name for d in SUPPORTED)
-        raise DTypeError(
-            f"tensor: dtype {array.dtype} is not one of {known}; convert with "
-            "dtype=minigrad.float32, or another of these"
-        )
+        raise unsupported("tensor: dtype", array.dtype, "dtype=minigrad.float32")
     return array.dtype
 
 
@@ -110,11 +114,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
     if array.dtype not in SUPPORTED:
-        known = ", ".join(d.name for d in SUPPORTED)
-        raise DTypeError(
-            f"{operation}: dtype {array.dtype} is not one of {known}; convert with "
-            "array.astype(...)"
-        )
+        raise unsupported(f"{operation}: dtype", array.dtype, "array.astype(np.float32)")
     if not (array.flags.writeable and array.flags.aligned):
         return tensor(array, device=device)
     target = as_device(device)
@@ -125,7 +125,11 @@ def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
 
 
 def new_tensor(
-    operation: str, sizes: tuple[Any, ...], dtype: Any, device: Any, default: np.dtype = float32
+    operation: str,
+    sizes: tuple[Any, ...],
+    dtype: Any,
+    device: Any,
+    default: np.dtype | None = None,
 ) -> Tensor:
     """Uninitialised, C-ordered, of checked sizes."""
     shape = sizes_of(operation, sizes)
@@ -133,7 +137,7 @@ def new_tensor(
         raise ShapeError(f"{operation}: sizes must be at least 0, got {shape}")
     if math.prod(n or 1 for n in shape) >= 2**60:
         raise ShapeError(f"{operation}: sizes {shape} are more than memory can be")
-    wanted = default if dtype is None else as_dtype(dtype)
+    wanted = (default or get_default_dtype()) if dtype is None else as_dtype(dtype)
     return Tensor(allocate(shape, wanted, as_device(device)), as_device(device))
 
 
@@ -147,8 +151,8 @@ def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> T
 def scalar_tensor(
     s: float, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A number without axes, float32 unless a dtype is given."""
-    return full((), s, float32 if dtype is None else dtype, device, requires_grad)
+    """A number without axes, of the default dtype unless one is given."""
+    return full((), float(s) if dtype is None else s, dtype, device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -175,7 +179,7 @@ def full(
     value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
     if not isinstance(value, bool):
         check_number("full", "fill_value", value)
-    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
+    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else None
     sizes = size if isinstance(size, (tuple, list)) else (size,)
     out = new_tensor("full", tuple(sizes), dtype, device, default)
     return _filled("full", out, value, requires_grad)
@@ -339,7 +343,7 @@ def arange(
 ) -> Tensor:
     """start, start + step, … before `end`: ⌈(end − start)/step⌉ numbers; arange(end) starts at 0.
 
-    int64 if all three are ints, else float32.
+    int64 if all three are ints, else the default dtype.
     """
     if end is None:
         start, end = 0, start
@@ -355,7 +359,7 @@ def arange(
     if not whole and not math.isfinite((end - start) / step):
         raise ValueError(f"arange: step {step} is too small to lead from {start} to {end}")
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else float32)
+    out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else None)
     if out.dtype == bool_:
         raise DTypeError("arange: dtype must not be bool")
     if out.dtype.kind in "iu":

@@ -17,14 +17,14 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device, same_device
-from ..dtypes import bool_, int64, same_dtype, uint8
+from ..dtypes import bool_, int8, int16, int64, same_dtype, uint8
 from ..engine import Function, Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError, TargetError
 from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
 from .creation import tensor
 from .inplace import copy_
-from .operands import check_writable, scratch, takes_tensor
+from .operands import check_writable, scratch, takes_tensor, widened
 from .shape import view_of
 from .transfer import check_rows, constant, host, read_count
 
@@ -131,6 +131,12 @@ def _as_array(item: Any, device: Device) -> Any:
         return item
     if isinstance(item, Tensor):
         same_device("indexing", tensor=device, index=item.device)
+        if item.dtype in (int8, int16):
+            raise DTypeError(
+                f"indexing: an index tensor must be int64, int32 or bool, got {item.dtype.name}; "
+                "convert with .to(minigrad.int64)"
+            )
+        item = widened(item)
         item = item.array if item.ndim else host(item)
     elif isinstance(item, (list, range)):
         try:
@@ -172,7 +178,9 @@ def _checked_slice(item: slice) -> slice:
 
     start, stop, step = bound(item.start), bound(item.stop), bound(item.step)
     if step is not None and step < 1:
-        raise ValueError(f"indexing: the step of a slice must be positive, got {step}")
+        raise ValueError(
+            f"indexing: the step of a slice must be positive, got {step}; flip reverses an axis"
+        )
     return slice(start, stop, step)
 
 

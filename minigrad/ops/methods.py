@@ -174,6 +174,7 @@ class Methods:
     sqrt = unary.sqrt
     sin = unary.sin
     cos = unary.cos
+    atan = unary.atan
     expm1 = unary.expm1
     log1p = unary.log1p
     erf = unary.erf
@@ -190,7 +191,6 @@ class Methods:
     clamp = unary.clamp
     clip = unary.clamp
     sign = unary.sign
-    atan = unary.atan
     arctan = unary.atan
     absolute = unary.abs
     fix = unary.trunc
@@ -289,8 +289,14 @@ class Methods:
     float = cast.float
     double = cast.double
     long = cast.long
+    int = cast.int
+    short = cast.short
+    char = cast.char
     byte = cast.byte
     bool = cast.bool
+    half = cast.half
+    bfloat16 = cast.bfloat16
+    type = cast.type
     cuda = cast.cuda
     cpu = cast.cpu
     pin_memory = cast.pin_memory
@@ -421,7 +427,8 @@ class Methods:
     __int__ = access.to_int
     __index__ = access.to_index
     __array__ = access.to_array
-    __format__ = access.to_format
+    __array_wrap__ = access.from_array
+    __format__ = access.format_with
     __repr__ = printing.to_text
     __deepcopy__ = access.deepcopy
     size = access.size

@@ -13,14 +13,14 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_int, check_number
 from ..device import Generator, default_generator
-from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64, uint8
+from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import MemoryFormat, memory_order
 from ..runtime.cuda import table
 from .arithmetic import add, div, mul, neg
 from .cast import to
-from .compare import ge, gt, isfinite, le, logical_and, lt
+from .compare import ge, gt, isfinite, le, logical_and, lt, where
 from .creation import _kind, new_tensor, ones, placed_like
 from .extrema import all as all_
 from .inplace import copy_
@@ -127,7 +127,9 @@ def randperm(
     wanted = int64 if dtype is None else as_dtype(dtype)
     (n,) = sizes_of("randperm", (n,))
     # The largest whole number up to which the dtype holds all of them.
-    limit = {bool_: 2, uint8: 2**8, float32: 2**24}.get(wanted, 2**32 - 1)
+    limit = {bool_: 2, float32: 2**24}.get(wanted, 2**32 - 1)
+    if wanted.kind in "iu":
+        limit = min(limit, int(np.iinfo(wanted).max) + 1)
     if n > limit:
         raise ValueError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)
@@ -376,12 +378,68 @@ def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """As `dropout`, for whole channels of (N, C, H, W) or (C, H, W)."""
-    _checked("dropout2d", input, p)
-    if input.ndim not in (3, 4):
+    return _channel_dropout("dropout2d", "H, W", 2, input, p, training)
+
+
+@takes_tensor
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, L) or (C, L)."""
+    return _channel_dropout("dropout1d", "L", 1, input, p, training)
+
+
+def _channel_dropout(
+    operation: str, axes: str, count: int, input: Tensor, p: float, training: bool
+) -> Tensor:
+    """axes: names of the `count` axes after the channels."""
+    _checked(operation, input, p)
+    if input.ndim not in (count + 1, count + 2):
         raise ShapeError(
-            f"dropout2d: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}"
+            f"{operation}: input must be (N, C, {axes}) or (C, {axes}), got shape {input.shape}"
         )
     if not training or p == 0:
         return input
-    kept = ones((*input.shape[:-2], 1, 1), dtype=input.dtype, device=input.device)
+    kept = ones((*input.shape[:-count], *(1,) * count), dtype=input.dtype, device=input.device)
     return mul(input, Dropout.apply(kept, p, *_stream(None)))
+
+
+@takes_tensor
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """In training, set each element with probability p to SELU's limit −1.7581, and scale and
+    shift all so that mean 0 and variance 1 stay.
+
+    Source: Klambauer et al. 2017, "Self-normalizing neural networks".
+    """
+    return _alpha_dropout("alpha_dropout", input, input.shape, p, training)
+
+
+@takes_tensor
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """As `alpha_dropout`, for whole channels of (N, C, …)."""
+    shape = (*input.shape[:2], *(1 for _ in input.shape[2:]))
+    if len(shape) < 2:
+        raise ShapeError(f"feature_alpha_dropout: input must be (N, C, …), got shape {input.shape}")
+    return _alpha_dropout("feature_alpha_dropout", input, shape, p, training)
+
+
+_SELU_LIMIT = -1.7580993408473766
+
+
+def _alpha_dropout(
+    operation: str, input: Tensor, shape: tuple[int, ...], p: float, training: bool
+) -> Tensor:
+    """shape: of what is drawn, which broadcasts to the input's."""
+    _checked(operation, input, p)
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return mul(input, 0)
+    kept = ge(rand(shape, dtype=input.dtype, device=input.device), p)
+    # Kept with probability q, the rest at L: mean p·L, variance q + q·p·L².
+    scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
+    return add(mul(where(kept, input, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)

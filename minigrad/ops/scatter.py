@@ -25,10 +25,10 @@ from .reduce import cumsum, sum
 from .reduction import axis_of
 from .select import (
     Window,
-    check_index_tensor,
     gather,
     gathered_sums,
     index_select,
+    index_tensor,
     window_positions,
 )
 from .shape import broadcast_to, flatten, reshape
@@ -105,7 +105,7 @@ def _scattered(
     source: Tensor,
 ) -> Tensor:
     """apply(input, axis, index, the part of source that the index covers), checked."""
-    check_index_tensor(operation, input, index)
+    index = index_tensor(operation, input, index)
     if not isinstance(source, Tensor):
         raise TypeError(f"{operation}: src must be a Tensor, got {type(source).__name__}")
     same_dtype(operation, input=input.dtype, src=source.dtype)
@@ -189,7 +189,7 @@ def scatter(
     filling: Any = value if src is None else src
     if reduce not in (None, "add"):
         raise RuntimeError(f"scatter: reduce must be 'add' or None, got {reduce!r:.80}")
-    check_index_tensor("scatter", input, index)
+    index = index_tensor("scatter", input, index)
     if not isinstance(filling, Tensor):
         check_number("scatter", "value", filling)
         filling = full_like(index, filling, dtype=input.dtype)
@@ -237,7 +237,7 @@ def _spread(
     operation: str, input: Tensor, dim: int, index: Tensor, source: Tensor
 ) -> tuple[Tensor, int, Tensor, Tensor]:
     """Input, axis, index and source of the scatter that changes whole positions of an axis."""
-    check_index_tensor(operation, input, index)
+    index = index_tensor(operation, input, index)
     axis = axis_of(operation, dim, input.ndim)
     shape = list(input.shape) or [1]
     if index.ndim > 1:
@@ -275,7 +275,7 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 @takes_tensor
 def index_fill(input: Tensor, dim: int, index: Tensor, value: float | Tensor) -> Tensor:
     """A copy of the input with `value` at the positions `index` (K,) of an axis."""
-    check_index_tensor("index_fill", input, index)
+    index = index_tensor("index_fill", input, index)
     if isinstance(value, Tensor) and value.ndim:
         raise ShapeError(f"index_fill: value must have no dimensions, got shape {value.shape}")
     axis = axis_of("index_fill", dim, input.ndim)
@@ -293,7 +293,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: float | Tensor) ->
 
 def _wrapped(operation: str, input: Tensor, index: Tensor) -> Tensor:
     """Flat positions, of which negative ones count from the end."""
-    check_index_tensor(operation, input, index)
+    index = index_tensor(operation, input, index)
     return where(lt(index, 0), add(index, input.array.size), index)
 
 
@@ -322,7 +322,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` with an index that broadcasts with the input along other axes; flattened without
     dim. Negative indices count from the end."""
-    check_index_tensor("take_along_dim", input, indices)
+    indices = index_tensor("take_along_dim", input, indices)
     if dim is None:
         return take(input, flatten(indices))
     axis = axis_of("take_along_dim", dim, input.ndim)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import check_int, check_number
-from ..dtypes import bool_, float64, floating_dtype, int64, is_floating
+from ..dtypes import bool_, float64, floating_dtype, int32, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from .arithmetic import mul, sub
@@ -175,7 +175,7 @@ def searchsorted(
 ) -> Tensor:
     """Where each value would go in ascending sequences along the last axis: before equal elements,
     or behind them with right=True (side="right"). One sequence serves all values, or each row its
-    own. Positions are int64, whatever out_int32 says."""
+    own. Positions are int64, with out_int32 int32."""
     if side not in (None, "left", "right"):
         raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r:.80}")
     behind = right if side is None else side == "right"
@@ -189,14 +189,15 @@ def searchsorted(
     if not isinstance(input, Tensor):
         input = full((), input, dtype=ordered.dtype, device=ordered.device)
     values = input.detach()
+    dtype = int32 if out_int32 else int64
     if ordered.ndim == 1:
-        return reshape(_ranks(ordered, flatten(values), behind), values.shape)
+        return to(reshape(_ranks(ordered, flatten(values), behind), values.shape), dtype)
     if ordered.shape[:-1] != values.shape[:-1]:
         raise ShapeError(
             f"searchsorted: all sizes but the last must agree, got {ordered.shape} and "
             f"{values.shape}"
         )
-    return _ranks(ordered, values, behind)
+    return to(_ranks(ordered, values, behind), dtype)
 
 
 def _ranks(ordered: Tensor, values: Tensor, behind: bool) -> Tensor:

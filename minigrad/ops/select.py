@@ -11,14 +11,14 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_int
 from ..device import same_device
-from ..dtypes import bool_, int64
+from ..dtypes import bool_, int32, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
-from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor
+from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor, widened
 from .promotion import common_dtype
 from .reduction import axis_of
 from .shape import flatten, reshape
@@ -28,17 +28,19 @@ __all__ = ["gather", "index_select", "masked_fill", "narrow", "select", "tril", 
 # Along one axis -----------------------------------------------------------------------------
 
 
-def check_index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
-    if not isinstance(index, Tensor) or index.dtype != int64:
+def index_tensor(operation: str, input: Tensor, index: Tensor) -> Tensor:
+    """The index as int64, for one of int64 or int32."""
+    if not isinstance(index, Tensor) or index.dtype not in (int64, int32):
         got = index.dtype.name if isinstance(index, Tensor) else type(index).__name__
         raise DTypeError(f"{operation}: index must be an int64 tensor, got {got}")
     same_device(operation, input=input.device, index=index.device)
+    return widened(index)
 
 
 @takes_tensor
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (K,) of an axis, in their order."""
-    check_index_tensor("index_select", input, index)
+    index = index_tensor("index_select", input, index)
     axis = axis_of("index_select", dim, input.ndim)
     if index.ndim != 1 or (input.ndim == 0 and index.shape != (1,)):
         raise ShapeError(
@@ -148,7 +150,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     index: int64, as many axes as the input, along the others at most as long. Result: its shape.
     """
-    check_index_tensor("gather", input, index)
+    index = index_tensor("gather", input, index)
     axis = axis_of("gather", dim, input.ndim)
     if input.ndim <= 1 and index.ndim <= 1 and input.ndim + index.ndim < 2:
         # A scalar counts as an axis of one element.

@@ -15,12 +15,12 @@ import numpy as np
 
 from .. import kernels
 from ..arguments import check_int, check_number
-from ..dtypes import is_floating
+from ..dtypes import NARROW, is_floating
 from ..engine import Function, Tensor
-from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
+from .arithmetic import add, maximum, minimum, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
-from .operands import elementwise, floating_operands, takes_tensor
-from .promotion import as_floating, check_fits, common_dtype
+from .operands import elementwise, floating_operands, narrowed, takes_tensor, widened
+from .promotion import Operand, as_floating, check_fits, common_dtype
 
 __all__ = [
     "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2",
@@ -79,6 +79,8 @@ class Unary(Function):
 
 def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
     """A launcher of `kernels.protocol.Unary` on a tensor, not recorded."""
+    if (narrow := input.array.dtype) in NARROW:
+        return narrowed(evaluate(forward, widened(input), *parameters), narrow)
     out, out_flat, (input_flat,) = elementwise(forward, input)
     getattr(kernels.get(out.device).unary, forward)(out_flat, input_flat, *parameters)
     return out
@@ -249,24 +251,20 @@ class Clamp(Unary, forward="clamp_forward", gradient="clamp_backward_input"):
 
 
 @takes_tensor
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
 
-    The derivative is 1 inside and 0 outside and at the bounds themselves. Bounds may be tensors,
-    too, which broadcast; their derivative is 1 where they count.
+    The derivative is 1 inside and 0 outside and at the bounds themselves. A bound that is a tensor
+    broadcasts, and has a gradient where it is the result: half of it where input equals it.
     """
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
-        from .compare import gt, lt, where  # which are made of this
-
-        if min is not None:
-            input = where(lt(input, min), min, input)
-        return input if max is None else where(gt(input, max), max, input)
+    if any(isinstance(bound, (Tensor, np.ndarray)) for bound in (min, max)):
+        refuse_bool("clamp", input.dtype)
+        result = input if min is None else maximum(input, min)
+        return result if max is None else minimum(result, max)
     return Clamp.apply(*clamp_bounds("clamp", input, min, max))
 
 
-def clamp_bounds(
-    operation: str, input: Tensor, min: float | None, max: float | None
-) -> tuple[Tensor, float, float]:
+def clamp_bounds(operation: str, input: Tensor, min: Any, max: Any) -> tuple[Tensor, float, float]:
     """The input in the common dtype, and two bounds.
 
     A missing bound is NaN, beyond which nothing lies, or an integer dtype's extreme.

@@ -13,7 +13,16 @@ from numba import cuda
 from numba.cuda import libdevice, types
 from numba.cuda.extending import intrinsic, overload, register_jitable
 
-from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
+from ..formulas import (
+    box_overlap,
+    grid_position,
+    grid_tap,
+    product,
+    roi_axis,
+    roi_cells,
+    roi_corners,
+    round_half_away,
+)
 
 Blocks = tuple[int, ...]
 
@@ -81,7 +90,10 @@ remainder = _binary(libdevice.fmodf, libdevice.fmod)
 # The compiler fuses a plain product with an addition that follows, which shifts the result by half
 # a unit: too much where it is rounded to an index, or where the bits must be the CPU's.
 _binary(libdevice.fmul_rn, libdevice.dmul_rn, product)
-for _formula in (round_half_away, roi_cells, roi_axis, roi_corners):
+for _formula in (
+    round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
+):  # fmt: skip
     register_jitable(_formula)
 
 
