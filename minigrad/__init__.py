@@ -136,7 +136,10 @@ long, int, short = int64, int32, int16
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
     "data": (".data", None),
+    "fx": (".fx", None),
+    "jit": (".jit", None),
     "serialization": (".serialization", None),
+    "utils": (".utils", None),
     "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
