@@ -55,6 +55,12 @@ TENSORS = """
     sigmoid sign sin softmax softmax.with_dtype sort split sqrt square squeeze squeeze.multiple
     stack std std.unbiased std_mean std_mean.unbiased sub sum t tanh topk transpose tril triu
     trunc unbind unflatten unsqueeze var var.unbiased var_mean var_mean.unbiased view where
+    baddbmm bmm broadcast_tensors cummax cumprod diag diag_embed diagonal diff
+    div.floor_rounding div.trunc_rounding floor_divide index_add index_copy index_fill isclose
+    kron linalg.multi_dot meshgrid.list_of_tensors movedim nan_to_num nanmean nonzero outer
+    quantile remainder repeat repeat_interleave roll rot90 scatter scatter_add scatter_reduce.amax
+    scatter_reduce.amin scatter_reduce.mean scatter_reduce.sum take_along_dim tensor_split
+    tensordot tile
 """
 CASES = [f"nn.functional.{name}" for name in LAYERS.split()] + TENSORS.split()
 
@@ -70,6 +76,7 @@ TAKES_NUMBERS = {
     "minimum",
     "max.binary",
     "min.binary",
+    "isclose",
 }
 
 DTYPES = {torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
 from minigrad.dtypes import float64
-from minigrad.ops import arithmetic, unary
+from minigrad.ops import arithmetic, division, unary
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import (
     broadcastable,
@@ -204,6 +204,16 @@ ARITHMETIC = [
         ),
     ),
     OpSpec(
+        name="fmod",
+        # By a number that is not 0 as an integer either.
+        function=lambda a, b: division.fmod(a, b * b + 1),
+        oracle=lambda torch, a, b: torch.fmod(a, b * b + 1),
+        cases=two(**SPECIAL),
+        errors=(refuses_shapes("fmod"),),
+        gradcheck=False,  # jumps at every multiple of the divisor
+        accepts_integers=True,
+    ),
+    OpSpec(
         name="maximum",
         function=arithmetic.maximum,
         oracle=lambda torch, a, b: torch.maximum(a, b),
@@ -298,6 +308,14 @@ FUNCTIONS = [
         oracle=lambda torch, a: torch.sqrt(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(positive),
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="atan",
+        function=unary.atan,
+        oracle=lambda torch, a: torch.atan(a),
+        cases=one(**SPECIAL),
+        gradcheck_cases=one(),
         accepts_integers=True,
     ),
     OpSpec(
