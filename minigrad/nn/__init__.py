@@ -6,6 +6,7 @@ from . import utils as utils
 from .activation import *
 from .containers import *
 from .conv import *
+from .embedding import *
 from .fusion import *
 from .layers import *
 from .lazy import *

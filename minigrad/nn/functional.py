@@ -3,6 +3,7 @@
 from ..ops.activation import *
 from ..ops.conv import *
 from ..ops.divergence import *
+from ..ops.embedding import *
 from ..ops.group_norm import *
 from ..ops.loss import *
 from ..ops.matmul import linear as linear
