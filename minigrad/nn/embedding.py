@@ -8,7 +8,6 @@ from typing import Any
 from ..device import Device
 from ..engine import Tensor, no_grad
 from ..errors import ShapeError
-from ..ops.inplace import fill_
 from . import functional as F
 from . import init
 from .layers import _parameter, _positive
@@ -85,7 +84,7 @@ class Embedding(Module):
         init.normal_(self.weight)
         if self.padding_idx is not None:
             with no_grad():
-                fill_(self.weight[self.padding_idx], 0)
+                self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.embedding(

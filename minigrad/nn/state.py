@@ -172,9 +172,10 @@ class State:
         elif prefix + _EXTRA in state_dict:
             unexpected_keys.append(prefix + _EXTRA)
         for key in state_dict:
-            first, *rest = key[len(prefix) :].split(".", 1)
-            if key.startswith(prefix) and first not in (self._modules if rest else known):
-                unexpected_keys.append(key)
+            if key.startswith(prefix):
+                first, *rest = key[len(prefix) :].split(".", 1)
+                if first not in (self._modules if rest else known):
+                    unexpected_keys.append(key)
         if isinstance(state_dict, _Loading):
             state_dict.pending += todo
         else:

@@ -284,6 +284,13 @@ def test_rrelu_draws_the_slopes_of_training():
     np.testing.assert_allclose(layer.eval()(x).array[:2], -0.375)
 
 
+@pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout])
+def test_inplace_dropout_drops_in_the_input(layer):
+    x = Tensor(np.ones((4, 6, 5, 3))[(0,) * (layer is nn.Dropout1d)].copy())
+    assert layer(0.5, inplace=True)(x) is x
+    assert 1 < np.unique(x.array).size < 4
+
+
 @pytest.mark.parametrize("dim", [0, -2, 2])
 def test_gumbel_softmax_draws_categories_by_their_probabilities(dim):
     odds = np.moveaxis(np.broadcast_to([1.0, 2.0, 5.0], (3000, 1, 3)), -1, dim)
