@@ -16,6 +16,7 @@ from ..ops.random import alpha_dropout as alpha_dropout
 from ..ops.random import dropout as dropout
 from ..ops.random import dropout1d as dropout1d
 from ..ops.random import dropout2d as dropout2d
+from ..ops.random import dropout3d as dropout3d
 from ..ops.random import feature_alpha_dropout as feature_alpha_dropout
 from ..ops.roi import *
 from ..ops.softmax import log_softmax as log_softmax

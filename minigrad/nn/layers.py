@@ -23,8 +23,8 @@ from .module import Module
 from .parameter import Parameter
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
-    "Linear", "LocalResponseNorm", "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d",
+    "InstanceNorm3d", "LayerNorm", "Linear", "LocalResponseNorm", "RMSNorm",
 ]  # fmt: skip
 
 # Linear weights are shown (out, in) and stored (in, out), as the product reads them.
@@ -243,6 +243,13 @@ class BatchNorm2d(_BatchNorm):
     _dimensions = (4,)
 
 
+class BatchNorm3d(_BatchNorm):
+    __doc__ = f"""{_BatchNorm.__doc__}
+    (N, C, D, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (5,)
+
+
 class _InstanceNorm(_BatchNorm):
     """Normalise every channel of every sample, then scale and shift. See
     `functional.instance_norm`."""
@@ -290,6 +297,13 @@ class InstanceNorm2d(_InstanceNorm):
     (N, C, H, W) or (C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
     """
     _dimensions = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    __doc__ = f"""{_InstanceNorm.__doc__}
+    (N, C, D, H, W) or (C, D, H, W) → the same shape. All others: (C,).
+    """
+    _dimensions = (5,)
 
 
 class LocalResponseNorm(Module):

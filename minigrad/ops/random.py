@@ -205,6 +205,14 @@ def dropout1d(
     return _channel_dropout("dropout1d", "L", 1, input, p, training, inplace)
 
 
+@takes_tensor
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return _channel_dropout("dropout3d", "D, H, W", 3, input, p, training, inplace)
+
+
 def _channel_dropout(
     operation: str,
     axes: str,

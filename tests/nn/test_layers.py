@@ -67,6 +67,8 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
+    (lambda lib: lib.BatchNorm3d(2), (2, 2, 1, 3, 2)),
+    (lambda lib: lib.InstanceNorm3d(2, affine=True), (2, 1, 3, 2)),
     (lambda lib: lib.InstanceNorm1d(6), LINES),
     (lambda lib: lib.InstanceNorm2d(6, affine=True), IMAGES[1:]),
     (lambda lib: lib.InstanceNorm2d(6, 0.1, 0.3, True, True), IMAGES),
@@ -284,9 +286,9 @@ def test_rrelu_draws_the_slopes_of_training():
     np.testing.assert_allclose(layer.eval()(x).array[:2], -0.375)
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout])
+@pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout3d, nn.AlphaDropout])
 def test_inplace_dropout_drops_in_the_input(layer):
-    x = Tensor(np.ones((4, 6, 5, 3))[(0,) * (layer is nn.Dropout1d)].copy())
+    x = Tensor(np.ones((20, 5, 3) if layer is nn.Dropout1d else (20, 5, 3, 2)))
     assert layer(0.5, inplace=True)(x) is x
     assert 1 < np.unique(x.array).size < 4
 
