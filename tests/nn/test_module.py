@@ -509,6 +509,7 @@ def backward_log(lib, tensor, trainable):
     return log, None if x.grad is None else x.grad.tolist(), w.grad.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # torch's
 @pytest.mark.parametrize("trainable", [True, False])
 def test_full_backward_hooks_are_torchs(trainable):
     ours, theirs = (
@@ -518,6 +519,14 @@ def test_full_backward_hooks_are_torchs(trainable):
     assert ours[1:] == theirs[1:]
     if trainable:  # without inputs, torch hands None for each of them, or one
         assert ours[0] == theirs[0]
+
+
+def test_backward_hooks_keep_a_layer_out_of_chains():
+    net, seen = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2)), []
+    net[0].register_full_backward_pre_hook(lambda m, grad_output: seen.append(grad_output[0].shape))
+    net[1].register_full_backward_hook(lambda m, _, grad_output: seen.append(grad_output[0].shape))
+    net(mg.ones(3, 1, 5, 5)).sum().backward()
+    assert seen == [(3, 2, 4, 4)] * 2
 
 
 # Containers -----------------------------------------------------------------------------------
