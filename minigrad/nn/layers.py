@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -269,6 +270,20 @@ class _InstanceNorm(_BatchNorm):
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
         )
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        # As in torch: without parameters and statistics, num_features has no effect.
+        used = self.weight is not None or self.running_mean is not None
+        fits = len(shape) in self._dimensions and shape[1] == self.num_features
+        if used or fits or len(shape) not in self._dimensions:
+            super().check_shape(shape)
+        else:
+            warnings.warn(
+                f"{type(self).__name__}: num_features is {self.num_features}, and the input of "
+                f"shape {shape} has {shape[1]} channels; it has no effect without affine=True",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):

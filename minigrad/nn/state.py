@@ -95,6 +95,11 @@ class State:
         if destination is None:
             destination = StateDict()
             destination._metadata = {}
+        elif not isinstance(destination, dict):
+            raise TypeError(
+                f"state_dict: destination must be a dict or None, got {destination!r:.80}; "
+                "pass the prefix by keyword"
+            )
         for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self, prefix, keep_vars)
         metadata = {"version": self._version}

@@ -235,6 +235,15 @@ def test_dropout2d_drops_whole_channels():
     assert (layer.eval()(maps).array == 1).all()
 
 
+def test_instance_norm_ignores_a_wrong_number_of_channels_where_it_has_no_effect():
+    x = np.random.default_rng(0).standard_normal(IMAGES)
+    with pytest.warns(UserWarning, match="num_features is 9, and the input of shape .* has 6"):
+        out = nn.InstanceNorm2d(9)(Tensor(x))
+    np.testing.assert_array_equal(out.array, nn.InstanceNorm2d(6)(Tensor(x)).array)
+    with pytest.raises(ShapeError, match="expects 9 channels"):
+        nn.InstanceNorm2d(9, affine=True)(Tensor(x))
+
+
 def test_dropout1d_drops_whole_channels():
     out = nn.Dropout1d(0.25)(Tensor(np.ones((40, 50, 6)))).array
     assert set(np.unique(out)) == {0.0, 1 / 0.75}

@@ -285,6 +285,8 @@ def test_state_hooks_keep_vars_and_assign():
     filled = {"other": 1}
     assert net.state_dict(filled) is filled
     assert list(filled) == ["other", "weight"]
+    with pytest.raises(TypeError, match=r"destination must be a dict or None, got 'net\.'"):
+        net.state_dict("net.")
 
 
 # Modes, gradients, conversions ----------------------------------------------------------------
@@ -402,7 +404,9 @@ def test_other_conversions(ours):
     assert ours.scale.dtype == np.float64
     assert str(ours.to("reference").cpu().scale.device) == "cpu"
     ours._apply(lambda tensor: tensor * 2)
-    assert ours.scale.tolist() == [2, 4]
+    ours._apply(lambda tensor: tensor * 2, recurse=False)
+    assert ours.scale.tolist() == [4, 8]
+    assert ours.norm.weight.tolist() == [2, 2, 2]
     assert str(ours.to_empty(device="reference").fc.weight.device) == "reference"
     for refused in (ours.half, ours.bfloat16, lambda: ours.to("float16")):
         with pytest.raises((DTypeError, mg.DeviceError)):
