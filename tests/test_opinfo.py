@@ -30,7 +30,8 @@ OPS = {
 # Tables of nn.functional, and of functions or methods of tensors.
 LAYERS = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d
-    avg_pool2d batch_norm binary_cross_entropy conv1d conv_transpose1d max_pool1d max_unpool1d
+    avg_pool2d batch_norm bilinear binary_cross_entropy conv1d conv_transpose1d cosine_similarity
+    max_pool1d max_unpool1d normalize pairwise_distance
     binary_cross_entropy_with_logits celu conv2d conv_transpose2d cross_entropy elu gelu glu
     group_norm hardshrink hardtanh huber_loss instance_norm kl_div l1_loss layer_norm
     leaky_relu linear local_response_norm logsigmoid max_pool2d max_unpool2d max_unpool2d.grad mish

@@ -14,7 +14,7 @@ from .module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d",
+    "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
     "FeatureAlphaDropout", "Flatten", "Fold", "Identity", "LPPool1d", "LPPool2d", "MaxPool1d",
     "MaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "Unflatten", "Unfold",
 ]  # fmt: skip
@@ -52,28 +52,35 @@ class Dropout2d(_Dropout):
     """As Dropout, but whole channels of (N, C, H, W) or (C, H, W) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout2d(input, self.p, self.training)
+        return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
 class Dropout1d(_Dropout):
     """As Dropout, but whole channels of (N, C, L) or (C, L) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout1d(input, self.p, self.training)
+        return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout3d(_Dropout):
+    """As Dropout, but whole channels of (N, C, D, H, W) or (C, D, H, W) at once."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
 class AlphaDropout(_Dropout):
     """Dropout that keeps SELU's mean 0 and variance 1. See `functional.alpha_dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.alpha_dropout(input, self.p, self.training)
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
 
 
 class FeatureAlphaDropout(_Dropout):
     """As AlphaDropout, but whole channels of (N, C, …) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.feature_alpha_dropout(input, self.p, self.training)
+        return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)
 
 
 class Flatten(Module):

@@ -7,19 +7,17 @@ end in `changed`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ..arguments import check_number
 from ..engine import Tensor
 from ..errors import ShapeError
 from .arithmetic import add, div, mul, neg, sub
-from .cast import clone, to
+from .cast import to
 from .compare import eq, gt, le, where
 from .creation import arange
 from .extrema import argmax
-from .inplace import copy_
-from .operands import floating_operands, takes_tensor
+from .operands import changed, floating_operands, takes_tensor
 from .random import rand_like
 from .shape import real_axis, reshape
 from .softmax import softmax
@@ -166,7 +164,7 @@ class Hardsigmoid(Unary, forward="hardsigmoid_forward", gradient="hardsigmoid_ba
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(input + 3, 0), 6) / 6; the derivative at −3 and 3 is 0."""
     floating_operands("hardsigmoid", input=input)
-    return changed(Hardsigmoid.apply, input, inplace)
+    return changed("hardsigmoid", Hardsigmoid.apply, input, inplace)
 
 
 class Mish(Unary, forward="mish_forward", gradient="mish_backward_input"):
@@ -179,18 +177,10 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Misra 2019, "Mish: A Self Regularized Non-Monotonic Activation Function".
     """
     floating_operands("mish", input=input)
-    return changed(Mish.apply, input, inplace)
+    return changed("mish", Mish.apply, input, inplace)
 
 
 # Composed of other operations ---------------------------------------------------------------
-
-
-def changed(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool) -> Tensor:
-    """function(input), with `inplace` written into the input; what function saves is a copy then.
-
-    The input must not require gradients then, unless nothing is recorded.
-    """
-    return copy_(input, function(clone(input))) if inplace else function(input)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -225,9 +215,9 @@ def rrelu(
     if not low <= high:
         raise ValueError(f"rrelu: lower must not exceed upper, got {low} and {high}")
     if not training:
-        return changed(lambda x: leaky_relu(x, (low + high) / 2), input, inplace)
+        return changed("rrelu", lambda x: leaky_relu(x, (low + high) / 2), input, inplace)
     slopes = where(gt(input, 0), 1, add(mul(rand_like(input), high - low), low))
-    return changed(lambda x: mul(x, slopes), input, inplace)
+    return changed("rrelu", lambda x: mul(x, slopes), input, inplace)
 
 
 @takes_tensor
@@ -236,7 +226,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     limit = check_number("threshold", "threshold", threshold)
     check_number("threshold", "value", value)
     fill = value if input.dtype.kind == "f" else int(value)
-    return changed(lambda x: where(le(x, limit), fill, x), input, inplace)
+    return changed("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:

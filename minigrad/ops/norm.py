@@ -19,7 +19,6 @@ from ..engine import Function, Tensor, no_grad
 from ..errors import GraphError, ShapeError
 from .arithmetic import div, pow, square
 from .group_norm import GroupNorm
-from .inplace import add_, copy_
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from .pool import avg_pool2d
 from .reduce import mean, var
@@ -49,7 +48,7 @@ def batch_statistics(
     mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
     if not input.size:
         if running.batches is not None:
-            add_(running.batches, 1)
+            running.batches.add_(1)
         return mean, invstd
     running_mean, running_var, batches = (None if t is None else t.array for t in running)
     workspace = scratch(launch.batch_norm_statistics_workspace(rows, C), float64, device)
@@ -318,7 +317,7 @@ def instance_norm(
         axes = tuple(range(2, input.ndim))
         with no_grad():
             for old, new in ((running_mean, mean(input, axes)), (running_var, var(input, axes))):
-                copy_(old, (1 - momentum) * old + momentum * mean(new, 0))
+                old.copy_((1 - momentum) * old + momentum * mean(new, 0))
     return out
 
 

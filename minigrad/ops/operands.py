@@ -127,6 +127,20 @@ def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
     return dtype if dtype is not None and is_floating(dtype) else None
 
 
+def changed(
+    operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
+) -> Tensor:
+    """function(input); with `inplace` its values are written into the input, which is returned.
+
+    What function saves for its gradient is a copy then. The input must not require gradients then,
+    unless nothing is recorded.
+    """
+    if not inplace:
+        return function(input)
+    check_writable(f"{operation}: inplace=True", input)
+    return input.copy_(function(input.clone()))
+
+
 def check_writable(operation: str, tensor: Tensor) -> None:
     """A tensor that changes in place must not be a broadcast view."""
     if not tensor.array.flags.writeable:

@@ -24,7 +24,14 @@ from .compare import ge, gt, isfinite, le, logical_and, lt, where
 from .creation import _kind, new_tensor, ones, placed_like
 from .extrema import all as all_
 from .inplace import copy_
-from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
+from .operands import (
+    broadcast_shape,
+    changed,
+    elementwise,
+    empty_like,
+    floating_operands,
+    takes_tensor,
+)  # fmt: skip
 from .promotion import check_fits
 from .reduce import cumsum, sum
 from .search import searchsorted
@@ -378,7 +385,7 @@ def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """As `dropout`, for whole channels of (N, C, H, W) or (C, H, W)."""
-    return _channel_dropout("dropout2d", "H, W", 2, input, p, training)
+    return _channel_dropout("dropout2d", "H, W", 2, input, p, training, inplace)
 
 
 @takes_tensor
@@ -386,11 +393,25 @@ def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """As `dropout`, for whole channels of (N, C, L) or (C, L)."""
-    return _channel_dropout("dropout1d", "L", 1, input, p, training)
+    return _channel_dropout("dropout1d", "L", 1, input, p, training, inplace)
+
+
+@takes_tensor
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return _channel_dropout("dropout3d", "D, H, W", 3, input, p, training, inplace)
 
 
 def _channel_dropout(
-    operation: str, axes: str, count: int, input: Tensor, p: float, training: bool
+    operation: str,
+    axes: str,
+    count: int,
+    input: Tensor,
+    p: float,
+    training: bool,
+    inplace: bool,
 ) -> Tensor:
     """axes: names of the `count` axes after the channels."""
     _checked(operation, input, p)
@@ -401,7 +422,8 @@ def _channel_dropout(
     if not training or p == 0:
         return input
     kept = ones((*input.shape[:-count], *(1,) * count), dtype=input.dtype, device=input.device)
-    return mul(input, Dropout.apply(kept, p, *_stream(None)))
+    scale = Dropout.apply(kept, p, *_stream(None))
+    return changed(operation, lambda x: mul(x, scale), input, inplace)
 
 
 @takes_tensor
@@ -413,7 +435,7 @@ def alpha_dropout(
 
     Source: Klambauer et al. 2017, "Self-normalizing neural networks".
     """
-    return _alpha_dropout("alpha_dropout", input, input.shape, p, training)
+    return _alpha_dropout("alpha_dropout", input, input.shape, p, training, inplace)
 
 
 @takes_tensor
@@ -424,22 +446,31 @@ def feature_alpha_dropout(
     shape = (*input.shape[:2], *(1 for _ in input.shape[2:]))
     if len(shape) < 2:
         raise ShapeError(f"feature_alpha_dropout: input must be (N, C, …), got shape {input.shape}")
-    return _alpha_dropout("feature_alpha_dropout", input, shape, p, training)
+    return _alpha_dropout("feature_alpha_dropout", input, shape, p, training, inplace)
 
 
 _SELU_LIMIT = -1.7580993408473766
 
 
 def _alpha_dropout(
-    operation: str, input: Tensor, shape: tuple[int, ...], p: float, training: bool
+    operation: str,
+    input: Tensor,
+    shape: tuple[int, ...],
+    p: float,
+    training: bool,
+    inplace: bool,
 ) -> Tensor:
     """shape: of what is drawn, which broadcasts to the input's."""
     _checked(operation, input, p)
     if not training or p == 0:
         return input
     if p == 1:
-        return mul(input, 0)
+        return changed(operation, lambda x: mul(x, 0), input, inplace)
     kept = ge(rand(shape, dtype=input.dtype, device=input.device), p)
     # Kept with probability q, the rest at L: mean p·L, variance q + q·p·L².
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
-    return add(mul(where(kept, input, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)
+
+    def apply(x: Tensor) -> Tensor:
+        return add(mul(where(kept, x, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)
+
+    return changed(operation, apply, input, inplace)

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models.on_minigrad import load
 
 import minigrad as mg
-from models.on_minigrad import load
 
 torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
