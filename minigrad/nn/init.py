@@ -15,7 +15,7 @@ from ..device import Generator, default_generator
 from ..dtypes import floating_dtype
 from ..engine import Tensor, no_grad
 from ..errors import ShapeError
-from ..ops.inplace import fill_
+from ..ops.overwrite import fill_
 from ..runtime.allocation import allocate
 
 __all__ = [

@@ -10,11 +10,14 @@ from .. import kernels
 from ..dtypes import bool_, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from .operands import broadcast_shape, elementwise, pointwise, takes_tensor
+from .operands import broadcast_shape, elementwise, kept, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
-__all__ = ["add", "div", "maximum", "minimum", "mul", "neg", "pow", "reciprocal", "square", "sub"]
+__all__ = [
+    "add", "addcdiv", "addcmul", "div", "lerp", "maximum", "minimum", "mul", "neg", "pow",
+    "reciprocal", "square", "sub",
+]  # fmt: skip
 
 # What backward passes are made of: nothing here is recorded.
 
@@ -63,7 +66,11 @@ class Mul(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
+        needs_left, needs_right = ctx.needs_input_grad
+        ctx.shapes = left.shape, right.shape
+        ctx.save_for_backward(
+            kept(left) if needs_right else None, kept(right) if needs_left else None
+        )
         return product(left, right)
 
     @staticmethod
@@ -71,9 +78,9 @@ class Mul(Function):
         left, right = ctx.saved_tensors
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            grad_left = unbroadcast(product(grad_output, right), left.shape)
+            grad_left = unbroadcast(product(grad_output, right), ctx.shapes[0])
         if ctx.needs_input_grad[1]:
-            grad_right = unbroadcast(product(grad_output, left), right.shape)
+            grad_right = unbroadcast(product(grad_output, left), ctx.shapes[1])
         return grad_left, grad_right
 
 
@@ -82,21 +89,23 @@ class Div(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.left_shape = left.shape
-        out = quotient(left, right)
-        ctx.save_for_backward(out, right)
-        return out
+        needs_left, needs_right = ctx.needs_input_grad
+        ctx.shapes = left.shape, right.shape
+        # Not the result, of which the right gradient is a function, too: it may change in place.
+        ctx.save_for_backward(
+            kept(left) if needs_right else None, right if needs_left or needs_right else None
+        )
+        return quotient(left, right)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        out, right = ctx.saved_tensors
+        left, right = ctx.saved_tensors
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            grad_left = unbroadcast(quotient(grad_output, right), ctx.left_shape)
+            grad_left = unbroadcast(quotient(grad_output, right), ctx.shapes[0])
         if ctx.needs_input_grad[1]:
-            full = pointwise(
-                "div", lambda launch: launch.div_backward_right, grad_output, out, right
-            )
+            operands = grad_output, quotient(left, right), right
+            full = pointwise("div", lambda launch: launch.div_backward_right, *operands)
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
@@ -106,7 +115,8 @@ class Pow(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
+        if True in ctx.needs_input_grad:
+            ctx.save_for_backward(left, right)
         return pointwise("pow", lambda launch: launch.pow_forward, left, right)
 
     @staticmethod
@@ -239,3 +249,21 @@ def square(input: Tensor) -> Tensor:
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
     return div(1, input)
+
+
+@takes_tensor
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 · tensor2, with broadcasting."""
+    return add(input, mul(tensor1, tensor2), alpha=value)
+
+
+@takes_tensor
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input + value · tensor1 / tensor2, with broadcasting."""
+    return add(input, div(tensor1, tensor2), alpha=value)
+
+
+@takes_tensor
+def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
+    """input + weight · (end − input), with broadcasting."""
+    return add(input, mul(weight, sub(end, input)))

@@ -21,7 +21,6 @@ from . import (
     exchange,
     extrema,
     indexing,
-    inplace,
     join,
     matmul,
     printing,
@@ -33,6 +32,7 @@ from . import select as selection
 from . import shape as shapes
 from . import softmax as softmaxes
 from . import sort as sorting
+from .inplace import InPlace
 from .promotion import OPERAND_TYPES
 
 
@@ -69,7 +69,7 @@ def _is_cuda(input: Tensor) -> bool:
     return input.device.type == "cuda"
 
 
-class Methods:
+class Methods(InPlace):
     """What Tensor can do, besides what the engine gives it."""
 
     # Operators
@@ -103,10 +103,14 @@ class Methods:
     __xor__ = _operator(compare.bitwise_xor)
     __rxor__ = _reflected(compare.bitwise_xor)
     __invert__ = compare.bitwise_not
-    __iadd__ = _operator(inplace.add_)
-    __isub__ = _operator(inplace.sub_)
-    __imul__ = _operator(inplace.mul_)
-    __itruediv__ = _operator(inplace.div_)
+    __iadd__ = _operator(InPlace.add_)
+    __isub__ = _operator(InPlace.sub_)
+    __imul__ = _operator(InPlace.mul_)
+    __itruediv__ = _operator(InPlace.div_)
+    __ipow__ = _operator(InPlace.pow_)
+    __iand__ = _operator(InPlace.bitwise_and_)
+    __ior__ = _operator(InPlace.bitwise_or_)
+    __ixor__ = _operator(InPlace.bitwise_xor_)
     # Arithmetic
     add = arithmetic.add
     sub = arithmetic.sub
@@ -119,6 +123,9 @@ class Methods:
     neg = arithmetic.neg
     square = arithmetic.square
     reciprocal = arithmetic.reciprocal
+    addcmul = arithmetic.addcmul
+    addcdiv = arithmetic.addcdiv
+    lerp = arithmetic.lerp
     # Functions of one value
     abs = unary.abs
     exp = unary.exp
@@ -141,6 +148,8 @@ class Methods:
     relu = unary.relu
     clamp = unary.clamp
     clip = unary.clamp
+    clamp_min = unary.clamp_min
+    clamp_max = unary.clamp_max
     sign = unary.sign
     # Comparisons, logic, selection
     eq = compare.eq
@@ -161,15 +170,6 @@ class Methods:
     logical_xor = compare.logical_xor
     logical_not = compare.logical_not
     where = _where
-    # In place
-    add_ = inplace.add_
-    sub_ = inplace.sub_
-    mul_ = inplace.mul_
-    div_ = inplace.div_
-    clamp_ = inplace.clamp_
-    copy_ = inplace.copy_
-    fill_ = inplace.fill_
-    zero_ = inplace.zero_
     # Copies and conversions
     to = cast.to
     float = cast.float
@@ -269,6 +269,6 @@ class Methods:
     retain_grad = retain_grad
 
 
-for _name, _member in vars(Methods).items():
+for _name, _member in (vars(InPlace) | vars(Methods)).items():
     if callable(_member) or isinstance(_member, property):
         setattr(Tensor, _name, _member)

@@ -13,7 +13,6 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError
-from .inplace import add_
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
 from .rows import empty_rows, to_rows
 
@@ -40,7 +39,7 @@ def batch_statistics(
     mean, invstd = empty((2, C), dtype, device), empty((C,), dtype, device)
     if not input.size:
         if running.batches is not None:
-            add_(running.batches, 1)
+            running.batches.add_(1)
         return mean, invstd
     running_mean, running_var, batches = (None if t is None else t.array for t in running)
     workspace = scratch(launch.batch_norm_statistics_workspace(rows, C), float64, device)

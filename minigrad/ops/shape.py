@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import kernels
-from ..engine import Function, Tensor
+from ..engine import Tensor, View
 from ..errors import DTypeError, ShapeError
 from ..layout import Order, broadcast, empty_array, memory_order
 from .operands import takes_tensor
@@ -95,7 +95,11 @@ def _reshaped(tensor: Tensor, shape: tuple[int, ...], order: Order | None = None
     return Tensor(out, tensor.device)
 
 
-class Reshape(Function):
+class Reshape(View):
+    @staticmethod
+    def look(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return array.reshape(shape)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape
@@ -232,11 +236,15 @@ def real_axis(operation: str, dim: int, input: Tensor) -> int:
     return axis
 
 
-class Permute(Function):
+class Permute(View):
+    @staticmethod
+    def look(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        return array.transpose(axes)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
         ctx.axes = axes
-        return view_of(input, input.array.transpose(axes))
+        return view_of(input, Permute.look(input.array, axes))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -291,7 +299,9 @@ def matrix_transpose(input: Tensor) -> Tensor:
 # Expand -------------------------------------------------------------------------------------
 
 
-class Expand(Function):
+class Expand(View):
+    look = staticmethod(broadcast)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape

@@ -18,11 +18,12 @@ from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
-from .operands import elementwise, floating_operands, takes_tensor
+from .operands import Overwritten, elementwise, floating_operands, kept, takes_tensor
+from .overwrite import overwrite
 from .promotion import as_floating, check_fits, common_dtype
 
 __all__ = [
-    "abs", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
+    "abs", "ceil", "clamp", "clamp_max", "clamp_min", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
     "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
 ]  # fmt: skip
 
@@ -49,10 +50,14 @@ class Unary(Function):
 
     @classmethod
     def forward(cls, ctx: Any, input: Tensor, *parameters: float) -> Tensor:
-        out = evaluate(cls._forward, input, *parameters)
         ctx.parameters = parameters
+        from_output = cls._saves == "output" or (
+            type(input) is Overwritten and cls.has_slope_of_output(*parameters)
+        )
+        saved = None if from_output or not ctx.needs_input_grad[0] else kept(input)
+        out = evaluate(cls._forward, input, *parameters)
         if cls._saves != "nothing":
-            ctx.save_for_backward(out if cls._saves == "output" else input)
+            ctx.save_for_backward(out if from_output else saved)
         return out
 
     @classmethod
@@ -68,6 +73,12 @@ class Unary(Function):
             return (grad_input,)
         launch(grad_flat, upstream, saved_flat, *cls.slope_parameters(*parameters))
         return grad_input, *[None for _ in parameters]
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        """Whether f′ told by the input has the same value at the output: then a change in place
+        need not keep the input."""
+        return False
 
     @staticmethod
     def slope_parameters(*parameters: float) -> tuple[float, ...]:
@@ -268,6 +279,18 @@ def clamp_bounds(
     return input, low, high
 
 
+@takes_tensor
+def clamp_min(input: Tensor, min: float) -> Tensor:
+    """input, or min where that is larger."""
+    return clamp(input, min)
+
+
+@takes_tensor
+def clamp_max(input: Tensor, max: float) -> Tensor:
+    """input, or max where that is smaller."""
+    return clamp(input, None, max)
+
+
 class Floor(Unary, forward="floor_forward", gradient=_zero, saves="nothing"):
     """y = ⌊x⌋: constant wherever it has a derivative, as the next three."""
 
@@ -340,7 +363,16 @@ class ReLU(Unary, forward="relu_forward", gradient="relu_backward_input", saves=
     """y = max(x, 0): dx = grad where y > 0, else 0."""
 
 
-def relu(input: Tensor) -> Tensor:
+def activated(
+    operation: str, function: type[Function], input: Tensor, *parameters: Any, inplace: bool
+) -> Tensor:
+    """A Function of the input, or the input changed in place."""
+    if inplace:
+        return overwrite(operation + "_", input, function.apply, *parameters, direct=True)
+    return function.apply(input, *parameters)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0). The derivative at 0 is 0; NaN propagates."""
     floating_operands("relu", input=input)
-    return ReLU.apply(input)
+    return activated("relu", ReLU, input, inplace=inplace)
