@@ -132,6 +132,7 @@ def changed(lib: Any, x: Any, name: str, other: Any) -> None:
 
 def perform(lib: Any, tensors: list[Any], step: Step) -> None:
     x, y = tensors[step.of % len(tensors)], tensors[step.other % len(tensors)]
+    x.grad_fn  # until then, torch takes a view whose base has joined the graph for a leaf  # noqa: B018
     if step.kind == "unary":
         tensors.append(getattr(x, step.name)())
     elif step.kind == "binary":
@@ -145,27 +146,31 @@ def perform(lib: Any, tensors: list[Any], step: Step) -> None:
 
 
 def run(lib: Any, make: Any, program: Any, values: list[np.ndarray]) -> Any:
-    """The values of all tensors and the gradients of the leaves, or the number of the step that is
-    refused; −1 if backward is. None where it is refused for a reason that the other does not have."""
+    """The numbers of the steps that are refused, the values of all tensors, and the gradients of
+    the leaves, of which there are none if backward is refused. None where it is refused for a reason that the other does not have."""
     wanted, statements, _ = program
     leaves = [make(v.copy()) for v in values]
     for leaf, needs in zip(leaves, wanted, strict=True):
         leaf.requires_grad_(needs)
-    tensors = list(leaves)
+    tensors, refused = list(leaves), []
     for number, step in enumerate(statements):
         try:
             with lib.set_grad_enabled(not step.quiet):
                 perform(lib, tensors, step)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            return None if any(text in str(error) for text in STRICTER) else number
+            if any(text in str(error) for text in STRICTER):
+                return None
+            refused.append(number)
     try:
         total = sum((t * (i + 1)).sum() for i, t in enumerate(tensors))
         if any(wanted):
             total.backward()
     except RuntimeError as error:
-        return None if any(text in str(error) for text in STRICTER) else -1
+        if any(text in str(error) for text in STRICTER):
+            return None
+        return refused, [], []
     grads = [leaf.grad if needs else None for leaf, needs in zip(leaves, wanted, strict=True)]
-    return [t.detach() for t in tensors], grads
+    return refused, [t.detach() for t in tensors], grads
 
 
 def numpy_of(tensor: Any) -> np.ndarray:
@@ -186,12 +191,8 @@ def test_random_programs_do_what_torch_does(program: Any) -> None:
     mine = run(mg, lambda v: mg.Tensor(v), program, values)
     theirs = run(torch, torch.from_numpy, program, values)
     assume(mine is not None and theirs is not None)
-    if isinstance(mine, int) or isinstance(theirs, int):
-        assert mine == theirs
-        return
-    for ours, torchs in zip(mine[0], theirs[0], strict=True):
-        np.testing.assert_allclose(numpy_of(ours), numpy_of(torchs), rtol=1e-9, atol=1e-12)
-    for ours, torchs in zip(mine[1], theirs[1], strict=True):
+    assert mine[0] == theirs[0]
+    for ours, torchs in zip(mine[1] + mine[2], theirs[1] + theirs[2], strict=True):
         assert (ours is None) == (torchs is None)
         if ours is not None:
             np.testing.assert_allclose(numpy_of(ours), numpy_of(torchs), rtol=1e-9, atol=1e-12)

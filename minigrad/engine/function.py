@@ -27,7 +27,7 @@ from ..device import Device
 from ..dtypes import is_floating
 from ..errors import GraphError
 from . import grad_mode
-from .tensor import Tensor, Version
+from .tensor import Tensor
 
 _sequence = itertools.count()
 
@@ -75,15 +75,13 @@ class Context:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
         self._non_differentiable = outputs
 
-    def count_with(self, old: Version, new: Version) -> None:
-        """What was saved with one version is as it should be at the other's present value."""
-        if self._saved is None:
-            return
+    def move_saved(self, output: Tensor, tensor: Tensor) -> None:
+        """The output, if it was saved, lies in the tensor's memory now."""
         kept = []
-        for saved in self._saved:
-            if saved is not None and saved[0]._version is old:
-                saved[0]._version = new
-                saved = saved[0], new.value
+        for saved in self._saved or ():
+            if saved is not None and saved[0]._version is output._version:
+                saved[0].array, saved[0]._version = tensor.array, tensor._version
+                saved = saved[0], tensor._version.value
             kept.append(saved)
         self._saved = tuple(kept)
 
@@ -111,8 +109,8 @@ class Node:
     )  # fmt: skip
 
     def __init__(self, function: type[Function], context: Context, args: tuple[Any, ...]) -> None:
-        for arg in args:
-            if isinstance(arg, Tensor) and arg._view is not None:
+        for arg, needed in zip(args, context.needs_input_grad, strict=True):
+            if needed and arg._view is not None:
                 arg.node  # a view whose base has changed finds its place anew  # noqa: B018
         self.function = function
         self.context = context

@@ -20,7 +20,7 @@ from ..layout import empty_array, memory_order
 from . import grad_mode
 from .function import Function, Node
 from .gradient import copy, full
-from .tensor import Tensor, Version
+from .tensor import Tensor
 
 
 class View(Function):
@@ -46,6 +46,9 @@ class View(Function):
         return result
 
 
+Steps = tuple[tuple[type[View], tuple[Any, ...]], ...]
+
+
 class Path:
     """From a base to its view.
 
@@ -59,7 +62,7 @@ class Path:
 
     def __init__(self, function: type[View], input: Tensor, arguments: tuple[Any, ...]) -> None:
         before = input._view
-        self.steps: tuple[tuple[type[View], tuple[Any, ...]], ...] = ((function, arguments),)
+        self.steps: Steps = ((function, arguments),)
         self.refusal = ""
         if function.several:
             self.refusal = (
@@ -92,12 +95,6 @@ class Path:
         base = self._base
         return isinstance(base, Tensor) and base._requires_grad
 
-    def look(self, array: Any) -> Any:
-        """The view of an array that lies in memory as the base does."""
-        for function, arguments in self.steps:
-            array = function.look(array, *arguments)
-        return array
-
     def renew(self, tensor: Tensor) -> None:
         """The memory has changed: the place in the graph of the view of the base as it is now."""
         if self.follows:
@@ -124,10 +121,10 @@ class WriteBack(Function):
     d value = the part of grad."""
 
     @staticmethod
-    def forward(ctx: Any, base: Tensor, value: Tensor, path: Path) -> Tensor:
+    def forward(ctx: Any, base: Tensor, value: Tensor, steps: Steps) -> Tensor:
         array = base.array
         by_stride = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
-        ctx.order, ctx.path = memory_order(array) or tuple(by_stride), path
+        ctx.order, ctx.steps = memory_order(array) or tuple(by_stride), steps
         return Tensor(array, base.device, version=base._version)
 
     @staticmethod
@@ -135,7 +132,10 @@ class WriteBack(Function):
         device, launch = grad_output.device, kernels.get(grad_output.device).elementwise
         rest = empty_array(grad_output.shape, grad_output.dtype, device, ctx.order)
         launch.copy_strided(rest, grad_output.array)
-        part = Tensor(ctx.path.look(rest), device)
+        viewed = rest
+        for function, arguments in ctx.steps:
+            viewed = function.look(viewed, *arguments)
+        part = Tensor(viewed, device)
         if not ctx.needs_input_grad[0]:
             return None, part, None
         value = copy(part) if ctx.needs_input_grad[1] else None
@@ -160,8 +160,7 @@ def check_change(operation: str, tensor: Tensor) -> None:
     if view is not None and view.refusal:
         raise GraphError(f"{what} cannot change in place while recording: {view.refusal}")
     advice = (
-        f"which cannot change in place while recording: do it under no_grad(), or use "
-        f"{operation.rstrip('_')} and keep the result"
+        "which cannot change in place while recording; do it under no_grad(), or change a clone()"
     )
     if tensor.requires_grad:
         if view is not None and (base := view.base) is not None and base._node is None:
@@ -178,20 +177,19 @@ def stand_in(kind: type[Tensor], tensor: Tensor, array: Any) -> Tensor:
     return other
 
 
-def change(tensor: Tensor, result: Tensor, counted: Version | None = None) -> None:
-    """The tensor's memory has got the values of `result`: it takes that place in the graph.
-
-    counted: what the result has saved with this version is the tensor's memory.
-    """
+def change(tensor: Tensor, result: Tensor) -> None:
+    """The tensor's memory has got the values of `result`: it takes that place in the graph."""
     tensor.mark_changed()
-    node, index, view = result._node, result.output_index, tensor._view
+    node, view = result._node, tensor._view
     if node is None:
         return
-    if counted is not None:
-        node.context.count_with(counted, tensor._version)
-    if view is not None and (base := view.base) is not None:
-        tensor, node, index = base, WriteBack.apply(base, result, view)._node, 0
-    _move(tensor, node, index)
+    node.context.move_saved(result, tensor)
+    if view is None or (base := view.base) is None:
+        _move(tensor, node, result.output_index)
+        return
+    _move(base, WriteBack.apply(base, result, view.steps)._node, 0)
+    if tensor._node is not None and tensor._node.retained:
+        tensor.node  # it finds its new place at once, and retains that gradient  # noqa: B018
 
 
 def _move(tensor: Tensor, node: Node, index: int) -> None:

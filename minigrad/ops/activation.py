@@ -1,6 +1,6 @@
 """Activations with parameters. relu, sigmoid and tanh are in unary.py.
 
-`inplace` is taken for torch's sake; the input stays as it is either way.
+inplace: the result takes the place of the input, in memory and in the graph.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from ..arguments import check_number
 from ..engine import Tensor
 from .arithmetic import neg
 from .operands import floating_operands
-from .unary import Clamp, Unary
+from .overwrite import in_place
+from .unary import Clamp, Unary, activated
 
 __all__ = [
-    "celu", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "relu6", "selu",
-    "silu", "softplus",
+    "celu", "celu_", "elu", "elu_", "gelu", "hardswish", "hardtanh", "hardtanh_", "leaky_relu",
+    "leaky_relu_", "logsigmoid", "relu6", "selu", "selu_", "silu", "softplus",
 ]  # fmt: skip
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
@@ -23,14 +24,19 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class LeakyReLU(Unary, forward="leaky_relu_forward", gradient="leaky_relu_backward_input"):
-    """y = x where x > 0, else slope·x: dx = grad or slope·grad."""
+    """y = x where x > 0, else slope·x: dx = grad or slope·grad. y has the sign of x unless the
+    slope is negative."""
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        return parameters[0] >= 0
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """input where it is positive, else negative_slope · input."""
     floating_operands("leaky_relu", input=input)
     slope = check_number("leaky_relu", "negative_slope", negative_slope)
-    return LeakyReLU.apply(input, slope)
+    return activated("leaky_relu", LeakyReLU, input, slope, inplace=inplace)
 
 
 class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
@@ -46,7 +52,7 @@ class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^input − 1)."""
     floating_operands("elu", input=input)
-    return ELU.apply(input, check_number("elu", "alpha", alpha), 1.0, 1.0)
+    return activated("elu", ELU, input, check_number("elu", "alpha", alpha), 1.0, 1.0, inplace=inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -55,13 +61,13 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     alpha = check_number("celu", "alpha", alpha)
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
-    return ELU.apply(input, alpha, 1 / alpha, 1.0)
+    return activated("celu", ELU, input, alpha, 1 / alpha, 1.0, inplace=inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """1.0507 · input where it is positive, else 1.0507 · 1.6733 · (e^input − 1)."""
     floating_operands("selu", input=input)
-    return ELU.apply(input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE)
+    return activated("selu", ELU, input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE, inplace=inplace)
 
 
 class GELU(Unary, forward="gelu_forward", gradient="gelu_backward_input"):
@@ -88,7 +94,7 @@ class SiLU(Unary, forward="silu_forward", gradient="silu_backward_input"):
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input · sigmoid(input)."""
     floating_operands("silu", input=input)
-    return SiLU.apply(input)
+    return activated("silu", SiLU, input, inplace=inplace)
 
 
 class Hardswish(Unary, forward="hardswish_forward", gradient="hardswish_backward_input"):
@@ -101,7 +107,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Howard et al. 2019, "Searching for MobileNetV3".
     """
     floating_operands("hardswish", input=input)
-    return Hardswish.apply(input)
+    return activated("hardswish", Hardswish, input, inplace=inplace)
 
 
 class Softplus(Unary, forward="softplus_forward", gradient="softplus_backward_input"):
@@ -126,6 +132,14 @@ def logsigmoid(input: Tensor) -> Tensor:
     return neg(Softplus.apply(neg(input), 1.0, math.inf))
 
 
+class Hardtanh(Clamp, forward="clamp_forward", gradient="clamp_backward_input"):
+    """As clamp, whose result lies between the bounds where the input does, and only there."""
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        return True
+
+
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
@@ -137,10 +151,18 @@ def hardtanh(
     )
     if not low <= high:
         raise ValueError(f"hardtanh: min_val must not exceed max_val, got {low} and {high}")
-    return Clamp.apply(input, low, high)
+    return activated("hardtanh", Hardtanh, input, low, high, inplace=inplace)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """input limited to [0, 6]; the derivative at the bounds is 0."""
     floating_operands("relu6", input=input)
-    return Clamp.apply(input, 0.0, 6.0)
+    return activated("relu6", Hardtanh, input, 0.0, 6.0, inplace=inplace)
+
+
+# The in-place forms that torch has names for.
+celu_ = in_place(celu, direct=True)
+elu_ = in_place(elu, direct=True)
+hardtanh_ = in_place(hardtanh, direct=True)
+leaky_relu_ = in_place(leaky_relu, direct=True)
+selu_ = in_place(selu, direct=True)

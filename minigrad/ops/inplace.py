@@ -58,7 +58,7 @@ class InPlace:
     sign_ = in_place(unary.sign, direct=True)
     sigmoid_ = in_place(unary.sigmoid, direct=True)
     tanh_ = in_place(unary.tanh, direct=True)
-    relu_ = in_place(unary.relu, direct=True)
+    relu_ = unary.relu_
     clamp_ = clip_ = in_place(unary.clamp, direct=True)
     clamp_min_ = in_place(unary.clamp_min, direct=True)
     clamp_max_ = in_place(unary.clamp_max, direct=True)

@@ -80,7 +80,7 @@ def overwrite(
     result = to(result, target.dtype)
     if result.array is not target.array:
         kernels.get(target.device).elementwise.copy_strided(target.array, result.array)
-    change(target, result, source._version if direct else None)
+    change(target, result)
     return target
 
 
@@ -183,4 +183,4 @@ def fill_(input: Tensor, value: float | Tensor) -> Tensor:
 
 def zero_(input: Tensor) -> Tensor:
     """input ← 0 everywhere. Returns input."""
-    return fill_(input, 0)
+    return overwrite("zero_", input, Fill.apply, 0, direct=True)

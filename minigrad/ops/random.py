@@ -20,8 +20,10 @@ from ..runtime.cuda import table
 from .arithmetic import mul
 from .creation import _kind, new_tensor, ones
 from .operands import elementwise, empty_like, floating_operands, takes_tensor
+from .overwrite import overwrite
 from .promotion import check_fits
 from .shape import sizes_of
+from .unary import activated
 
 __all__ = [
     "get_rng_state", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
@@ -180,12 +182,12 @@ def _checked(operation: str, input: Tensor, p: float) -> None:
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """In training, zero each element with probability p and scale the others by 1/(1 − p).
 
-    inplace is taken for torch's sake; the input stays as it is either way.
+    inplace: the result takes the place of the input, in memory and in the graph.
     """
     _checked("dropout", input, p)
     if not training or p == 0:
         return input
-    return Dropout.apply(input, p, *_stream(None))
+    return activated("dropout", Dropout, input, p, *_stream(None), inplace=inplace)
 
 
 @takes_tensor
@@ -201,4 +203,7 @@ def dropout2d(
     if not training or p == 0:
         return input
     kept = ones((*input.shape[:-2], 1, 1), dtype=input.dtype, device=input.device)
-    return mul(input, Dropout.apply(kept, p, *_stream(None)))
+    scale = Dropout.apply(kept, p, *_stream(None))
+    if inplace:
+        return overwrite("dropout2d_", input, mul, scale, direct=True)
+    return mul(input, scale)

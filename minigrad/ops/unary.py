@@ -19,7 +19,7 @@ from ..engine import Function, Tensor
 from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
 from .operands import Overwritten, elementwise, floating_operands, kept, takes_tensor
-from .overwrite import overwrite
+from .overwrite import in_place, overwrite
 from .promotion import as_floating, check_fits, common_dtype
 
 __all__ = [
@@ -51,13 +51,13 @@ class Unary(Function):
     @classmethod
     def forward(cls, ctx: Any, input: Tensor, *parameters: float) -> Tensor:
         ctx.parameters = parameters
-        from_output = cls._saves == "output" or (
-            type(input) is Overwritten and cls.has_slope_of_output(*parameters)
-        )
-        saved = None if from_output or not ctx.needs_input_grad[0] else kept(input)
+        saved = input if cls._saves == "input" else None
+        if saved is not None and type(input) is Overwritten:
+            from_output = cls.has_slope_of_output(*parameters) or not ctx.needs_input_grad[0]
+            saved = None if from_output else kept(input)
         out = evaluate(cls._forward, input, *parameters)
         if cls._saves != "nothing":
-            ctx.save_for_backward(out if from_output else saved)
+            ctx.save_for_backward(out if saved is None else saved)
         return out
 
     @classmethod
@@ -376,3 +376,6 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0). The derivative at 0 is 0; NaN propagates."""
     floating_operands("relu", input=input)
     return activated("relu", ReLU, input, inplace=inplace)
+
+
+relu_ = in_place(relu, direct=True)
