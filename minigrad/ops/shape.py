@@ -166,7 +166,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
 @takes_tensor
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one."""
+    """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one. The tensor itself
+    where there is nothing to merge."""
     first = axis_of("flatten", start_dim, input.ndim)
     last = axis_of("flatten", end_dim, input.ndim)
     if first > last:
@@ -174,6 +175,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
             f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} for "
             f"shape {input.shape}"
         )
+    if first == last and input.ndim:
+        return input
     merged = math.prod(input.shape[first : last + 1])
     return Reshape.apply(input, (*input.shape[:first], merged, *input.shape[last + 1 :]))
 
