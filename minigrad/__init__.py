@@ -14,7 +14,24 @@ from .device import (
     manual_seed,
     set_default_device,
 )
-from .dtypes import bool_, float32, float64, int64, uint8
+from .dtypes import (
+    bfloat16,
+    bool_,
+    can_cast,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
 from .engine import (
     Function,
     Tensor,
@@ -34,37 +51,58 @@ from .errors import (
     ShapeError,
     TargetError,
 )
+from .layout import MemoryFormat
+from .ops import access as _access
 from .ops import arithmetic as _arithmetic
 from .ops import cast as _cast
 from .ops import compare as _compare
 from .ops import creation as _creation
+from .ops import division as _division
 from .ops import exchange as _exchange
 from .ops import extrema as _extrema
+from .ops import functions as _functions
 from .ops import gradcheck as _gradcheck
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops import products as _products
+from .ops import promotion as _promotion
 from .ops import random as _random
+from .ops import rearrange as _rearrange
 from .ops import reduce as _reduce
+from .ops import scan as _scan
+from .ops import scatter as _scatter
+from .ops import search as _search
 from .ops import select as _select
 from .ops import shape as _shape
+from .ops import shuffle as _shuffle
 from .ops import softmax as _softmax
 from .ops import sort as _sort
 from .ops import unary as _unary
 from .ops import vector_norm as _vector_norm
+from .ops.access import *
 from .ops.arithmetic import *
 from .ops.cast import *
 from .ops.compare import *
 from .ops.creation import *
+from .ops.division import *
 from .ops.exchange import *
 from .ops.extrema import *
+from .ops.functions import *
 from .ops.gradcheck import *
 from .ops.join import *
 from .ops.matmul import *
+from .ops.products import *
+from .ops.promotion import *
 from .ops.random import *
+from .ops.rearrange import *
 from .ops.reduce import *
+from .ops.scan import *
+from .ops.scatter import *
+from .ops.search import *
 from .ops.select import *
 from .ops.shape import *
+from .ops.shuffle import *
 from .ops.softmax import *
 from .ops.sort import *
 from .ops.unary import *
@@ -73,13 +111,21 @@ from .recording import capture
 
 __version__ = "0.1.0"
 
+# torch's names of memory orders.
+memory_format = MemoryFormat
+channels_last = MemoryFormat.channels_last
+contiguous_format = MemoryFormat.contiguous_format
+preserve_format = MemoryFormat.preserve_format
+
 # torch's short names of the dtypes.
-bool, double, float, long = bool_, float64, float32, int64
+bool, double, float, half = bool_, float64, float32, float16
+long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
     "data": (".data", None),
     "serialization": (".serialization", None),
+    "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
     "set_num_threads": (".runtime.threads", "set_num_threads"),
@@ -99,6 +145,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    *_access.__all__,
     *_arithmetic.__all__,
     *_cast.__all__,
     *_compare.__all__,
@@ -108,18 +155,31 @@ __all__ = [
     *_gradcheck.__all__,
     *_join.__all__,
     *_matmul.__all__,
+    *_promotion.__all__,
     *_random.__all__,
     *_reduce.__all__,
     *_select.__all__,
     *_shape.__all__,
+    *_shuffle.__all__,
     *_softmax.__all__,
     *_sort.__all__,
+    *_search.__all__,
+    *_scatter.__all__,
+    *_scan.__all__,
+    *_rearrange.__all__,
+    *_products.__all__,
+    *_functions.__all__,
+    *_division.__all__,
+    *_access.__all__,
     *_unary.__all__,
     *_vector_norm.__all__,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
     "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError", "Tensor",
-    "__version__", "backends", "bool", "bool_", "capture", "cuda", "data", "double", "enable_grad",
-    "float", "float32", "float64", "get_default_device", "get_num_threads", "int64",
-    "is_grad_enabled", "linalg", "long", "manual_seed", "nn", "no_grad", "optim", "runtime",
-    "serialization", "set_default_device", "set_grad_enabled", "set_num_threads", "uint8", "viz",
+    "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture", "channels_last",
+    "contiguous_format", "cuda", "data", "double", "enable_grad", "finfo", "float", "float16",
+    "float32", "float64", "get_default_device", "get_default_dtype", "get_num_threads", "half",
+    "iinfo", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "linalg", "long",
+    "manual_seed", "memory_format", "nn", "no_grad", "optim", "preserve_format", "promote_types",
+    "runtime", "serialization", "set_default_device", "set_default_dtype", "set_grad_enabled",
+    "set_num_threads", "short", "uint8", "vision", "viz",
 ]  # fmt: skip

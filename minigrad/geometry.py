@@ -14,10 +14,18 @@ from typing import NamedTuple
 from .arguments import check_int
 from .errors import DTypeError, ShapeError
 
+Size1d = int | tuple[int]
 Size2d = int | tuple[int, int]
 
 # Sizes beyond this would overflow the index arithmetic of kernels.
 _LARGEST = 2**31 - 1
+
+
+def single(operation: str, name: str, value: Size1d, minimum: int = 0) -> int:
+    """A size of one axis, given as an int or as a sequence of one; at least `minimum`."""
+    if isinstance(value, (tuple, list)) and len(value) != 1:
+        raise ShapeError(f"{operation}: {name} must be an int or a tuple of one, got {value!r}")
+    return pair(operation, name, value, minimum)[0]  # type: ignore[arg-type]
 
 
 def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[int, int]:
@@ -91,14 +99,14 @@ def conv2d_dims(
     padding: Size2d | str,
     dilation: Size2d,
     groups: int,
+    name: str = "conv2d",
 ) -> Conv2dDims:
     """Check the arguments of `conv2d` on a batched input and return its sizes."""
-    name = "conv2d"
     if not isinstance(padding, str):
         padding = pair(name, "padding", padding)
     return _conv2d_dims(
         input_shape, weight_shape, bias_shape, pair(name, "stride", stride, minimum=1), padding,
-        pair(name, "dilation", dilation, minimum=1), check_int(name, "groups", groups),
+        pair(name, "dilation", dilation, minimum=1), check_int(name, "groups", groups), name,
     )  # fmt: skip
 
 
@@ -111,18 +119,19 @@ def _conv2d_dims(
     padding: tuple[int, int] | str,
     dilations: tuple[int, int],
     groups: int,
+    name: str,
 ) -> Conv2dDims:
-    _check_weight("conv2d", weight_shape, groups, "output")
+    _check_weight(name, weight_shape, groups, "output")
     N, C_in, H, W = input_shape
     C_out, C_group, kH, kW = weight_shape
-    _check_channels("conv2d", input_shape, weight_shape, groups, C_group * groups)
-    _check_bias("conv2d", bias_shape, C_out)
-    top, bottom, left, right = conv_padding("conv2d", padding, (kH, kW), strides, dilations)
+    _check_channels(name, input_shape, weight_shape, groups, C_group * groups)
+    _check_bias(name, bias_shape, C_out)
+    top, bottom, left, right = conv_padding(name, padding, (kH, kW), strides, dilations)
     H_out = conv_output_size(H, kH, strides[0], top + bottom, dilations[0])
     W_out = conv_output_size(W, kW, strides[1], left + right, dilations[1])
     if H < 1 or W < 1 or H_out < 1 or W_out < 1:
         raise ShapeError(
-            f"conv2d: a {kH}×{kW} kernel with dilation {dilations} does not fit the {H}×{W} input "
+            f"{name}: a {kH}×{kW} kernel with dilation {dilations} does not fit the {H}×{W} input "
             f"padded to {H + top + bottom}×{W + left + right}"
         )
     return Conv2dDims(
@@ -203,6 +212,7 @@ def conv_transpose2d_dims(
     output_padding: Size2d,
     groups: int,
     dilation: Size2d,
+    operation: str = "conv_transpose2d",
 ) -> Conv2dDims:
     """Check the arguments of `conv_transpose2d` on a batched input.
 
@@ -210,7 +220,6 @@ def conv_transpose2d_dims(
     that convolution's adjoint. Where output_padding reaches the stride, the convolution could have
     more outputs than there are inputs; H_out and W_out say how many there are.
     """
-    operation = "conv_transpose2d"
     strides = pair(operation, "stride", stride, minimum=1)
     pads = pair(operation, "padding", padding)
     dilations = pair(operation, "dilation", dilation, minimum=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import math
 
@@ -17,6 +18,17 @@ CHANNELS_LAST = (0, 2, 3, 1)
 FROM_NHWC = (0, 3, 1, 2)
 
 Order = tuple[int, ...]
+
+
+class MemoryFormat(enum.Enum):
+    """torch's names of memory orders: C order; that of the tensor itself; CHANNELS_LAST."""
+
+    contiguous_format = enum.auto()
+    preserve_format = enum.auto()
+    channels_last = enum.auto()
+
+    def __repr__(self) -> str:
+        return f"minigrad.{self.name}"
 
 
 def memory_order(array: np.ndarray) -> Order | None:

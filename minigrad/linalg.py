@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .ops.matmul import matmul
+from .ops.products import multi_dot
 from .ops.vector_norm import vector_norm
 
-__all__ = ["vector_norm"]
+__all__ = ["matmul", "multi_dot", "vector_norm"]

@@ -32,7 +32,10 @@ FORMAT = 1
 StrPath: TypeAlias = str | os.PathLike[str]
 
 # safetensors' names of the dtypes.
-_NAMES = {"F32": "float32", "F64": "float64", "I64": "int64", "U8": "uint8", "BOOL": "bool"}
+_NAMES = {
+    "F32": "float32", "F64": "float64", "I64": "int64", "I32": "int32", "I16": "int16",
+    "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 
 
 # Files of tensors ---------------------------------------------------------------------------

@@ -18,12 +18,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import cases, floors, kernels, steps
+from bench import cases, floors, kernels, names, steps
 from bench.engines import EAGER, MINIGRAD, Minigrad, Torch, to_numpy
 from bench.measure import check, geometric_mean, take_turns
 from bench.operation import Case, Operation, Pass
 from bench.training import CONFIGURATIONS, NETWORKS, parameter_shapes, step_flops, training_step
-from minigrad import nn
+from minigrad import nn, optim
 
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -326,3 +326,14 @@ def test_steps_writes_table_json_and_png(
         assert row["peak_bytes"][MINIGRAD] == 300 * 2**20
         assert row["share_of_floor"] == pytest.approx(row["floor"] / 0.01)
     assert chart.read_bytes().startswith(PNG)
+
+
+def test_names_are_counted_with_the_reason_for_each_that_is_absent() -> None:
+    total, by_reason = names.absent("torch.optim", [optim])
+    assert total == len(names.public_names("torch.optim")) > 10
+    assert "missing" not in by_reason
+    assert by_reason["sparse"] == ["SparseAdam"]
+    _, nothing_here = names.absent("torch.nn.init", [])
+    assert "uniform_" in nothing_here["missing"]
+    reasons = [names.reason_of(name) for name in ("Conv3d", "flipud", "qr", "LSTM", "index_copy")]
+    assert reasons == ["3-d", None, "linear algebra", "recurrent networks", None]

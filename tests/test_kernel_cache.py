@@ -130,6 +130,7 @@ def jitted() -> Iterator[tuple[str, Any]]:
             members = value.values() if isinstance(value, dict) else value
             for member in members if isinstance(value, (dict, tuple)) else (value,):
                 member = getattr(member, "kernel", member)  # of a launcher made of a formula
+                member = getattr(member, "func", member)  # a parallel kernel without its span
                 if isinstance(member, Dispatcher) and member.py_func.__module__ == module.__name__:
                     yield f"{info.name.removeprefix(cpu.__name__ + '.')}.{name}", member
 

@@ -21,9 +21,10 @@ EXAMPLES = int(os.environ.get("MINIGRAD_PROGRAMS", "100"))
 SHAPE = (2, 3, 4)
 LEAVES = 4
 LONGEST = 10
-# Where one of the two is stricter on purpose, there is nothing to compare. torch: to read a view made
-# under no_grad, which there is a leaf of its own and here a constant, as all that is computed under
-# no_grad; an operand that overlaps. minigrad: to fill an expanded tensor, or to change a part of one.
+# Where one of the two is stricter on purpose, there is nothing to compare. torch refuses to read a
+# view made under no_grad, which there is a leaf of its own and here a constant, as all that is
+# computed under no_grad; and an operand that overlaps. minigrad refuses to fill an expanded tensor,
+# or to change a part of one.
 STRICTER = (
     "was created in no_grad mode and its base", "some elements of the input tensor and the written",
     "share memory (expand",
@@ -147,7 +148,8 @@ def perform(lib: Any, tensors: list[Any], step: Step) -> None:
 
 def run(lib: Any, make: Any, program: Any, values: list[np.ndarray]) -> Any:
     """The numbers of the steps that are refused, the values of all tensors, and the gradients of
-    the leaves, of which there are none if backward is refused. None where it is refused for a reason that the other does not have."""
+    the leaves, of which there are none if backward is refused. None where something is refused for
+    a reason that the other does not have."""
     wanted, statements, _ = program
     leaves = [make(v.copy()) for v in values]
     for leaf, needs in zip(leaves, wanted, strict=True):

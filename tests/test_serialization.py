@@ -102,7 +102,9 @@ def test_state_dicts_are_exchanged_with_torch_both_ways(tmp_path):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"]
+)
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3), (2, 3, 4, 5)])
 def test_every_dtype_and_memory_order_survives(tmp_path, dtype, shape):
     values = (np.random.default_rng(0).uniform(0, 9, shape)).astype(dtype)

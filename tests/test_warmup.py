@@ -28,7 +28,8 @@ def variants():
         f"{module}.{name} {signature}"
         for module in list(sys.modules) if module.startswith("minigrad.kernels.cpu.")
         for name, member in vars(sys.modules[module]).items()
-        for kernel in [getattr(member, "kernel", member)] if isinstance(kernel, Dispatcher)
+        for kernel in [getattr(member, "kernel", member)]
+        for kernel in [getattr(kernel, "func", kernel)] if isinstance(kernel, Dispatcher)
         for signature in kernel.overloads
     }
 

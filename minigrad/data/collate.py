@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..device import Device, as_device
-from ..dtypes import as_dtype, float32, int64
+from ..dtypes import SUPPORTED, as_dtype, get_default_dtype, int64
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..ops.transfer import host, placed
@@ -47,10 +47,10 @@ def _stack(values: list[Any], device: Device | str | None) -> Tensor:
             "pass a collate_fn that pads them, or group them by size"
         )
     dtype = np.result_type(*{array.dtype for array in arrays})
-    if dtype.kind in "iu" and dtype != np.uint8:
+    if dtype.kind in "iu" and dtype != np.uint8 and not (shapes != {()} and dtype in SUPPORTED):
         dtype = int64
     elif dtype.kind == "f" and not isinstance(values[0], (np.ndarray, np.generic)):
-        dtype = float32
+        dtype = get_default_dtype()
     stacked = memory.empty((len(arrays), *arrays[0].shape), as_dtype(dtype))
     for i, array in enumerate(arrays):
         stacked[i] = array

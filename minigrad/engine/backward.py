@@ -157,10 +157,10 @@ class RemovableHandle:
     """Returned by functions that register a hook; `remove()` takes the hook away again."""
 
     def __init__(self, hooks: dict[int, Any], key: int) -> None:
-        self._hooks, self._key = hooks, key
+        self._hooks, self.id = hooks, key
 
     def remove(self) -> None:
-        self._hooks.pop(self._key, None)
+        self._hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:
         return self

@@ -191,7 +191,7 @@ class Function:
                 raise TypeError(
                     f"{cls.__name__}.forward must return Tensors, got {type(output).__name__}"
                 )
-            if output._view is not None and not any([output is arg for arg in args]):
+            if output._view is not None and not any(output is arg for arg in args):
                 output._view = None  # of a temporary of forward's
         if True not in needs:
             return result

@@ -147,7 +147,7 @@ def is_recorded(*tensors: Any) -> bool:
     """Whether an in-place change of the first tensor, computed from all of them, is recorded."""
     if not grad_mode.mode.enabled:
         return False
-    if any([isinstance(tensor, Tensor) and tensor.requires_grad for tensor in tensors]):
+    if any(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in tensors):
         return True
     view = tensors[0]._view
     base = None if view is None else view.base

@@ -68,6 +68,15 @@ def roi_corners(start, bin_size, bin, point, grid, size, real):
     return low, low + 1, real(1) - high_weight, high_weight
 
 
+def box_overlap(ax1, ay1, ax2, ay2, bx1, by1, bx2, by2, real):
+    """Intersection over union of two boxes; NaN if both are empty."""
+    width = max(min(ax2, bx2) - max(ax1, bx1), real(0))
+    height = max(min(ay2, by2) - max(ay1, by1), real(0))
+    intersection = product(width, height)
+    union = product(ax2 - ax1, ay2 - ay1) + product(bx2 - bx1, by2 - by1) - intersection
+    return intersection / union
+
+
 # Losses of a difference ----------------------------------------------------------------------
 
 SQUARED, ABSOLUTE, SMOOTH = 0, 1, 2
@@ -80,3 +89,84 @@ def difference_loss(kind, d, beta, half):
     if kind == SMOOTH and abs(d) < beta:
         return d * d / (beta + beta)
     return abs(d) - half
+
+
+# Sampling at the points of a grid --------------------------------------------------------------
+
+ZEROS, BORDER, REFLECTION = 0, 1, 2
+
+# Beyond that many pixels a point counts as nowhere: its position does not fit an int32.
+_NOWHERE = 2.0**30
+
+
+def grid_position(x, size, taps, padding, align_corners, real):
+    """(position in pixels, its derivative) of a coordinate whose −1 and 1 are the ends of an axis.
+
+    Cubic sampling (4 taps) pads its taps instead of the position.
+    """
+    if align_corners:
+        slope = real(size - 1) / real(2)
+        position = product(x + real(1), slope)
+    else:
+        slope = real(size) / real(2)
+        position = (product(x + real(1), real(size)) - real(1)) / real(2)
+    if taps == 4 or padding == ZEROS:
+        return position, slope
+    if padding == REFLECTION:
+        edge = real(0) if align_corners else real(-0.5)
+        span = real(size - 1) if align_corners else real(size)
+        distance = position - edge
+        if distance < real(0):
+            distance, slope = -distance, -slope
+        if span > real(0) and distance < span * real(_NOWHERE):
+            turns = int(math.floor(distance / span))  # noqa: RUF046
+            distance -= product(real(turns), span)
+            if turns % 2 == 1:
+                distance, slope = span - distance, -slope
+        position = distance + edge
+    if not position > real(0):  # NaN, too
+        return real(0), real(0)
+    if position >= real(size - 1):
+        return real(size - 1), real(0)
+    return position, slope
+
+
+def grid_tap(position, tap, size, taps, padding, align_corners, real):
+    """(cell, weight, derivative of the weight by the position) of one tap; cell −1 is none.
+
+    taps: 1 for the nearest cell (halves to even), 2 for linear and 4 for cubic interpolation.
+    """
+    if not abs(position) < real(_NOWHERE):
+        return -1, real(0), real(0)
+    cell = int(math.floor(position))  # noqa: RUF046
+    t = position - real(cell)
+    weight, slope = real(1), real(0)
+    if taps == 1:
+        if t > real(0.5) or (t == real(0.5) and cell % 2 == 1):
+            cell += 1
+    elif taps == 2:
+        weight, slope = (t, real(1)) if tap == 1 else (real(1) - t, real(-1))
+        cell += tap
+    else:
+        a = real(-0.75)
+        sign = real(1) if tap < 2 else real(-1)
+        d = sign * (t + real(1 - tap))
+        if tap == 1 or tap == 2:
+            weight = ((a + real(2)) * d - (a + real(3))) * d * d + real(1)
+            slope = (real(3) * (a + real(2)) * d - real(2) * (a + real(3))) * d
+        else:
+            weight = (((d - real(5)) * d + real(8)) * d - real(4)) * a
+            slope = ((real(3) * d - real(10)) * d + real(8)) * a
+        slope *= sign
+        cell += tap - 1
+        if padding == BORDER:
+            cell = min(max(cell, 0), size - 1)
+        elif padding == REFLECTION:
+            # About the first and last cell, or about their outer edges.
+            period = max(2 * (size - 1), 1) if align_corners else 2 * size
+            cell = cell % period
+            if cell >= size:
+                cell = period - cell if align_corners else period - 1 - cell
+    if cell < 0 or cell >= size:
+        cell = -1
+    return cell, weight, slope

@@ -82,6 +82,9 @@ class Elementwise(Protocol):
         self, grad_right: Array, grad_output: Array, left: Array, right: Array
     ) -> None: ...
 
+    def fmod_forward(self, out: Array, left: Array, right: Array) -> None:
+        """What is left of left after whole multiples of right, with left's sign; floating."""
+
     def maximum_forward(self, out: Array, left: Array, right: Array) -> None: ...
 
     def minimum_forward(self, out: Array, left: Array, right: Array) -> None: ...
@@ -776,6 +779,42 @@ class Regions(Protocol):
         sampling_ratio: int, aligned: bool,
     ) -> None: ...  # fmt: skip
 
+    def nms_forward(
+        self, keep: Array, boxes: Array, order: Array, groups: Array, iou_threshold: float
+    ) -> None:
+        """keep: bool, one for each of the boxes (K, 4). order, groups: int64, which box comes when,
+        and to which group it belongs."""
+
+
+class Resample(Protocol):
+    """resample.py. Arrays NHWC. Tables of an axis: see ops.resample.Table; starts and cells int64,
+    weights of the arrays' dtype."""
+
+    def resample2d_forward(
+        self, out: Array, input: Array, row_starts: Array, row_cells: Array, row_weights: Array,
+        col_starts: Array, col_cells: Array, col_weights: Array,
+    ) -> None:  # fmt: skip
+        """Also its own gradient: with the transposed tables."""
+
+
+class Grid(Protocol):
+    """grid.py. Images NHWC; grid (N, H_out, W_out, 2), points (x, y), C-ordered, of their dtype.
+    taps and padding: see formulas.grid_tap."""
+
+    def grid_sample_forward(
+        self, out: Array, input: Array, grid: Array, taps: int, padding: int, align_corners: bool
+    ) -> None: ...
+
+    def grid_sample_backward_input(
+        self, grad_input: Array, grad_output: Array, grid: Array, taps: int, padding: int,
+        align_corners: bool,
+    ) -> None: ...  # fmt: skip
+
+    def grid_sample_backward_grid(
+        self, grad_grid: Array, grad_output: Array, input: Array, grid: Array, taps: int,
+        padding: int, align_corners: bool,
+    ) -> None: ...  # fmt: skip
+
 
 class Unpool(Protocol):
     """unpool.py. Arrays NHWC; positions: h·W + w in the output, int64, checked."""
@@ -862,6 +901,7 @@ class Backend(Protocol):
     conv_weight: ConvWeight
     divergence: Divergence
     elementwise: Elementwise
+    grid: Grid
     group_norm: GroupNorm
     indexing: Indexing
     loss: Loss
@@ -872,6 +912,7 @@ class Backend(Protocol):
     pool: Pool
     random: Random
     reduce: Reduce
+    resample: Resample
     roi: Regions
     softmax: Softmax
     sort: Sort

@@ -4,13 +4,17 @@ from . import functional as functional
 from . import init as init
 from . import utils as utils
 from .activation import *
+from .attention import *
 from .containers import *
 from .conv import *
 from .fusion import *
 from .layers import *
+from .lazy import *
 from .losses import *
 from .module import *
 from .padding import *
+from .parameter import *
 from .regions import *
+from .resample import *
 from .stateless import *
 from .summary import *

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..device import Device
 from ..engine import Tensor
+from ..errors import ShapeError
 from . import functional as F
+from . import init
+from .layers import _parameter, _positive
 from .module import Module
 
 __all__ = [
-    "CELU", "ELU", "GELU", "SELU", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid",
-    "LogSoftmax", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh",
+    "CELU", "ELU", "GELU", "GLU", "SELU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh",
+    "LeakyReLU", "LogSigmoid", "LogSoftmax", "Mish", "PReLU", "RReLU", "ReLU", "ReLU6", "SiLU",
+    "Sigmoid", "Softmax", "Softmax2d", "Softmin", "Softplus", "Softshrink", "Softsign", "Tanh",
+    "Tanhshrink", "Threshold",
 ]  # fmt: skip
 
 
@@ -106,6 +112,112 @@ class Hardswish(_Inplace):
         return F.hardswish(input, self.inplace)
 
 
+class Hardsigmoid(_Inplace):
+    """min(max(input + 3, 0), 6) / 6."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardsigmoid(input, self.inplace)
+
+
+class Mish(_Inplace):
+    """input · tanh(ln(1 + e^input))."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.mish(input, self.inplace)
+
+
+class PReLU(Module):
+    """input where it is positive, else weight · input; weight (num_parameters,) is learned."""
+
+    _shown = ("num_parameters",)
+
+    def __init__(
+        self,
+        num_parameters: int = 1,
+        init: float = 0.25,
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        _positive("PReLU", num_parameters=num_parameters)
+        self.num_parameters = num_parameters
+        self.init = init
+        self.weight = _parameter((num_parameters,), device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        init.constant_(self.weight, self.init)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
+
+
+class RReLU(_Activation):
+    """input where it is positive, else slope · input, in training with random slopes."""
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__(lower=lower, upper=upper, inplace=inplace)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+
+class Threshold(_Activation):
+    """input where it is above threshold, else value."""
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__(threshold=threshold, value=value, inplace=inplace)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.threshold(input, self.threshold, self.value, self.inplace)
+
+
+class _Shrink(_Activation):
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__(lambd=lambd)
+
+    def extra_repr(self) -> str:
+        return str(self.lambd)
+
+
+class Hardshrink(_Shrink):
+    """0 where input is in [−lambd, lambd], else input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardshrink(input, self.lambd)
+
+
+class Softshrink(_Shrink):
+    """input moved towards 0 by lambd."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softshrink(input, self.lambd)
+
+
+class Tanhshrink(Module):
+    """input − tanh(input)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.tanhshrink(input)
+
+
+class Softsign(Module):
+    """input / (1 + |input|)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softsign(input)
+
+
+class GLU(_Activation):
+    """a · sigmoid(b), a and b the halves of input along dim."""
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim=dim)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.glu(input, self.dim)
+
+
 class Softplus(_Activation):
     """ln(1 + e^(beta · input)) / beta; input itself where beta · input exceeds threshold."""
 
@@ -157,8 +269,6 @@ class Tanh(Module):
 
 class _AlongDim(_Activation):
     def __init__(self, dim: int | None = None) -> None:
-        if dim is None:
-            raise ValueError(f"{type(self).__name__}: name the dim to normalise over, as dim=1")
         super().__init__(dim=dim)
 
 
@@ -169,8 +279,26 @@ class Softmax(_AlongDim):
         return F.softmax(input, self.dim)
 
 
+class Softmin(_AlongDim):
+    """Softmax of −input."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmin(input, self.dim)
+
+
 class LogSoftmax(_AlongDim):
     """The logarithm of softmax along dim."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of every pixel.  (N, C, H, W) or (C, H, W) → the same shape."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (3, 4):
+            raise ShapeError(
+                f"Softmax2d: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}"
+            )
+        return F.softmax(input, -3)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any, TypeVar
 
+from ..engine import Tensor
 from . import fusion
 from .module import Module
+from .parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 T = TypeVar("T", bound="_Listed")
 
@@ -59,6 +62,17 @@ class _Listed(Module):
         del modules[index]
         self._renew(modules)
 
+    def pop(self, key: int) -> Any:
+        module = self._modules[_position(self, key)]
+        del self[key]
+        return module
+
+    def __iadd__(self: T, modules: Iterable[Module]) -> T:
+        return self.extend(modules)
+
+    def __add__(self: T, modules: Iterable[Module]) -> T:
+        return type(self)(*self, *modules)
+
     def __len__(self) -> int:
         return len(self._modules)
 
@@ -102,10 +116,24 @@ class ModuleList(_Listed):
         super().__init__()
         self.extend(modules or ())
 
+    def __add__(self, modules: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *modules])
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return type(self)(list(self)[index])
         return self._modules[_position(self, index)]
+
+    def __repr__(self) -> str:
+        """Neighbours that look the same are one line."""
+        lines = [f"{self._get_name()}("]
+        start = 0
+        for text, group in groupby(map(repr, self)):
+            count = len(list(group))
+            label = f"({start}): " if count == 1 else f"({start}-{start + count - 1}): {count} x "
+            lines.append("  " + (label + text).replace("\n", "\n  "))
+            start += count
+        return "\n".join([*lines, ")"]) if self._modules else f"{self._get_name()}()"
 
 
 class ModuleDict(Module):
@@ -153,3 +181,130 @@ class ModuleDict(Module):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._modules)
+
+
+def _as_parameter(value: Any) -> Any:
+    """A tensor as a Parameter; anything else as it is."""
+    plain = isinstance(value, Tensor) and not isinstance(value, Parameter)
+    return Parameter(value) if plain else value
+
+
+class ParameterList(Module):
+    """A list of parameters, under the names "0", "1", …; a tensor becomes a Parameter."""
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self._size = 0
+        self.extend(values or ())
+
+    def append(self, value: Any) -> ParameterList:
+        self._size += 1
+        self[self._size - 1] = value
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        for value in values:
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> ParameterList:
+        return self.extend(values)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(self._size))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return type(self)([self[k] for k in range(self._size)[index]])
+        return getattr(self, str(self._place(index)))
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, str(self._place(index)), _as_parameter(value))
+
+    def _place(self, index: int) -> int:
+        try:
+            return range(self._size)[index.__index__()]
+        except IndexError:
+            raise IndexError(f"ParameterList: index {index} of {self._size} values") from None
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"({k}): {_described(value)}" for k, value in enumerate(self))
+
+
+class ParameterDict(Module):
+    """A dict of parameters; a tensor becomes a Parameter."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        self._keys: dict[str, None] = {}
+        self.update(parameters or {})
+
+    def update(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        pairs = parameters.items() if hasattr(parameters, "items") else parameters
+        for key, value in pairs:
+            self[key] = value
+
+    def keys(self) -> Iterable[str]:
+        return self._keys.keys()
+
+    def values(self) -> Iterable[Any]:
+        return (self[key] for key in self._keys)
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return ((key, self[key]) for key in self._keys)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self._keys else default
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def pop(self, key: str) -> Any:
+        value = self[key]
+        del self[key]
+        return value
+
+    def clear(self) -> None:
+        for key in tuple(self._keys):
+            del self[key]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"ParameterDict: a key must be a string, got {key!r}")
+        if key not in self._keys and hasattr(self, key):
+            raise KeyError(f"ParameterDict: {key!r} is the name of an attribute")
+        setattr(self, key, _as_parameter(value))
+        self._keys[key] = None
+
+    def __delitem__(self, key: str) -> None:
+        del self._keys[key]
+        delattr(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def extra_repr(self) -> str:
+        return "\n".join(f"({key}): {_described(value)}" for key, value in self.items())
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Tensor):
+        sizes = "x".join(map(str, value.shape))
+        return f"{type(value).__name__} containing: [{value.dtype.name} of size {sizes}]"
+    return f"Object of type: {type(value).__name__}"

@@ -9,17 +9,23 @@ from typing import Any
 
 from ..arguments import check_int
 from ..device import Device, as_device
-from ..dtypes import as_dtype, float32, int64
+from ..dtypes import as_dtype, get_default_dtype, int64
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
+from ..ops.creation import zeros
 from ..ops.group_norm import normalized_sizes
 from ..ops.norm import Running, running_batch_norm
+from ..ops.shape import squeeze, unsqueeze
 from . import functional as F
 from . import init
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "Linear"]
+__all__ = [
+    "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
+    "Linear", "LocalResponseNorm", "RMSNorm",
+]  # fmt: skip
 
 # Linear weights are shown (out, in) and stored (in, out), as the product reads them.
 _LINEAR_ORDER = (1, 0)
@@ -32,7 +38,7 @@ def _uninitialised(
     order: tuple[int, ...] | None = None,
 ) -> Tensor:
     """`order` is the memory order of the axes."""
-    dtype = float32 if dtype is None else as_dtype(dtype)
+    dtype = get_default_dtype() if dtype is None else as_dtype(dtype)
     device = as_device(device)
     return Tensor(empty_array(shape, dtype, device, order), device)
 
@@ -96,6 +102,8 @@ class Linear(Module):
 class _Norm(Module):
     """What all normalisations share: eps, and weight and bias of the shape of what they scale."""
 
+    eps: Any  # a number; None for RMSNorm's default
+
     def _add_affine(
         self,
         shape: tuple[int, ...],
@@ -126,6 +134,7 @@ class _BatchNorm(_Norm):
     evaluation, or without a batch's statistics to use, with the running ones.
     """
 
+    _version = 2
     _dimensions: tuple[int, ...] = ()
 
     def __init__(
@@ -166,6 +175,13 @@ class _BatchNorm(_Norm):
     def reset_parameters(self) -> None:
         self.reset_running_stats()
         super().reset_parameters()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        # The first version of this class did not count batches.
+        key, counted = f"{prefix}num_batches_tracked", self.num_batches_tracked
+        if (args[0].get("version") or 1) < 2 and counted is not None and key not in state_dict:
+            state_dict[key] = zeros((), dtype=int64)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):
@@ -225,6 +241,73 @@ class BatchNorm2d(_BatchNorm):
     (N, C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
     """
     _dimensions = (4,)
+
+
+class _InstanceNorm(_BatchNorm):
+    """Normalise every channel of every sample, then scale and shift. See
+    `functional.instance_norm`."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Device | str | None = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}"
+            )
+        if input.ndim == self._dimensions[0] - 1:
+            return squeeze(self.forward(unsqueeze(input, 0)), 0)
+        self.check_shape(input.shape)
+        own = self.training or self.running_mean is None
+        return F.instance_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, own,
+            self.momentum or 0.0, self.eps,
+        )  # fmt: skip
+
+
+class InstanceNorm1d(_InstanceNorm):
+    __doc__ = f"""{_InstanceNorm.__doc__}
+    (N, C, L) or (C, L) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (3,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    __doc__ = f"""{_InstanceNorm.__doc__}
+    (N, C, H, W) or (C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (4,)
+
+
+class LocalResponseNorm(Module):
+    """Divide by a power of the neighbouring channels' mean square. See
+    `functional.local_response_norm`."""
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
 class GroupNorm(_Norm):
@@ -295,4 +378,39 @@ class LayerNorm(_Norm):
         return (
             f"{self.normalized_shape}, eps={self.eps}, "
             f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )
+
+
+class RMSNorm(_Norm):
+    """Divide the last axes of each sample by their root mean square, then scale.
+
+    (…, *normalized_shape) → the same shape. weight: normalized_shape. See `functional.rms_norm`.
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: Device | str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = normalized_sizes("RMSNorm", normalized_shape)
+        self.elementwise_affine = elementwise_affine
+        self.eps = eps
+        weight = _parameter(self.normalized_shape, device, dtype) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
         )

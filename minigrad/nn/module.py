@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import kernels
 from ..device import Device, as_device
-from ..dtypes import as_dtype, is_floating
+from ..dtypes import as_dtype, bfloat16, float16, is_floating
 from ..engine import Tensor, clear_grad
-from ..engine.backward import RemovableHandle, add_hook
-from ..errors import CheckpointError, DTypeError
-from ..ops.transfer import converted, readable, share_memory
+from ..errors import DTypeError
+from ..layout import empty_array, order_of
+from ..ops.transfer import converted, share_memory
+from .hooks import Hooks, no_init
+from .parameter import Parameter
+from .state import State
 
-__all__ = ["Module", "Parameter"]
+__all__ = ["Module"]
 
 T = TypeVar("T", bound="Module")
 
-
-class Parameter(Tensor):
-    """A tensor that a Module lists among its parameters. It shares the memory of `data`."""
-
-    __slots__ = ()
-
-    def __init__(self, data: Tensor, requires_grad: bool = True) -> None:
-        if not isinstance(data, Tensor):
-            raise TypeError(f"Parameter: data must be a Tensor, got {type(data).__name__}")
-        super().__init__(data.array, data.device, requires_grad, version=data._version)
-
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()
+_HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_always_called", "_backward_hooks",
+    "_backward_pre_hooks", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
 
 
-class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` left alone."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-
-class Module:
+class Module(Hooks, State):
     """Base of all layers and networks.
 
         class Net(nn.Module):
@@ -64,9 +51,8 @@ class Module:
             ("_parameters", {}),
             ("_buffers", {}),
             ("_modules", {}),
-            ("_non_persistent", set()),
-            ("_forward_hooks", {}),
-            ("_forward_pre_hooks", {}),
+            ("_non_persistent_buffers_set", set()),
+            *((name, {}) for name in _HOOKS),
         ):
             object.__setattr__(self, name, value)
 
@@ -74,32 +60,6 @@ class Module:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} must define forward(self, ...)")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """forward(*args, **kwargs), with the hooks before and after it."""
-        try:
-            pre_hooks, hooks = self._forward_pre_hooks, self._forward_hooks
-        except AttributeError:
-            raise AttributeError(_no_init(self)) from None
-        for hook in tuple(pre_hooks.values()):
-            changed = hook(self, args)
-            if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        output = self.forward(*args, **kwargs)
-        for hook in tuple(hooks.values()):
-            changed = hook(self, args, output)
-            if changed is not None:
-                output = changed
-        return output
-
-    def register_forward_pre_hook(self, hook: Callable[[Any, Any], Any]) -> RemovableHandle:
-        """Call hook(module, args) before forward; what it returns, if not None, replaces args."""
-        return add_hook(self._forward_pre_hooks, hook)
-
-    def register_forward_hook(self, hook: Callable[[Any, Any, Any], Any]) -> RemovableHandle:
-        """Call hook(module, args, output) after forward; what it returns, if not None, replaces
-        the output."""
-        return add_hook(self._forward_hooks, hook)
 
     # Registering ------------------------------------------------------------------------------
 
@@ -130,9 +90,9 @@ class Module:
                 f"{type(tensor).__name__}"
             )
         self._buffers[name] = tensor
-        self._non_persistent.discard(name)
+        self._non_persistent_buffers_set.discard(name)
         if not persistent:
-            self._non_persistent.add(name)
+            self._non_persistent_buffers_set.add(name)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a submodule."""
@@ -160,7 +120,7 @@ class Module:
         registries = self.__dict__
         if "_parameters" not in registries:
             if isinstance(value, (Parameter, Module)):
-                raise AttributeError(_no_init(self))
+                raise AttributeError(no_init(self))
             object.__setattr__(self, name, value)
             return
         for kind, cls in (("_parameters", Parameter), ("_modules", Module), ("_buffers", Tensor)):
@@ -170,7 +130,7 @@ class Module:
                 for other in ("_parameters", "_buffers", "_modules"):
                     if other != kind:
                         registries[other].pop(name, None)
-                registries["_non_persistent"].discard(name)
+                registries["_non_persistent_buffers_set"].discard(name)
                 registries.pop(name, None)
                 if kind == "_parameters":
                     self.register_parameter(name, value)
@@ -195,14 +155,14 @@ class Module:
             if registry is not None and name in registry:
                 return registry[name]
         if "_parameters" not in self.__dict__ and not name.startswith("__"):
-            raise AttributeError(f"{_no_init(self)} (attribute {name!r})")
+            raise AttributeError(f"{no_init(self)} (attribute {name!r})")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
         for kind in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__.get(kind, ()):
                 del self.__dict__[kind][name]
-                self._non_persistent.discard(name)
+                self._non_persistent_buffers_set.discard(name)
                 return
         object.__delattr__(self, name)
 
@@ -222,102 +182,103 @@ class Module:
     def children(self) -> Iterator[Module]:
         return (module for _, module in self.named_children())
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module and all below it, depth first, a shared one once."""
-        seen: set[int] = set()
-        for name, module in self._walk(prefix):
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
+    def named_modules(
+        self,
+        memo: set[Module] | None = None,
+        prefix: str = "",
+        remove_duplicate: bool = True,
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all below it, depth first.
+
+        memo: modules to leave out, to which those found are added. remove_duplicate: a shared one
+        once, under its first name.
+        """
+        memo = set() if memo is None else memo
+        if self in memo:
+            return
+        if remove_duplicate:
+            memo.add(self)
+        yield prefix, self
+        for name, module in self._modules.items():
+            if module is not None:
+                path = f"{prefix}.{name}" if prefix else name
+                yield from module.named_modules(memo, path, remove_duplicate)
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, Module]]:
-        """Every module under every name that it has."""
-        yield prefix, self
-        for name, module in self._modules.items():
-            if module is not None:
-                yield from module._walk(f"{prefix}.{name}" if prefix else name)
-
-    def _named_members(self, kind: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
+    def _named_members(
+        self,
+        get_members_fn: Callable[[Module], Any],
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
+    ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
-            for name, member in getattr(module, kind).items():
+        modules = self.named_modules(None, prefix, remove_duplicate)
+        for path, module in modules if recurse else [(prefix, self)]:
+            for name, member in get_members_fn(module):
                 if member is not None and id(member) not in seen:
-                    seen.add(id(member))
+                    if remove_duplicate:
+                        seen.add(id(member))
                     yield f"{path}.{name}" if path else name, member
 
     def named_parameters(
-        self, prefix: str = "", recurse: bool = True
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """Names and parameters, a shared one once under its first name."""
-        return self._named_members("_parameters", prefix, recurse)
+        """Names and parameters; with remove_duplicate a shared one once, under its first name."""
+        return self._named_members(
+            lambda module: module._parameters.items(), prefix, recurse, remove_duplicate
+        )
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         return (param for _, param in self.named_parameters(recurse=recurse))
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
-        return self._named_members("_buffers", prefix, recurse)
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        return self._named_members(
+            lambda module: module._buffers.items(), prefix, recurse, remove_duplicate
+        )
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    # State ------------------------------------------------------------------------------------
+    def get_submodule(self, target: str) -> Any:
+        """The module under a path such as "layer1.0.conv"; this one for ""."""
+        module: Any = self
+        for name in target.split(".") if target else ():
+            module = module._modules.get(name) if isinstance(module, Module) else None
+            if module is None:
+                raise AttributeError(f"{type(self).__name__} has no module {target!r}")
+        return module
 
-    def _state_tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-        """What the state dict holds, in torch's order; a shared tensor under each of its names."""
-        for path, module in self._walk(prefix):
-            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
-                if tensor is not None and name not in module._non_persistent:
-                    yield f"{path}.{name}" if path else name, tensor
-
-    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
-        """Parameters and persistent buffers by name; they share memory with the module."""
-        root = prefix.removesuffix(".")
-        return {name: tensor.detach() for name, tensor in self._state_tensors(root)}
-
-    def load_state_dict(
-        self, state_dict: Mapping[str, Tensor], strict: bool = True
-    ) -> IncompatibleKeys:
-        """Copy values into the parameters and buffers, converted to their dtypes.
-
-        strict: every name must be on both sides. Raises CheckpointError that lists all missing and
-        unexpected names and all wrong shapes; nothing is changed then.
-        """
-        result = self._check_state_dict(state_dict, strict)
-        for name, tensor in self._state_tensors():
-            if name in state_dict:
-                value = state_dict[name]
-                source = readable(value, tensor.device)
-                kernels.get(tensor.device).elementwise.copy_strided(tensor.array, source)
-                tensor.mark_changed()
-        return result
-
-    def _check_state_dict(self, state_dict: Any, strict: bool) -> IncompatibleKeys:
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(
-                f"load_state_dict: state_dict must be a dict, got {type(state_dict).__name__}"
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module under a path, whose last name may be new unless strict."""
+        path, _, name = target.rpartition(".")
+        parent = self.get_submodule(path)
+        if not name or (strict and name not in parent._modules):
+            raise (AttributeError if name else ValueError)(
+                f"{type(self).__name__} has no module {target!r}"
             )
-        own = dict(self._state_tensors())
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        problems = []
-        if strict and missing:
-            problems.append(f"missing: {', '.join(missing)}")
-        if strict and unexpected:
-            problems.append(f"unexpected: {', '.join(map(str, unexpected))}")
-        for name, tensor in own.items():
-            value = state_dict.get(name, tensor)
-            if not isinstance(value, Tensor):
-                problems.append(f"{name} must be a Tensor, got {type(value).__name__}")
-            elif value.shape != tensor.shape:
-                problems.append(f"{name} must have shape {tensor.shape}, got {value.shape}")
-        if problems:
-            raise CheckpointError(
-                f"{type(self).__name__}: the state dict does not fit\n  " + "\n  ".join(problems)
-            )
-        return IncompatibleKeys(missing, unexpected)
+        if not isinstance(module, Module):
+            raise ValueError(f"set_submodule: expects a Module, got {type(module).__name__}")
+        setattr(parent, name, module)
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter under a path such as "layer1.0.conv.weight"."""
+        return self._member("_parameters", target, "parameter")
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer under a path such as "layer1.0.bn.running_mean"."""
+        return self._member("_buffers", target, "buffer")
+
+    def _member(self, registry: str, target: str, kind: str) -> Any:
+        path, _, name = target.rpartition(".")
+        member = getattr(self.get_submodule(path), registry).get(name)
+        if member is None:
+            raise AttributeError(f"{type(self).__name__} has no {kind} {target!r}")
+        return member
 
     # Modes and conversions --------------------------------------------------------------------
 
@@ -355,29 +316,70 @@ class Module:
     def to(
         self: T,
         *args: Any,
-        device: Device | str | None = None,
+        device: Device | str | int | None = None,
         dtype: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
     ) -> T:
         """Move to a device, convert floating parameters and buffers to a dtype, or both.
 
-        to(device), to(dtype), to(device, dtype) or by keyword. Parameters stay the same objects, so
-        optimisers keep them.
+        to(device), to(dtype), to(device, dtype), to(tensor) or by keyword. Parameters stay the same
+        objects, so optimisers keep them. non_blocking and memory_format change nothing: weights
+        always lie in memory as the kernels read them.
         """
         for arg in args:
-            if isinstance(arg, Device) or (isinstance(arg, str) and not _names_dtype(arg)):
+            if isinstance(arg, Tensor):
+                device, dtype = arg.device, arg.dtype
+            elif isinstance(arg, Device) or type(arg) is int or _names_device(arg):
                 device = arg
-            elif arg is not None:
+            elif arg is not None and not isinstance(arg, bool):
                 dtype = arg
         to_device = None if device is None else as_device(device)
         to_dtype = None if dtype is None else as_dtype(dtype)
         if to_dtype is not None and not is_floating(to_dtype):
             raise DTypeError(f"to: dtype must be float32 or float64, got {to_dtype.name}")
+        return self._each_memory(lambda tensor: _convert(tensor, to_device, to_dtype))
+
+    def _each_memory(self: T, change: Callable[[Tensor], None]) -> T:
+        """change(tensor) for every parameter and buffer, and for the gradients."""
         for tensor in (*self.parameters(), *self.buffers()):
-            _convert(tensor, to_device, to_dtype)
+            change(tensor)
             if tensor.grad is not None:
                 tensor.grad = tensor.grad.detach()
-                _convert(tensor.grad, to_device, to_dtype)
+                change(tensor.grad)
         return self
+
+    def _apply(self: T, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> T:
+        """Replace the memory of every parameter, gradient and buffer by that of fn(tensor)."""
+
+        def change(tensor: Tensor) -> None:
+            new = fn(tensor.detach())
+            tensor.array, tensor.device = new.array, new.device
+
+        return self._each_memory(change)
+
+    def to_empty(self: T, *, device: Device | str | int, recurse: bool = True) -> T:
+        """Move to a device without the values."""
+        to_device = as_device(device)
+
+        def change(tensor: Tensor) -> None:
+            array = tensor.array
+            tensor.array = empty_array(array.shape, array.dtype, to_device, order_of(array))
+            tensor.device = to_device
+
+        return self._each_memory(change)
+
+    def cpu(self: T) -> T:
+        """Parameters and buffers in the host's memory."""
+        return self.to("cpu")
+
+    def cuda(self: T, device: Device | str | int | None = None) -> T:
+        """Parameters and buffers on a GPU, the current one unless `device` names it."""
+        return self.to("cuda" if device is None else device)
+
+    def type(self: T, dst_type: Any) -> T:
+        """Floating parameters and buffers as another dtype."""
+        return self.to(dtype=dst_type)
 
     def float(self: T) -> T:
         """Floating parameters and buffers as float32."""
@@ -386,6 +388,14 @@ class Module:
     def double(self: T) -> T:
         """Floating parameters and buffers as float64."""
         return self.to(dtype=np.float64)
+
+    def half(self: T) -> T:
+        """Refused: minigrad computes in float32 and float64."""
+        return self.to(dtype=float16)
+
+    def bfloat16(self: T) -> T:
+        """Refused: minigrad computes in float32 and float64."""
+        return self.to(dtype=bfloat16)
 
     # Printing ---------------------------------------------------------------------------------
 
@@ -411,16 +421,12 @@ class Module:
         return f"{self._get_name()}(\n  " + "\n  ".join(lines + children) + "\n)"
 
 
-def _no_init(module: Module) -> str:
-    return f"{type(module).__name__}.__init__ must call super().__init__() first"
-
-
-def _names_dtype(text: str) -> bool:
+def _names_device(arg: Any) -> bool:
     try:
-        as_dtype(text)
+        as_dtype(arg)
     except DTypeError:
-        return False
-    return True
+        return isinstance(arg, str)
+    return False
 
 
 def _convert(tensor: Tensor, device: Device | None, dtype: np.dtype | None) -> None:

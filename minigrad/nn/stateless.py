@@ -7,14 +7,16 @@ from typing import Any
 
 from ..arguments import check_number
 from ..engine import Tensor
-from ..geometry import Size2d, pair
-from ..ops.shape import flatten
+from ..geometry import Size1d, Size2d, pair, single
+from ..ops.shape import flatten, unflatten
 from . import functional as F
 from .module import Module
 
 __all__ = [
-    "AdaptiveAvgPool2d", "AdaptiveMaxPool2d", "AvgPool2d", "Dropout", "Dropout2d", "Flatten",
-    "Fold", "Identity", "LPPool2d", "MaxPool2d", "MaxUnpool2d", "Unfold",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
+    "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d",
+    "FeatureAlphaDropout", "Flatten", "Fold", "Identity", "LPPool1d", "LPPool2d", "MaxPool1d",
+    "MaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "Unflatten", "Unfold",
 ]  # fmt: skip
 
 
@@ -52,6 +54,27 @@ class Dropout2d(_Dropout):
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
+class Dropout1d(_Dropout):
+    """As Dropout, but whole channels of (N, C, L) or (C, L) at once."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class AlphaDropout(_Dropout):
+    """Dropout that keeps SELU's mean 0 and variance 1. See `functional.alpha_dropout`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.alpha_dropout(input, self.p, self.training, self.inplace)
+
+
+class FeatureAlphaDropout(_Dropout):
+    """As AlphaDropout, but whole channels of (N, C, …) at once."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)
+
+
 class Flatten(Module):
     """Dimensions start_dim to end_dim as one; the batch stays unless start_dim is 0."""
 
@@ -66,21 +89,33 @@ class Flatten(Module):
         return flatten(input, self.start_dim, self.end_dim)
 
 
+class Unflatten(Module):
+    """Dimension dim as several of the sizes unflattened_size, one of which may be −1."""
+
+    _shown = ("dim", "unflattened_size")
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        super().__init__()
+        self.dim = dim
+        self.unflattened_size = tuple(unflattened_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return unflatten(input, self.dim, self.unflattened_size)
+
+
 # Pooling --------------------------------------------------------------------------------------
 
 
-class MaxPool2d(Module):
-    """Maximum over each window; with return_indices also its place. See
-    `functional.max_pool2d`."""
-
+class _MaxPool(Module):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _function: Any
 
     def __init__(
         self,
-        kernel_size: Size2d,
-        stride: Size2d | None = None,
-        padding: Size2d = 0,
-        dilation: Size2d = 1,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
@@ -93,10 +128,47 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Tensor) -> Any:
-        return F.max_pool2d(
+        return self._function(
             input, self.kernel_size, self.stride, self.padding, self.dilation,
             ceil_mode=self.ceil_mode, return_indices=self.return_indices,
         )  # fmt: skip
+
+
+class MaxPool1d(_MaxPool):
+    """Maximum over each window; with return_indices also its place. See
+    `functional.max_pool1d`."""
+
+    _function = staticmethod(F.max_pool1d)
+
+
+class MaxPool2d(_MaxPool):
+    """Maximum over each window; with return_indices also its place. See
+    `functional.max_pool2d`."""
+
+    _function = staticmethod(F.max_pool2d)
+
+
+class MaxUnpool1d(Module):
+    """Maxima back to where they came from. See `functional.max_unpool1d`."""
+
+    _shown = ("kernel_size", "stride", "padding")
+
+    def __init__(
+        self, kernel_size: Size1d, stride: Size1d | None = None, padding: Size1d = 0
+    ) -> None:
+        super().__init__()
+        self.kernel_size = (single("MaxUnpool1d", "kernel_size", kernel_size, minimum=1),)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = (single("MaxUnpool1d", "stride", stride, minimum=1),)
+        self.padding = (single("MaxUnpool1d", "padding", padding),)
+
+    def forward(
+        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
+    ) -> Tensor:
+        return F.max_unpool1d(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
 
 
 class MaxUnpool2d(Module):
@@ -120,6 +192,35 @@ class MaxUnpool2d(Module):
         return F.max_unpool2d(
             input, indices, self.kernel_size, self.stride, self.padding, output_size
         )
+
+
+class AvgPool1d(Module):
+    """Mean over each window. See `functional.avg_pool1d`."""
+
+    _shown = ("kernel_size", "stride", "padding")
+
+    def __init__(
+        self,
+        kernel_size: Size1d,
+        stride: Size1d | None = None,
+        padding: Size1d = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = (single("AvgPool1d", "kernel_size", kernel_size, minimum=1),)
+        self.stride = self.kernel_size
+        if stride is not None:
+            self.stride = (single("AvgPool1d", "stride", stride, minimum=1),)
+        self.padding = (single("AvgPool1d", "padding", padding),)
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode,
+            self.count_include_pad,
+        )  # fmt: skip
 
 
 class AvgPool2d(Module):
@@ -151,17 +252,12 @@ class AvgPool2d(Module):
         )  # fmt: skip
 
 
-class LPPool2d(Module):
-    """Power average over each window. See `functional.lp_pool2d`."""
-
+class _LPPool(Module):
     _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+    _function: Any
 
     def __init__(
-        self,
-        norm_type: float,
-        kernel_size: Size2d,
-        stride: Size2d | None = None,
-        ceil_mode: bool = False,
+        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
     ) -> None:
         super().__init__()
         self.norm_type = norm_type
@@ -170,26 +266,48 @@ class LPPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.lp_pool2d(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+        return self._function(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 
 
-class AdaptiveAvgPool2d(Module):
-    """Mean over output_size windows that cover the input; None keeps the input's size."""
+class LPPool1d(_LPPool):
+    """Power average over each window. See `functional.lp_pool1d`."""
 
+    _function = staticmethod(F.lp_pool1d)
+
+
+class LPPool2d(_LPPool):
+    """Power average over each window. See `functional.lp_pool2d`."""
+
+    _function = staticmethod(F.lp_pool2d)
+
+
+class _AdaptiveAvgPool(Module):
     _shown = ("output_size",)
+    _function: Any
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
         self.output_size = output_size
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size)
+        return self._function(input, self.output_size)
 
 
-class AdaptiveMaxPool2d(Module):
-    """Maximum over output_size windows that cover the input; None keeps the input's size."""
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """Mean over output_size windows that cover the input; None keeps the input's size."""
 
+    _function = staticmethod(F.adaptive_avg_pool1d)
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    """Mean over output_size windows that cover the input; None keeps the input's size."""
+
+    _function = staticmethod(F.adaptive_avg_pool2d)
+
+
+class _AdaptiveMaxPool(Module):
     _shown = ("output_size",)
+    _function: Any
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__()
@@ -197,7 +315,19 @@ class AdaptiveMaxPool2d(Module):
         self.return_indices = return_indices
 
     def forward(self, input: Tensor) -> Any:
-        return F.adaptive_max_pool2d(input, self.output_size, self.return_indices)
+        return self._function(input, self.output_size, self.return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """Maximum over output_size windows that cover the input; None keeps the input's size."""
+
+    _function = staticmethod(F.adaptive_max_pool1d)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """Maximum over output_size windows that cover the input; None keeps the input's size."""
+
+    _function = staticmethod(F.adaptive_max_pool2d)
 
 
 # Windows as columns ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..device import Device, as_device
-from ..dtypes import as_dtype, float32
+from ..dtypes import as_dtype, get_default_dtype
 from ..engine import Tensor, no_grad
 from ..ops.creation import zeros
 from .module import Module
@@ -106,7 +106,9 @@ def summary(
     modes, running statistics and gradients stay as they are.
     """
     first = next(model.parameters(), None)
-    dtype = as_dtype(dtype) if dtype is not None else float32 if first is None else first.dtype
+    if dtype is None:
+        dtype = get_default_dtype() if first is None else first.dtype
+    dtype = as_dtype(dtype)
     device = as_device(device) if device is not None or first is None else first.device
     several = bool(input_size) and isinstance(input_size[0], (tuple, list))
     sizes = [tuple(size) for size in input_size] if several else [tuple(input_size)]

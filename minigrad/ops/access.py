@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import SUPPORTED, is_floating
 from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from .cast import clone
 from .compare import eq
 from .extrema import any as any_
 from .join import unbind
+from .operands import address_of
 from .reduction import axis_of
 from .transfer import host, is_cuda
+
+__all__ = ["is_complex", "is_floating_point", "is_tensor", "numel"]
 
 # Facts --------------------------------------------------------------------------------------
 
@@ -28,6 +32,49 @@ def size(input: Tensor, dim: int | None = None) -> Any:
 def stride(input: Tensor) -> tuple[int, ...]:
     """How many elements lie in memory from one position of each axis to the next."""
     return tuple(step // input.array.itemsize for step in input.array.strides)
+
+
+def storage_offset(input: Tensor) -> int:
+    """How many elements lie in memory before the first one of this view."""
+    root: Any = input.array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    return (address_of(input.array) - address_of(root)) // input.array.itemsize
+
+
+def data_ptr(input: Tensor) -> int:
+    """The address of the first element."""
+    return address_of(input.array)
+
+
+def nbytes(input: Tensor) -> int:
+    """The bytes that all elements take."""
+    return input.array.size * input.array.itemsize
+
+
+def get_device(input: Tensor) -> int:
+    """The number of the tensor's GPU; −1 for the host's memory."""
+    return -1 if input.device.index is None else input.device.index
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether both have the same shape."""
+    return input.shape == other.shape
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the elements are floating-point numbers."""
+    return is_floating(input.dtype)
+
+
+def is_complex(input: Tensor) -> bool:
+    """False: there are no complex dtypes."""
+    return False
 
 
 def dim(input: Tensor) -> int:
@@ -67,8 +114,13 @@ def tolist(input: Tensor) -> Any:
     return host(input).tolist()
 
 
-def numpy(input: Tensor) -> np.ndarray:
-    """A NumPy array that shares the tensor's memory, for a tensor that requires no gradient."""
+def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:
+    """A NumPy array that shares the tensor's memory, for a tensor that requires no gradient.
+
+    force: of any tensor, outside the graph; a GPU's is copied.
+    """
+    if force:
+        return host(input)
     if input.requires_grad:
         raise GraphError(
             "numpy: the tensor requires a gradient, and NumPy would not record what happens to it; "
@@ -89,6 +141,11 @@ def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
             raise ValueError(f"an array of dtype {dtype} would need a copy")
         return array.astype(dtype)
     return array.copy() if copy else array
+
+
+def from_array(input: Tensor, array: Any, *_: Any) -> Any:
+    """What a NumPy function such as `numpy.exp(x)` returns: its array as a tensor."""
+    return Tensor(np.asarray(array), input.device) if array.dtype in SUPPORTED else array
 
 
 def to_bool(input: Tensor) -> bool:
@@ -115,6 +172,18 @@ def to_index(input: Tensor) -> int:
     if input.dtype.kind not in "iu":
         raise DTypeError(f"index: only integer tensors count positions, got {input.dtype.name}")
     return item(input)
+
+
+def format_with(input: Tensor, spec: str) -> str:
+    """`f"{x:.2f}"`, for a tensor of one element; without a format the text of any tensor, that of a
+    tensor without axes being its number's."""
+    if input.array.size == 1 and (spec or input.ndim == 0):
+        return format(item(input), spec)
+    if spec:
+        raise TypeError(
+            f"format: {spec!r} formats one number, got a tensor of shape {input.shape}; use .item()"
+        )
+    return str(input)
 
 
 def iterate(input: Tensor) -> Iterator[Tensor]:

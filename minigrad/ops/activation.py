@@ -6,17 +6,29 @@ inplace: the result takes the place of the input, in memory and in the graph.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from ..arguments import check_number
 from ..engine import Tensor
-from .arithmetic import neg
-from .operands import floating_operands
-from .overwrite import in_place
-from .unary import Clamp, Unary, activated
+from ..errors import ShapeError
+from .arithmetic import add, div, mul, neg, sub
+from .cast import to
+from .compare import eq, gt, le, where
+from .creation import arange
+from .extrema import argmax
+from .operands import floating_operands, takes_tensor
+from .overwrite import in_place, overwrite
+from .random import rand_like
+from .shape import real_axis, reshape
+from .softmax import softmax
+from .unary import Clamp, Unary, abs, activated, log, sigmoid, sign, tanh
 
 __all__ = [
-    "celu", "celu_", "elu", "elu_", "gelu", "hardswish", "hardtanh", "hardtanh_", "leaky_relu",
-    "leaky_relu_", "logsigmoid", "relu6", "selu", "selu_", "silu", "softplus",
+    "celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "logsigmoid", "mish",
+    "prelu", "relu6", "rrelu", "rrelu_", "selu", "selu_", "silu", "softmin", "softplus",
+    "softshrink", "softsign", "tanhshrink", "threshold", "threshold_",
 ]  # fmt: skip
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
@@ -52,7 +64,9 @@ class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^input − 1)."""
     floating_operands("elu", input=input)
-    return activated("elu", ELU, input, check_number("elu", "alpha", alpha), 1.0, 1.0, inplace=inplace)
+    return activated(
+        "elu", ELU, input, check_number("elu", "alpha", alpha), 1.0, 1.0, inplace=inplace
+    )
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -67,7 +81,9 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """1.0507 · input where it is positive, else 1.0507 · 1.6733 · (e^input − 1)."""
     floating_operands("selu", input=input)
-    return activated("selu", ELU, input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE, inplace=inplace)
+    return activated(
+        "selu", ELU, input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE, inplace=inplace
+    )
 
 
 class GELU(Unary, forward="gelu_forward", gradient="gelu_backward_input"):
@@ -160,9 +176,154 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     return activated("relu6", Hardtanh, input, 0.0, 6.0, inplace=inplace)
 
 
+class Hardsigmoid(Unary, forward="hardsigmoid_forward", gradient="hardsigmoid_backward_input"):
+    """y = min(max(x + 3, 0), 6)/6: dx = grad/6 between −3 and 3, else 0."""
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(input + 3, 0), 6) / 6; the derivative at −3 and 3 is 0."""
+    floating_operands("hardsigmoid", input=input)
+    return activated("hardsigmoid", Hardsigmoid, input, inplace=inplace)
+
+
+class Mish(Unary, forward="mish_forward", gradient="mish_backward_input"):
+    """y = x·t, t = tanh(ln(1 + e^x)): dx = grad·(t + x·(1 − t²)·sigmoid(x))."""
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """input · tanh(ln(1 + e^input)).
+
+    Source: Misra 2019, "Mish: A Self Regularized Non-Monotonic Activation Function".
+    """
+    floating_operands("mish", input=input)
+    return activated("mish", Mish, input, inplace=inplace)
+
+
+# Composed of other operations ---------------------------------------------------------------
+
+
+def _composed(
+    operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
+) -> Tensor:
+    return overwrite(operation + "_", input, function) if inplace else function(input)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """input where it is positive, else weight · input.
+
+    weight: one number, or one for each channel, (C,) for an input (N, C, …).
+    """
+    floating_operands("prelu", input=input, weight=weight)
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.ndim > 1 or weight.array.size not in (1, channels):
+        raise ShapeError(
+            f"prelu: weight must hold 1 number or one for each of the {channels} channels of an "
+            f"input of shape {input.shape}, got shape {weight.shape}"
+        )
+    slopes = reshape(weight, (-1, *(1,) * max(input.ndim - 2, 0)) if input.ndim else ())
+    positive = gt(input, 0)
+    # The zeros keep an infinite input out of the gradient of its channel's slope.
+    return where(positive, input, mul(slopes, where(positive, 0, input)))
+
+
+def rrelu(
+    input: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """input where it is positive, else slope · input. In training every element draws its slope
+    uniformly from [lower, upper); else it is their mean."""
+    floating_operands("rrelu", input=input)
+    low, high = check_number("rrelu", "lower", lower), check_number("rrelu", "upper", upper)
+    if not low <= high:
+        raise ValueError(f"rrelu: lower must not exceed upper, got {low} and {high}")
+    if not training:
+        return leaky_relu(input, (low + high) / 2, inplace)
+    slopes = where(gt(input, 0), 1, add(mul(rand_like(input), high - low), low))
+    return _composed("rrelu", lambda x: mul(x, slopes), input, inplace)
+
+
+@takes_tensor
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """input where it is above the threshold, else value; NaN stays."""
+    limit = check_number("threshold", "threshold", threshold)
+    check_number("threshold", "value", value)
+    fill = value if input.dtype.kind == "f" else int(value)
+    return _composed("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """0 where input is in [−lambd, lambd], else input."""
+    floating_operands("hardshrink", input=input)
+    return where(le(abs(input.detach()), check_number("hardshrink", "lambd", lambd)), 0, input)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """input moved towards 0 by lambd; 0 where it is in [−lambd, lambd]."""
+    floating_operands("softshrink", input=input)
+    size = check_number("softshrink", "lambd", lambd, low=0)
+    outside = input.detach()
+    return where(le(abs(outside), size), 0, sub(input, mul(sign(outside), size)))
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """input − tanh(input)."""
+    floating_operands("tanhshrink", input=input)
+    return sub(input, tanh(input))
+
+
+def softsign(input: Tensor) -> Tensor:
+    """input / (1 + |input|)."""
+    floating_operands("softsign", input=input)
+    return div(input, add(abs(input), 1))
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a · sigmoid(b), a and b the halves of input along dim."""
+    floating_operands("glu", input=input)
+    axis = real_axis("glu", dim, input)
+    half, odd = divmod(input.shape[axis], 2)
+    if odd:
+        raise ShapeError(f"glu: axis {dim} must have an even size, got shape {input.shape}")
+    before = (slice(None),) * axis
+    return mul(input[(*before, slice(half))], sigmoid(input[(*before, slice(half, None))]))
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+    """softmax(−input) along dim."""
+    floating_operands("softmin", input=input)
+    return softmax(neg(input), dim, dtype)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """softmax((logits + g) / tau) along dim, g from the standard Gumbel distribution.
+
+    hard: one-hot at the maximum, with the gradient of the softmax. eps has no effect, as in torch.
+    Source: Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax".
+    """
+    floating_operands("gumbel_softmax", logits=logits)
+    axis = real_axis("gumbel_softmax", dim, logits)
+    check_number("gumbel_softmax", "tau", tau)
+    gumbel = neg(log(neg(log(rand_like(logits)))))
+    soft = softmax(div(add(logits, gumbel), tau), axis)
+    if not hard:
+        return soft
+    places = reshape(
+        arange(soft.shape[axis], device=soft.device), (-1, *(1,) * (soft.ndim - axis - 1))
+    )
+    one_hot = to(eq(argmax(soft, axis, keepdim=True), places), soft.dtype)
+    return add(sub(one_hot, soft.detach()), soft)
+
+
 # The in-place forms that torch has names for.
 celu_ = in_place(celu, direct=True)
 elu_ = in_place(elu, direct=True)
 hardtanh_ = in_place(hardtanh, direct=True)
 leaky_relu_ = in_place(leaky_relu, direct=True)
 selu_ = in_place(selu, direct=True)
+rrelu_ = in_place(rrelu)
+threshold_ = in_place(threshold)

@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import kernels
-from ..dtypes import bool_, int64, is_floating
+from ..dtypes import bool_, float32, float64, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
-from .operands import broadcast_shape, elementwise, kept, pointwise, takes_tensor
+from .cast import to
+from .operands import broadcast_shape, kept, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
-__all__ = [
-    "add", "addcdiv", "addcmul", "div", "lerp", "maximum", "minimum", "mul", "neg", "pow",
-    "reciprocal", "square", "sub",
-]  # fmt: skip
+__all__ = ["add", "maximum", "minimum", "mul", "neg", "pow", "reciprocal", "square", "sub"]
 
 # What backward passes are made of: nothing here is recorded.
 
@@ -46,9 +43,7 @@ class Add(Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, alpha: float) -> Tensor:
         ctx.shapes, ctx.alpha = (left.shape, right.shape), alpha
-        out, out_flat, (left_flat, right_flat) = elementwise("add", left, right)
-        kernels.get(out.device).elementwise.add_forward(out_flat, left_flat, right_flat, alpha)
-        return out
+        return pointwise("add", lambda launch: launch.add_forward, left, right, numbers=(alpha,))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -201,7 +196,7 @@ def mul(input: Operand, other: Operand) -> Tensor:
 
 
 def div(input: Operand, other: Operand) -> Tensor:
-    """input / other, with broadcasting. Integers are divided as float32."""
+    """input / other, with broadcasting. Integers are divided as the default dtype."""
     return Div.apply(*operands("div", input, other, floating=True))
 
 
@@ -216,6 +211,9 @@ def pow(input: Operand, exponent: Operand) -> Tensor:
                 f"pow: integers have no negative powers, got exponent {exponent} for dtype "
                 f"{left.dtype.name}"
             )
+        if left.dtype == float32 and 2**24 < abs(exponent) < 2**53:
+            # float32 would round it, perhaps from odd to even.
+            return to(pow(to(left, float64), exponent), float32)
     return Pow.apply(left, right)
 
 
@@ -249,21 +247,3 @@ def square(input: Tensor) -> Tensor:
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
     return div(1, input)
-
-
-@takes_tensor
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 · tensor2, with broadcasting."""
-    return add(input, mul(tensor1, tensor2), alpha=value)
-
-
-@takes_tensor
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """input + value · tensor1 / tensor2, with broadcasting."""
-    return add(input, div(tensor1, tensor2), alpha=value)
-
-
-@takes_tensor
-def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
-    """input + weight · (end − input), with broadcasting."""
-    return add(input, mul(weight, sub(end, input)))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
-from .. import kernels
 from ..dtypes import bool_, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
+from ..kernels.protocol import Elementwise
 from .cast import to
-from .operands import elementwise, pointwise, takes_tensor
-from .promotion import Operand, operands, scalar
+from .operands import pointwise, takes_tensor
+from .promotion import Operand, operands, result_type, scalar
 from .reduction import unbroadcast
 from .unary import abs
 
@@ -52,17 +53,18 @@ def le(input: Operand, other: Operand) -> Tensor:
 def gt(input: Operand, other: Operand) -> Tensor:
     """input > other; False for NaN."""
     left, right = operands("gt", input, other)
-    out, out_flat, (left_flat, right_flat) = elementwise("gt", left, right, dtype=bool_)
-    kernels.get(out.device).elementwise.lt_forward(out_flat, right_flat, left_flat)
-    return out
+    return pointwise("gt", _swapped(lambda launch: launch.lt_forward), left, right, dtype=bool_)
 
 
 def ge(input: Operand, other: Operand) -> Tensor:
     """input >= other; False for NaN."""
     left, right = operands("ge", input, other)
-    out, out_flat, (left_flat, right_flat) = elementwise("ge", left, right, dtype=bool_)
-    kernels.get(out.device).elementwise.le_forward(out_flat, right_flat, left_flat)
-    return out
+    return pointwise("ge", _swapped(lambda launch: launch.le_forward), left, right, dtype=bool_)
+
+
+def _swapped(launcher: Callable[[Elementwise], Any]) -> Callable[[Elementwise], Any]:
+    """The launcher of b ∘ a, for one of a ∘ b."""
+    return lambda launch: lambda out, left, right: launcher(launch)(out, right, left)
 
 
 @takes_tensor
@@ -181,13 +183,22 @@ def _select(condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return pointwise("where", lambda launch: launch.where_forward, *operands, dtype=left.dtype)
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
-    """input where condition is true, else other. All three broadcast; condition is bool."""
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Any:
+    """input where condition is true, else other. All three broadcast; condition is bool.
+
+    where(condition): the positions at which it is true, see `nonzero`.
+    """
+    if input is None and other is None:
+        from .search import nonzero  # which is made of this
+
+        return nonzero(condition, as_tuple=True)
     if not isinstance(condition, Tensor) or condition.dtype != bool_:
         got = getattr(condition, "dtype", type(condition).__name__)
         raise DTypeError(f"where: condition must be a bool Tensor, got {got}")
-    if isinstance(input, Tensor) or isinstance(other, Tensor):
-        left, right = operands("where", input, other)
-    else:
-        raise TypeError("where: at least one of input and other must be a Tensor")
+    if input is None or other is None:
+        raise TypeError("where: with input, other must be given, and the other way round")
+    if not isinstance(input, Tensor) and not isinstance(other, Tensor):
+        dtype = result_type(input, other)
+        input = scalar("where", cast("float", input), dtype, condition.device)
+    left, right = operands("where", input, other)
     return Where.apply(condition, left, right)

@@ -1,7 +1,7 @@
 """Tensors made from data, from constants and from number ranges.
 
-All take dtype (default: float32, or what the data suggest), device (default: the default device)
-and requires_grad.
+All take dtype (default: the default dtype, or what the data suggest), device (default: the default
+device) and requires_grad.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_number
 from ..device import CPU, as_device
-from ..dtypes import SUPPORTED, as_dtype, bool_, float32, float64, int64
+from ..dtypes import (
+    SUPPORTED,
+    as_dtype,
+    bool_,
+    float64,
+    get_default_dtype,
+    int64,
+    unsupported,
+)
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
+from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
+from .arithmetic import pow
 from .cast import to
 from .promotion import check_fits, fitting
 from .shape import sizes_of
@@ -25,7 +35,7 @@ from .transfer import is_cuda, placed
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
+    "linspace", "logspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 # From data ----------------------------------------------------------------------------------
@@ -34,8 +44,8 @@ __all__ = [
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A copy of `data`: a number, nested lists of numbers, a NumPy array or a Tensor.
 
-    Python floats become float32, ints int64, bools bool; NumPy data keep their dtype, which must be
-    float32, float64, int64, uint8 or bool unless dtype is given.
+    Python floats become the default dtype, ints int64, bools bool; NumPy data keep their dtype,
+    which must be one that tensors have unless dtype is given.
     Raises DTypeError for other data, ShapeError for nested lists of unequal lengths.
     """
     wanted = None if dtype is None else as_dtype(dtype)
@@ -80,13 +90,9 @@ def _natural_dtype(array: np.ndarray, data: Any) -> np.dtype:
     while isinstance(leaf, (list, tuple)) and len(leaf):
         leaf = leaf[0]
     if array.dtype == float64 and not hasattr(leaf, "dtype"):
-        return float32
+        return get_default_dtype()
     if array.dtype not in SUPPORTED:
-        known = ", ".join(d.name for d in SUPPORTED)
-        raise DTypeError(
-            f"tensor: dtype {array.dtype} is not one of {known}; convert with "
-            "dtype=minigrad.float32, or another of these"
-        )
+        raise unsupported("tensor: dtype", array.dtype, "dtype=minigrad.float32")
     return array.dtype
 
 
@@ -108,11 +114,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
     if array.dtype not in SUPPORTED:
-        known = ", ".join(d.name for d in SUPPORTED)
-        raise DTypeError(
-            f"{operation}: dtype {array.dtype} is not one of {known}; convert with "
-            "array.astype(...)"
-        )
+        raise unsupported(f"{operation}: dtype", array.dtype, "array.astype(np.float32)")
     if not (array.flags.writeable and array.flags.aligned):
         return tensor(array, device=device)
     target = as_device(device)
@@ -123,7 +125,11 @@ def _shared(operation: str, array: np.ndarray, device: Any) -> Tensor:
 
 
 def new_tensor(
-    operation: str, sizes: tuple[Any, ...], dtype: Any, device: Any, default: np.dtype = float32
+    operation: str,
+    sizes: tuple[Any, ...],
+    dtype: Any,
+    device: Any,
+    default: np.dtype | None = None,
 ) -> Tensor:
     """Uninitialised, C-ordered, of checked sizes."""
     shape = sizes_of(operation, sizes)
@@ -131,7 +137,7 @@ def new_tensor(
         raise ShapeError(f"{operation}: sizes must be at least 0, got {shape}")
     if math.prod(n or 1 for n in shape) >= 2**60:
         raise ShapeError(f"{operation}: sizes {shape} are more than memory can be")
-    wanted = default if dtype is None else as_dtype(dtype)
+    wanted = (default or get_default_dtype()) if dtype is None else as_dtype(dtype)
     return Tensor(allocate(shape, wanted, as_device(device)), as_device(device))
 
 
@@ -166,7 +172,7 @@ def full(
     value = fill_value.item() if isinstance(fill_value, (Tensor, np.generic)) else fill_value
     if not isinstance(value, bool):
         check_number("full", "fill_value", value)
-    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else float32
+    default = bool_ if isinstance(value, bool) else int64 if isinstance(value, int) else None
     sizes = size if isinstance(size, (tuple, list)) else (size,)
     out = new_tensor("full", tuple(sizes), dtype, device, default)
     return _filled("full", out, value, requires_grad)
@@ -191,24 +197,39 @@ def eye(
 
 
 def empty_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Uninitialised, with the shape, and if not given the dtype and device, of `input`."""
-    return empty(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = empty(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def zeros_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Zeros with the shape, and if not given the dtype and device, of `input`."""
-    return zeros(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = zeros(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def ones_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """Ones with the shape, and if not given the dtype and device, of `input`."""
-    return ones(*_like(input), **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = ones(*_like(input), **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def full_like(
@@ -217,10 +238,11 @@ def full_like(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """`fill_value` with the shape, and if not given the dtype and device, of `input`."""
-    kind = _kind(input, dtype, device)
-    return full(input.shape, fill_value, **kind, requires_grad=requires_grad)
+    out = full(input.shape, fill_value, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def _like(input: Tensor) -> tuple[tuple[int, ...]]:
@@ -232,6 +254,65 @@ def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
         "dtype": input.dtype if dtype is None else dtype,
         "device": input.device if device is None else device,
     }
+
+
+def placed_like(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool) -> Tensor:
+    """A new tensor, in the memory order that is asked for."""
+    out = to(out, memory_format=memory_format)
+    out.requires_grad = requires_grad
+    return out
+
+
+def new_empty(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uninitialised, of shape `size`, with the dtype and device of this tensor unless given."""
+    return empty(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_zeros(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Zeros of shape `size`, with the dtype and device of this tensor unless given."""
+    return zeros(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_ones(
+    input: Tensor,
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones of shape `size`, with the dtype and device of this tensor unless given."""
+    return ones(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: float,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`fill_value` of shape `size`, with the dtype and device of this tensor unless given."""
+    return full(size, fill_value, **_kind(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_from_data(
+    input: Tensor, data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A copy of `data` with the dtype and device of this tensor unless given."""
+    return tensor(data, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
 # Ranges -------------------------------------------------------------------------------------
@@ -255,7 +336,7 @@ def arange(
 ) -> Tensor:
     """start, start + step, … before `end`: ⌈(end − start)/step⌉ numbers; arange(end) starts at 0.
 
-    int64 if all three are ints, else float32.
+    int64 if all three are ints, else the default dtype.
     """
     if end is None:
         start, end = 0, start
@@ -271,7 +352,7 @@ def arange(
     if not whole and not math.isfinite((end - start) / step):
         raise ValueError(f"arange: step {step} is too small to lead from {start} to {end}")
     count = -((start - end) // step) if whole else math.ceil((end - start) / step)
-    out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else float32)
+    out = new_tensor("arange", (int(count),), dtype, device, int64 if whole else None)
     if out.dtype == bool_:
         raise DTypeError("arange: dtype must not be bool")
     if out.dtype.kind in "iu":
@@ -300,5 +381,21 @@ def linspace(
     if out.dtype.kind not in "f":
         raise DTypeError(f"linspace: dtype must be float32 or float64, got {out.dtype.name}")
     kernels.get(out.device).indexing.linspace(out.array, float(first), float(last))
+    out.requires_grad = requires_grad
+    return out
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` powers of the base whose exponents lie at equal distances, from start to end."""
+    check_number("logspace", "base", base)
+    out = pow(base, linspace(start, end, steps, dtype, device))
     out.requires_grad = requires_grad
     return out

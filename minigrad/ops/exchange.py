@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..device import CPU, as_device
-from ..dtypes import SUPPORTED
+from ..dtypes import SUPPORTED, unsupported
 from ..engine import Tensor
 from ..engine.grad_mode import mode
-from ..errors import DeviceError, DTypeError, GraphError
+from ..errors import DeviceError, GraphError
 from .transfer import is_cuda
 
 if TYPE_CHECKING:
@@ -210,8 +210,7 @@ class _Borrowed:
 
 def _check_dtype(dtype: np.dtype) -> None:
     if dtype not in SUPPORTED:
-        known = ", ".join(d.name for d in SUPPORTED)
-        raise DTypeError(f"from_dlpack: dtype {dtype} is not one of {known}")
+        raise unsupported("from_dlpack: dtype", dtype, "the other library, to float32")
 
 
 def cuda_array_interface(input: Tensor) -> dict[str, Any]:

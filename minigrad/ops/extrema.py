@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..dtypes import bool_, int64, uint8
+from ..dtypes import NARROW, bool_, int64, uint8
 from ..engine import Function, Tensor
 from ..errors import ShapeError
 from ..runtime.allocation import allocate
 from .arithmetic import maximum, minimum, product, quotient
 from .cast import to
 from .compare import eq, isnan, logical_and, logical_or
-from .operands import scratch, takes_tensor
+from .operands import narrowed, scratch, takes_tensor, widened
 from .reduction import (
     Axes,
     Dim,
@@ -104,6 +104,9 @@ def _extremum(
     input: Tensor, axes: Axes, largest: bool, logical_order: bool = False
 ) -> tuple[Reduction, np.ndarray, np.ndarray]:
     """The plan, and (outer, inner) arrays of the extreme values and of their positions."""
+    if (narrow := input.dtype) in NARROW:
+        plan, wide, indices = _extremum(widened(input), axes, largest, logical_order)
+        return plan, narrowed(Tensor(wide, input.device), narrow).array, indices
     plan, indices = _extreme_positions(input, axes, largest, logical_order)
     values = plan.empty_reduced(input.dtype, input.device)
     array = plan.array(input.array, input.device)
@@ -114,6 +117,7 @@ def _extremum(
 def _extreme_positions(
     input: Tensor, axes: Axes, largest: bool, logical_order: bool
 ) -> tuple[Reduction, np.ndarray]:
+    input = widened(input)
     plan, launch = reduction(input.array, axes, logical_order), kernels.get(input.device).reduce
     indices = plan.empty_reduced(int64, input.device)
     array = plan.array(input.array, input.device)

@@ -1,7 +1,8 @@
 """Group and layer normalisation: each sample by itself, over all its numbers, or over groups of
 channels.
 
-Sources: Ba et al. 2016, "Layer Normalization"; Wu & He 2018, "Group Normalization".
+Sources: Ba et al. 2016, "Layer Normalization"; Wu & He 2018, "Group Normalization"; Zhang &
+Sennrich 2019, "Root Mean Square Layer Normalization".
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..runtime.allocation import allocate
+from .arithmetic import mul, square
 from .operands import c_order, empty, floating_operands, scratch
+from .reduce import mean
 from .rows import empty_rows, to_rows
+from .unary import rsqrt
 
-__all__ = ["group_norm", "layer_norm"]
+__all__ = ["group_norm", "layer_norm", "rms_norm"]
 
 
 class GroupNorm(Function):
@@ -152,17 +156,43 @@ def layer_norm(
     input (…, *normalized_shape) → the same shape; weight, bias: normalized_shape. The variance is
     the biased one. Raises ShapeError, DTypeError or DeviceError before any work.
     """
-    floating_operands("layer_norm", input=input)
-    shape = normalized_sizes("layer_norm", normalized_shape)
-    if input.shape[-len(shape) :] != shape:
-        raise ShapeError(
-            f"layer_norm: normalized_shape {shape} must be the last sizes of the input's shape "
-            f"{input.shape}"
-        )
+    shape = _last_sizes("layer_norm", input, normalized_shape)
     _check_affine("layer_norm", input, weight, bias, shape)
     eps = check_number("layer_norm", "eps", eps)
     form = math.prod(input.shape[: -len(shape)]), 1, math.prod(shape)
     return GroupNorm.apply(input, weight, bias, form, None, 1, eps)
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """input / √(mean of input² over the last axes + eps) · weight.
+
+    input (…, *normalized_shape) → the same shape; weight: normalized_shape. eps=None is the
+    distance from 1 to the next number of the input's dtype. Raises as `layer_norm`.
+    """
+    shape = _last_sizes("rms_norm", input, normalized_shape)
+    _check_affine("rms_norm", input, weight, None, shape)
+    small = np.finfo(input.dtype).eps if eps is None else check_number("rms_norm", "eps", eps)
+    power = mean(square(input), tuple(range(-len(shape), 0)), keepdim=True)
+    out = mul(input, rsqrt(power + float(small)))
+    return out if weight is None else mul(out, weight)
+
+
+def _last_sizes(
+    operation: str, input: Tensor, normalized_shape: int | Sequence[int]
+) -> tuple[int, ...]:
+    floating_operands(operation, input=input)
+    shape = normalized_sizes(operation, normalized_shape)
+    if input.shape[-len(shape) :] != shape:
+        raise ShapeError(
+            f"{operation}: normalized_shape {shape} must be the last sizes of the input's shape "
+            f"{input.shape}"
+        )
+    return shape
 
 
 def normalized_sizes(operation: str, normalized_shape: int | Sequence[int]) -> tuple[int, ...]:

@@ -17,17 +17,19 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device, same_device
-from ..dtypes import bool_, int64, same_dtype, uint8
+from ..dtypes import bool_, int8, int16, int64, same_dtype, uint8
 from ..engine import Function, Tensor, View
 from ..engine.gradient import copy, full
 from ..errors import DTypeError, ShapeError, TargetError
 from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
+from .arithmetic import add
+from .cast import clone
 from .creation import tensor
-from .operands import check_writable, scratch, takes_tensor
+from .operands import check_writable, scratch, takes_tensor, widened
 from .overwrite import Write, overwrite
 from .reduction import unbroadcast
-from .shape import reshape, view_of
+from .shape import broadcast_to, reshape, view_of
 from .transfer import check_rows, constant, host, read_count
 
 # Basic indexing -----------------------------------------------------------------------------
@@ -137,6 +139,12 @@ def _as_array(item: Any, device: Device) -> Any:
         return item
     if isinstance(item, Tensor):
         same_device("indexing", tensor=device, index=item.device)
+        if item.dtype in (int8, int16):
+            raise DTypeError(
+                f"indexing: an index tensor must be int64, int32 or bool, got {item.dtype.name}; "
+                "convert with .to(minigrad.int64)"
+            )
+        item = widened(item)
         item = item.array if item.ndim else host(item)
     elif isinstance(item, (list, range)):
         try:
@@ -178,7 +186,9 @@ def _checked_slice(item: slice) -> slice:
 
     start, stop, step = bound(item.start), bound(item.stop), bound(item.step)
     if step is not None and step < 1:
-        raise ValueError(f"indexing: the step of a slice must be positive, got {step}")
+        raise ValueError(
+            f"indexing: the step of a slice must be positive, got {step}; flip reverses an axis"
+        )
     return slice(start, stop, step)
 
 
@@ -317,17 +327,22 @@ class Pick(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y[m] = x[p(m)]: dx[j] = Σ_{m: p(m) = j} dy[m].
-        plan, device = ctx.plan, grad_output.device
-        launch = kernels.get(device).indexing
-        grad_input = empty_array(ctx.shape, grad_output.dtype, device, plan.source)
-        size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
-        launch.index_backward_input(
-            plan.input_array(grad_input, device),
-            plan.output_array(grad_output.array, device),
-            plan.positions,
-            scratch(size, int64, device),
-        )
-        return Tensor(grad_input, device), None
+        return _sums(grad_output, ctx.plan, ctx.shape), None
+
+
+def _sums(picked: Tensor, plan: Plan, shape: tuple[int, ...]) -> Tensor:
+    """Of what a plan picks, summed at the positions it comes from; 0 elsewhere."""
+    device = picked.device
+    launch = kernels.get(device).indexing
+    sums = empty_array(shape, picked.dtype, device, plan.source)
+    size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
+    launch.index_backward_input(
+        plan.input_array(sums, device),
+        plan.output_array(picked.array, device),
+        plan.positions,
+        scratch(size, int64, device),
+    )
+    return Tensor(sums, device)
 
 
 def _is_whole(basic: tuple[Any, ...]) -> bool:
@@ -363,6 +378,19 @@ class Put(Function):
         return grad_input, grad_value, None
 
 
+class AddAt(Function):
+    """x + Σ values at the positions of a plan: dx = grad; d value = grad there."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, value: Tensor, plan: Plan) -> Tensor:
+        ctx.plan, ctx.shape = plan, value.shape
+        return add(input, _sums(broadcast_to(value, plan.shape), plan, input.shape))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return grad_output, unbroadcast(Pick.apply(grad_output, ctx.plan), ctx.shape), None
+
+
 def _put(input: Tensor, value: Tensor, plan: Plan) -> None:
     """input[plan] ← value, which broadcasts to the plan's shape."""
     backend, device = kernels.get(input.device), input.device
@@ -391,11 +419,39 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
     basic, pickers = _parse(input, index)
     selected = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
     if not pickers:
-        overwrite("__setitem__", selected, Write.apply, _fitting(value, selected.shape), direct=True)
+        overwrite(
+            "__setitem__", selected, Write.apply, _fitting(value, selected.shape), direct=True
+        )
         return
     plan = plan_picks(selected, pickers)
     value = _fitting(value, plan.shape)
     overwrite("__setitem__", selected, Put.apply, value, plan, direct=True)
+
+
+def index_put_(
+    input: Tensor, indices: tuple[Any, ...], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """input[indices] ← values; accumulate: input[indices] + the values that fall there. Returns
+    input."""
+    if not accumulate:
+        set_item(input, tuple(indices), values)
+        return input
+    basic, pickers = _parse(input, tuple(indices))
+    selected = input if pickers and _is_whole(basic) else get_item(input, basic)
+    if not pickers:
+        overwrite("index_put_", selected, add, values)
+    else:
+        plan = plan_picks(selected, pickers)
+        overwrite("index_put_", selected, AddAt.apply, _fitting(values, plan.shape), plan)
+    return input
+
+
+@takes_tensor
+def index_put(
+    input: Tensor, indices: tuple[Any, ...], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """`index_put_` on a copy."""
+    return index_put_(clone(input), indices, values, accumulate)
 
 
 def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ..engine import Tensor
 from ..errors import GraphError
-from . import arithmetic, compare, overwrite, select, unary
+from . import arithmetic, compare, division, functions, indexing, overwrite, scatter, select, unary
 from .overwrite import in_place
 
 
@@ -19,6 +23,12 @@ def detach_(input: Tensor) -> Tensor:
     return input
 
 
+def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """`clamp` in place. Returns the tensor."""
+    direct = not any(isinstance(bound, (Tensor, np.ndarray)) for bound in (min, max))
+    return overwrite.overwrite("clamp_", input, unary.clamp, min, max, direct=direct)
+
+
 class InPlace:
     """Part of `Methods`. In methods.py every name is attached to Tensor."""
 
@@ -30,24 +40,23 @@ class InPlace:
     add_ = in_place(arithmetic.add, direct=True)
     sub_ = in_place(arithmetic.sub, direct=True)
     mul_ = in_place(arithmetic.mul, direct=True)
-    div_ = in_place(arithmetic.div, direct=True)
     pow_ = in_place(arithmetic.pow)
     neg_ = in_place(arithmetic.neg)
     square_ = in_place(arithmetic.square)
     reciprocal_ = in_place(arithmetic.reciprocal)
-    addcmul_ = in_place(arithmetic.addcmul, direct=True)
-    addcdiv_ = in_place(arithmetic.addcdiv, direct=True)
-    lerp_ = in_place(arithmetic.lerp)
+    div_ = divide_ = in_place(division.div)
+    true_divide_ = in_place(arithmetic.div, "true_divide", direct=True)
+    multiply_, subtract_, negative_ = mul_, sub_, neg_
+    floor_divide_ = in_place(division.floor_divide)
+    fmod_ = in_place(division.fmod)
+    remainder_ = in_place(division.remainder)
     # Functions of one value
     abs_ = in_place(unary.abs, direct=True)
     exp_ = in_place(unary.exp, direct=True)
     expm1_ = in_place(unary.expm1, direct=True)
     log_ = in_place(unary.log, direct=True)
     log1p_ = in_place(unary.log1p, direct=True)
-    log2_ = in_place(unary.log2)
-    log10_ = in_place(unary.log10)
     sqrt_ = in_place(unary.sqrt, direct=True)
-    rsqrt_ = in_place(unary.rsqrt)
     sin_ = in_place(unary.sin, direct=True)
     cos_ = in_place(unary.cos, direct=True)
     erf_ = in_place(unary.erf, direct=True)
@@ -58,11 +67,43 @@ class InPlace:
     sign_ = in_place(unary.sign, direct=True)
     sigmoid_ = in_place(unary.sigmoid, direct=True)
     tanh_ = in_place(unary.tanh, direct=True)
+    atan_ = in_place(unary.atan, direct=True)
+    log2_ = in_place(unary.log2)
+    log10_ = in_place(unary.log10)
+    rsqrt_ = in_place(unary.rsqrt)
     relu_ = unary.relu_
-    clamp_ = clip_ = in_place(unary.clamp, direct=True)
-    clamp_min_ = in_place(unary.clamp_min, direct=True)
-    clamp_max_ = in_place(unary.clamp_max, direct=True)
-    # Comparisons, logic, selection: a truth becomes 1 or 0 of the tensor's dtype
+    clamp_ = clip_ = clamp_
+    absolute_, arctan_, fix_, sgn_ = abs_, atan_, trunc_, sign_
+    acos_ = in_place(functions.acos)
+    acosh_ = in_place(functions.acosh)
+    addcdiv_ = in_place(functions.addcdiv)
+    addcmul_ = in_place(functions.addcmul)
+    arccos_ = in_place(functions.arccos)
+    arccosh_ = in_place(functions.arccosh)
+    arcsin_ = in_place(functions.arcsin)
+    arcsinh_ = in_place(functions.arcsinh)
+    arctan2_ = in_place(functions.arctan2)
+    arctanh_ = in_place(functions.arctanh)
+    asin_ = in_place(functions.asin)
+    asinh_ = in_place(functions.asinh)
+    atan2_ = in_place(functions.atan2)
+    atanh_ = in_place(functions.atanh)
+    clamp_max_ = in_place(functions.clamp_max)
+    clamp_min_ = in_place(functions.clamp_min)
+    cosh_ = in_place(functions.cosh)
+    deg2rad_ = in_place(functions.deg2rad)
+    exp2_ = in_place(functions.exp2)
+    frac_ = in_place(functions.frac)
+    hypot_ = in_place(functions.hypot)
+    lerp_ = in_place(functions.lerp)
+    logit_ = in_place(functions.logit)
+    nan_to_num_ = in_place(functions.nan_to_num)
+    rad2deg_ = in_place(functions.rad2deg)
+    sinc_ = in_place(functions.sinc)
+    sinh_ = in_place(functions.sinh)
+    tan_ = in_place(functions.tan)
+    xlogy_ = in_place(functions.xlogy)
+    # Comparisons and logic: a truth becomes 1 or 0 of the tensor's dtype
     eq_ = in_place(compare.eq)
     ne_ = in_place(compare.ne)
     lt_ = in_place(compare.lt)
@@ -77,8 +118,18 @@ class InPlace:
     logical_or_ = in_place(compare.logical_or)
     logical_xor_ = in_place(compare.logical_xor)
     logical_not_ = in_place(compare.logical_not)
+    # Selection
     masked_fill_ = in_place(select.masked_fill, direct=True)
     tril_ = in_place(select.tril)
     triu_ = in_place(select.triu)
+    index_put_ = indexing.index_put_
+    index_add_ = in_place(scatter.index_add)
+    index_copy_ = in_place(scatter.index_copy)
+    index_fill_ = in_place(scatter.index_fill)
+    masked_scatter_ = in_place(scatter.masked_scatter)
+    put_ = in_place(scatter.put)
+    scatter_ = in_place(scatter.scatter)
+    scatter_add_ = in_place(scatter.scatter_add)
+    scatter_reduce_ = in_place(scatter.scatter_reduce)
     # Graph
     detach_ = detach_

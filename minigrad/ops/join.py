@@ -11,11 +11,11 @@ import numpy as np
 
 from .. import kernels
 from ..device import same_device
-from ..dtypes import same_dtype
 from ..engine import Function, Tensor, View
 from ..errors import ShapeError
 from ..layout import empty_array, memory_order
-from .operands import empty, takes_tensor
+from .operands import empty, takes_numpys_names, takes_tensor
+from .promotion import as_common_dtype
 from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
@@ -69,13 +69,14 @@ def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     if not items or not all(isinstance(item, Tensor) for item in items):
         kinds = [type(item).__name__ for item in items]
         raise ValueError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
-    same_dtype(operation, **{f"tensor {i}": t.dtype for i, t in enumerate(items)})
     same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
-    return items
+    return as_common_dtype(items)
 
 
+@takes_numpys_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join tensors along an existing axis; all other sizes must be equal.
+    """Join tensors, converted to their common dtype, along an existing axis; all other sizes must
+    be equal.
 
     Tensors of shape (0,) are skipped, as in torch.
     """
@@ -96,6 +97,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return Cat.apply(axis, *items)
 
 
+@takes_numpys_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join tensors of one shape along a new axis."""
     items = _tensors("stack", tensors)

@@ -18,16 +18,25 @@ from . import (
     arithmetic,
     cast,
     compare,
+    creation,
+    division,
     exchange,
     extrema,
+    functions,
     indexing,
     join,
     matmul,
     printing,
+    products,
+    random,
+    rearrange,
     reduce,
+    scan,
+    search,
     unary,
     vector_norm,
 )
+from . import scatter as scatters
 from . import select as selection
 from . import shape as shapes
 from . import softmax as softmaxes
@@ -52,6 +61,16 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[[Tensor, Any], Tenso
         return function(other, self) if isinstance(other, OPERAND_TYPES) else NotImplemented
 
     return method
+
+
+def _divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    """divmod(tensor, other)"""
+    return division.floor_divide(self, other), division.remainder(self, other)
+
+
+def _reflected_divmod(self: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    """divmod(other, tensor)"""
+    return division.floor_divide(other, self), division.remainder(other, self)
 
 
 def _pos(input: Tensor) -> Tensor:
@@ -81,6 +100,12 @@ class Methods(InPlace):
     __rmul__ = _reflected(arithmetic.mul)
     __truediv__ = _operator(arithmetic.div)
     __rtruediv__ = _reflected(arithmetic.div)
+    __floordiv__ = _operator(division.floor_divide)
+    __rfloordiv__ = _reflected(division.floor_divide)
+    __mod__ = _operator(division.remainder)
+    __rmod__ = _reflected(division.remainder)
+    __divmod__ = _divmod
+    __rdivmod__ = _reflected_divmod
     __pow__ = _operator(arithmetic.pow)
     __rpow__ = _reflected(arithmetic.pow)
     __matmul__ = _operator(matmul.matmul)
@@ -107,6 +132,8 @@ class Methods(InPlace):
     __isub__ = _operator(InPlace.sub_)
     __imul__ = _operator(InPlace.mul_)
     __itruediv__ = _operator(InPlace.div_)
+    __ifloordiv__ = _operator(InPlace.floor_divide_)
+    __imod__ = _operator(InPlace.remainder_)
     __ipow__ = _operator(InPlace.pow_)
     __iand__ = _operator(InPlace.bitwise_and_)
     __ior__ = _operator(InPlace.bitwise_or_)
@@ -115,17 +142,36 @@ class Methods(InPlace):
     add = arithmetic.add
     sub = arithmetic.sub
     mul = arithmetic.mul
-    div = arithmetic.div
+    div = division.div
+    divide = division.divide
+    floor_divide = division.floor_divide
+    fmod = division.fmod
+    remainder = division.remainder
+    true_divide = division.true_divide
     pow = arithmetic.pow
     matmul = matmul.matmul
+    mm = products.mm
+    bmm = products.bmm
+    mv = products.mv
+    dot = products.dot
+    vdot = products.vdot
+    inner = products.inner
+    outer = products.outer
+    ger = products.ger
+    addmm = products.addmm
+    addmv = products.addmv
+    addr = products.addr
+    addbmm = products.addbmm
+    baddbmm = products.baddbmm
+    kron = products.kron
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
     neg = arithmetic.neg
     square = arithmetic.square
+    multiply = arithmetic.mul
+    subtract = arithmetic.sub
+    negative = arithmetic.neg
     reciprocal = arithmetic.reciprocal
-    addcmul = arithmetic.addcmul
-    addcdiv = arithmetic.addcdiv
-    lerp = arithmetic.lerp
     # Functions of one value
     abs = unary.abs
     exp = unary.exp
@@ -133,6 +179,7 @@ class Methods(InPlace):
     sqrt = unary.sqrt
     sin = unary.sin
     cos = unary.cos
+    atan = unary.atan
     expm1 = unary.expm1
     log1p = unary.log1p
     erf = unary.erf
@@ -148,9 +195,50 @@ class Methods(InPlace):
     relu = unary.relu
     clamp = unary.clamp
     clip = unary.clamp
-    clamp_min = unary.clamp_min
-    clamp_max = unary.clamp_max
     sign = unary.sign
+    arctan = unary.atan
+    absolute = unary.abs
+    fix = unary.trunc
+    sgn = unary.sign
+    acos = functions.acos
+    acosh = functions.acosh
+    addcdiv = functions.addcdiv
+    addcmul = functions.addcmul
+    allclose = functions.allclose
+    arccos = functions.arccos
+    arccosh = functions.arccosh
+    arcsin = functions.arcsin
+    arcsinh = functions.arcsinh
+    arctan2 = functions.arctan2
+    arctanh = functions.arctanh
+    asin = functions.asin
+    asinh = functions.asinh
+    atan2 = functions.atan2
+    atanh = functions.atanh
+    clamp_max = functions.clamp_max
+    clamp_min = functions.clamp_min
+    cosh = functions.cosh
+    deg2rad = functions.deg2rad
+    equal = functions.equal
+    exp2 = functions.exp2
+    fmax = functions.fmax
+    fmin = functions.fmin
+    frac = functions.frac
+    hypot = functions.hypot
+    isclose = functions.isclose
+    isneginf = functions.isneginf
+    isposinf = functions.isposinf
+    lerp = functions.lerp
+    logaddexp = functions.logaddexp
+    logit = functions.logit
+    nan_to_num = functions.nan_to_num
+    positive = functions.positive
+    rad2deg = functions.rad2deg
+    signbit = functions.signbit
+    sinc = functions.sinc
+    sinh = functions.sinh
+    tan = functions.tan
+    xlogy = functions.xlogy
     # Comparisons, logic, selection
     eq = compare.eq
     ne = compare.ne
@@ -158,6 +246,11 @@ class Methods(InPlace):
     le = compare.le
     gt = compare.gt
     ge = compare.ge
+    not_equal = compare.ne
+    less = compare.lt
+    less_equal = compare.le
+    greater = compare.gt
+    greater_equal = compare.ge
     isnan = compare.isnan
     isinf = compare.isinf
     isfinite = compare.isfinite
@@ -170,13 +263,32 @@ class Methods(InPlace):
     logical_xor = compare.logical_xor
     logical_not = compare.logical_not
     where = _where
+    uniform_ = random.uniform_
+    normal_ = random.normal_
+    bernoulli_ = random.bernoulli_
+    exponential_ = random.exponential_
+    random_ = random.random_
+    # New tensors
+    new_empty = creation.new_empty
+    new_zeros = creation.new_zeros
+    new_ones = creation.new_ones
+    new_full = creation.new_full
+    new_tensor = creation.new_from_data
+    bernoulli = random.bernoulli
+    multinomial = random.multinomial
     # Copies and conversions
     to = cast.to
     float = cast.float
     double = cast.double
     long = cast.long
+    int = cast.int
+    short = cast.short
+    char = cast.char
     byte = cast.byte
     bool = cast.bool
+    half = cast.half
+    bfloat16 = cast.bfloat16
+    type = cast.type
     cuda = cast.cuda
     cpu = cast.cpu
     pin_memory = cast.pin_memory
@@ -203,6 +315,17 @@ class Methods(InPlace):
     any = extrema.any
     prod = reduce.prod
     cumsum = reduce.cumsum
+    cumprod = scan.cumprod
+    cummax = scan.cummax
+    cummin = scan.cummin
+    logcumsumexp = scan.logcumsumexp
+    diff = scan.diff
+    nansum = search.nansum
+    nanmean = search.nanmean
+    quantile = search.quantile
+    nanquantile = search.nanquantile
+    histc = search.histc
+    bincount = search.bincount
     logsumexp = reduce.logsumexp
     softmax = softmaxes.softmax
     sort = sorting.sort
@@ -227,17 +350,59 @@ class Methods(InPlace):
     expand = shapes.expand
     expand_as = shapes.expand_as
     broadcast_to = shapes.broadcast_to
+    reshape_as = rearrange.view_as
+    view_as = rearrange.view_as
+    flip = rearrange.flip
+    fliplr = rearrange.fliplr
+    flipud = rearrange.flipud
+    roll = rearrange.roll
+    rot90 = rearrange.rot90
+    repeat = rearrange.repeat
+    repeat_interleave = rearrange.repeat_interleave
+    tile = rearrange.tile
+    swapaxes = rearrange.swapaxes
+    swapdims = rearrange.swapdims
+    movedim = rearrange.movedim
+    moveaxis = rearrange.moveaxis
+    ravel = rearrange.ravel
+    unfold = rearrange.unfold
+    diagonal = rearrange.diagonal
+    diag = rearrange.diag
+    diag_embed = rearrange.diag_embed
+    trace = rearrange.trace
+    tensor_split = rearrange.tensor_split
+    hsplit = rearrange.hsplit
+    vsplit = rearrange.vsplit
+    dsplit = rearrange.dsplit
+    H: Tensor = property(shapes.matrix_adjoint)  # type: ignore[assignment]
+    mH: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]
     split = join.split
     chunk = join.chunk
     unbind = join.unbind
     # Indexing
     __getitem__ = indexing.get_item
     __setitem__ = indexing.set_item
+    index_put = indexing.index_put
     select = selection.select
     narrow = selection.narrow
     index_select = selection.index_select
     gather = selection.gather
     masked_fill = selection.masked_fill
+    scatter = scatters.scatter
+    scatter_add = scatters.scatter_add
+    scatter_reduce = scatters.scatter_reduce
+    index_add = scatters.index_add
+    index_copy = scatters.index_copy
+    index_fill = scatters.index_fill
+    masked_scatter = scatters.masked_scatter
+    masked_select = scatters.masked_select
+    put = scatters.put
+    take = scatters.take
+    take_along_dim = scatters.take_along_dim
+    nonzero = search.nonzero
+    argwhere = search.argwhere
+    unique = search.unique
+    unique_consecutive = search.unique_consecutive
     tril = selection.tril
     triu = selection.triu
     # Facts and values
@@ -249,12 +414,24 @@ class Methods(InPlace):
     __int__ = access.to_int
     __index__ = access.to_index
     __array__ = access.to_array
+    __array_wrap__ = access.from_array
+    __format__ = access.format_with
     __repr__ = printing.to_text
     __deepcopy__ = access.deepcopy
     size = access.size
     stride = access.stride
     dim = access.dim
+    ndimension = access.dim
     numel = access.numel
+    nelement = access.numel
+    storage_offset = access.storage_offset
+    data_ptr = access.data_ptr
+    get_device = access.get_device
+    is_same_size = access.is_same_size
+    is_floating_point = access.is_floating_point
+    is_complex = access.is_complex
+    nbytes: builtins.int = property(access.nbytes)  # type: ignore[assignment]
+    itemsize: builtins.int = property(access.element_size)  # type: ignore[assignment]
     element_size = access.element_size
     item = access.item
     tolist = access.tolist

@@ -1,4 +1,8 @@
-"""Batch normalisation. Source: Ioffe & Szegedy 2015, "Batch Normalization"."""
+"""Batch normalisation, and two more of its time: instance and local response normalisation.
+
+Sources: Ioffe & Szegedy 2015, "Batch Normalization"; Ulyanov et al. 2016, "Instance Normalization";
+Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", §3.3.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_number
+from ..arguments import check_int, check_number
 from ..device import Device
 from ..dtypes import float64
-from ..engine import Function, Tensor
+from ..engine import Function, Tensor, no_grad
 from ..errors import GraphError, ShapeError
+from .arithmetic import div, pow, square
+from .group_norm import GroupNorm
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
+from .overwrite import copy_
+from .pool import avg_pool2d
+from .reduce import mean, var
 from .rows import empty_rows, to_rows
+from .shape import permute, reshape
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "instance_norm", "local_response_norm"]
 
 
 class Running(NamedTuple):
@@ -223,39 +233,119 @@ def check_batch_norm(
     eps: float,
 ) -> None:
     """shape: of what is normalised; dtype and device are those of `input`."""
+    _check_operands("batch_norm", input, shape, weight, bias, running, training)
+    if training and math.prod(shape) // max(shape[1], 1) == 1:
+        raise ShapeError(
+            f"batch_norm: training needs more than one value per channel, got shape {shape}"
+        )
+    _check_numbers("batch_norm", momentum, eps, training)
+
+
+def _check_operands(
+    operation: str,
+    input: Tensor,
+    shape: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running: Running,
+    training: bool,
+) -> None:
     optional = {
         "running_mean": running.mean, "running_var": running.var, "weight": weight, "bias": bias
     }  # fmt: skip
-    floating_operands("batch_norm", input=input, optional=optional)
-    C = _checked_channels(shape, training)
+    floating_operands(operation, input=input, optional=optional)
+    if len(shape) < 2:
+        raise ShapeError(f"{operation}: input must be (N, C) or (N, C, …), got shape {shape}")
+    C = shape[1]
     for name, tensor in optional.items():
         if tensor is None:
             continue
         if tensor.shape != (C,):
             raise ShapeError(
-                f"batch_norm: {name} must have shape ({C},) for input of shape {shape}, "
+                f"{operation}: {name} must have shape ({C},) for input of shape {shape}, "
                 f"got {tensor.shape}"
             )
         if name.startswith("running") and tensor.requires_grad:
-            raise GraphError(f"batch_norm: {name} must not require gradients")
+            raise GraphError(f"{operation}: {name} must not require gradients")
         if name.startswith("running") and training:
-            check_writable(f"batch_norm: {name}", tensor)
+            check_writable(f"{operation}: {name}", tensor)
     if (running.mean is None) != (running.var is None):
-        raise ValueError("batch_norm: running_mean and running_var must be given both or neither")
+        raise ValueError(f"{operation}: running_mean and running_var must be given both or neither")
     if not training and running.mean is None:
-        raise ValueError("batch_norm: evaluation needs running_mean and running_var, got None")
+        raise ValueError(f"{operation}: evaluation needs running_mean and running_var, got None")
+
+
+def _check_numbers(operation: str, momentum: float, eps: float, training: bool) -> None:
     for option, value in (("momentum", momentum), ("eps", eps)):
-        check_number("batch_norm", option, value)
+        check_number(operation, option, value)
     if not eps >= 0 or (training and eps == 0):  # NaN is neither
         rule = "positive in training" if training else "at least 0"
-        raise ValueError(f"batch_norm: eps must be {rule}, got {eps!r}")
+        raise ValueError(f"{operation}: eps must be {rule}, got {eps!r}")
 
 
-def _checked_channels(shape: tuple[int, ...], training: bool) -> int:
-    if len(shape) < 2:
-        raise ShapeError(f"batch_norm: input must be (N, C) or (N, C, …), got shape {shape}")
-    if training and math.prod(shape) // max(shape[1], 1) == 1:
+@takes_tensor
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(input − mean) / √(variance + eps) · weight + bias, for every channel of every sample.
+
+    input (N, C, L), (N, C, H, W) or with more axes; all others (C,). use_input_stats: with each
+    sample's own mean and biased variance, whose means over the batch (of the unbiased variances)
+    move the running statistics as in `batch_norm`; else with the running ones.
+    Raises ShapeError, DTypeError or DeviceError before any work; ShapeError also for one value per
+    channel of a sample, ValueError as `batch_norm`.
+    """
+    running = Running(running_mean, running_var)
+    shape = input.shape
+    _check_operands("instance_norm", input, shape, weight, bias, running, use_input_stats)
+    _check_numbers("instance_norm", momentum, eps, use_input_stats)
+    if not use_input_stats:
+        return BatchNorm.apply(input, weight, bias, running, False, momentum, eps)
+    N, C, L = *shape[:2], math.prod(shape[2:])
+    if len(shape) < 3 or L < 2 or C == 0:
         raise ShapeError(
-            f"batch_norm: training needs more than one value per channel, got shape {shape}"
+            f"instance_norm: needs more than one value per channel of a sample, got shape {shape}"
         )
-    return shape[1]
+    out = GroupNorm.apply(input, weight, bias, (N, L, C), 1, C, eps)
+    if running_mean is not None and running_var is not None and N:
+        axes = tuple(range(2, input.ndim))
+        with no_grad():
+            for old, new in ((running_mean, mean(input, axes)), (running_var, var(input, axes))):
+                copy_(old, (1 - momentum) * old + momentum * mean(new, 0))
+    return out
+
+
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """input / (k + alpha · m)^beta, m the mean of input² over `size` neighbouring channels.
+
+    input (N, C, …) with at least three axes → the same shape; channels that do not exist count
+    as 0. Raises ShapeError or DTypeError before any work.
+    """
+    floating_operands("local_response_norm", input=input)
+    check_int("local_response_norm", "size", size, low=1)
+    for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
+        check_number("local_response_norm", name, value)
+    if input.ndim < 3:
+        raise ShapeError(
+            f"local_response_norm: input must be (N, C, …) with 3 axes, got shape {input.shape}"
+        )
+    if 0 in input.shape:
+        return input * 1
+    # The channels as the rows of images of one column: a view, if stored channels-last.
+    to_last = (0, *range(2, input.ndim), 1)
+    last = permute(square(input), to_last)
+    rows = reshape(last, (-1, 1, last.shape[-1], 1))
+    # For an even size one window too many; its first channel is the one size // 2 below.
+    means = avg_pool2d(rows, (size, 1), 1, (size // 2, 0))[:, :, : last.shape[-1]]
+    back = (0, input.ndim - 1, *range(1, input.ndim - 1))
+    means = permute(reshape(means, last.shape), back)
+    return div(input, pow(means * alpha + k, beta))

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device, same_device
-from ..dtypes import floating_dtype, is_floating
+from ..dtypes import NARROW, floating_dtype, int64, is_floating
 from ..engine import Tensor
 from ..engine.gradient import copy
 from ..errors import ShapeError
@@ -38,9 +38,11 @@ R = TypeVar("R")
 
 
 def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
-    """For public functions: `input` must be a Tensor, and what is annotated bool a bool."""
+    """For public functions: `input` must be a Tensor, and what is annotated bool a bool. NumPy's
+    names of arguments are taken as well."""
     parameters = inspect.signature(function).parameters
     call = cast("Callable[..., R]", function)
+    aliases = _numpys_names(function.__name__, parameters)
     flags = {name: i - 1 for i, name in enumerate(parameters) if _is_flag(parameters[name])}
 
     @functools.wraps(function)
@@ -50,6 +52,8 @@ def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
                 f"{function.__name__}: input must be a Tensor, got {type(input).__name__}; "
                 "minigrad.tensor(...) makes one"
             )
+        if kwargs:
+            kwargs = _renamed(kwargs, aliases)
         for name, position in flags.items():
             flag = args[position] if position < len(args) else kwargs.get(name, False)
             if flag is not True and flag is not False and not isinstance(flag, np.bool_):
@@ -57,6 +61,33 @@ def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
         return call(input, *args, **kwargs)
 
     return cast("Callable[P, R]", checked)
+
+
+def takes_numpys_names(function: Callable[P, R]) -> Callable[P, R]:
+    """As `takes_tensor` for functions whose first argument is no Tensor: NumPy's names only."""
+    call = cast("Callable[..., R]", function)
+    aliases = _numpys_names(function.__name__, inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **_renamed(kwargs, aliases)) if kwargs else call(*args)
+
+    return cast("Callable[P, R]", renamed)
+
+
+def _numpys_names(function: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    names = {"axis": "dim", "keepdims": "keepdim"}
+    aliases = {numpys: ours for numpys, ours in names.items() if ours in parameters}
+    # np.sum(tensor) calls tensor.sum(axis=None, out=None). What NumPy's max returns is not what
+    # torch's does, so np.max is refused.
+    return aliases if function in ("max", "min") else aliases | {"out": ""}
+
+
+def _renamed(kwargs: dict[str, Any], aliases: dict[str, str]) -> dict[str, Any]:
+    """Without an argument `out` that is None, where that has the alias ""."""
+    named = {aliases.get(name, name): value for name, value in kwargs.items()}
+    out = named.pop("", None)
+    return named if out is None else named | {"out": out}
 
 
 def _is_flag(parameter: inspect.Parameter) -> bool:
@@ -232,9 +263,27 @@ def pointwise(
     launcher: Callable[[Elementwise], Callable[..., None]],
     *operands: Tensor,
     dtype: np.dtype | None = None,
+    numbers: tuple[float, ...] = (),
 ) -> Tensor:
     """The result of an elementwise launcher, such as `lambda launch: launch.mul_forward`, on
-    operands that broadcast; nothing is recorded."""
+    operands that broadcast, and numbers; nothing is recorded."""
+    if (narrow := operands[-1].array.dtype) in NARROW:
+        wide = [widened(operand) for operand in operands]
+        stored = int64 if dtype in NARROW else dtype
+        out = pointwise(operation, launcher, *wide, dtype=stored, numbers=numbers)
+        return out if dtype is not None and stored == dtype else narrowed(out, narrow)
     out, out_flat, flats = elementwise(operation, *operands, dtype=dtype)
-    launcher(kernels.get(out.device).elementwise)(out_flat, *flats)
+    launcher(kernels.get(out.device).elementwise)(out_flat, *flats, *numbers)
+    return out
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """A narrow integer tensor as int64, in which its values are computed with."""
+    return narrowed(tensor, int64) if tensor.array.dtype in NARROW else tensor
+
+
+def narrowed(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    """A copy of the tensor in an integer dtype, which keeps the lowest bits."""
+    out = empty_like(tensor, dtype)
+    kernels.get(tensor.device).elementwise.copy_strided(out.array, tensor.array)
     return out

@@ -158,7 +158,10 @@ def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
     """input ← src, broadcast and converted to input's dtype. Returns input."""
     if not isinstance(src, Tensor):
         raise TypeError(f"copy_: src must be a Tensor, got {type(src).__name__}")
-    if isinstance(input, Tensor) and broadcast_shape("copy_", input.shape, src.shape) != input.shape:
+    if (
+        isinstance(input, Tensor)
+        and broadcast_shape("copy_", input.shape, src.shape) != input.shape
+    ):
         raise ShapeError(
             f"copy_: a src of shape {src.shape} does not broadcast to the tensor's shape "
             f"{input.shape}, which cannot change in place"

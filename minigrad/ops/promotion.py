@@ -1,13 +1,15 @@
 """Type promotion: what may stand beside a tensor in an operation, and the common dtype.
 
-Two tensors must have one dtype. A Python number takes the tensor's, except that a float beside an
-integer tensor turns both into float32, and an int beside a bool tensor turns both into int64, as in
-torch. A NumPy array counts as a tensor.
+Operands come in three categories: tensors that have axes, tensors of none, and Python numbers. The
+highest category decides, and a lower one counts only where it is of a higher kind: a float beside
+integers, an integer beside bools. A Python float then counts as the default dtype, an int as int64.
+A NumPy array counts as a tensor.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -15,12 +17,14 @@ import numpy as np
 
 from .. import kernels
 from ..device import Device
-from ..dtypes import as_dtype, bool_, float32, int64, is_floating, same_dtype
+from ..dtypes import as_dtype, bool_, get_default_dtype, int64, is_floating, promoted
 from ..engine import Tensor
 from ..errors import DTypeError
 from ..runtime.allocation import allocate
 from .cast import to
 from .transfer import placed
+
+__all__ = ["result_type"]
 
 Operand = Tensor | np.ndarray | np.generic | float
 OPERAND_TYPES = (Tensor, int, float, np.ndarray, np.generic)
@@ -29,24 +33,75 @@ OPERAND_TYPES = (Tensor, int, float, np.ndarray, np.generic)
 def operands(
     operation: str, left: Operand, right: Operand, floating: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Both as tensors of one dtype, which is made float32 if `floating` asks for a floating one.
+    """Both as tensors of the common dtype, of the default dtype if `floating` asks for a floating
+    one and it is not.
 
-    Raises DTypeError for tensors of two dtypes, TypeError if none is a tensor.
+    What is converted gets its gradient in its own dtype. Raises TypeError if none is a tensor.
     """
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        dtype = left.array.dtype
+        if dtype is right.array.dtype and (not floating or is_floating(dtype)):
+            return left, right
     device = next((t.device for t in (left, right) if isinstance(t, Tensor)), None)
     if device is None:
         raise TypeError(f"{operation}: at least one operand must be a Tensor")
     a = _tensor_or_number(operation, left, device)
     b = _tensor_or_number(operation, right, device)
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        dtype = same_dtype(operation, left=a.dtype, right=b.dtype)
+        dtype = _promoted_dtype((a, b))
     elif isinstance(a, Tensor):
         dtype = common_dtype(a.dtype, b)
     else:
         dtype = common_dtype(b.dtype, a)
     if floating and not is_floating(dtype):
-        dtype = float32
+        dtype = get_default_dtype()
     return _as_tensor(operation, a, dtype, device), _as_tensor(operation, b, dtype, device)
+
+
+def as_common_dtype(tensors: list[Tensor]) -> list[Tensor]:
+    """Tensors converted to their common dtype."""
+    first = tensors[0].array.dtype
+    if all(tensor.array.dtype is first for tensor in tensors):
+        return tensors
+    dtype = _promoted_dtype(tensors)
+    return [to(tensor, dtype) for tensor in tensors]
+
+
+def result_type(tensor1: Operand, tensor2: Operand) -> np.dtype:
+    """The dtype of an arithmetic operation on two tensors or numbers."""
+    for value in (tensor1, tensor2):
+        if not isinstance(value, OPERAND_TYPES):
+            raise TypeError(f"result_type: expects tensors or numbers, got {type(value).__name__}")
+    return _promoted_dtype((tensor1, tensor2))
+
+
+def _promoted_dtype(operands: Iterable[Any]) -> np.dtype:
+    # Of each category the promoted dtype of its members: 0 tensors with axes, 1 without, 2 numbers.
+    found: list[np.dtype | None] = [None, None, None]
+    for value in operands:
+        category, dtype = 2, None
+        if isinstance(value, (Tensor, np.ndarray)):
+            category, dtype = (0 if value.ndim else 1), value.dtype
+        elif isinstance(value, (float, np.floating)):
+            dtype = get_default_dtype()
+        else:
+            dtype = bool_ if isinstance(value, (bool, np.bool_)) else int64
+        before = found[category]
+        found[category] = dtype if before is None else promoted(before, dtype)
+    common = None
+    for dtype in reversed(found):
+        if dtype is None:
+            continue
+        if (
+            common is not None
+            and (dtype == bool_ or is_floating(common))
+            and not is_floating(dtype)
+        ):
+            common = promoted(dtype, common)
+        else:
+            common = dtype
+    assert common is not None
+    return common
 
 
 def _tensor_or_number(operation: str, value: Operand, device: Device) -> Any:
@@ -72,7 +127,7 @@ def _as_tensor(operation: str, value: Tensor | float, dtype: np.dtype, device: D
 def common_dtype(dtype: np.dtype, *numbers: float | None) -> np.dtype:
     """The dtype of an operation on a tensor of `dtype` and Python numbers (None is skipped)."""
     if not is_floating(dtype) and any(isinstance(number, float) for number in numbers):
-        return float32
+        return get_default_dtype()
     integer = any(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
     return int64 if dtype == bool_ and integer else dtype
 
@@ -110,5 +165,5 @@ def scalar(operation: str, value: float, dtype: np.dtype, device: Device) -> Ten
 
 
 def as_floating(input: Tensor) -> Tensor:
-    """The tensor, an integer one converted to float32: for functions such as exp."""
-    return input if is_floating(input.dtype) else to(input, float32)
+    """The tensor, an integer one converted to the default dtype: for functions such as exp."""
+    return input if is_floating(input.dtype) else to(input, get_default_dtype())

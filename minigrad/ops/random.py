@@ -5,29 +5,36 @@ The same seed gives the same values on every device, whatever the number of thre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_number
+from ..arguments import check_int, check_number
 from ..device import Generator, default_generator
-from ..dtypes import as_dtype, bool_, float32, floating_dtype, int64, uint8
+from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import memory_order
+from ..layout import MemoryFormat, memory_order
 from ..runtime.cuda import table
-from .arithmetic import mul
-from .creation import _kind, new_tensor, ones
-from .operands import elementwise, empty_like, floating_operands, takes_tensor
-from .overwrite import overwrite
+from .arithmetic import add, div, mul, neg
+from .cast import to
+from .compare import ge, gt, isfinite, le, logical_and, lt, where
+from .creation import _kind, new_tensor, ones, placed_like
+from .extrema import all as all_
+from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
+from .overwrite import copy_, overwrite
 from .promotion import check_fits
-from .shape import sizes_of
-from .unary import activated
+from .reduce import cumsum, sum
+from .search import searchsorted
+from .shape import broadcast_to, sizes_of
+from .sort import topk
+from .unary import activated, clamp, log1p
 
 __all__ = [
-    "get_rng_state", "rand", "rand_like", "randint", "randn", "randn_like", "randperm",
-    "set_rng_state",
+    "bernoulli", "get_rng_state", "multinomial", "normal", "rand", "rand_like", "randint",
+    "randint_like", "randn", "randn_like", "randperm", "set_rng_state",
 ]  # fmt: skip
 
 
@@ -120,7 +127,9 @@ def randperm(
     wanted = int64 if dtype is None else as_dtype(dtype)
     (n,) = sizes_of("randperm", (n,))
     # The largest whole number up to which the dtype holds all of them.
-    limit = {bool_: 2, uint8: 2**8, float32: 2**24}.get(wanted, 2**32 - 1)
+    limit = {bool_: 2, float32: 2**24}.get(wanted, 2**32 - 1)
+    if wanted.kind in "iu":
+        limit = min(limit, int(np.iinfo(wanted).max) + 1)
     if n > limit:
         raise ValueError(f"randperm: n must be at most {limit} for {wanted.name}, got {n}")
     out = new_tensor("randperm", (n,), wanted, device)
@@ -130,17 +139,191 @@ def randperm(
 
 
 def rand_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """As `rand`, with the shape, and if not given the dtype and device, of `input`."""
-    return rand(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = rand(input.shape, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
 
 
 def randn_like(
-    input: Tensor, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
 ) -> Tensor:
     """As `randn`, with the shape, and if not given the dtype and device, of `input`."""
-    return randn(input.shape, **_kind(input, dtype, device), requires_grad=requires_grad)
+    out = randn(input.shape, **_kind(input, dtype, device))
+    return placed_like(out, memory_format, requires_grad)
+
+
+def randint_like(
+    input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None
+) -> Tensor:
+    """Integers in [low, high), or [0, low), with the shape, and if not given the dtype and device,
+    of `input`."""
+    bounds = (0, low) if high is None else (low, high)
+    return randint(*bounds, input.shape, **_kind(input, dtype, device))
+
+
+# Distributions ------------------------------------------------------------------------------
+
+
+@takes_tensor
+def bernoulli(
+    input: Tensor, p: float | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """1 with the probability that each element is (or with probability p), else 0."""
+    dtype = floating_dtype("bernoulli", input=input.dtype)
+    chance: Any = input.detach()
+    if p is not None:
+        chance = check_number("bernoulli", "p", p, low=0, high=1)
+    elif input.array.size and not bool(all_(logical_and(ge(chance, 0), le(chance, 1)))):
+        raise RuntimeError("bernoulli: probabilities must be from 0 to 1")
+    drawn = rand(input.shape, generator=generator, dtype=dtype, device=input.device)
+    return to(lt(drawn, chance), dtype)
+
+
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Normal numbers of the given mean and standard deviation: of shape `size` for numbers, one an
+    element (both broadcast) for tensors."""
+    tensors = [each.detach() for each in (mean, std) if isinstance(each, Tensor)]
+    if tensors:
+        size = broadcast_shape("normal", *(each.shape for each in tensors))
+        dtype, device = tensors[0].dtype, tensors[0].device
+    elif size is None:
+        raise TypeError("normal: size must be given where neither mean nor std is a Tensor")
+    if isinstance(std, Tensor):
+        if std.array.size and not bool(all_(ge(std, 0))):
+            raise RuntimeError("normal: std must be at least 0")
+    elif check_number("normal", "std", std) < 0:
+        raise RuntimeError(f"normal: std must be at least 0, got {std!r}")
+    drawn = randn(size, generator=generator, dtype=dtype, device=device)
+    scale, shift = (each.detach() if isinstance(each, Tensor) else each for each in (std, mean))
+    out = add(mul(drawn, scale), shift)
+    out.requires_grad = requires_grad
+    return out
+
+
+@takes_tensor
+def multinomial(
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Indices (int64) drawn from each row (C,) or (N, C) of weights, which need not add up to 1.
+
+    Waits for a GPU. RuntimeError for weights that are negative, NaN, infinite or all 0, and for too
+    few that are not 0 where none may be drawn twice.
+    """
+    floating_dtype("multinomial", input=input.dtype)
+    check_int("multinomial", "num_samples", num_samples, 1)
+    if input.ndim not in (1, 2):
+        raise ShapeError(f"multinomial: input must be (C,) or (N, C), got shape {input.shape}")
+    weights = to(input.detach(), float64)
+    needed = 1 if replacement else num_samples
+    valid = logical_and(isfinite(weights), ge(weights, 0))
+    enough = ge(sum(gt(weights, 0), -1), needed)
+    if not (bool(all_(valid)) and bool(all_(enough))):
+        raise RuntimeError(
+            f"multinomial: weights must be finite and at least 0, and {needed} of each row not 0"
+        )
+    kind: Any = {"generator": generator, "dtype": float64, "device": input.device}
+    if not replacement:
+        # The smallest of exponential waiting times, each at the rate of its weight.
+        waits = mul(log1p(neg(rand(input.shape, **kind))), -1)
+        return topk(div(weights, clamp(waits, 1e-300, None)), num_samples, -1).indices
+    sums = cumsum(weights, -1)
+    places = rand((*input.shape[:-1], num_samples), **kind) * sums[..., -1:]
+    return searchsorted(sums, places, right=True)
+
+
+# Filling in place ---------------------------------------------------------------------------
+
+
+@takes_tensor
+def uniform_(
+    input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← uniform numbers in [from, to). Returns input."""
+    low, high = check_number("uniform_", "from", from_), check_number("uniform_", "to", to)
+    if not low <= high:
+        raise RuntimeError(f"uniform_: from must be at most to, got {low!r} and {high!r}")
+    return _filled(input, "uniform_", rand, lambda drawn: drawn * (high - low) + low, generator)
+
+
+@takes_tensor
+def normal_(
+    input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← normal numbers. Returns input."""
+    if check_number("normal_", "std", std) < 0:
+        raise RuntimeError(f"normal_: std must be at least 0, got {std!r}")
+    check_number("normal_", "mean", mean)
+    return _filled(input, "normal_", randn, lambda drawn: drawn * std + mean, generator)
+
+
+@takes_tensor
+def exponential_(
+    input: Tensor, lambd: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← exponentially distributed numbers of rate lambd. Returns input."""
+    if check_number("exponential_", "lambd", lambd) <= 0:
+        raise RuntimeError(f"exponential_: lambd must be positive, got {lambd!r}")
+    return _filled(input, "exponential_", rand, lambda drawn: log1p(neg(drawn)) / -lambd, generator)
+
+
+def _filled(
+    input: Tensor,
+    operation: str,
+    draw: Callable[..., Tensor],
+    change: Callable[[Tensor], Tensor],
+    generator: Generator | None,
+) -> Tensor:
+    """input ← change of random numbers, numbered by their place in the logical shape."""
+    dtype = floating_dtype(operation, input=input.dtype)
+    drawn = draw(input.shape, generator=generator, dtype=dtype, device=input.device)
+    return copy_(input, change(drawn))
+
+
+@takes_tensor
+def bernoulli_(
+    input: Tensor, p: float | Tensor = 0.5, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← 1 with probability p (a number, or one an element), else 0. Returns input."""
+    if isinstance(p, Tensor):
+        return copy_(input, bernoulli(broadcast_to(p, input.shape), generator=generator))
+    chances = new_tensor("bernoulli_", (input.shape,), float32, input.device)
+    return copy_(input, bernoulli(chances, p, generator=generator))
+
+
+@takes_tensor
+def random_(
+    input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← whole numbers in [from, to), or [0, from) for one number; without, from all that the
+    dtype holds from 0 on (of a floating dtype: exactly). Returns input."""
+    if to is None:
+        largest = {bool_: 1, float32: 2**24, float64: 2**53}
+        limit = largest.get(input.dtype) or int(np.iinfo(input.dtype).max)
+        from_, to = (0, from_) if from_ else (0, limit)
+    return copy_(input, randint(from_, to, input.shape, generator=generator, device=input.device))
 
 
 # Dropout ------------------------------------------------------------------------------------
@@ -195,15 +378,75 @@ def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
     """As `dropout`, for whole channels of (N, C, H, W) or (C, H, W)."""
-    _checked("dropout2d", input, p)
-    if input.ndim not in (3, 4):
+    return _channel_dropout("dropout2d", "H, W", 2, input, p, training, inplace)
+
+
+@takes_tensor
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, L) or (C, L)."""
+    return _channel_dropout("dropout1d", "L", 1, input, p, training, inplace)
+
+
+def _channel_dropout(
+    operation: str, axes: str, count: int, input: Tensor, p: float, training: bool, inplace: bool
+) -> Tensor:
+    """axes: names of the `count` axes after the channels."""
+    _checked(operation, input, p)
+    if input.ndim not in (count + 1, count + 2):
         raise ShapeError(
-            f"dropout2d: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}"
+            f"{operation}: input must be (N, C, {axes}) or (C, {axes}), got shape {input.shape}"
         )
     if not training or p == 0:
         return input
-    kept = ones((*input.shape[:-2], 1, 1), dtype=input.dtype, device=input.device)
+    kept = ones((*input.shape[:-count], *(1,) * count), dtype=input.dtype, device=input.device)
     scale = Dropout.apply(kept, p, *_stream(None))
     if inplace:
-        return overwrite("dropout2d_", input, mul, scale, direct=True)
+        return overwrite(operation + "_", input, mul, scale, direct=True)
     return mul(input, scale)
+
+
+@takes_tensor
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """In training, set each element with probability p to SELU's limit −1.7581, and scale and
+    shift all so that mean 0 and variance 1 stay.
+
+    Source: Klambauer et al. 2017, "Self-normalizing neural networks".
+    """
+    return _alpha_dropout("alpha_dropout", input, input.shape, p, training, inplace)
+
+
+@takes_tensor
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """As `alpha_dropout`, for whole channels of (N, C, …)."""
+    shape = (*input.shape[:2], *(1 for _ in input.shape[2:]))
+    if len(shape) < 2:
+        raise ShapeError(f"feature_alpha_dropout: input must be (N, C, …), got shape {input.shape}")
+    return _alpha_dropout("feature_alpha_dropout", input, shape, p, training, inplace)
+
+
+_SELU_LIMIT = -1.7580993408473766
+
+
+def _alpha_dropout(
+    operation: str, input: Tensor, shape: tuple[int, ...], p: float, training: bool, inplace: bool
+) -> Tensor:
+    """shape: of what is drawn, which broadcasts to the input's."""
+    _checked(operation, input, p)
+    if not training or p == 0:
+        return input
+    if inplace:
+        return overwrite(
+            operation + "_", input, lambda x: _alpha_dropout(operation, x, shape, p, True, False)
+        )
+    if p == 1:
+        return mul(input, 0)
+    kept = ge(rand(shape, dtype=input.dtype, device=input.device), p)
+    # Kept with probability q, the rest at L: mean p·L, variance q + q·p·L².
+    scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
+    return add(mul(where(kept, input, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)

@@ -13,13 +13,13 @@ import numpy as np
 
 from .. import kernels
 from ..arguments import check_number
-from ..dtypes import as_dtype, floating_dtype, int64, is_floating
+from ..dtypes import as_dtype, float64, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, mul, product, quotient, sub
 from .cast import to
 from .compare import eq, isfinite, ne, where
 from .extrema import amax
-from .operands import scratch, takes_tensor
+from .operands import scratch, takes_tensor, widened
 from .reduction import (
     Axes,
     Dim,
@@ -88,8 +88,9 @@ class Std(Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool, correction: float) -> Tensor:
-        variance, ctx.mean, ctx.factor = _variance(input, axes, keepdim, correction)
-        out = sqrt(variance)
+        # In float64: the square of a float32 may be out of its range, whereas the root is not.
+        variance, ctx.mean, ctx.factor = _variance(input, axes, keepdim, correction, float64)
+        out = to(sqrt(variance), input.dtype)
         ctx.save_for_backward(input, out)
         ctx.axes, ctx.keepdim = axes, keepdim
         return out
@@ -103,16 +104,17 @@ class Std(Function):
 
 
 def _variance(
-    input: Tensor, axes: Axes, keepdim: bool, correction: float
+    input: Tensor, axes: Axes, keepdim: bool, correction: float, dtype: np.dtype | None = None
 ) -> tuple[Tensor, Tensor, float]:
-    """The variance, the mean with its axes kept, and 1 / (R − correction)."""
+    """The variance in a dtype, by default the input's; the mean with its axes kept; and
+    1 / (R − correction)."""
     mean = sum_over(input, axes, True, _inverse(count_of(input, axes)))
     count = count_of(input, axes)
     # Of nothing NaN, whatever the correction.
     factor = _inverse(builtins.max(count - correction, 0) if count else 0)
     plan, device = reduction(input.array, axes), input.device
     launch = kernels.get(device).reduce
-    out = plan.empty_reduced(input.dtype, input.device)
+    out = plan.empty_reduced(dtype or input.dtype, input.device)
     workspace = scratch(launch.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
     center = plan.reduced(mean.array, device)
     launch.squared_deviation_forward(
@@ -129,12 +131,13 @@ def _inverse(count: float) -> float:
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """Σ over dim; 0 of nothing. Integers and bool are summed as int64.
 
-    float32 is accumulated in float64. dtype: convert first.
+    float32 is accumulated in float64. dtype: that of the result; the input is converted first.
     """
     axes = axes_of("sum", dim, input.ndim)
-    if dtype is not None:
-        input = to(input, as_dtype(dtype))
-    return Sum.apply(input, axes, keepdim, 1)
+    if dtype is None:
+        return Sum.apply(input, axes, keepdim, 1)
+    wanted = as_dtype(dtype)
+    return to(Sum.apply(to(input, wanted), axes, keepdim, 1), wanted)
 
 
 @takes_tensor
@@ -311,18 +314,24 @@ def prod(
 ) -> Tensor:
     """The product over dim; 1 of nothing. Integers and bool are multiplied as int64."""
     axes = axes_of("prod", dim, input.ndim)
-    if dtype is None and not is_floating(input.dtype):
-        dtype = int64
-    return Prod.apply(input if dtype is None else to(input, as_dtype(dtype)), axes, keepdim)
+    input, dtype = _accumulated(input, dtype)
+    return to(Prod.apply(input, axes, keepdim), dtype)
 
 
 @takes_tensor
 def cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Running sums along dim. Integers and bool are summed as int64."""
     axis = axis_of("cumsum", dim, input.ndim)
-    if dtype is None and not is_floating(input.dtype):
-        dtype = int64
-    return CumSum.apply(input if dtype is None else to(input, as_dtype(dtype)), axis)
+    input, dtype = _accumulated(input, dtype)
+    return to(CumSum.apply(input, axis), dtype)
+
+
+def _accumulated(input: Tensor, dtype: Any) -> tuple[Tensor, np.dtype]:
+    """The input in the dtype in which its products or running sums are computed, and the result's:
+    the dtype that is asked for, else the input's if that is floating, else int64."""
+    own = input.dtype if is_floating(input.dtype) else int64
+    wanted = own if dtype is None else as_dtype(dtype)
+    return widened(to(input, wanted)), wanted
 
 
 @takes_tensor

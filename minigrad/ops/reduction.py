@@ -20,7 +20,7 @@ from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import contiguous, memory_order
 from ..runtime.allocation import allocate
-from .operands import scratch
+from .operands import scratch, widened
 
 Dim = int | tuple[int, ...] | list[int] | None
 Axes = tuple[int, ...]
@@ -140,6 +140,7 @@ def accumulator(dtype: np.dtype) -> np.dtype:
 
 def sum_over(tensor: Tensor, axes: Axes, keepdim: bool, scale: float = 1) -> Tensor:
     """scale · Σ over axes, in the tensor's dtype; int64 for integers. Nothing is recorded."""
+    tensor = widened(tensor)
     plan, device = reduction(tensor.array, axes), tensor.device
     launch, total = kernels.get(device).reduce, accumulator(tensor.dtype)
     out = plan.empty_reduced(tensor.dtype if is_floating(tensor.dtype) else int64, device)

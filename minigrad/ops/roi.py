@@ -1,4 +1,5 @@
-"""RoI pooling and RoI align: pooling over regions of interest. Rounding follows torchvision.
+"""RoI pooling and RoI align: pooling over regions of interest; and which regions to keep. Rounding
+follows torchvision.
 
 Sources: Girshick 2015, "Fast R-CNN", §2.1 (roi_pool); He et al. 2017, "Mask R-CNN", §3 (roi_align).
 """
@@ -13,12 +14,16 @@ import numpy as np
 
 from .. import kernels
 from ..arguments import check_int, check_number
-from ..dtypes import int64
+from ..device import same_device
+from ..dtypes import bool_, int64
 from ..engine import Function, Tensor
-from ..errors import ShapeError, TargetError
+from ..errors import DTypeError, ShapeError, TargetError
 from ..geometry import Size2d, pair
 from ..runtime.allocation import allocate
-from .operands import empty_nhwc, floating_operands, nhwc, takes_tensor
+from .creation import zeros
+from .indexing import get_item
+from .operands import c_order, empty, empty_nhwc, floating_operands, nhwc, takes_tensor
+from .sort import argsort
 from .transfer import check_rows
 
 __all__ = ["roi_align", "roi_pool"]
@@ -121,6 +126,32 @@ def roi_align(
     rows, size = _checked("roi_align", input, boxes, output_size, spatial_scale, largest)
     options = float(spatial_scale), sampling_ratio, bool(aligned)
     return RoIAlign.apply(input, rows, size, options)
+
+
+def suppress(
+    operation: str, boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
+) -> Tensor:
+    """Of `vision.nms` and, with groups, of `vision.batched_nms`."""
+    floating_operands(operation, boxes=boxes, scores=scores)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ShapeError(f"{operation}: boxes must be (K, 4), got shape {boxes.shape}")
+    if groups is None:
+        groups = zeros(len(boxes), dtype=int64, device=boxes.device)
+    same_device(operation, boxes=boxes.device, idxs=groups.device)
+    if groups.dtype != int64:
+        raise DTypeError(f"{operation}: idxs must be an int64 tensor, got {groups.dtype}")
+    if scores.shape != boxes.shape[:1] or groups.shape != scores.shape:
+        raise ShapeError(
+            f"{operation}: expects one score and one index for each of {len(boxes)} boxes, got "
+            f"shapes {scores.shape} and {groups.shape}"
+        )
+    check_number(operation, "iou_threshold", iou_threshold)
+    order = argsort(scores.detach(), descending=True, stable=True)
+    keep = empty((len(boxes),), bool_, boxes.device)
+    kernels.get(boxes.device).roi.nms_forward(
+        keep.array, c_order(boxes), c_order(order), c_order(groups), float(iou_threshold)
+    )
+    return get_item(order, get_item(keep, order))
 
 
 # Checks -------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_int
 from ..device import same_device
-from ..dtypes import bool_, int64
+from ..dtypes import bool_, int32, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
-from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor
+from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor, widened
 from .promotion import common_dtype
 from .reduction import axis_of
 from .shape import flatten, reshape
@@ -28,17 +28,19 @@ __all__ = ["gather", "index_select", "masked_fill", "narrow", "select", "tril", 
 # Along one axis -----------------------------------------------------------------------------
 
 
-def _index_tensor(operation: str, input: Tensor, index: Tensor) -> None:
-    if not isinstance(index, Tensor) or index.dtype != int64:
+def index_tensor(operation: str, input: Tensor, index: Tensor) -> Tensor:
+    """The index as int64, for one of int64 or int32."""
+    if not isinstance(index, Tensor) or index.dtype not in (int64, int32):
         got = index.dtype.name if isinstance(index, Tensor) else type(index).__name__
         raise DTypeError(f"{operation}: index must be an int64 tensor, got {got}")
     same_device(operation, input=input.device, index=index.device)
+    return widened(index)
 
 
 @takes_tensor
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The positions `index` (K,) of an axis, in their order."""
-    _index_tensor("index_select", input, index)
+    index = index_tensor("index_select", input, index)
     axis = axis_of("index_select", dim, input.ndim)
     if index.ndim != 1 or (input.ndim == 0 and index.shape != (1,)):
         raise ShapeError(
@@ -76,51 +78,70 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     return get_item(input, (*(slice(None),) * axis, slice(first, first + length)))
 
 
+Window = tuple[slice, ...]
+
+
+def window_positions(
+    operation: str, input: Tensor, axis: int, index: Tensor
+) -> tuple[Window, Tensor]:
+    """The part of the input that an index can reach, and the numbers therein of its elements.
+
+    Along other axes the index may be shorter: the rest of the input is not reached.
+    """
+    window = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape))
+    size, device = input.shape[axis], input.device
+    outer, inner = math.prod(index.shape[:axis]), math.prod(index.shape[axis + 1 :])
+    positions, bad = empty(index.shape, int64, device), allocate((1,), int64, device)
+    form = (outer, index.shape[axis], inner)
+    wanted = c_order(index)
+    kernels.get(device).indexing.gather_positions(
+        positions.array.reshape(form), bad, wanted.reshape(form), size
+    )
+    check_index(operation, bad, wanted, axis, input)
+    return window, positions
+
+
 class Gather(Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, axis: int, index: Tensor) -> Tensor:
-        # Along other axes the index may be shorter: the rest of the input is not read.
-        window = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(index.shape))
-        ctx.shape, ctx.window = input.shape, window
-        source = contiguous(input.array[window], input.device)
-        size = source.shape[axis]
-        outer, inner = math.prod(source.shape[:axis]), math.prod(source.shape[axis + 1 :])
-        launch = kernels.get(input.device).indexing
-        positions, bad = (
-            empty(index.shape, int64, input.device),
-            allocate((1,), int64, input.device),
-        )
-        form = (outer, index.shape[axis], inner)
-        wanted = c_order(index)
-        launch.gather_positions(positions.array.reshape(form), bad, wanted.reshape(form), size)
-        check_index("gather", bad, wanted, axis, input)
+        ctx.shape = input.shape
+        ctx.window, positions = window_positions("gather", input, axis, index)
         ctx.save_for_backward(positions)
+        source = contiguous(input.array[ctx.window], input.device)
         out = empty(index.shape, input.dtype, input.device)
-        launch.index_forward(
+        kernels.get(input.device).indexing.index_forward(
             out.array.reshape(1, -1, 1), source.reshape(1, -1, 1), positions.array.reshape(-1)
         )
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # As for Pick, with positions in the whole window; 0 outside of it.
         (positions,) = ctx.saved_tensors
-        device, backend = grad_output.device, kernels.get(grad_output.device)
-        grad_input = empty(ctx.shape, grad_output.dtype, device)
-        window = grad_input.array[ctx.window]
-        whole = window.size == grad_input.array.size
-        target = grad_input.array if whole else allocate(window.shape, grad_output.dtype, device)
-        size = backend.indexing.index_backward_input_workspace(target.size, positions.array.size)
-        backend.indexing.index_backward_input(
-            target.reshape(1, -1, 1),
-            c_order(grad_output).reshape(1, -1, 1),
-            positions.array.reshape(-1),
-            scratch(size, int64, device),
-        )
-        if not whole:
-            backend.elementwise.fill(grad_input.array.reshape(-1), 0)
-            backend.elementwise.copy_strided(window, target)
-        return grad_input, None, None
+        return gathered_sums(grad_output, positions, ctx.window, ctx.shape), None, None
+
+
+def gathered_sums(
+    values: Tensor, positions: Tensor, window: Window, shape: tuple[int, ...]
+) -> Tensor:
+    """The adjoint of gather: at each position of the window the sum of the values gathered from
+    there, and 0 outside."""
+    # As for Pick, with positions in the whole window.
+    device, backend = values.device, kernels.get(values.device)
+    out = empty(shape, values.dtype, device)
+    part = out.array[window]
+    whole = part.size == out.array.size
+    target = out.array if whole else allocate(part.shape, values.dtype, device)
+    size = backend.indexing.index_backward_input_workspace(target.size, positions.array.size)
+    backend.indexing.index_backward_input(
+        target.reshape(1, -1, 1),
+        c_order(values).reshape(1, -1, 1),
+        positions.array.reshape(-1),
+        scratch(size, int64, device),
+    )
+    if not whole:
+        backend.elementwise.fill(out.array.reshape(-1), 0)
+        backend.elementwise.copy_strided(part, target)
+    return out
 
 
 @takes_tensor
@@ -129,7 +150,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
     index: int64, as many axes as the input, along the others at most as long. Result: its shape.
     """
-    _index_tensor("gather", input, index)
+    index = index_tensor("gather", input, index)
     axis = axis_of("gather", dim, input.ndim)
     if input.ndim <= 1 and index.ndim <= 1 and input.ndim + index.ndim < 2:
         # A scalar counts as an axis of one element.

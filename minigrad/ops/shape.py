@@ -299,6 +299,14 @@ def matrix_transpose(input: Tensor) -> Tensor:
     return transpose(input, -2, -1)
 
 
+@takes_tensor
+def matrix_adjoint(input: Tensor) -> Tensor:
+    """`x.H`: a matrix with its two axes exchanged; there are no complex numbers."""
+    if input.ndim not in (0, 2):
+        raise ShapeError(f"H: the tensor must be a matrix, got shape {input.shape}")
+    return reversed_axes(input)
+
+
 # Expand -------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from ..errors import ShapeError
 from .cast import clone
 from .compare import isnan, where
 from .extrema import Extremum, argmax
-from .operands import scratch, takes_tensor
+from .operands import scratch, takes_tensor, widened
 from .promotion import scalar
 from .reduction import axis_of
 from .rows import empty_rows, to_rows
@@ -32,7 +32,7 @@ class SortResult(NamedTuple):
 
 def _positions(input: Tensor, axis: int, descending: bool) -> Tensor:
     """The positions along an axis in order, of a tensor that has axes."""
-    rows = to_rows(input, axis)
+    rows = to_rows(widened(input), axis)
     out, indices = empty_rows(input.shape, axis, int64, input.device)
     launch = kernels.get(input.device).sort
     workspace = scratch(launch.argsort_forward_workspace(rows.shape), int64, input.device)

@@ -6,6 +6,7 @@ are in activation.py.
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -13,36 +14,44 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_number
-from ..dtypes import is_floating
+from ..arguments import check_int, check_number
+from ..dtypes import NARROW, is_floating
 from ..engine import Function, Tensor
-from .arithmetic import add, product, quotient, reciprocal, refuse_bool, scaled
+from .arithmetic import add, maximum, minimum, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
-from .operands import Overwritten, elementwise, floating_operands, kept, takes_tensor
+from .operands import (
+    Overwritten,
+    elementwise,
+    floating_operands,
+    kept,
+    narrowed,
+    takes_tensor,
+    widened,
+)
 from .overwrite import in_place, overwrite
-from .promotion import as_floating, check_fits, common_dtype
+from .promotion import Operand, as_floating, check_fits, common_dtype
 
 __all__ = [
-    "abs", "ceil", "clamp", "clamp_max", "clamp_min", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2", "log10",
-    "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
+    "abs", "atan", "ceil", "clamp", "cos", "erf", "exp", "expm1", "floor", "log", "log1p", "log2",
+    "log10", "relu", "round", "rsqrt", "sigmoid", "sign", "sin", "sqrt", "tanh", "trunc",
 ]  # fmt: skip
 
 
 class Unary(Function):
     """y = f(x; parameters), a record a subclass: `class Exp(Unary, forward="exp_forward", …)`.
 
-    forward: f's launcher, one of `kernels.protocol.Unary`.
+    forward: f's launcher, one of `kernels.protocol.Unary`, or a function that computes f by others.
     gradient: the launcher of grad·f′, or a function of (grad[, saved]) that computes it by others.
     saves: what f′ is told by, "input" x or "output" y; "nothing" if it is constant.
     """
 
-    _forward: ClassVar[str]
+    _forward: ClassVar[str | Callable[..., Tensor]]
     _gradient: ClassVar[str | Callable[..., Tensor]]
     _saves: ClassVar[str]
 
     def __init_subclass__(
         cls,
-        forward: str,
+        forward: str | Callable[..., Tensor],
         gradient: str | Callable[..., Tensor],
         saves: Literal["input", "output", "nothing"] = "input",
     ) -> None:
@@ -55,7 +64,8 @@ class Unary(Function):
         if saved is not None and type(input) is Overwritten:
             from_output = cls.has_slope_of_output(*parameters) or not ctx.needs_input_grad[0]
             saved = None if from_output else kept(input)
-        out = evaluate(cls._forward, input, *parameters)
+        compute = cls._forward
+        out = compute(input) if callable(compute) else evaluate(compute, input, *parameters)
         if cls._saves != "nothing":
             ctx.save_for_backward(out if saved is None else saved)
         return out
@@ -88,6 +98,8 @@ class Unary(Function):
 
 def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
     """A launcher of `kernels.protocol.Unary` on a tensor, not recorded."""
+    if (narrow := input.array.dtype) in NARROW:
+        return narrowed(evaluate(forward, widened(input), *parameters), narrow)
     out, out_flat, (input_flat,) = elementwise(forward, input)
     getattr(kernels.get(out.device).unary, forward)(out_flat, input_flat, *parameters)
     return out
@@ -222,6 +234,20 @@ def cos(input: Tensor) -> Tensor:
     return Cos.apply(as_floating(input))
 
 
+class Atan(
+    Unary,
+    forward="atan_forward",
+    gradient=lambda grad, x: quotient(grad, add(product(x, x), 1)),
+):
+    """y = arctan x: dx = grad/(1 + x²)."""
+
+
+@takes_tensor
+def atan(input: Tensor) -> Tensor:
+    """The angle in radians, from −π/2 to π/2, whose tangent is the input."""
+    return Atan.apply(as_floating(input))
+
+
 def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return product(grad, scaled(exp(scaled(product(x, x), -1)), 2 / math.sqrt(math.pi)))
 
@@ -244,17 +270,20 @@ class Clamp(Unary, forward="clamp_forward", gradient="clamp_backward_input"):
 
 
 @takes_tensor
-def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """input limited to [min, max]; max where min > max; NaN propagates. A bound may be None.
 
-    The derivative is 1 inside and 0 outside and at the bounds themselves.
+    The derivative is 1 inside and 0 outside and at the bounds themselves. A bound that is a tensor
+    broadcasts, and has a gradient where it is the result: half of it where input equals it.
     """
+    if any(isinstance(bound, (Tensor, np.ndarray)) for bound in (min, max)):
+        refuse_bool("clamp", input.dtype)
+        result = input if min is None else maximum(input, min)
+        return result if max is None else minimum(result, max)
     return Clamp.apply(*clamp_bounds("clamp", input, min, max))
 
 
-def clamp_bounds(
-    operation: str, input: Tensor, min: float | None, max: float | None
-) -> tuple[Tensor, float, float]:
+def clamp_bounds(operation: str, input: Tensor, min: Any, max: Any) -> tuple[Tensor, float, float]:
     """The input in the common dtype, and two bounds.
 
     A missing bound is NaN, beyond which nothing lies, or an integer dtype's extreme.
@@ -277,18 +306,6 @@ def clamp_bounds(
     check_fits(operation, low, input.dtype)
     check_fits(operation, high, input.dtype)
     return input, low, high
-
-
-@takes_tensor
-def clamp_min(input: Tensor, min: float) -> Tensor:
-    """input, or min where that is larger."""
-    return clamp(input, min)
-
-
-@takes_tensor
-def clamp_max(input: Tensor, max: float) -> Tensor:
-    """input, or max where that is smaller."""
-    return clamp(input, None, max)
 
 
 class Floor(Unary, forward="floor_forward", gradient=_zero, saves="nothing"):
@@ -331,9 +348,16 @@ def trunc(input: Tensor) -> Tensor:
 
 
 @takes_tensor
-def round(input: Tensor) -> Tensor:
-    """The nearest integer, halves to the even one. The gradient is 0 everywhere."""
-    return _rounded("round", Round, input)
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest integer, or multiple of 10^−decimals, halves to the even one. The gradient is 0
+    everywhere."""
+    check_int("round", "decimals", decimals)
+    if decimals == 0 or not is_floating(input.dtype):
+        return _rounded("round", Round, input)
+    power = 10.0 ** builtins.abs(decimals)
+    if decimals > 0:
+        return _rounded("round", Round, input * power) / power
+    return _rounded("round", Round, input / power) * power
 
 
 # Activations that are methods of Tensor as well ---------------------------------------------

@@ -12,9 +12,9 @@ from .optimizer import (
     Job,
     Optimizer,
     Params,
-    check_range,
     fresh_at_replay,
     gradient_of,
+    options_of,
 )
 
 
@@ -24,12 +24,13 @@ class Adam(Optimizer):
         m ← β₁·m + (1 − β₁)·g;  v ← β₂·v + (1 − β₂)·g²
         p ← p − lr · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
 
-    with g = grad + weight_decay·p. amsgrad uses the largest v so far; maximize climbs the gradient.
+    with g = grad + weight_decay·p; decoupled_weight_decay makes it AdamW. amsgrad uses the largest
+    v so far; maximize climbs the gradient.
     State: step, exp_avg (m), exp_avg_sq (v), max_exp_avg_sq.
     """
 
     _state_tensors = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-    _decoupled = False
+    _not_negative = ("eps",)
 
     def __init__(
         self,
@@ -40,30 +41,14 @@ class Adam(Optimizer):
         weight_decay: float = 0,
         amsgrad: bool = False,
         *,
+        foreach: bool | None = None,
         maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-            },
-        )
-
-    def _check_group(self, group: dict[str, Any]) -> None:
-        name = type(self).__name__
-        check_range(name, "lr", group["lr"], 0)
-        check_range(name, "eps", group["eps"], 0)
-        check_range(name, "weight_decay", group["weight_decay"], 0)
-        betas = group["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"{name}: betas must be a pair, got {betas!r}")
-        check_range(name, "betas[0]", betas[0], 0, 1)
-        check_range(name, "betas[1]", betas[1], 0, 1)
+        super().__init__(params, options_of(locals()))
 
     def _terms(self, group: dict[str, Any]) -> Any:
         return bool(group["amsgrad"])
@@ -98,7 +83,7 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         return AdamOptions(
             float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"],
-            1 - beta1**step, 1 - beta2**step, self._decoupled, group["maximize"],
+            1 - beta1**step, 1 - beta2**step, group["decoupled_weight_decay"], group["maximize"],
         )  # fmt: skip
 
 
@@ -107,8 +92,6 @@ class AdamW(Adam):
 
     Arguments and state as Adam's; weight_decay is 0.01 unless given.
     """
-
-    _decoupled = True
 
     def __init__(
         self,
@@ -120,5 +103,9 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(decoupled_weight_decay=True, params=params, **options_of(locals()))

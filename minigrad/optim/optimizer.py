@@ -34,12 +34,16 @@ class Optimizer:
     param_groups: the groups, as such dicts; change group["lr"] and the like at any time.
     state: what the optimiser keeps for each parameter, {parameter: {name: Tensor or number}}.
 
-    A subclass defines `_check_group(group)`, which raises for bad options, and `_update(jobs)`,
-    which does the step of all parameters of one dtype on one device.
+    A subclass defines `_update(jobs)`, which does the step of all parameters of one dtype on one
+    device, and may extend `_check_group(group)`, which raises for bad options.
     """
 
     # Names of the per-parameter tensors that a subclass keeps; all have the parameter's shape.
     _state_tensors: tuple[str, ...] = ()
+    # Names of per-parameter numbers, which torch keeps as tensors of one element.
+    _state_numbers: tuple[str, ...] = ("step",)
+    # Options that must be at least 0, beside lr and weight_decay.
+    _not_negative: tuple[str, ...] = ()
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -91,6 +95,10 @@ class Optimizer:
                 )
             known.add(id(param))
         group = {**self.defaults, **param_group, "params": params}
+        if group.get("differentiable"):
+            raise ValueError(f"{name}: differentiable=True is not possible: steps are not recorded")
+        if group.get("foreach") and group.get("fused"):
+            raise ValueError(f"{name}: foreach and fused exclude each other")
         self._check_group(group)
         self.param_groups.append(group)
 
@@ -191,6 +199,16 @@ class Optimizer:
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Raise ValueError for options outside their range."""
+        name = type(self).__name__
+        for option in ("lr", "weight_decay", *self._not_negative):
+            if option in group:
+                check_range(name, option, group[option], 0)
+        if "betas" in group:
+            betas = group["betas"]
+            if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+                raise ValueError(f"{name}: betas must be a pair, got {betas!r}")
+            for position in range(2):
+                check_range(name, f"betas[{position}]", betas[position], 0, 1)
 
     def _update(self, jobs: list[Job]) -> None:
         raise TypeError(f"{type(self).__name__} must define _update(jobs)")
@@ -229,7 +247,7 @@ class Optimizer:
         # All copies come before the first change: the tensors may be those of another parameter.
         loaded = {
             int(index): {
-                key: _like_param(value, params[int(index)]) if isinstance(value, Tensor) else value
+                key: self._own_value(key, value, params[int(index)])
                 for key, value in values.items()
             }
             for index, values in state_dict["state"].items()
@@ -241,6 +259,16 @@ class Optimizer:
                 _take_over(self.state[param], loaded[index])
             else:
                 self.state.pop(param, None)
+
+    def _own_value(self, key: str, value: Any, param: Tensor) -> Any:
+        """What is kept of a loaded value: copies of tensors."""
+        if isinstance(value, list):
+            return [self._own_value(key, each, param) for each in value]
+        if not isinstance(value, Tensor):
+            return value
+        if key in self._state_numbers:
+            return int(value.item()) if key == "step" else value.item()
+        return _like_param(value, param)
 
     def _check_state_dict(self, state_dict: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -255,8 +283,8 @@ class Optimizer:
         for position, (group, other) in enumerate(
             zip(self.param_groups, state_dict["param_groups"], strict=True)
         ):
-            missing = sorted(set(self.defaults) - set(other))
-            unknown = sorted(set(other) - set(group) - set(_SCHEDULER_KEYS))
+            missing = sorted(set(self.defaults) - set(other) - _OPTIONAL)
+            unknown = sorted(set(other) - set(group) - set(_SCHEDULER_KEYS) - _OPTIONAL)
             if missing or unknown:
                 raise CheckpointError(
                     f"{name}: saved group {position} is another optimiser's: missing options "
@@ -286,7 +314,18 @@ class Optimizer:
 
 
 # What schedulers note in a group.
-_SCHEDULER_KEYS = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
+_SCHEDULER_KEYS = ("swa_lr", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
+
+# Options that a saved group may have or lack, by the version of torch or minigrad that saved it.
+# All but the last choose among torch's implementations and change nothing here.
+_OPTIONAL = {
+    "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay",
+}  # fmt: skip
+
+
+def options_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options among the `locals()` of a constructor that has done nothing else yet."""
+    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
 
 
 def check_range(name: str, option: str, value: Any, low: float, below: float = math.inf) -> None:

@@ -12,9 +12,9 @@ from .optimizer import (
     Job,
     Optimizer,
     Params,
-    check_range,
     fresh_at_replay,
     gradient_of,
+    options_of,
 )
 
 
@@ -28,6 +28,7 @@ class SGD(Optimizer):
     """
 
     _state_tensors = ("momentum_buffer",)
+    _not_negative = ("momentum",)
 
     def __init__(
         self,
@@ -39,23 +40,14 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-            },
-        )
+        super().__init__(params, options_of(locals()))
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        check_range("SGD", "lr", group["lr"], 0)
-        check_range("SGD", "momentum", group["momentum"], 0)
-        check_range("SGD", "weight_decay", group["weight_decay"], 0)
+        super()._check_group(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 "SGD: nesterov needs a momentum above 0 and dampening 0, got momentum "

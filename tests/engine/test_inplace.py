@@ -220,7 +220,7 @@ def test_without_recording_leaves_and_all_views_may_change() -> None:
 
 def test_a_dtype_that_cannot_hold_the_result_is_refused_and_a_wider_one_is_not() -> None:
     whole = mg.tensor([1, 2, 3])
-    with pytest.raises(DTypeError, match="mul_: the result has dtype float32.*int64 cannot hold"):
+    with pytest.raises(DTypeError, match=r"mul_: the result has dtype float32.*int64 cannot hold"):
         whole *= 0.5
     with pytest.raises(DTypeError, match="exp_: the result has dtype float32"):
         whole.exp_()

@@ -155,3 +155,71 @@ def test_bad_arguments_are_named(call, error, match):
 def test_empty_tensors_stay_empty():
     for function in (init.kaiming_uniform_, init.xavier_normal_, init.ones_):
         assert function(zeros((0, 4))).array.size == 0
+
+
+def test_inverse_of_the_error_function_equals_torchs():
+    y = np.concatenate([np.linspace(-0.999999, 0.999999, 4001), [0.0, 1e-300, -1e-9]])
+    np.testing.assert_allclose(
+        init._erfinv(Tensor(y)).array, torch.erfinv(torch.tensor(y)), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "a", "b"), [(0.0, 1.0, -2.0, 2.0), (0.1, 0.02, -2.0, 2.0), (0.5, 1, 1.0, 3.0)]
+)
+def test_truncated_normal_has_the_moments_of_its_density(mean, std, a, b):
+    mg.manual_seed(0)
+    values = init.trunc_normal_(zeros((60_000,), np.float64), mean, std, a, b).array
+    assert a <= values.min() < values.max() <= b
+    x = np.linspace(max(a, mean - 8 * std), min(b, mean + 8 * std), 20_001)
+    density = np.exp(-((x - mean) ** 2) / (2 * std**2))
+    density /= density.sum()
+    center = (density * x).sum()
+    spread = math.sqrt((density * (x - center) ** 2).sum())
+    assert values.mean() == pytest.approx(center, abs=5 * spread / math.sqrt(values.size))
+    assert values.std() == pytest.approx(spread, rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 2, 3, 3), (5, 5)])
+def test_orthogonal_rows_or_columns(shape):
+    values = init.orthogonal_(zeros(shape, np.float64), gain=2).array.reshape(shape[0], -1)
+    gram = values @ values.T if shape[0] <= values.shape[1] else values.T @ values
+    np.testing.assert_allclose(gram, 4 * np.eye(len(gram)), atol=1e-12)
+
+
+def test_dirac_and_eye_equal_torchs():
+    for shape, groups in (((4, 2, 3), 1), ((6, 2, 3, 4), 3), ((2, 5, 1, 2, 3), 2)):
+        theirs = torch.nn.init.dirac_(torch.ones(shape), groups)
+        np.testing.assert_array_equal(init.dirac_(init.ones_(zeros(shape)), groups).array, theirs)
+    np.testing.assert_array_equal(init.eye_(init.ones_(zeros((2, 3)))).array, np.eye(2, 3))
+
+
+def test_sparse_has_as_many_zeros_in_each_column():
+    values = init.sparse_(zeros((10, 200)), 0.25, std=0.5).array
+    assert ((values == 0).sum(0) == 3).all()
+    assert len({tuple(column) for column in (values == 0).T}) > 20
+    assert values[values != 0].std() == pytest.approx(0.5, rel=0.1)
+
+
+def test_every_initializer_of_torch_is_here_and_old_names_warn():
+    public = {n for n in dir(torch.nn.init) if n.endswith("_") and not n.startswith("_")}
+    assert public <= set(init.__all__)
+    for name in ("uniform", "normal", "eye", "orthogonal", "kaiming_uniform"):
+        with pytest.warns(FutureWarning, match=f"{name} is deprecated, use nn.init.{name}_"):
+            assert getattr(init, name)(zeros((2, 2))).array.any()
+
+
+@pytest.mark.parametrize(
+    ("build", "match"),
+    [
+        (lambda: init.eye_(zeros((2,))), "eye_: the tensor must have 2 dimensions"),
+        (lambda: init.dirac_(zeros((2, 2))), "dirac_: the tensor must have 3 to 5"),
+        (lambda: init.dirac_(zeros((3, 2, 1)), 2), "groups=2 must divide the first of"),
+        (lambda: init.orthogonal_(zeros((3,))), "orthogonal_: the tensor must have at least 2"),
+        (lambda: init.sparse_(zeros((3,)), 0.5), "sparse_: the tensor must have 2"),
+        (lambda: init.trunc_normal_(zeros(), a=1, b=1), "a below b"),
+    ],
+)
+def test_bad_arguments_of_special_initializers_are_named(build, match):
+    with pytest.raises(ValueError, match=match):
+        build()

@@ -29,6 +29,11 @@ CASES = [
     (lambda lib: lib.Conv2d(6, 4, (4, 3), padding="same", padding_mode="replicate"), IMAGES),
     (lambda lib: lib.Conv2d(6, 4, 3, 2, (2, 1), padding_mode="circular"), IMAGES[1:]),
     (lambda lib: lib.Conv2d(6, 4, 3, padding="valid", padding_mode="circular"), IMAGES),
+    (lambda lib: lib.Conv1d(6, 4, 2, stride=2, padding=2, dilation=2), LINES),
+    (lambda lib: lib.Conv1d(6, 9, (3,), groups=3, padding="same", bias=False), LINES[1:]),
+    (lambda lib: lib.Conv1d(6, 4, 2, padding=1, padding_mode="reflect"), LINES),
+    (lambda lib: lib.ConvTranspose1d(6, 4, 3, 2, 1, 1), LINES),
+    (lambda lib: lib.ConvTranspose1d(6, 9, (2,), groups=3, bias=False, dilation=2), LINES[1:]),
     (lambda lib: lib.ConstantPad1d((1, 2), 0.5), LINES),
     (lambda lib: lib.ConstantPad2d(2, -1.5), IMAGES),
     (lambda lib: lib.ConstantPad3d((1, 0, -1, 2, 0, 1), 3.0), (2, 1, 2, 3, 4)),
@@ -47,6 +52,14 @@ CASES = [
     (lambda lib: lib.Unfold(3, padding=1, stride=2), IMAGES),
     (lambda lib: lib.Unfold((2, 3), 2), IMAGES[1:]),
     (lambda lib: lib.Fold((3, 4), 2), (2, 8, 6)),
+    (lambda lib: lib.Upsample(scale_factor=2), IMAGES),
+    (lambda lib: lib.Upsample((5, 12), mode="bicubic", align_corners=True), IMAGES),
+    (lambda lib: lib.Upsample(scale_factor=(1.5,), mode="linear"), LINES),
+    (lambda lib: lib.UpsamplingNearest2d((11, 7)), IMAGES),
+    (lambda lib: lib.UpsamplingBilinear2d(scale_factor=(2, 1.5)), IMAGES),
+    (lambda lib: lib.PixelShuffle(2), (2, 8, 3, 4)),
+    (lambda lib: lib.PixelUnshuffle(2), (3, 6, 4)),
+    (lambda lib: lib.ChannelShuffle(3), IMAGES),
     (lambda lib: lib.BatchNorm2d(6), IMAGES),
     (lambda lib: lib.BatchNorm2d(6, eps=0.1, momentum=0.3, affine=False), IMAGES),
     (lambda lib: lib.BatchNorm2d(6, momentum=None), IMAGES),
@@ -62,9 +75,20 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
+    (lambda lib: lib.InstanceNorm1d(6), LINES),
+    (lambda lib: lib.InstanceNorm2d(6, affine=True), IMAGES[1:]),
+    (lambda lib: lib.InstanceNorm2d(6, 0.1, 0.3, True, True), IMAGES),
+    (lambda lib: lib.InstanceNorm1d(6, momentum=None, track_running_stats=True), LINES),
+    (lambda lib: lib.LocalResponseNorm(5, 0.2, 0.7, 2), IMAGES),
+    (lambda lib: lib.LocalResponseNorm(4, 3.0), LINES),
+    (lambda lib: lib.LocalResponseNorm(20, 3.0), IMAGES),
+    (lambda lib: lib.RMSNorm(6), ROWS),
+    (lambda lib: lib.RMSNorm((9, 8), 0.3, elementwise_affine=False), IMAGES),
     *((make, shape) for make in activation.LAYERS for shape in (ROWS, IMAGES)),
     (lambda lib: lib.Softmax(dim=1), ROWS),
     (lambda lib: lib.LogSoftmax(dim=-1), LINES),
+    (lambda lib: lib.Softmin(dim=1), ROWS),
+    (lambda lib: lib.Softmax2d(), IMAGES),
     (lambda lib: lib.Flatten(), IMAGES),
     (lambda lib: lib.Flatten(0, 2), IMAGES),
     (lambda lib: lib.Identity(3, unused=True), ROWS),
@@ -76,6 +100,15 @@ CASES = [
     (lambda lib: lib.AvgPool2d((2, 3), divisor_override=5), IMAGES),
     (lambda lib: lib.LPPool2d(2, 2), IMAGES),
     (lambda lib: lib.LPPool2d(1.5, (2, 3), 2, ceil_mode=True), IMAGES),
+    (lambda lib: lib.MaxPool1d(2, padding=1, ceil_mode=True), LINES),
+    (lambda lib: lib.MaxPool1d((2,), 1, dilation=2), LINES[1:]),
+    (lambda lib: lib.AvgPool1d(2, 1, 1, True, False), LINES),
+    (lambda lib: lib.AvgPool1d((3,)), LINES[1:]),
+    (lambda lib: lib.LPPool1d(2, 2, ceil_mode=True), LINES),
+    (lambda lib: lib.AdaptiveAvgPool1d(2), LINES),
+    (lambda lib: lib.AdaptiveAvgPool1d((5,)), LINES[1:]),
+    (lambda lib: lib.AdaptiveMaxPool1d(4), LINES),
+    (lambda lib: lib.Unflatten(1, (2, -1)), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d(1), IMAGES),
     (lambda lib: lib.AdaptiveAvgPool2d((None, 3)), IMAGES),
     (lambda lib: lib.AdaptiveMaxPool2d((4, 3)), IMAGES),
@@ -131,13 +164,31 @@ def test_layer_matches_torch(case, train):
         np.testing.assert_allclose(mine.array, buffer.numpy(), rtol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["MaxPool2d", "AdaptiveMaxPool2d"])
+@pytest.mark.parametrize(
+    "name", ["MaxPool1d", "MaxPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d"]
+)
 def test_pooling_returns_indices_on_demand(name):
-    values = np.random.default_rng(2).standard_normal((2, 3, 6, 5))
+    shape = (2, 3, 6, 5) if name.endswith("2d") else (2, 3, 6)
+    values = np.random.default_rng(2).standard_normal(shape)
     out, indices = getattr(nn, name)(2, return_indices=True)(Tensor(values))
     expected, places = getattr(torch.nn, name)(2, return_indices=True)(torch.tensor(values))
     np.testing.assert_array_equal(out.array, expected.numpy())
     np.testing.assert_array_equal(indices.array, places.numpy())
+
+
+def test_max_unpool1d_and_a_transposed_convolution_take_an_output_size():
+    x = Tensor(np.random.default_rng(2).standard_normal((2, 3, 7)))
+    pooled, places = nn.MaxPool1d(2, return_indices=True)(x)
+    unpooled = nn.MaxUnpool1d(2)(pooled, places, output_size=(7,))
+    theirs = torch.nn.MaxUnpool1d(2)(
+        torch.tensor(pooled.array), torch.tensor(places.array), output_size=(7,)
+    )
+    np.testing.assert_array_equal(unpooled.array, theirs.numpy())
+    assert repr(nn.MaxUnpool1d(2)) == repr(torch.nn.MaxUnpool1d(2))
+    layer = nn.ConvTranspose1d(3, 2, 3, stride=2).double()
+    assert layer(x, output_size=(16,)).shape == (2, 2, 16)
+    with pytest.raises(ShapeError, match=r"output_size must be from \(15,\) to \(16,\)"):
+        layer(x, output_size=(17,))
 
 
 LOSSES = [
@@ -190,12 +241,69 @@ def test_dropout2d_drops_whole_channels():
     assert (layer.eval()(maps).array == 1).all()
 
 
+def test_dropout1d_drops_whole_channels():
+    out = nn.Dropout1d(0.25)(Tensor(np.ones((40, 50, 6)))).array
+    assert set(np.unique(out)) == {0.0, 1 / 0.75}
+    assert (out == out[..., :1]).all()
+
+
+@pytest.mark.parametrize("layer", [nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_alpha_dropout_keeps_mean_and_variance(layer):
+    values = np.random.default_rng(0).standard_normal((100, 200, 3))
+    x = Tensor(values, requires_grad=True)
+    out = layer(0.3)(x)
+    assert out.array.mean() == pytest.approx(0, abs=0.05)
+    assert out.array.var() == pytest.approx(1, abs=0.05)
+    out.sum().backward()
+    dropped = x.grad.array == 0
+    assert dropped.mean() == pytest.approx(0.3, abs=0.02)
+    assert np.unique(out.array[dropped]).size == 1
+    whole = (dropped == dropped[..., :1]).all()
+    assert whole == (layer is nn.FeatureAlphaDropout)
+    np.testing.assert_array_equal(layer(0.3).eval()(x).array, values)
+    assert not layer(1.0)(x).array.any()
+
+
 def test_inplace_changes_the_input():
     x = Tensor(np.array([-1.0, 2.0]))
     assert nn.ReLU(inplace=True)(x) is x
     assert x.array.tolist() == [0, 2]
     assert repr(nn.ReLU(inplace=True)) == repr(torch.nn.ReLU(inplace=True))
     assert repr(nn.Dropout(0.1, inplace=True)) == repr(torch.nn.Dropout(0.1, inplace=True))
+
+
+def test_inplace_writes_the_result_into_the_input():
+    for layer in (nn.Mish, nn.Hardsigmoid, nn.RReLU, lambda inplace: nn.Threshold(0, 3, inplace)):
+        x = Tensor(np.array([-1.0, 2.0]))
+        expected = layer(inplace=False).eval()(x).array
+        assert layer(inplace=True).eval()(x) is x
+        np.testing.assert_array_equal(x.array, expected)
+
+
+def test_rrelu_draws_the_slopes_of_training():
+    x = Tensor(np.array([-1.0] * 2000 + [3.0]), requires_grad=True)
+    layer = nn.RReLU(0.25, 0.5)
+    out = layer(x)
+    out.sum().backward()
+    slopes = -out.array[:-1]
+    assert 0.25 <= slopes.min() < 0.26
+    assert 0.49 < slopes.max() < 0.5
+    np.testing.assert_allclose(x.grad.array, [*slopes, 1])
+    np.testing.assert_allclose(layer.eval()(x).array[:2], -0.375)
+
+
+@pytest.mark.parametrize("dim", [0, -2, 2])
+def test_gumbel_softmax_draws_categories_by_their_probabilities(dim):
+    odds = np.moveaxis(np.broadcast_to([1.0, 2.0, 5.0], (3000, 1, 3)), -1, dim)
+    logits = Tensor(np.log(odds), requires_grad=True)
+    soft = nn.functional.gumbel_softmax(logits, tau=0.5, dim=dim)
+    np.testing.assert_allclose(soft.array.sum(dim), 1)
+    hard = nn.functional.gumbel_softmax(logits, hard=True, dim=dim)
+    assert set(np.unique(hard.array.round(12))) == {0.0, 1.0}
+    share = np.moveaxis(hard.array, dim, -1).reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(share, [0.125, 0.25, 0.625], atol=0.04)
+    hard[(slice(None),) * (dim % 3) + (0,)].sum().backward()
+    assert np.abs(logits.grad.array).max() > 0.01
 
 
 def test_a_training_step_on_the_reference_device_equals_the_cpus():
@@ -258,6 +366,21 @@ def test_reset_running_stats():
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
+        (
+            lambda: nn.Conv1d(3, 4, (2, 2)),
+            ShapeError,
+            "kernel_size must be an int or a tuple of one",
+        ),
+        (
+            lambda: nn.Conv1d(3, 4, 5).double()(Tensor(np.ones((2, 3, 4)))),
+            ShapeError,
+            "^conv1d: a 1×5 kernel",
+        ),
+        (
+            lambda: nn.MaxPool1d(2)(Tensor(np.ones((2, 3, 4, 4)))),
+            ShapeError,
+            r"^max_pool1d: input must be \(N, C, L\) or \(C, L\)",
+        ),
         (lambda: nn.Linear(0, 3), ShapeError, "Linear: in_features must be at least 1, got 0"),
         (lambda: nn.Linear(2.5, 3), DTypeError, "in_features must be an int, got 2.5"),
         (lambda: nn.Conv2d(3, 4, 0), ShapeError, "Conv2d: kernel_size must be at least 1"),
@@ -267,7 +390,8 @@ def test_reset_running_stats():
         (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), ValueError, "padding_mode must be"),
         (lambda: nn.BatchNorm2d(-1), ShapeError, "num_features must be at least 1"),
         (lambda: nn.Dropout(1.5), ValueError, r"p must be in \[0, 1\], got 1.5"),
-        (lambda: nn.Softmax(), ValueError, "Softmax: name the dim"),
+        (lambda: nn.Softmax2d()(Tensor(np.ones((2, 4)))), ShapeError, "Softmax2d: input must be"),
+        (lambda: nn.functional.rrelu(Tensor(np.ones(2)), 2), ValueError, "lower must not exceed"),
         (
             lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 3), np.float32))),
             ShapeError,
@@ -277,6 +401,26 @@ def test_reset_running_stats():
             lambda: nn.BatchNorm1d(3)(Tensor(np.ones((2, 4), np.float32))),
             ShapeError,
             r"expects 3 channels, got input of shape \(2, 4\)",
+        ),
+        (
+            lambda: nn.InstanceNorm2d(3)(Tensor(np.ones((2, 3, 1, 1)))),
+            ShapeError,
+            r"instance_norm: needs more than one value per channel of a sample",
+        ),
+        (
+            lambda: nn.InstanceNorm2d(3, track_running_stats=True)(Tensor(np.ones((2, 3, 1, 2)))),
+            DTypeError,
+            r"instance_norm: .*float64",
+        ),
+        (
+            lambda: nn.LocalResponseNorm(0)(Tensor(np.ones((2, 3, 1, 1)))),
+            ValueError,
+            r"local_response_norm: size must be at least 1, got 0",
+        ),
+        (
+            lambda: nn.RMSNorm(3)(Tensor(np.ones((2, 4), np.float32))),
+            ShapeError,
+            r"rms_norm: normalized_shape \(3,\) must be the last sizes",
         ),
         (
             lambda: nn.Linear(3, 2)(Tensor(np.ones((2, 4), np.float32))),

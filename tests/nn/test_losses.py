@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import minigrad.nn.functional as F
-from minigrad import Tensor, nn
+from minigrad import DTypeError, ShapeError, TargetError, Tensor, nn
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 3))
@@ -19,6 +19,8 @@ OTHER = RNG.standard_normal((4, 3))
 SHARE = RNG.random((4, 3))
 PROBABILITY = RNG.random((4, 3))
 LOG = np.log(np.full((4, 3), 1 / 3))
+SIGNS = np.array([[1.0, -1, 1], [1, 1, -1], [-1, 1, 1], [-1, -1, -1]])
+LISTS = np.array([[2, 0, -1], [1, -1, 2], [-1, 0, 0], [0, 1, 1]])
 
 CASES = [
     ("CrossEntropyLoss", (), CLASSES),
@@ -46,6 +48,20 @@ CASES = [
     ("KLDivLoss", (None, None, "sum", True), LOG),
     ("KLDivLoss", (False,), SHARE),
     ("KLDivLoss", (False, None, "batchmean"), SHARE),
+    ("HingeEmbeddingLoss", (0.5,), SIGNS),
+    ("SoftMarginLoss", (None, None, "sum"), SIGNS),
+    ("MarginRankingLoss", (0.3, None, False), OTHER, SIGNS),
+    ("CosineEmbeddingLoss", (0.1,), OTHER, SIGNS[:, 0]),
+    ("TripletMarginLoss", (1.5, 1, 1e-3, True), OTHER, SHARE),
+    ("TripletMarginLoss", (1.0, np.inf), OTHER, SHARE),
+    ("MultiMarginLoss", (2, 0.7, WEIGHT, None, None, "none"), CLASSES),
+    ("MultiLabelMarginLoss", (None, None, "none"), LISTS),
+    ("MultiLabelSoftMarginLoss", (WEIGHT,), SHARE),
+    ("PoissonNLLLoss", (True, True, False), SHARE * 5),
+    ("PoissonNLLLoss", (False, True), SHARE * 5),
+    ("GaussianNLLLoss", (), OTHER, SHARE),
+    ("GaussianNLLLoss", (), OTHER, np.where(SHARE < 0.5, 0, SHARE)),
+    ("GaussianNLLLoss", (), OTHER, 0.7),
 ]
 
 
@@ -57,14 +73,16 @@ def made(library, tensor, name, arguments):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_loss_matches_torch_with_arguments_by_position(case) -> None:
-    name, arguments, target = CASES[case]
+    name, arguments, *targets = CASES[case]
     ours = made(nn, Tensor, name, arguments)
     theirs = made(torch.nn, torch.tensor, name, arguments)
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    x = PROBABILITY if name == "BCELoss" else X
+    x = PROBABILITY if name in ("BCELoss", "PoissonNLLLoss") else X
     a, b = Tensor(x.copy(), requires_grad=True), torch.tensor(x, requires_grad=True)
-    out, expected = ours(a, Tensor(target)), theirs(b, torch.tensor(target))
+    arrays = [np.asarray(target) for target in targets]
+    out = ours(a, *(Tensor(t) if t.ndim else t.item() for t in arrays))
+    expected = theirs(b, *(torch.tensor(t) if t.ndim else t.item() for t in arrays))
     np.testing.assert_allclose(out.array, expected.detach().numpy(), rtol=1e-12, atol=1e-14)
     out.sum().backward()
     expected.sum().backward()
@@ -75,7 +93,7 @@ def parameters(function) -> list[tuple[str, object]]:
     return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _, _ in CASES}))
+@pytest.mark.parametrize("name", sorted({case[0] for case in CASES}))
 def test_parameters_are_torchs_in_torchs_order(name) -> None:
     assert parameters(getattr(nn, name)) == parameters(getattr(torch.nn, name))
 
@@ -85,13 +103,23 @@ def test_parameters_are_torchs_in_torchs_order(name) -> None:
     [
         "binary_cross_entropy",
         "binary_cross_entropy_with_logits",
+        "cosine_embedding_loss",
         "cross_entropy",
+        "hinge_embedding_loss",
         "huber_loss",
         "kl_div",
         "l1_loss",
+        "margin_ranking_loss",
         "mse_loss",
+        "multi_margin_loss",
+        "multilabel_margin_loss",
+        "multilabel_soft_margin_loss",
         "nll_loss",
+        "poisson_nll_loss",
         "smooth_l1_loss",
+        "soft_margin_loss",
+        "triplet_margin_loss",
+        "triplet_margin_with_distance_loss",
     ],
 )
 def test_functions_parameters_are_torchs_in_torchs_order(name) -> None:
@@ -110,3 +138,27 @@ def test_the_deprecated_flags_warn() -> None:
         nn.MSELoss(size_average=False)
     with pytest.warns(UserWarning, match="NLLLoss: size_average and reduce .*'none'"):
         nn.NLLLoss(None, None, -100, False)
+
+
+ROW, SCORES = Tensor(np.zeros(3)), Tensor(np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "error", "match"),
+    [
+        ("hinge_embedding_loss", (ROW, Tensor(np.ones(2))), ShapeError, "do not broadcast"),
+        ("soft_margin_loss", (ROW.long(), ROW), DTypeError, "int64"),
+        ("soft_margin_loss", (ROW, [1.0]), TypeError, "target must be a Tensor, got list"),
+        ("margin_ranking_loss", (ROW, ROW, SCORES), ShapeError, "same number of dimensions"),
+        ("cosine_embedding_loss", (ROW, ROW, ROW), ShapeError, r"expects inputs \(N, D\)"),
+        ("triplet_margin_loss", (ROW, ROW, ROW, 0), ValueError, "margin must be above 0, got 0"),
+        ("multi_margin_loss", (SCORES, Tensor(CLASSES + 1)), TargetError, "classes from 1 to 3"),
+        ("multi_margin_loss", (SCORES, Tensor(CLASSES), 3), ValueError, "p must be 1 or 2, got 3"),
+        ("multilabel_margin_loss", (SCORES, Tensor(LISTS - 1)), TargetError, "from -2 to 1"),
+        ("gaussian_nll_loss", (ROW, ROW, ROW - 1), ValueError, "negative, got -1.0"),
+        ("gaussian_nll_loss", (ROW, ROW, SCORES), ShapeError, r"var of shape \(4, 3\)"),
+    ],
+)
+def test_bad_arguments_are_named(name, args, error, match) -> None:
+    with pytest.raises(error, match=f"^{name}: .*{match}"):
+        getattr(F, name)(*args)

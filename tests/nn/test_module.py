@@ -199,8 +199,92 @@ def test_load_lists_everything_that_does_not_fit_and_changes_nothing(ours):
 
 
 def test_state_dict_prefix(ours):
-    assert next(iter(ours.state_dict("net."))) == "net.scale"
-    assert "net.fc.weight" in ours.state_dict("net.")
+    assert next(iter(ours.state_dict(prefix="net."))) == "net.scale"
+    assert "net.fc.weight" in ours.state_dict(prefix="net.")
+
+
+def versioned(lib, tensor):
+    """A module that renamed a parameter, kept more than tensors, and has a hook."""
+
+    class Versioned(lib.Module):
+        _version = 3
+
+        def __init__(self):
+            super().__init__()
+            self.scale = lib.Parameter(tensor([1.0, 2.0]))
+            self.norm = lib.BatchNorm2d(2)
+            self.count = 0
+            self.seen = []
+            self.register_load_state_dict_post_hook(lambda m, keys: m.seen.append("loaded"))
+
+        def get_extra_state(self):
+            return {"count": self.count}
+
+        def set_extra_state(self, state):
+            self.count = state["count"]
+
+        def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+            self.seen.append((prefix, local_metadata.get("version")))
+            if prefix + "factor" in state_dict:
+                state_dict[prefix + "scale"] = state_dict.pop(prefix + "factor")
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+    return lib.Sequential(Versioned(), lib.ReLU())
+
+
+def test_versions_extra_state_and_renamed_names_are_torchs():
+    seen = []
+    for lib, tensor in ((nn, leaf), (torch.nn, torch.tensor)):
+        net = versioned(lib, tensor)
+        net[0].count = 5
+        state = net.state_dict()
+        metadata = dict(state._metadata)
+        names = list(state)
+        state["0.factor"] = state.pop("0.scale") * 3
+        net[0].count = 0
+        kept = state["0.factor"]
+        result = net.load_state_dict(state)
+        assert net[0].scale.tolist() == [3, 6]
+        plain = {k: v for k, v in state.items() if k != "0.norm.num_batches_tracked"}
+        again = net.load_state_dict(plain)
+        seen.append((names, metadata, net[0].seen, net[0].count, result, again, list(state)))
+        assert state["0.factor"] is kept
+    assert seen[0] == seen[1]
+
+
+def test_a_failed_load_changes_nothing_below_an_override():
+    net = versioned(nn, leaf)
+    state = net.state_dict()
+    state = {name: t if name.endswith("state") else t + 1 for name, t in state.items()}
+    state["0.norm.weight"] = leaf([1.0])
+    with pytest.raises(CheckpointError, match=r"0.norm.weight must have shape \(2,\)"):
+        net.load_state_dict(state)
+    assert net[0].scale.tolist() == [1, 2]
+    assert "loaded" not in net[0].seen
+
+
+def test_state_hooks_keep_vars_and_assign():
+    net = nn.Linear(2, 1)
+    log = []
+    net.register_state_dict_pre_hook(lambda m, prefix, keep: log.append((prefix, keep)))
+    net.register_state_dict_post_hook(
+        lambda m, state, prefix, _: state.pop(prefix + "bias") and None
+    )
+    net.register_load_state_dict_pre_hook(
+        lambda m, state, prefix, *_: state.setdefault(prefix + "bias", leaf([9.0]))
+    )
+    state = nn.Sequential(net).state_dict(keep_vars=True)
+    assert list(state) == ["0.weight"]
+    assert state["0.weight"] is net.weight
+    assert log == [("0.", True)]
+    new = leaf([[5.0, 6.0]])
+    net.load_state_dict({"weight": new}, assign=True)
+    assert net.weight.array is new.array
+    assert isinstance(net.weight, nn.Parameter)
+    assert net.bias.tolist() == [9]
+    filled = {"other": 1}
+    assert net.state_dict(filled) is filled
+    assert list(filled) == ["other", "weight"]
 
 
 # Modes, gradients, conversions ----------------------------------------------------------------
@@ -285,6 +369,46 @@ def test_a_parameter_is_a_leaf_that_shares_memory():
     assert repr(param).startswith("Parameter containing:\n")
 
 
+def test_paths_and_duplicates_are_torchs(ours, theirs):
+    for net in (ours, theirs):
+        assert net.get_submodule("tail.1") is net.tail[1]
+        assert net.get_submodule("") is net
+        assert net.get_parameter("tail.0.weight") is net.tail[0].weight
+        assert net.get_buffer("norm.running_mean") is net.norm.running_mean
+        for wrong in ("tail.7", "scale", "fc.weight.x"):
+            with pytest.raises(AttributeError):
+                net.get_submodule(wrong)
+        with pytest.raises(AttributeError):
+            net.get_parameter("norm.running_mean")
+        with pytest.raises(AttributeError):
+            net.get_buffer("tail.0.absent")
+        net.alias = net.fc
+        net.set_submodule("tail.1", net.norm)
+        assert net.tail[1] is net.norm
+    for duplicates in (True, False):
+        for walk in ("named_modules", "named_parameters", "named_buffers"):
+            mine, torchs = (
+                [name for name, _ in getattr(net, walk)(prefix="n", remove_duplicate=duplicates)]
+                for net in (ours, theirs)
+            )
+            assert mine == torchs
+    assert [name for name, _ in ours.named_modules({ours.tail})] == ["", "fc", "norm"]
+
+
+def test_other_conversions(ours):
+    assert ours.to(leaf([1.0]).double()).scale.dtype == np.float64
+    assert ours.to("cpu", mg.float32, True).scale.dtype == np.float32
+    assert ours.to(memory_format="channels_last", non_blocking=True).type(mg.float64) is ours
+    assert ours.scale.dtype == np.float64
+    assert str(ours.to("reference").cpu().scale.device) == "cpu"
+    ours._apply(lambda tensor: tensor * 2)
+    assert ours.scale.tolist() == [2, 4]
+    assert str(ours.to_empty(device="reference").fc.weight.device) == "reference"
+    for refused in (ours.half, ours.bfloat16, lambda: ours.to("float16")):
+        with pytest.raises((DTypeError, mg.DeviceError)):
+            refused()
+
+
 # Hooks ----------------------------------------------------------------------------------------
 
 
@@ -326,6 +450,74 @@ def test_a_hook_may_remove_itself_while_it_runs():
     module(1)
     assert other == [1, 1]
     assert len(module._forward_hooks) == 1
+
+
+def test_hooks_with_keywords_in_front_and_after_failures():
+    class Fails(nn.Module):
+        def forward(self, x, fail=False):
+            if fail:
+                raise ValueError("no")
+            return x
+
+    module, log = Fails(), []
+    module.register_forward_hook(lambda m, args, output: log.append(("last", output)))
+    module.register_forward_hook(
+        lambda m, args, kwargs, output: log.append((kwargs, output)),
+        prepend=True, with_kwargs=True, always_call=True,
+    )  # fmt: skip
+    handle = module.register_forward_pre_hook(
+        lambda m, args, kwargs: ((args[0] + 1,), {"fail": kwargs["x"]}), with_kwargs=True
+    )
+    assert module(1, x=False) == 2
+    with pytest.raises(ValueError, match="no"):
+        module(1, x=True)
+    assert log == [({"fail": False}, 2), ("last", 2), ({"fail": True}, None)]
+    handle.remove()
+    module.register_forward_pre_hook(lambda m, args, kwargs: 3, with_kwargs=True)
+    with pytest.raises(ValueError, match=r"must return None or \(args, kwargs\)"):
+        module(1)
+
+
+def backward_log(lib, tensor, trainable):
+    """What backward hooks see, and the gradients that they leave."""
+
+    class Two(lib.Module):
+        def forward(self, x, y, scale=1):
+            return x * y * scale, y + 1
+
+    module, log = Two(), []
+
+    def note(kind):
+        def hook(m, *grads):
+            log.append(
+                (kind, [[None if g is None else g.tolist() for g in each] for each in grads])
+            )
+
+        return hook
+
+    module.register_full_backward_pre_hook(note("before"))
+    module.register_full_backward_hook(note("after"))
+    module.register_full_backward_hook(
+        lambda m, grad_input, _: tuple(None if g is None else g * 10 for g in grad_input)
+    )
+    x, y = tensor([2.0, 3.0]), tensor([4.0, 5.0])
+    x.requires_grad = y.requires_grad = trainable
+    w = tensor([1.0, 1.0])
+    w.requires_grad = True
+    first, second = module(x * 1, y, scale=w)
+    (first * first + second).sum().backward()
+    return log, None if x.grad is None else x.grad.tolist(), w.grad.tolist()
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_full_backward_hooks_are_torchs(trainable):
+    ours, theirs = (
+        backward_log(lib, tensor, trainable)
+        for lib, tensor in ((nn, leaf), (torch.nn, torch.tensor))
+    )
+    assert ours[1:] == theirs[1:]
+    if trainable:  # without inputs, torch hands None for each of them, or one
+        assert ours[0] == theirs[0]
 
 
 # Containers -----------------------------------------------------------------------------------
@@ -385,3 +577,95 @@ def test_module_dict():
     del layers["c"]
     layers.clear()
     assert len(layers) == 0
+
+
+def test_module_lists_add_pop_and_show_as_torchs():
+    for lib in (nn, torch.nn):
+        layers = lib.ModuleList([lib.ReLU(), lib.ReLU()])
+        layers += [lib.Tanh()]
+        both = layers + lib.ModuleList([lib.Sigmoid()])
+        assert [type(m).__name__ for m in both] == ["ReLU", "ReLU", "Tanh", "Sigmoid"]
+        assert type(layers.pop(-1)).__name__ == "Tanh"
+        assert len(layers) == 2
+    ours, theirs = (
+        lib.ModuleList([lib.ReLU(), lib.ReLU(), lib.Sequential(lib.Tanh())])
+        for lib in (nn, torch.nn)
+    )
+    assert repr(ours) == repr(theirs)
+    assert repr(nn.ModuleList()) == repr(torch.nn.ModuleList())
+
+
+def test_parameter_lists_and_dicts_are_torchs():
+    seen = []
+    for lib, tensor in ((nn, leaf), (torch.nn, torch.tensor)):
+        items = lib.ParameterList([tensor([1.0]), lib.Parameter(tensor([2.0, 3.0]))])
+        items.append(tensor([4.0]))
+        items += [tensor([5.0])]
+        items[-1] = tensor([6.0])
+        named = lib.ParameterDict({"b": tensor([1.0]), "a": lib.Parameter(tensor([2.0]))})
+        named.update({"c": tensor([3.0])})
+        named.pop("b")
+        net = lib.Module()
+        net.items, net.named = items, named
+        seen.append((
+            shapes(net.named_parameters()), len(items), [p.tolist() for p in items[1:3]],
+            [(key, p.tolist()) for key, p in named.items()], "a" in named, "b" in named,
+            list(named), named.get("z", 7), len(named), list(net.state_dict()),
+        ))  # fmt: skip
+        with pytest.raises(IndexError):
+            items[4]
+    with pytest.raises(KeyError, match="z"):
+        nn.ParameterDict()["z"]
+    assert seen[0] == seen[1]
+    assert "(0): Parameter containing: [float32 of size 1]" in repr(nn.ParameterList([leaf([1.0])]))
+
+
+# Lazy modules ---------------------------------------------------------------------------------
+
+LAZY = [
+    (lambda lib: lib.LazyLinear(3), (2, 5)),
+    (lambda lib: lib.LazyConv1d(4, 3, groups=2), (2, 6, 5)),
+    (lambda lib: lib.LazyConv2d(4, 3, padding=1, bias=False), (6, 5, 5)),
+    (lambda lib: lib.LazyConvTranspose1d(4, 3, groups=2), (6, 5)),
+    (lambda lib: lib.LazyConvTranspose2d(4, 3), (2, 6, 5, 5)),
+    (lambda lib: lib.LazyBatchNorm1d(), (2, 6)),
+    (lambda lib: lib.LazyBatchNorm2d(affine=False), (2, 6, 5, 5)),
+    (lambda lib: lib.LazyInstanceNorm1d(), (2, 6, 5)),
+    (lambda lib: lib.LazyInstanceNorm2d(), (2, 6, 5, 5)),
+]
+
+
+@pytest.mark.parametrize("case", range(len(LAZY)))
+def test_a_lazy_layer_becomes_the_layer_of_its_first_input(case):
+    make, shape = LAZY[case]
+    ours, theirs = make(nn), make(torch.nn)
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    optimised = list(ours.parameters())
+    values = np.random.default_rng(0).standard_normal(shape)
+    ours.double()
+    theirs.double()(torch.tensor(values))
+    twin = copy.deepcopy(ours)
+    out = ours(Tensor(values))
+    assert type(ours).__name__ == type(theirs).__name__ == repr(ours).partition("(")[0]
+    assert repr(ours) == repr(theirs)
+    assert shapes(ours.state_dict().items()) == shapes(theirs.state_dict().items())
+    assert all(a is b for a, b in zip(ours.parameters(), optimised, strict=True))
+    assert not ours._forward_pre_hooks
+    np.testing.assert_array_equal(ours(Tensor(values)).array, out.array)
+    # Loaded before the first call, it has the values that were loaded.
+    if optimised:
+        for tensor in ours.parameters():
+            nn.init.uniform_(tensor, 1, 2)
+    twin.load_state_dict(ours.state_dict())
+    np.testing.assert_array_equal(twin(Tensor(values)).array, ours(Tensor(values)).array)
+    assert repr(twin) == repr(ours)
+
+
+def test_uninitialised_parameters_have_no_shape():
+    layer = nn.LazyLinear(2)
+    assert isinstance(layer.weight, nn.UninitializedParameter)
+    with pytest.raises(mg.ShapeError, match="has no shape yet"):
+        layer.weight.shape  # noqa: B018
+    with pytest.raises(mg.ShapeError, match="Conv2d: in_channels must be at least 1, got 0"):
+        nn.LazyConv2d(2, 1)(leaf([1.0]))

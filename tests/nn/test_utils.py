@@ -14,6 +14,8 @@ from minigrad.errors import DTypeError, ShapeError
 from minigrad.nn.utils import (
     clip_grad_norm_,
     clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
     parameters_to_vector,
     vector_to_parameters,
 )
@@ -202,3 +204,50 @@ def test_summary_of_shared_layers_several_inputs_and_float64():
     assert table.layers[0].output_shape == [(3, 4), (3, 4)]
     assert table.input_shape == [(3, 4), (3, 4)]
     assert table.activation_bytes == 3 * 3 * 4 * 8
+
+
+def test_norm_and_clipping_apart_equal_both_together():
+    together, _ = with_gradients()
+    apart, _ = with_gradients()
+    norm = get_total_norm([p.grad for p in apart if p.grad is not None], 3)
+    clip_grads_with_norm_(apart, 0.5, norm)
+    assert norm.item() == clip_grad_norm_(together, 0.5, 3).item()
+    for a, b in zip(apart, together, strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None:
+            np.testing.assert_array_equal(a.grad.array, b.grad.array)
+    with pytest.warns(FutureWarning, match="use nn.utils.clip_grad_norm_"):
+        nn.utils.clip_grad_norm(together, 1.0)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "shape", "transpose"),
+    [
+        (lambda bias: nn.Conv2d(4, 6, 3, groups=2, bias=bias), (2, 4, 5, 5), False),
+        (lambda bias: nn.ConvTranspose2d(4, 6, 3, bias=bias), (2, 4, 5, 5), True),
+        (lambda bias: nn.Linear(4, 6, bias=bias), (5, 4), False),
+    ],
+)
+def test_a_folded_layer_equals_the_two(layer, shape, transpose, bias):
+    rng = np.random.default_rng(0)
+    first = layer(bias).double()
+    norm = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(6).double()
+    for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+        tensor.array[...] = rng.uniform(0.5, 2, 6)
+    fuse = nn.utils.fuse_linear_bn_eval if len(shape) == 2 else nn.utils.fuse_conv_bn_eval
+    options = {"transpose": True} if transpose else {}
+    with pytest.raises(ValueError, match="both layers must be in evaluation"):
+        fuse(first, norm, **options)
+    first.eval()
+    fused = fuse(first, norm.eval(), **options)
+    x = Tensor(rng.standard_normal(shape))
+    np.testing.assert_allclose(fused(x).array, norm(first(x)).array, rtol=1e-10, atol=1e-12)
+    assert fused.weight.requires_grad
+    assert (first.bias is not None) == bias
+
+
+def test_skip_init_makes_a_module():
+    assert nn.utils.skip_init(nn.Linear, 2, 3).weight.shape == (3, 2)
+    with pytest.raises(TypeError, match="expects a class of modules"):
+        nn.utils.skip_init(len)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from minigrad import DTypeError
+from minigrad import DTypeError, ShapeError
 from minigrad.ops import activation
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import distinct, floats, shapes
@@ -22,7 +22,10 @@ WIDE = (
 
 
 # Their gradient at NaN depends in torch on where in the array it is.
-NO_NAN = ("elu", "celu", "selu", "hardswish", "hardtanh", "relu6")
+NO_NAN = (
+    "elu", "celu", "selu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "relu6",
+    "softshrink",
+)  # fmt: skip
 
 
 @st.composite
@@ -47,6 +50,11 @@ def exact_gelu(torch: Any, x: Any, approximate: str = "none") -> Any:
 def hardswish(torch: Any, x: Any, inplace: bool = False) -> Any:
     """What torch's own gradient is at −3 and 3 depends on its release; here it is 0 and 1."""
     return x * torch.nn.functional.relu6(x + 3) / 6
+
+
+def hardsigmoid(torch: Any, x: Any) -> Any:
+    """torch's own gradient is 1/6 in float32, for float64 too."""
+    return torch.nn.functional.relu6(x + 3) / 6
 
 
 def spec(
@@ -98,7 +106,34 @@ LAYERS: list[Callable[[Any], Any]] = [
     lambda nn: nn.LogSigmoid(),
     lambda nn: nn.Sigmoid(),
     lambda nn: nn.Tanh(),
+    lambda nn: nn.Mish(),
+    lambda nn: nn.PReLU(),
+    lambda nn: nn.PReLU(6, init=0.1),
+    lambda nn: nn.Threshold(0.1, -20),
+    lambda nn: nn.Hardshrink(0.3),
+    lambda nn: nn.Softshrink(0.3),
+    lambda nn: nn.Tanhshrink(),
+    lambda nn: nn.Softsign(),
+    lambda nn: nn.GLU(1),
 ]
+
+
+@st.composite
+def prelu_cases(draw: st.DrawFn) -> Case:
+    x = draw(wide(nan=True))
+    channels = draw(st.sampled_from((1, x.shape[1] if x.ndim > 1 else 1)))
+    shape = (channels,) if channels != 1 or draw(st.booleans()) else ()
+    return Case((x, draw(floats(shape))))
+
+
+def glu_cases(values: Callable[..., Any]) -> st.SearchStrategy[Case]:
+    axes = st.integers(-3, 2)
+    return st.builds(
+        lambda x, axis: Case((np.concatenate([x, 2 * x[::-1]], axis % 3), axis)),
+        shapes(min_dims=3, max_dims=3, max_side=4, min_side=0).flatmap(values),
+        axes,
+    )
+
 
 SPECS: list[OpSpec] = [
     spec(
@@ -129,4 +164,39 @@ SPECS: list[OpSpec] = [
         (({"min_val": 2.0}, ValueError, "min_val must not exceed max_val, got 2.0 and 1.0"),),
     ),
     spec("relu6"),
+    spec("hardsigmoid", oracle=hardsigmoid),
+    spec("mish"),
+    spec("hardshrink", {"lambd": number(0.5, 0, 1.0)}),
+    spec(
+        "softshrink",
+        {"lambd": number(0.5, 0, 1.0)},
+        (({"lambd": -1}, ValueError, "lambd must be at least 0"),),
+    ),
+    spec("tanhshrink"),
+    spec("softsign"),
+    OpSpec(
+        name="prelu",
+        function=activation.prelu,
+        oracle=lambda torch, *args: torch.nn.functional.prelu(*args),
+        cases=prelu_cases(),
+        gradcheck_cases=st.builds(
+            lambda x, w: Case((x, w)),
+            distinct((2, 3, 2)),
+            st.sampled_from(((1,), (3,))).flatmap(distinct),
+        ),
+        errors=(
+            ErrorCase((np.ones((2, 3)), np.ones(2)), {}, ShapeError, r"^prelu: weight must hold 1"),
+            ErrorCase((np.ones((2, 3)), np.ones((1, 3))), {}, ShapeError, r"^prelu: .*\(1, 3\)"),
+        ),
+    ),
+    OpSpec(
+        name="glu",
+        function=activation.glu,
+        oracle=lambda torch, *args: torch.nn.functional.glu(*args),
+        cases=glu_cases(floats),
+        errors=(
+            ErrorCase((np.ones((2, 3)),), {}, ShapeError, "^glu: axis -1 must have an even size"),
+            ErrorCase((np.ones(()),), {}, ShapeError, "^glu: the tensor must have at least one"),
+        ),
+    ),
 ]

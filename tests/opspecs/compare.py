@@ -29,6 +29,7 @@ def comparison(name: str, function: Callable[..., Any]) -> OpSpec:
         differentiable=False,
         exact=True,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     )
 
 
@@ -118,5 +119,6 @@ SPECS = [
         ),
         exact=True,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
 ]

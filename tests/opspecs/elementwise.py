@@ -92,6 +92,7 @@ ARITHMETIC = [
             ErrorCase((zeros(2), "1"), {}, TypeError, "add: .*number.* got str"),
         ),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="add with a number",
@@ -110,6 +111,7 @@ ARITHMETIC = [
             ErrorCase((zeros(2, dtype=bool), zeros(2, dtype=bool)), {}, DTypeError, "sub: .*bool"),
         ),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="sub with a number",
@@ -125,6 +127,7 @@ ARITHMETIC = [
         cases=two(**SPECIAL),
         errors=(refuses_shapes("mul"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="mul with a number",
@@ -140,6 +143,7 @@ ARITHMETIC = [
         cases=two(floats, positive),
         errors=(refuses_shapes("div"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="div of special values",
@@ -148,6 +152,7 @@ ARITHMETIC = [
         cases=two(kinds=("ties",), **SPECIAL),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="div with a number",
@@ -163,6 +168,7 @@ ARITHMETIC = [
         cases=two(positive, floats),
         errors=(refuses_shapes("pow"),),
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="pow at zeros and ties",
@@ -171,6 +177,7 @@ ARITHMETIC = [
         cases=two(kinds=("ties",)),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="pow with a number",
@@ -204,6 +211,7 @@ ARITHMETIC = [
         errors=(refuses_shapes("maximum"),),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="minimum",
@@ -213,6 +221,7 @@ ARITHMETIC = [
         errors=(refuses_shapes("minimum"),),
         gradcheck=False,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="neg",
@@ -331,6 +340,18 @@ FUNCTIONS = [
         accepts_integers=True,
     ),
     OpSpec(
+        name="clamp by tensors",
+        function=unary.clamp,
+        oracle=lambda torch, a, low, high: torch.clamp(a, low, high),
+        # No ties: torch's releases differ about their gradients.
+        cases=broadcastable(3, min_side=0).flatmap(
+            lambda s: case(*(floats(shape, kinds=("normal",)) for shape in s))
+        ),
+        gradcheck=False,
+        accepts_integers=True,
+        accepts_mixed_dtypes=True,
+    ),
+    OpSpec(
         name="sign",
         function=unary.sign,
         oracle=lambda torch, a: torch.sign(a),
@@ -352,7 +373,7 @@ SPECS = [
             gradcheck_cases=one(positive),
             accepts_integers=True,
         )
-        for name in ("sin", "cos", "expm1", "log1p", "erf", "log2", "log10", "rsqrt")
+        for name in ("sin", "cos", "atan", "expm1", "log1p", "erf", "log2", "log10", "rsqrt")
     ),
     *(
         OpSpec(

@@ -75,12 +75,13 @@ def refuses_float(name: str) -> ErrorCase:
 
 IN_PLACE = [
     update("add_", InPlace.add_, updates(2, -1), (refuses_growth("add_"), refuses_float("add_")),
-           accepts_integers=True),
+           accepts_integers=True, accepts_mixed_dtypes=True),
     update("sub_", InPlace.sub_, updates(2, -1), (refuses_growth("sub_"), refuses_float("sub_")),
-           accepts_integers=True),
+           accepts_integers=True, accepts_mixed_dtypes=True),
     update("mul_", InPlace.mul_, updates(2, -1), (refuses_growth("mul_"), refuses_float("mul_")),
-           accepts_integers=True),
-    update("div_", InPlace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_"))),
+           accepts_integers=True, accepts_mixed_dtypes=True),
+    update("div_", InPlace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_")),
+           accepts_mixed_dtypes=True),
     update("copy_", InPlace.copy_, updates(0).filter(lambda c: isinstance(c.args[1], np.ndarray)),
            (refuses_growth("copy_"),), accepts_integers=True, accepts_mixed_dtypes=True,
            accepts_mixed_devices=True),
@@ -103,7 +104,7 @@ COPIES = [
             lambda s: case(floats(s), st.sampled_from((float32, float64)))
         ),
         errors=(
-            ErrorCase((zeros(2), np.int32), {}, DTypeError, "dtype must be one of .*int32",
+            ErrorCase((zeros(2), np.float16), {}, DTypeError, r"float16 .*float32.*\.to\(minigrad",
                       torch_raises=False),
         ),
         view=True,

@@ -11,6 +11,7 @@ from minigrad import DTypeError, ShapeError, TargetError
 from minigrad.ops.roi import roi_align, roi_pool
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import floats
+from minigrad.vision import batched_nms, nms
 
 SCALES = (1.0, 0.5, 0.25, 1 / 16, 1.5, 0.3)
 
@@ -99,6 +100,52 @@ def _torchvision(name: str) -> Any:
     return oracle
 
 
+@st.composite
+def nms_cases(draw: st.DrawFn, batched: bool) -> Case:
+    """Boxes on a small grid, empty ones among them. No overlap is as large as a threshold but for
+    rounding."""
+    K = draw(st.integers(0, 12))
+    corner = st.tuples(*(st.integers(0, 6) for _ in range(4)))
+    corners = [draw(corner) for _ in range(K)]
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in corners]
+    groups = (np.array([draw(st.integers(-1, 1)) for _ in range(K)], np.int64),)
+    return Case(
+        (
+            np.array(boxes, np.float64).reshape(K, 4),
+            draw(floats((K,))),
+            *(groups if batched else ()),
+            draw(st.sampled_from((0.0, 0.123, 0.37, 0.5, 1.0))),
+        )
+    )
+
+
+def _batched_nms(torch: Any, boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
+    """torchvision's, category by category; it shifts few boxes apart, which rounds them."""
+    import torchvision
+
+    keep = torch.zeros(len(boxes), dtype=torch.bool)
+    for each in set(idxs.tolist()):
+        places = torch.where(idxs == each)[0]
+        keep[places[torchvision.ops.nms(boxes[places], scores[places], iou_threshold)]] = True
+    order = torch.sort(scores, descending=True, stable=True).indices
+    return order[keep[order]]
+
+
+def _nms_errors(name: str) -> tuple[ErrorCase, ...]:
+    boxes, scores = np.zeros((3, 4)), np.zeros(3)
+    idxs = (np.zeros(3, np.int64),) if name == "batched_nms" else ()
+    calls: list[tuple[tuple[Any, ...], type[Exception], str]] = [
+        ((boxes[:, :3], scores, *idxs, 0.5), ShapeError, r"boxes must be \(K, 4\).*\(3, 3\)"),
+        ((boxes, scores[:2], *idxs, 0.5), ShapeError, r"one score and one index .*\(2,\)"),
+    ]
+    if idxs:
+        calls.append(((boxes, scores, scores, 0.5), DTypeError, r"idxs must be .*float64"))
+    return tuple(
+        ErrorCase(args, {}, error, f"{name}: .*{match}", torch_raises=error is ShapeError)
+        for args, error, match in calls
+    )
+
+
 SPECS: list[OpSpec] = [
     OpSpec(
         name="roi_pool",
@@ -115,5 +162,20 @@ SPECS: list[OpSpec] = [
         oracle=_torchvision("roi_align"),
         cases=roi_cases(align=True),
         errors=_errors("roi_align"),
+    ),
+    *(
+        OpSpec(
+            name=name,
+            function=function,
+            oracle=oracle,
+            cases=nms_cases(batched=name == "batched_nms"),
+            errors=_nms_errors(name),
+            differentiable=False,
+            exact=True,
+        )
+        for name, function, oracle in (
+            ("nms", nms, _torchvision("nms")),
+            ("batched_nms", batched_nms, _batched_nms),
+        )
     ),
 ]

@@ -219,6 +219,7 @@ SPECS = [
         cases=cat_cases(),
         exact=True,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
         errors=(
             ErrorCase(([],), {}, ValueError, r"cat: expects a non-empty sequence"),
             ErrorCase(
@@ -236,6 +237,7 @@ SPECS = [
         cases=stack_cases(),
         exact=True,
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
         errors=(
             ErrorCase(([],), {}, ValueError, r"stack: expects a non-empty sequence"),
             ErrorCase(([zeros(2), zeros(3)],), {}, ShapeError, r"stack: shapes .*\(2,\).*\(3,\)"),

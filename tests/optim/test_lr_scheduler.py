@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from minigrad import Tensor
+from minigrad import Tensor, optim
 from minigrad.errors import CheckpointError
 from minigrad.optim import SGD, Adam
 from minigrad.optim import lr_scheduler as schedules
@@ -32,9 +32,30 @@ CASES = [
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 35, "cycle_momentum": False}),
     ("OneCycleLR", {"max_lr": 0.5, "total_steps": 35, "base_momentum": 0.7, "max_momentum": 0.8,
                     "div_factor": 10.0, "final_div_factor": 100.0, "pct_start": 0.1}),
+    ("ConstantLR", {}),
+    ("ConstantLR", {"factor": 0.1, "total_iters": 8}),
+    ("PolynomialLR", {"total_iters": 12}),
+    ("PolynomialLR", {"total_iters": 40, "power": 0.9}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 7}),
+    ("CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2, "eta_min": 0.01}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 4}),
+    ("CyclicLR", {"base_lr": [0.01, 0.02], "max_lr": 0.2, "step_size_up": 2, "step_size_down": 5,
+                  "mode": "triangular2", "base_momentum": 0.6}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3, "mode": "exp_range",
+                  "gamma": 0.9, "cycle_momentum": False}),
+    ("CyclicLR", {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3,
+                  "scale_fn": lambda n: 1 / (1 + n), "scale_mode": "iterations"}),
+    ("SWALR", {"swa_lr": 0.05}),
+    ("SWALR", {"swa_lr": [0.5, 0.01], "anneal_epochs": 6, "anneal_strategy": "linear"}),
+    ("SWALR", {"swa_lr": 0.05, "anneal_epochs": 0}),
+    ("MultiplicativeLR", {"lr_lambda": lambda epoch: 1 - 0.01 * epoch}),
     ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}),
     ("LambdaLR", {"lr_lambda": [lambda epoch: 1 / (1 + epoch), lambda epoch: epoch // 5]}),
 ]  # fmt: skip
+
+
+def module_of(library, name):
+    return library.swa_utils if name == "SWALR" else library.lr_scheduler
 
 
 def optimizers(kind):
@@ -61,8 +82,8 @@ def seen(optimizer):
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_rate_and_momentum_equals_torchs(name, options, kind):
     ours, theirs = optimizers(kind)
-    a = getattr(schedules, name)(ours, **options)
-    b = getattr(torch.optim.lr_scheduler, name)(theirs, **options)
+    a = getattr(module_of(optim, name), name)(ours, **options)
+    b = getattr(module_of(torch.optim, name), name)(theirs, **options)
     for _ in range(STEPS):
         assert seen(ours) == seen(theirs)
         assert a.get_last_lr() == b.get_last_lr() == [g["lr"] for g in ours.param_groups]
@@ -115,18 +136,99 @@ def test_two_schedules_on_one_optimizer_combine_as_in_torch():
         assert seen(ours) == seen(theirs)
 
 
+def sequence(module, optimizer):
+    """A warm-up, a decay, and steps."""
+    parts = [
+        module.LinearLR(optimizer, 0.1, total_iters=4),
+        module.CosineAnnealingLR(optimizer, 8),
+        module.StepLR(optimizer, 2, 0.5),
+    ]
+    return module.SequentialLR(optimizer, parts, [5, 9])
+
+
+def chain(module, optimizer):
+    parts = [module.ConstantLR(optimizer, 0.1, 4), module.ExponentialLR(optimizer, 0.9)]
+    return module.ChainedScheduler(parts)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("build", [sequence, chain])
+def test_combined_schedules_equal_torchs_and_resume(build):
+    ours, theirs = optimizers("SGD")
+    a, b = build(schedules, ours), build(torch.optim.lr_scheduler, theirs)
+    resumed, _ = optimizers("SGD")
+    c = build(schedules, resumed)
+    for step in range(20):
+        assert seen(ours) == seen(theirs)
+        assert a.get_last_lr() == b.get_last_lr()
+        if step == 7:
+            saved = json.loads(json.dumps([a.state_dict(), ours.state_dict()["param_groups"]]))
+            c.load_state_dict(saved[0])
+            resumed.load_state_dict({"state": {}, "param_groups": saved[1]})
+        if step >= 7:
+            assert seen(resumed) == seen(ours)
+            c.step()
+        a.step()
+        b.step()
+    with pytest.raises(CheckpointError, match="another schedule's"):
+        a.load_state_dict({**a.state_dict(), "_schedulers": [{}] * 3})
+
+
+def test_a_sequence_in_a_sequence_goes_through_all_of_its_parts():
+    optimizer, other = (optimizers("SGD")[0] for _ in range(2))
+    nested = schedules.SequentialLR(
+        optimizer,
+        [sequence(schedules, optimizer), schedules.ConstantLR(optimizer, 0.5, 100)],
+        [12],
+    )
+    plain = sequence(schedules, other)
+    for _ in range(11):
+        nested.step()
+        plain.step()
+        assert seen(optimizer) == seen(other)
+    nested.step()
+    assert nested.get_last_lr() == [0.05, 0.015]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("StepLR", {"step_size": 3}),
+        ("MultiStepLR", {"milestones": [2, 5, 5]}),
+        ("ExponentialLR", {"gamma": 0.9}),
+        ("ConstantLR", {"total_iters": 4}),
+        ("PolynomialLR", {"total_iters": 6, "power": 2}),
+        ("LinearLR", {}),
+        ("CosineAnnealingLR", {"T_max": 5}),
+        ("LambdaLR", {"lr_lambda": lambda epoch: 1 / (1 + epoch)}),
+        ("CosineAnnealingWarmRestarts", {"T_0": 2, "T_mult": 2}),
+        ("CosineAnnealingWarmRestarts", {"T_0": 3}),
+    ],
+)
+def test_a_given_epoch_has_torchs_rates(name, options):
+    ours, theirs = optimizers("SGD")
+    a = getattr(schedules, name)(ours, **options)
+    b = getattr(torch.optim.lr_scheduler, name)(theirs, **options)
+    for epoch in (4, 1, 0, 7, 5.5 if "Warm" in name else 5, None, None, 2, None):
+        a.step(epoch)
+        b.step(epoch)
+        np.testing.assert_allclose(a.get_last_lr(), b.get_last_lr(), rtol=1e-12)
+        assert a.last_epoch == b.last_epoch
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_state_dict_is_json_and_continues_the_schedule(name, options):
     straight, _ = optimizers("SGD")
-    a = getattr(schedules, name)(straight, **options)
+    a = getattr(module_of(optim, name), name)(straight, **options)
     first, _ = optimizers("SGD")
-    b = getattr(schedules, name)(first, **options)
+    b = getattr(module_of(optim, name), name)(first, **options)
     for _ in range(8):
         a.step()
         b.step()
     saved = json.loads(json.dumps([b.state_dict(), first.state_dict()["param_groups"]]))
     second, _ = optimizers("SGD")
-    c = getattr(schedules, name)(second, **options)
+    c = getattr(module_of(optim, name), name)(second, **options)
     c.load_state_dict(saved[0])
     second.load_state_dict({"state": {}, "param_groups": saved[1]})
     for _ in range(12):
@@ -174,6 +276,20 @@ def test_another_schedules_state_is_refused():
         (lambda o: schedules.OneCycleLR(o, 0.1, 9, pct_start=2.0), "pct_start must be"),
         (lambda o: schedules.OneCycleLR(o, 0.1, 9, anneal_strategy="up"), "anneal_strategy"),
         (lambda o: schedules.OneCycleLR(o, [0.1], 9), "max_lr must have 2 values"),
+        (lambda o: schedules.CyclicLR(o, 0.1, 0.2, mode="sine"), "mode must be one of"),
+        (lambda o: schedules.CosineAnnealingWarmRestarts(o, 0), "T_0 must be at least 1, got 0"),
+        (lambda o: schedules.ConstantLR(o, 2), r"factor must be in \[0, 1\], got 2"),
+        (lambda o: schedules.ChainedScheduler([]), "at least one scheduler"),
+        (lambda o: schedules.SequentialLR(o, [schedules.StepLR(o, 1)], [3]), "need 0 milestones"),
+        (
+            lambda o: schedules.SequentialLR(o, [schedules.ReduceLROnPlateau(o)], []),
+            "whose steps need a metric",
+        ),
+        (
+            lambda o: schedules.SequentialLR(o, [schedules.StepLR(optimizers("SGD")[0], 1)], []),
+            "has another optimizer",
+        ),
+        (lambda o: optim.swa_utils.SWALR(o, 0.1, anneal_strategy="up"), "anneal_strategy"),
         (lambda o: schedules.ReduceLROnPlateau(o, factor=1.0), "factor must be below 1"),
         (lambda o: schedules.ReduceLROnPlateau(o, mode="up"), "mode must be 'min' or 'max'"),
     ],

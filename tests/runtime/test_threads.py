@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import minigrad as mg
 from minigrad import data
 from minigrad.device import default_num_threads
 from minigrad.errors import DeviceError
+from minigrad.runtime import threads
 
 PACKAGE = Path(mg.__file__).parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -55,7 +58,7 @@ def test_a_bad_environment_variable_is_an_error(monkeypatch: Any, value: str) ->
 
 
 def test_the_environment_variable_holds_for_a_program_that_never_asks() -> None:
-    script = "import minigrad as mg; mg.ones(3); import numba; print(numba.get_num_threads())"
+    script = "import minigrad as mg; mg.ones(3); print(mg.get_num_threads())"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True,
         env={**os.environ, "MINIGRAD_NUM_THREADS": "1"},
@@ -77,42 +80,38 @@ def test_set_num_threads_takes_positive_ints_up_to_the_number_of_cores() -> None
         mg.set_num_threads(before)
 
 
-def parallel_kernels() -> list[tuple[Any, str, Any]]:
-    from numba.core.dispatcher import Dispatcher
+@pytest.fixture
+def launching(monkeypatch: Any) -> Iterator[list[threading.Thread]]:
+    """The threads that asked for workers; they get none."""
+    asked: list[threading.Thread] = []
+
+    def launch(*_: int) -> int:
+        asked.append(threading.current_thread())
+        return 0
 
     mg.ones(1)  # imports the kernels
-    return [
-        (module, name, member)
-        for path, module in list(sys.modules.items())
-        if path.startswith("minigrad.kernels.cpu.")
-        for name, member in vars(module).items()
-        if isinstance(member, Dispatcher) and member.targetoptions.get("parallel")
-    ]
+    callback = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 4)(launch)
+    before = threads.BLOCK[[threads.LAUNCH, threads.THREADS]]
+    threads.BLOCK[[threads.LAUNCH, threads.THREADS]] = (
+        ctypes.cast(callback, ctypes.c_void_p).value,
+        2,
+    )
+    yield asked
+    threads.BLOCK[[threads.LAUNCH, threads.THREADS]] = before
 
 
 @pytest.mark.parametrize(
     "transform", [[data.RandomCrop(28, padding=2)], [data.RandomRotation(10)], []]
 )
-def test_the_loaders_thread_runs_serial_kernels_only(monkeypatch: Any, transform: Any) -> None:
-    """Two threads that each start a team of threads would take each other's cores, and Numba's
-    simplest threading layer ends the process then."""
-    elsewhere: list[str] = []
-    kernels = parallel_kernels()
-    assert len(kernels) > 50
-    for module, name, kernel in kernels:
-
-        def called(*args: Any, name: str = name, kernel: Any = kernel) -> Any:
-            if threading.current_thread() is not threading.main_thread():
-                elsewhere.append(name)
-            return kernel(*args)
-
-        monkeypatch.setattr(module, name, called)
+def test_the_loaders_thread_leaves_the_workers_to_the_training_step(
+    launching: list[threading.Thread], transform: Any
+) -> None:
     pixels, labels = np.zeros((1200, 28, 28, 1), np.uint8), np.zeros(1200, np.int64)
     images = data.ArrayDataset(pixels, labels)
     for prefetch in (0, 2):
         for batch, _ in data.DataLoader(images, 600, transform=transform, prefetch=prefetch):
             assert batch.shape == (600, 1, 28, 28)
-    assert not elsewhere
+        assert set(launching) == {threading.main_thread()}
 
 
 # NumPy functions that call BLAS, whose threads would take cores from the kernels'.

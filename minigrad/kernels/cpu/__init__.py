@@ -1,11 +1,13 @@
 """Compiled kernels for the CPU: the launchers of `kernels.protocol`, in Numba."""
 
 from . import (
+    _workers,
     augment,
     conv,
     conv_weight,
     divergence,
     elementwise,
+    grid,
     group_norm,
     indexing,
     loss,
@@ -16,6 +18,7 @@ from . import (
     pool,
     random,
     reduce,
+    resample,
     roi,
     softmax,
     sort,

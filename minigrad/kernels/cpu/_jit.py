@@ -16,20 +16,28 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.extending import register_jitable
 
-from ...runtime import threads as _threads  # noqa: F401  MINIGRAD_NUM_THREADS takes effect
 from ...runtime.cache import cache_folder
 from ...runtime.compilation import report_compilations
-from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
-
-# A kernel that needs memory for each thread gets as much for so many.
-MAX_THREADS: int = numba.config.NUMBA_NUM_THREADS
+from ...runtime.threads import ADDRESS
+from ..formulas import (
+    box_overlap,
+    grid_position,
+    grid_tap,
+    product,
+    roi_axis,
+    roi_cells,
+    roi_corners,
+    round_half_away,
+)
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -56,25 +64,50 @@ CACHE_DIR = cache_folder(f"cpu-{_source_digest()}")
 compilations = report_compilations(__package__, CACHE_DIR)
 
 
-def _jit(function: Callable[..., Any], fastmath: Any = FASTMATH, **options: Any) -> Any:
+@contextmanager
+def _our_cache() -> Iterator[None]:
     # Numba picks the cache folder while it decorates; the process-wide setting is put back so
     # that a user's own cached functions stay where they were.
     outer = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE_DIR)
     try:
-        return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
+        yield
     finally:
         numba.config.CACHE_DIR = outer
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """A parallel kernel: its `prange` loops are shared among the threads."""
-    return _jit(function, parallel=True, cache=True)
+def _jit(function: Callable[..., Any], fastmath: Any = FASTMATH, **options: Any) -> Any:
+    with _our_cache():
+        return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
+
+
+class Kernel(partial):  # type: ignore[type-arg]
+    """A compiled function (`func`) whose first argument, the span, is given."""
+
+    @property
+    def py_func(self) -> Callable[..., Any]:
+        return self.func.py_func
+
+
+def kernel(function: Callable[..., Any]) -> Kernel:
+    """A parallel kernel: function(span, …) has a loop over tasks (_tasks.py), which threads share.
+    It is called without the span."""
+    return Kernel(_jit(function, cache=True), ADDRESS)
 
 
 def serial_kernel(function: Callable[..., Any]) -> Any:
     """A kernel on the calling thread alone: safe in a background thread, cheap for small work."""
     return _jit(function, cache=True)
+
+
+def callback(signature: Any) -> Callable[..., Any]:
+    """A function with an address, compiled at once."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        with _our_cache():
+            return numba.cfunc(signature, cache=True, error_model="numpy")(function)
+
+    return compiled
 
 
 def helper(function: Callable[..., Any]) -> Any:
@@ -96,5 +129,8 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 # Their arithmetic stays as it is written.
-for _formula in (product, round_half_away, roi_cells, roi_axis, roi_corners):
+for _formula in (
+    product, round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
+):  # fmt: skip
     register_jitable(fastmath=False)(_formula)

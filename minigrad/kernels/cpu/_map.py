@@ -22,11 +22,12 @@ from __future__ import annotations
 from types import FunctionType
 
 import numpy as np
-from numba import prange, types
+from numba import types
 from numba.extending import overload
 
 from ._jit import inlined, kernel
 from ._simd import whole_registers
+from ._tasks import light_tasks
 
 
 def at(operand, i):
@@ -83,32 +84,32 @@ def formula(*operands):
     raise TypeError("only inside kernels")
 
 
-def _loop1(out, a):
-    for i in prange(out.size):
+def _loop1(span, out, a):
+    for i in light_tasks(span, out.size, 1):
         whole_registers()
         out[i] = formula(a[i])
 
 
-def _loop2(out, a, b):
-    for i in prange(out.size):
+def _loop2(span, out, a, b):
+    for i in light_tasks(span, out.size, 1):
         whole_registers()
         out[i] = formula(at(a, i), at(b, i))
 
 
-def _loop3(out, a, b, c):
-    for i in prange(out.size):
+def _loop3(span, out, a, b, c):
+    for i in light_tasks(span, out.size, 1):
         whole_registers()
         out[i] = formula(at(a, i), at(b, i), at(c, i))
 
 
-def _loop4(out, a, b, c, d):
-    for i in prange(out.size):
+def _loop4(span, out, a, b, c, d):
+    for i in light_tasks(span, out.size, 1):
         whole_registers()
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i))
 
 
-def _loop5(out, a, b, c, d, e):
-    for i in prange(out.size):
+def _loop5(span, out, a, b, c, d, e):
+    for i in light_tasks(span, out.size, 1):
         whole_registers()
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i), at(e, i))
 

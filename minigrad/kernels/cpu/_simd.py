@@ -58,7 +58,7 @@ def whole_registers(typing_context):
     Left to itself LLVM takes 256 bits even where the machine has 512, because the first such
     processors slowed down under them. Loops of much arithmetic become 1.7 times as fast, loops
     that wait for memory stay as they are. It goes for one function in LLVM's sense: the helper that
-    has the loop, the body of a `prange`, a serial kernel.
+    has the loop, a kernel, with its loop over tasks.
     """
 
     def codegen(context, builder, signature, arguments):

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import prange
 
-from ._jit import kernel, serial_kernel
+from ._jit import kernel
+from ._tasks import light_tasks
 
 # Elements of a batch below which starting the threads costs more than they save.
 _PARALLEL_FROM = 1 << 16
@@ -56,24 +56,16 @@ def _crop_image(out, image, top, left, flip, table, background):
 # N·H_out·W_out·C look-ups in a table of 1 KiB a channel. Parallel over images; each thread owns
 # its images: deterministic.
 @kernel
-def _crop_parallel(out, images, indices, offsets, flips, table, background):
-    for n in prange(out.shape[0]):
-        _crop_image(
-            out[n], images[indices[n]], offsets[n, 0], offsets[n, 1], flips[n], table, background
-        )
-
-
-@serial_kernel
-def _crop_serial(out, images, indices, offsets, flips, table, background):
-    for n in range(out.shape[0]):
+def _crop(span, out, images, indices, offsets, flips, table, background, elements):
+    for n in light_tasks(span, out.shape[0], elements):
         _crop_image(
             out[n], images[indices[n]], offsets[n, 0], offsets[n, 1], flips[n], table, background
         )
 
 
 def augment_crop(out, images, indices, offsets, flips, table, background, serial):
-    run = _crop_serial if serial or out.size < _PARALLEL_FROM else _crop_parallel
-    run(out, images, indices, offsets, flips, table, background)
+    elements = 0 if serial else out[:1].size
+    _crop(out, images, indices, offsets, flips, table, background, elements)
 
 
 @_exact
@@ -159,16 +151,9 @@ def _affine_image(n, out, images, indices, matrices, table, background, scratch,
 # About 30·C flop and 4·C gathers an output pixel, one look-up an input pixel. Parallel over images;
 # each thread owns its images: deterministic.
 @kernel
-def _affine_parallel(out, images, indices, matrices, table, background, scratch, frame_h, frame_w):
-    for n in prange(out.shape[0]):
-        _affine_image(
-            n, out, images, indices, matrices, table, background, scratch, frame_h, frame_w
-        )
-
-
-@serial_kernel
-def _affine_serial(out, images, indices, matrices, table, background, scratch, frame_h, frame_w):
-    for n in range(out.shape[0]):
+def _affine(span, out, images, indices, matrices, table, background, scratch, frame_h, frame_w,
+            elements):  # fmt: skip
+    for n in light_tasks(span, out.shape[0], elements):
         _affine_image(
             n, out, images, indices, matrices, table, background, scratch, frame_h, frame_w
         )
@@ -177,5 +162,5 @@ def _affine_serial(out, images, indices, matrices, table, background, scratch, f
 def augment_affine(
     out, images, indices, matrices, table, background, scratch, frame_h, frame_w, serial
 ):
-    run = _affine_serial if serial or out.size < _PARALLEL_FROM else _affine_parallel
-    run(out, images, indices, matrices, table, background, scratch, frame_h, frame_w)
+    elements = 0 if serial else out[:1].size
+    _affine(out, images, indices, matrices, table, background, scratch, frame_h, frame_w, elements)

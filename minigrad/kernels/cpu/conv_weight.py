@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._rows import (
@@ -19,6 +18,7 @@ from ._rows import (
     line_width,
     relu_gradient,
 )
+from ._tasks import tasks
 from .conv import depthwise, rows, weight, winograd
 from .conv.plan import plan, workspace
 
@@ -60,11 +60,11 @@ def _add_line(sums, line):
 
 
 @kernel
-def _column_sums(partial, grad_output, C):
+def _column_sums(span, partial, grad_output, C):
     # One flop an element, one pass. Parallel over chunks of lines (see _rows.py); each task owns
     # partial[chunk], whose first C places become the sums of the channels.
     chunks, width = partial.shape
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
         start, end = line_range(chunk, chunks, grad_output.size, width)
@@ -88,10 +88,10 @@ def conv2d_backward_bias(grad_bias, grad_output, scratch):
 
 
 @kernel
-def _relu_column_sums(partial, grad_input, grad_output, out, C):
+def _relu_column_sums(span, partial, grad_input, grad_output, out, C):
     # As _column_sums, with relu's gradient on the way.
     chunks, width = partial.shape
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
         start, end = line_range(chunk, chunks, out.size, width)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._log import log
 from ._map import number, pointwise
+from ._tasks import light_tasks
 from .transpose import copy_transposed
 
 # Below this many elements, NumPy's own fill is faster than waking the threads.
@@ -18,8 +18,8 @@ _SMALL = 16384
 
 
 @kernel
-def _fill(out, value):
-    for i in prange(out.size):
+def _fill(span, out, value):
+    for i in light_tasks(span, out.size, 1):
         out[i] = value
 
 
@@ -44,7 +44,8 @@ def copy_strided(out, input):
 
 def _copy_whole_parts(out, input):
     """Integers of floats, in pieces that stay in the cache, by way of int64. What that cannot hold
-    becomes −2⁶³: processors do not agree about it."""
+    becomes −2⁶³, and −2³¹ for int32: processors do not agree about it."""
+    limit = 2**31 if out.dtype == np.int32 else 2**63
     pieces = np.nditer(
         [out, input], ["external_loop", "buffered", "zerosize_ok"], [["writeonly"], ["readonly"]],
         [np.int64, input.dtype], casting="unsafe",
@@ -52,7 +53,7 @@ def _copy_whole_parts(out, input):
     with pieces:
         for whole, piece in pieces:
             np.copyto(whole, piece, casting="unsafe")
-            whole[~((piece >= -(2.0**63)) & (piece < 2.0**63))] = -(2**63)
+            whole[~((piece >= -limit) & (piece < limit))] = -limit
 
 
 # Arithmetic ---------------------------------------------------------------------------------
@@ -122,6 +123,11 @@ def pow_backward_right(grad_output, left, right):
     if left == zero and right >= zero:
         return zero
     return grad_output * (left**right * log(left))
+
+
+@pointwise
+def fmod_forward(left, right):
+    return np.fmod(left, right)
 
 
 @pointwise

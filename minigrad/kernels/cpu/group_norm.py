@@ -10,11 +10,11 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._rows import chunk_count
 from ._simd import whole_registers
+from ._tasks import light_tasks, tasks
 
 
 @helper
@@ -48,13 +48,13 @@ def _or(parameter, C, value):
 
 
 @kernel
-def _forward(out, mean, invstd, input, weight, bias, eps):
+def _forward(span, out, mean, invstd, input, weight, bias, eps):
     # Two passes, the second over cached data. Parallel over (n, g): each task owns its group.
     N, L, C = input.shape
     G = mean.shape[1]
     K = C // G
     count = max(L * K, 1)
-    for task in prange(N * G):
+    for task in tasks(span, N * G):
         n, g = task // G, task % G
         a, b = g * K, (g + 1) * K
         shift = np.float64(input[n, 0, a]) if L * K > 0 else 0.0
@@ -99,7 +99,7 @@ def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invs
 
 
 @kernel
-def _backward_input(grad_input, grad_output, input, weight, mean, invstd):
+def _backward_input(span, grad_input, grad_output, input, weight, mean, invstd):
     # x̂ = (x − μ)·r with μ, r functions of every x of the group:
     #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂)),   x̂·mean(w·g·x̂) = (x − μ)·r²·mean(w·g·(x − μ))
     # Two passes over cached data. Parallel over (n, g): each task owns its group.
@@ -107,7 +107,7 @@ def _backward_input(grad_input, grad_output, input, weight, mean, invstd):
     G = mean.shape[1]
     K = C // G
     count = max(L * K, 1)
-    for task in prange(N * G):
+    for task in tasks(span, N * G):
         n, g = task // G, task % G
         a, b = g * K, (g + 1) * K
         first = second = 0.0
@@ -143,14 +143,14 @@ def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
 
 
 @kernel
-def _affine_sums(partial, grad_output, input, mean, invstd):
+def _affine_sums(span, partial, grad_output, input, mean, invstd):
     # dw[c] = Σ g·x̂, db[c] = Σ g. Parallel over chunks of positions, fixed by the shape; each task
     # owns its partial sums.
     N, L, C = input.shape
     G = mean.shape[1]
     K = C // G
     chunks = partial.shape[0]
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         partial[chunk] = 0
         for row in range(chunk * N * L // chunks, (chunk + 1) * N * L // chunks):
             n, i = row // L, row % L
@@ -163,9 +163,9 @@ def _affine_sums(partial, grad_output, input, mean, invstd):
 
 
 @kernel
-def _combine(grad_weight, grad_bias, partial):
+def _combine(span, grad_weight, grad_bias, partial):
     """Sums of the chunks, in their order."""
-    for c in prange(grad_weight.size):
+    for c in light_tasks(span, grad_weight.size, 1):
         weight = bias = 0.0
         for chunk in range(partial.shape[0]):
             weight += partial[chunk, 0, c]

@@ -3,40 +3,39 @@ the reference."""
 
 from __future__ import annotations
 
-from numba import prange
-
 from ._jit import exact_helper, kernel, serial_kernel
+from ._tasks import light_tasks, lower_to, tasks, whole
 
 _BLOCK = 256  # elements or rows that one task handles
 
 
 @kernel
-def accumulate_index(positions, bad, index, low, size, step):
+def accumulate_index(span, positions, bad, index, low, size, step):
     # One pass over the indices. Parallel over elements.
-    first = positions.size
-    for i in prange(positions.size):
+    if whole(span):
+        bad[0] = positions.size
+    for i in light_tasks(span, positions.size, 1):
         at = index[i]
         if at < low or at >= size:
-            first = min(first, i)
+            lower_to(bad, i)
         else:
             positions[i] += step * (at + size if at < 0 else at)
-    bad[0] = first
 
 
 @kernel
-def gather_positions(positions, bad, index, size):
+def gather_positions(span, positions, bad, index, size):
     # One pass over the indices. Parallel over o.
     O, M, I = index.shape  # noqa: E741
-    first = index.size
-    for o in prange(O):
+    if whole(span):
+        bad[0] = index.size
+    for o in light_tasks(span, O, M * I):
         for m in range(M):
             for i in range(I):
                 at = index[o, m, i]
                 if at < 0 or at >= size:
-                    first = min(first, (o * M + m) * I + i)
+                    lower_to(bad, (o * M + m) * I + i)
                 else:
                     positions[o, m, i] = (o * size + at) * I + i
-    bad[0] = first
 
 
 @serial_kernel
@@ -50,11 +49,11 @@ def mask_positions(positions, count, mask):
 
 
 @kernel
-def index_forward(out, input, positions):
+def index_forward(span, out, input, positions):
     # Parallel over blocks of rows m of one b; each row is contiguous.
     B, M, A = out.shape
     blocks = (M + _BLOCK - 1) // _BLOCK
-    for task in prange(B * blocks):
+    for task in tasks(span, B * blocks):
         b, m0 = task // blocks, task % blocks * _BLOCK
         for m in range(m0, min(m0 + _BLOCK, M)):
             for a in range(A):
@@ -79,12 +78,12 @@ def _group(ends, order, positions):
 
 
 @kernel
-def _sum_groups(grad_input, grad_output, ends, order):
+def _sum_groups(span, grad_input, grad_output, ends, order):
     # Parallel over blocks of positions j of one b. Each task owns its rows and adds their terms in
     # the order of m, in float64: deterministic.
     B, J, A = grad_input.shape
     blocks = (J + 31) // 32
-    for task in prange(B * blocks):
+    for task in tasks(span, B * blocks):
         b, j0 = task // blocks, task % blocks * 32
         for j in range(j0, min(j0 + 32, J)):
             first = ends[j - 1] if j > 0 else 0
@@ -118,11 +117,11 @@ def index_backward_input(grad_input, grad_output, positions, scratch):
 
 
 @kernel
-def put(target, values, positions):
+def put(span, target, values, positions):
     # Parallel over blocks of columns a of one b; rows in order, so the last m wins.
     B, M, A = values.shape
     blocks = (A + _BLOCK - 1) // _BLOCK
-    for task in prange(B * blocks):
+    for task in tasks(span, B * blocks):
         b, a0 = task // blocks, task % blocks * _BLOCK
         for m in range(M):
             for a in range(a0, min(a0 + _BLOCK, A)):
@@ -130,10 +129,10 @@ def put(target, values, positions):
 
 
 @kernel
-def triangle_forward(out, input, diagonal, lower):
+def triangle_forward(span, out, input, diagonal, lower):
     # One pass. Parallel over rows.
     B, R, C = out.shape
-    for row in prange(B * R):
+    for row in tasks(span, B * R):
         b, r = row // R, row % R
         # Columns [first, last) are kept.
         first = 0 if lower else min(max(r + diagonal, 0), C)
@@ -151,17 +150,17 @@ def _advanced(start, count, step):
 
 
 @kernel
-def arange(out, start, step):
+def arange(span, out, start, step):
     # One pass. Parallel over elements.
-    for i in prange(out.size):
+    for i in light_tasks(span, out.size, 1):
         out[i] = _advanced(start, i, step)
 
 
 @kernel
-def linspace(out, start, end):
+def linspace(span, out, start, end):
     # One pass. Parallel over elements. Both ends are exact.
     n = out.size
     step = (end - start) / max(n - 1, 1)
     half = (n + 1) // 2
-    for i in prange(n):
+    for i in tasks(span, n):
         out[i] = _advanced(start, i, step) if i < half else _advanced(end, n - 1 - i, -step)

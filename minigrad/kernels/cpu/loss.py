@@ -9,13 +9,13 @@ from __future__ import annotations
 from math import log
 
 import numpy as np
-from numba import prange
 
 from ..formulas import ABSOLUTE, SMOOTH, SQUARED, difference_loss
 from ._jit import helper, inlined, kernel, serial_kernel
 from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
+from ._tasks import light_tasks, tasks
 
 # Class indices ------------------------------------------------------------------------------
 
@@ -31,10 +31,10 @@ def class_targets(first_bad, total_weight, target, weight, classes, ignore_index
 
 
 @kernel
-def _scan_targets(partial, target, weight, classes, ignore_index):
+def _scan_targets(span, partial, target, weight, classes, ignore_index):
     # Parallel over chunks; partial[chunk] = (first bad position or −1, Σ weight[target]).
     chunks = partial.shape[0]
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         bad, total = -1, 0.0
         for i in range(chunk * target.size // chunks, (chunk + 1) * target.size // chunks):
             t = target[i]
@@ -61,15 +61,17 @@ def _finish_scan(first_bad, total_weight, partial):
 
 
 @kernel
-def cross_entropy_forward(losses, probabilities, input, target, weight, ignore_index, smoothing):
+def cross_entropy_forward(
+    span, losses, probabilities, input, target, weight, ignore_index, smoothing
+):
     # One exp an element; input is read once from memory. Parallel over blocks of rows; each task
     # owns its rows: deterministic.
     rows, C = input.shape
     dtype = input.dtype.type
-    tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(probabilities, losses, input, first, last)
             for r in range(first, last):
@@ -102,18 +104,18 @@ def _scaled_row(out, row, factor):
 
 @kernel
 def cross_entropy_backward_input(
-    grad_input, grad_output, divisor, probabilities, target, weight, ignore_index, smoothing
+    span, grad_input, grad_output, divisor, probabilities, target, weight, ignore_index, smoothing
 ):
     # loss = (1−ε)·w_t·(−log p_t) + ε/C·Σ_k w_k·(−log p_k), and ∂(−log p_k)/∂x_c = p_c − δ_kc:
     #   gx_c = g·(p_c·((1−ε)·w_t + ε/C·Σ_k w_k) − (1−ε)·w_t·δ_tc − ε/C·w_c), g = grad / divisor.
     # Parallel over blocks of rows; each task owns its rows.
     rows, C = probabilities.shape
     dtype = probabilities.dtype.type
-    tasks, _ = row_tasks(rows, C)
+    parts, _ = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
     all_weights = np.float64(C) if weight is None else row_sum(weight)
-    for task in prange(tasks):
-        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+    for task in tasks(span, parts):
+        for r in range(task * rows // parts, (task + 1) * rows // parts):
             t = target[r]
             if t == ignore_index:
                 for c in range(C):
@@ -140,14 +142,14 @@ def cross_entropy_backward_input(
 
 
 @kernel
-def soft_cross_entropy_forward(losses, log_probabilities, input, target, weight, smoothing):
+def soft_cross_entropy_forward(span, losses, log_probabilities, input, target, weight, smoothing):
     # As cross_entropy_forward, with q = (1−ε)·target + ε/C and −Σ_c w_c·q_c·log p_c a row.
     rows, C = input.shape
     dtype = input.dtype.type
-    tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(log_probabilities, losses, input, first, last)
             for r in range(first, last):
@@ -165,16 +167,16 @@ def soft_cross_entropy_forward(losses, log_probabilities, input, target, weight,
 
 @kernel
 def soft_cross_entropy_backward_input(
-    grad_input, grad_output, divisor, log_probabilities, target, weight, smoothing
+    span, grad_input, grad_output, divisor, log_probabilities, target, weight, smoothing
 ):
     # ∂(−log p_k)/∂x_c = p_c − δ_kc, so gx_c = g·(p_c·Σ_k w_k·q_k − w_c·q_c), g = grad / divisor.
     rows, C = log_probabilities.shape
     dtype = log_probabilities.dtype.type
-    tasks, block = row_tasks(rows, C)
+    parts, block = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             probabilities = grad_input[first:last].reshape(-1)
             logs = log_probabilities[first:last].reshape(-1)
@@ -195,15 +197,15 @@ def soft_cross_entropy_backward_input(
 
 @kernel
 def soft_cross_entropy_backward_target(
-    grad_target, grad_output, divisor, log_probabilities, weight, smoothing
+    span, grad_target, grad_output, divisor, log_probabilities, weight, smoothing
 ):
     # ∂loss/∂target_c = −(1−ε)·w_c·log p_c
     rows, C = log_probabilities.shape
     dtype = log_probabilities.dtype.type
-    tasks, _ = row_tasks(rows, C)
+    parts, _ = row_tasks(rows, C)
     step = 0 if grad_output.size == 1 else 1
-    for task in prange(tasks):
-        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+    for task in tasks(span, parts):
+        for r in range(task * rows // parts, (task + 1) * rows // parts):
             factor = -(1 - smoothing) * np.float64(grad_output[r * step]) / np.float64(divisor[0])
             for c in range(C):
                 f = dtype(factor if weight is None else factor * np.float64(weight[c]))
@@ -214,9 +216,9 @@ def soft_cross_entropy_backward_target(
 
 
 @kernel
-def nll_loss_forward(losses, input, target, weight, ignore_index):
+def nll_loss_forward(span, losses, input, target, weight, ignore_index):
     # One gather a row. Parallel over rows.
-    for r in prange(target.size):
+    for r in light_tasks(span, target.size, 1):
         t = target[r]
         if t == ignore_index:
             losses[r] = 0
@@ -227,11 +229,11 @@ def nll_loss_forward(losses, input, target, weight, ignore_index):
 
 
 @kernel
-def nll_loss_backward_input(grad_input, grad_output, divisor, target, weight, ignore_index):
+def nll_loss_backward_input(span, grad_input, grad_output, divisor, target, weight, ignore_index):
     # loss = −w_t·x_t: gx_c = −g·w_t·δ_tc, g = grad / divisor.
     rows, C = grad_input.shape
     step = 0 if grad_output.size == 1 else 1
-    for r in prange(rows):
+    for r in tasks(span, rows):
         for c in range(C):
             grad_input[r, c] = 0
         t = target[r]
@@ -268,26 +270,26 @@ def _make_difference_loss(kind: int):
     """Three kernels of one loss f(input − target), flat arrays, parallel over elements."""
 
     @kernel
-    def forward(out, input, target, beta):
+    def forward(span, out, input, target, beta):
         b, half = out.dtype.type(beta), out.dtype.type(beta / 2)
-        for i in prange(out.size):
+        for i in light_tasks(span, out.size, 1):
             out[i] = _loss(kind, input[i] - target[i], b, half)
 
     @kernel
-    def total(partial, input, target, beta):
+    def total(span, partial, input, target, beta):
         # partial[chunk] = Σ f over the chunk, in float64.
         chunks = partial.size
         b, half = input.dtype.type(beta), input.dtype.type(beta / 2)
-        for chunk in prange(chunks):
+        for chunk in tasks(span, chunks):
             first, last = chunk * input.size // chunks, (chunk + 1) * input.size // chunks
             partial[chunk] = _loss_sum(kind, input[first:last], target[first:last], b, half)
 
     @kernel
-    def backward(grad_input, grad_output, input, target, divisor, beta):
+    def backward(span, grad_input, grad_output, input, target, divisor, beta):
         # grad_output: an array, or the gradient of the total.
         dtype = grad_input.dtype.type
         b, d = dtype(beta), dtype(divisor)
-        for i in prange(grad_input.size):
+        for i in light_tasks(span, grad_input.size, 1):
             grad_input[i] = _slope(kind, input[i] - target[i], b) * (at(grad_output, i) / d)
 
     return forward, total, backward
@@ -341,9 +343,9 @@ def loss_total(out, losses, divisor, scratch):
 
 
 @kernel
-def _sum_losses(partial, losses):
+def _sum_losses(span, partial, losses):
     chunks = partial.size
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         partial[chunk] = row_sum(
             losses[chunk * losses.size // chunks : (chunk + 1) * losses.size // chunks]
         )

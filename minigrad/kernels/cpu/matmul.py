@@ -15,14 +15,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from numba import get_thread_id, prange
-
 from ...geometry import Conv2dDims, MatmulDims
+from ...runtime.threads import MAX_THREADS
 from . import conv_weight
-from ._jit import MAX_THREADS, helper, kernel
+from ._jit import helper, kernel
 from ._product import copy_columns, product_tile, square_side, transpose_square
 from ._simd import PIXELS, VECTOR_BYTES
 from ._table import array_at
+from ._tasks import tasks, thread
 
 _COLUMNS, _TERMS = 128, 1024  # of a block of right
 _STRIP = 8 * PIXELS  # rows of left
@@ -75,8 +75,8 @@ def _make_multiply(vectors: int):
     most = vectors * (VECTOR_BYTES // 4)
 
     @kernel
-    def multiply(out, left_matrix, right_matrix, bias, use_bias, terms, left_steps, right_steps,
-                 pack_left, row_parts, panel_size, workspaces):  # fmt: skip
+    def multiply(span, out, left_matrix, right_matrix, bias, use_bias, terms, left_steps,
+                 right_steps, pack_left, row_parts, panel_size, workspaces):  # fmt: skip
         # 2·B·rows·columns·terms flop. Parallel over (b, block of columns, part of the rows), whose
         # results a task owns. *_steps: elements from a row, or column, to the next, and from a
         # term to the next.
@@ -88,11 +88,11 @@ def _make_multiply(vectors: int):
         # By address, and so of one type with the workspace.
         left = array_at(left_matrix.ctypes.data, 0, left_matrix.size, out)
         right = array_at(right_matrix.ctypes.data, 0, right_matrix.size, out)
-        for task in prange(B * blocks * row_parts):
+        for task in tasks(span, B * blocks * row_parts):
             place, part = task // row_parts, task % row_parts
             b, block = place // blocks, place % blocks
-            panels = workspaces[get_thread_id(), :panel_size]
-            packed_rows = workspaces[get_thread_id(), panel_size:]
+            panels = workspaces[thread(span), :panel_size]
+            packed_rows = workspaces[thread(span), panel_size:]
             r_first = part * tiles // row_parts * PIXELS
             r_last = min((part + 1) * tiles // row_parts * PIXELS, rows)
             c_first, c_last = block * _COLUMNS, min((block + 1) * _COLUMNS, columns)

@@ -18,7 +18,6 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import prange
 
 from ...runtime.threads import get_num_threads
 from ._jit import helper, kernel, serial_kernel
@@ -34,6 +33,7 @@ from ._rows import (
     repeat_row,
 )
 from ._simd import whole_registers
+from ._tasks import tasks, whole
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -63,12 +63,12 @@ def _add_moments(sums, squares, line, shift):
 
 
 @kernel
-def _partial_moments(partial, input, C, threads):
+def _partial_moments(span, partial, input, C, threads):
     # Three flop an element, one pass over memory. Parallel over chunks of lines; each task owns
     # partial[chunk] = (shift, Σ (x − shift), Σ (x − shift)²), first by place in the line, then,
     # in the first C places, by channel. The shift is the channel's first value.
     chunks, _, width = partial.shape
-    for task in prange(chunks):
+    for task in tasks(span, chunks):
         chunk = backwards(task, chunks, threads)
         shift, sums, squares = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
         start, end = line_range(chunk, chunks, input.size, width)
@@ -137,22 +137,23 @@ def _normalise(y, x, centre, rest, scale, offset):
 
 
 @kernel
-def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
+def batch_norm_forward(span, out, input, mean, invstd, weight, bias, scratch):
     # Four flop an element, one pass over memory. Parallel over lines; each task owns its lines.
     width = scratch.size // 4
     table = scratch.reshape(4, width)
     C = invstd.size
-    for c in range(C):
-        table[0, c] = mean[0, c]
-        table[1, c] = mean[1, c]
-        table[2, c] = invstd[c] if weight is None else invstd[c] * weight[c]
-        table[3, c] = 0 if bias is None else bias[c]
-    for k in range(4):
-        repeat_row(table[k, C:], table[k, :C])
+    if whole(span):
+        for c in range(C):
+            table[0, c] = mean[0, c]
+            table[1, c] = mean[1, c]
+            table[2, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+            table[3, c] = 0 if bias is None else bias[c]
+        for k in range(4):
+            repeat_row(table[k, C:], table[k, :C])
     centre, rest, scale, offset = table[0], table[1], table[2], table[3]
     x, y = input.reshape(-1), out.reshape(-1)
     lines = (x.size + width - 1) // width
-    for line in prange(lines):
+    for line in tasks(span, lines):
         place = slice(line * width, min((line + 1) * width, x.size))
         _normalise(y[place], x[place], centre, rest, scale, offset)
 
@@ -182,12 +183,12 @@ def _add_products(grads, products, grad_line, line, centre):
 
 
 @kernel
-def _partial_products(partial, grad_output, input, mean, threads):
+def _partial_products(span, partial, grad_output, input, mean, threads):
     # Four flop an element, one pass. Parallel over chunks of lines; each task owns
     # partial[chunk] = (μ, Σ g, Σ g·(x − μ)), laid out as in _partial_moments.
     chunks, _, width = partial.shape
     C = mean.shape[1]
-    for task in prange(chunks):
+    for task in tasks(span, chunks):
         chunk = backwards(task, chunks, threads)
         centre, grads, products = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
         grads[:] = 0
@@ -255,15 +256,16 @@ def _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows):
 
 @kernel
 def _backward_training(
-    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
+    span, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
 ):
     # Six flop an element, one pass. Parallel over lines; each task owns its lines.
     width = scratch.size // 5
     table = scratch.reshape(5, width)
     rows = input.size // invstd.size
-    _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows)
+    if whole(span):
+        _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows)
     lines = (input.size + width - 1) // width
-    for line in prange(lines):
+    for line in tasks(span, lines):
         place = slice(line * width, min((line + 1) * width, input.size))
         _input_gradient(
             grad_input[place], grad_output[place], input[place],
@@ -278,16 +280,17 @@ def _scaled(out, row, scale):
 
 
 @kernel
-def _backward_evaluation(grad_input, grad_output, input, invstd, weight, scratch):
+def _backward_evaluation(span, grad_input, grad_output, input, invstd, weight, scratch):
     # gx = g·invstd·w: the running statistics do not depend on x.
     width = scratch.size // 5
     scale = scratch[:width]
     C = invstd.size
-    for c in range(C):
-        scale[c] = invstd[c] if weight is None else invstd[c] * weight[c]
-    repeat_row(scale[C:], scale[:C])
+    if whole(span):
+        for c in range(C):
+            scale[c] = invstd[c] if weight is None else invstd[c] * weight[c]
+        repeat_row(scale[C:], scale[:C])
     lines = (input.size + width - 1) // width
-    for line in prange(lines):
+    for line in tasks(span, lines):
         place = slice(line * width, min((line + 1) * width, input.size))
         _scaled(grad_input[place], grad_output[place], scale)
 
@@ -314,15 +317,26 @@ def batch_norm_backward_relu(
 
 @kernel
 def _backward_training_relu(
-    partial, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, table
+    span,
+    partial,
+    grad_input,
+    grad_output,
+    input,
+    mean,
+    invstd,
+    weight,
+    grad_weight,
+    grad_bias,
+    table,
 ):
     # As _backward_training; then a line goes through relu while it is in the cache, and is added to
     # the sums. Parallel over chunks of lines; each task owns its lines and partial[chunk].
     chunks, width = partial.shape
     C = invstd.size
     tables = table.reshape(5, width)
-    _gradient_table(tables, mean, invstd, weight, grad_weight, grad_bias, input.size // C)
-    for chunk in prange(chunks):
+    if whole(span):
+        _gradient_table(tables, mean, invstd, weight, grad_weight, grad_bias, input.size // C)
+    for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
         start, end = line_range(chunk, chunks, input.size, width)

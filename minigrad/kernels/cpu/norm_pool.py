@@ -14,10 +14,10 @@ while it walks along one row of the image.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ._jit import inlined, kernel
 from ._rows import chunk_count, combine_sums
+from ._tasks import tasks, whole
 from ._vector import (
     add,
     equals,
@@ -80,19 +80,20 @@ _maxima_many, _maxima_few, _maxima_one = (_make_maxima(n) for n in (_MANY, _FEW,
 
 @kernel
 def _normalised_maxima(
-    out, window, input, mean, invstd, weight, bias, table, rows, row_step, cols, col_step, kW
+    span, out, window, input, mean, invstd, weight, bias, table, rows, row_step, cols, col_step, kW
 ):
     # Four flop and a comparison a tap. Parallel over (n, oh): each task owns its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for c in range(C):
-        table[0, c] = mean[0, c]
-        table[1, c] = mean[1, c]
-        table[2, c] = invstd[c] if weight is None else invstd[c] * weight[c]
-        table[3, c] = 0 if bias is None else bias[c]
+    if whole(span):
+        for c in range(C):
+            table[0, c] = mean[0, c]
+            table[1, c] = mean[1, c]
+            table[2, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+            table[3, c] = 0 if bias is None else bias[c]
     many, few = _cut(C)
     steps = (row_step * W * C, col_step * C)
-    for task in prange(N * H_out):
+    for task in tasks(span, N * H_out):
         n, oh = task // H_out, task % H_out
         h, taps, kh = rows[oh]
         row = (kh, taps)
@@ -153,7 +154,9 @@ _products_many, _products_few, _products_one = (_make_products(n) for n in (_MAN
 
 
 @kernel
-def _maxima_products(partial, grad_output, window, input, mean, rows, row_step, cols, col_step, kW):
+def _maxima_products(
+    span, partial, grad_output, window, input, mean, rows, row_step, cols, col_step, kW
+):
     # A comparison a tap, four flop an output. Parallel over chunks of rows of outputs: each task
     # owns partial[chunk].
     chunks = partial.shape[0]
@@ -161,7 +164,7 @@ def _maxima_products(partial, grad_output, window, input, mean, rows, row_step, 
     H, W = input.shape[1:3]
     many, few = _cut(C)
     steps = (row_step * W * C, col_step * C)
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[1:] = 0
         for c in range(C):
@@ -239,7 +242,7 @@ _gradients_many, _gradients_few, _gradients_one = (_make_gradients(n) for n in (
 
 
 @kernel
-def _backward_relu(partial, grad_input, grad_output, window, input, mean, invstd, weight,
+def _backward_relu(span, partial, grad_input, grad_output, window, input, mean, invstd, weight,
                    grad_weight, grad_bias, table, row_index, row_entries, col_index, col_entries,
                    kW):  # fmt: skip
     # Six flop and a comparison an element. Parallel over chunks of rows of the images: each task
@@ -248,14 +251,15 @@ def _backward_relu(partial, grad_input, grad_output, window, input, mean, invstd
     N, H, W, C = input.shape
     H_out, W_out = grad_output.shape[1:3]
     cells = N * H * W
-    for c in range(C):
-        table[0, c] = mean[0, c]
-        table[1, c] = mean[1, c]
-        table[2, c] = np.float64(grad_bias[c]) / cells
-        table[3, c] = -np.float64(grad_weight[c]) * np.float64(invstd[c]) / cells
-        table[4, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+    if whole(span):
+        for c in range(C):
+            table[0, c] = mean[0, c]
+            table[1, c] = mean[1, c]
+            table[2, c] = np.float64(grad_bias[c]) / cells
+            table[3, c] = -np.float64(grad_weight[c]) * np.float64(invstd[c]) / cells
+            table[4, c] = invstd[c] if weight is None else invstd[c] * weight[c]
     many, few = _cut(C)
-    for chunk in prange(chunks):
+    for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
         for in_row in range(chunk * N * H // chunks, (chunk + 1) * N * H // chunks):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from numba import prange
-
 from ._jit import kernel
+from ._tasks import tasks
 
 
 @kernel
-def pad_forward(out, input, rows, cols, value):
+def pad_forward(span, out, input, rows, cols, value):
     # One pass over the output. Parallel over (b, oh): each task owns its output row.
     B, H_out, W_out, A = out.shape
-    for task in prange(B * H_out):
+    for task in tasks(span, B * H_out):
         b, oh = task // H_out, task % H_out
         h = rows[oh]
         for ow in range(W_out):
@@ -25,11 +24,13 @@ def pad_forward(out, input, rows, cols, value):
 
 
 @kernel
-def pad_backward_input(grad_input, grad_output, row_starts, row_targets, col_starts, col_targets):
+def pad_backward_input(
+    span, grad_input, grad_output, row_starts, row_targets, col_starts, col_targets
+):
     # One pass over grad_output. Parallel over (b, h): each task owns its row of grad_input and
     # sums in the order of the output positions.
     B, H, W, A = grad_input.shape
-    for task in prange(B * H):
+    for task in tasks(span, B * H):
         b, h = task // H, task % H
         for w in range(W):
             for a in range(A):

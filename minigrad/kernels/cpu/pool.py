@@ -19,10 +19,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims, adaptive_window
 from ._jit import inlined, kernel
+from ._tasks import tasks
 from ._vector import add, divide, equals, exceeds, load, scale, select, splat, store, widen
 
 # Channels are taken so many at a time, then _FEW at a time, then one by one.
@@ -135,12 +135,12 @@ _maximum_many, _maximum_few, _maximum_one = (_make_maximum(n) for n in (_MANY, _
 
 
 @kernel
-def _maxima(out, window, input, rows, row_step, cols, col_step, kW, parts):
+def _maxima(span, out, window, input, rows, row_step, cols, col_step, kW, parts):
     # N·H_out·W_out·C·taps comparisons. Parallel over (n, oh, part of the channels): each task owns
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in prange(N * H_out * parts):
+    for task in tasks(span, N * H_out * parts):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
         c0, c1, c2, c3 = _cut(C, task % parts, parts)
@@ -167,10 +167,10 @@ def max_pool2d_forward(out, window, input, dims):
 
 
 @kernel
-def _flat_indices(indices, window, rows, row_step, cols, col_step, W, kW):
+def _flat_indices(span, indices, window, rows, row_step, cols, col_step, W, kW):
     # Parallel over (n, oh): each task owns its outputs.
     N, H_out, W_out, C = indices.shape
-    for out_row in prange(N * H_out):
+    for out_row in tasks(span, N * H_out):
         n, oh = out_row // H_out, out_row % H_out
         h, row_taps, first_kh = rows[oh]
         for ow in range(W_out):
@@ -213,12 +213,12 @@ _route_many, _route_few, _route_one = (_make_route(n) for n in (_MANY, _FEW, 1))
 
 
 @kernel
-def _route_to_maxima(grad_input, grad_output, window, row_index, row_entries, col_index,
+def _route_to_maxima(span, grad_input, grad_output, window, row_index, row_entries, col_index,
                      col_entries, kW):  # fmt: skip
     # N·H_out·W_out·C·taps comparisons. Parallel over (n, h): each task owns its cells.
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
-    for in_row in prange(N * H):
+    for in_row in tasks(span, N * H):
         n, h = in_row // H, in_row % H
         c0, c1, c2, c3 = _cut(C, 0, 1)
         row = (row_index[h], row_index[h + 1])
@@ -268,12 +268,12 @@ _average_many, _average_few, _average_one = (_make_average(n) for n in (_MANY, _
 
 
 @kernel
-def _averages(out, input, rows, row_divisors, cols, col_divisors, parts):
+def _averages(span, out, input, rows, row_divisors, cols, col_divisors, parts):
     # N·H_out·W_out·C·taps additions. Parallel over (n, oh, part of the channels): each task owns
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in prange(N * H_out * parts):
+    for task in tasks(span, N * H_out * parts):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
         c0, c1, c2, c3 = _cut(C, task % parts, parts)
@@ -315,12 +315,12 @@ _spread_many, _spread_few, _spread_one = (_make_spread(n) for n in (_MANY, _FEW,
 
 
 @kernel
-def _spread_over_windows(grad_input, grad_output, row_index, row_entries, row_scales,
+def _spread_over_windows(span, grad_input, grad_output, row_index, row_entries, row_scales,
                          col_index, col_entries, col_scales):  # fmt: skip
     # 2·N·H_out·W_out·C·taps flop. Parallel over (n, h): each task owns its cells.
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
-    for in_row in prange(N * H):
+    for in_row in tasks(span, N * H):
         n, h = in_row // H, in_row % H
         c0, c1, c2, c3 = _cut(C, 0, 1)
         row = (row_index[h], row_index[h + 1])
@@ -358,11 +358,11 @@ def _power(x, p):
 
 
 @kernel
-def _lp_averages(out, input, rows, row_divisors, cols, col_divisors, cells, p):
+def _lp_averages(span, out, input, rows, row_divisors, cols, col_divisors, cells, p):
     # 2·N·H_out·W_out·C·taps flop for p = 2, else as many powers. Parallel over (n, oh): each task
     # owns its outputs.
     N, H_out, W_out, C = out.shape
-    for out_row in prange(N * H_out):
+    for out_row in tasks(span, N * H_out):
         n, oh = out_row // H_out, out_row % H_out
         for ow in range(W_out):
             by = row_divisors[oh] * col_divisors[ow]
@@ -384,12 +384,12 @@ def lp_pool2d_forward(out, input, dims, norm_type):
 
 
 @kernel
-def _spread_powers(grad_input, grad_output, out, input, row_index, row_entries, row_scales,
+def _spread_powers(span, grad_input, grad_output, out, input, row_index, row_entries, row_scales,
                    col_index, col_entries, col_scales, cells, p):  # fmt: skip
     # A power, or for p = 2 a division, for each window that a cell is in. Parallel over (n, h):
     # each task owns its cells.
     N, H, W, C = grad_input.shape
-    for in_row in prange(N * H):
+    for in_row in tasks(span, N * H):
         n, h = in_row // H, in_row % H
         for w in range(W):
             for c in range(C):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel, serial_kernel
 from ._philox import BLOCK, philox_block
+from ._tasks import light_tasks, tasks
 
 _PER32, _PER64 = 4 * BLOCK, 2 * BLOCK  # elements a block, of one word and of two
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -39,8 +39,8 @@ def _unit64(word):
 
 # About 15 integer operations an element. Parallel over blocks of counters.
 @kernel
-def _uniform32(out, scale, shift, seed, stream):
-    for block in prange((out.size + _PER32 - 1) // _PER32):
+def _uniform32(span, out, scale, shift, seed, stream):
+    for block in tasks(span, (out.size + _PER32 - 1) // _PER32):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         part = out[block * _PER32 : (block + 1) * _PER32]
         for i in range(part.size):
@@ -52,8 +52,8 @@ def _uniform32(out, scale, shift, seed, stream):
 
 
 @kernel
-def _uniform64(out, scale, shift, seed, stream):
-    for block in prange((out.size + _PER64 - 1) // _PER64):
+def _uniform64(span, out, scale, shift, seed, stream):
+    for block in tasks(span, (out.size + _PER64 - 1) // _PER64):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         part = out[block * _PER64 : (block + 1) * _PER64]
         for i in range(part.size):
@@ -71,9 +71,9 @@ def uniform(out, low, high, seed, stream):
 
 # Box–Muller: a logarithm, a square root, a cosine and a sine for two elements.
 @kernel
-def _normal32(out, mean, std, seed, stream):
+def _normal32(span, out, mean, std, seed, stream):
     tau, half = np.float32(2 * math.pi), np.float32(0.5)
-    for block in prange((out.size + _PER32 - 1) // _PER32):
+    for block in tasks(span, (out.size + _PER32 - 1) // _PER32):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         part = out[block * _PER32 : (block + 1) * _PER32]
         for i in range(0, part.size, 2):
@@ -87,8 +87,8 @@ def _normal32(out, mean, std, seed, stream):
 
 
 @kernel
-def _normal64(out, mean, std, seed, stream):
-    for block in prange((out.size + _PER64 - 1) // _PER64):
+def _normal64(span, out, mean, std, seed, stream):
+    for block in tasks(span, (out.size + _PER64 - 1) // _PER64):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         part = out[block * _PER64 : (block + 1) * _PER64]
         for i in range(0, part.size, 2):
@@ -107,13 +107,13 @@ def normal(out, mean, std, seed, stream):
 
 
 @kernel
-def _randint(out, low, span, seed, stream):
+def _randint(span, out, low, values, seed, stream):
     # One 64-bit division an element. Parallel over blocks of counters.
-    for block in prange((out.size + _PER64 - 1) // _PER64):
+    for block in tasks(span, (out.size + _PER64 - 1) // _PER64):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         part = out[block * _PER64 : (block + 1) * _PER64]
         for i in range(part.size):
-            part[i] = low + np.int64(_word64(words, i) % span)
+            part[i] = low + np.int64(_word64(words, i) % values)
 
 
 def randint(out, low, high, seed, stream):
@@ -142,9 +142,9 @@ def permutation(out, seed, stream):
 
 # One pass. About 15 integer operations an element. Parallel over blocks of counters.
 @kernel
-def _dropout(out, mask, input, scale, limit, seed, stream):
+def _dropout(span, out, mask, input, scale, limit, seed, stream):
     zero = out.dtype.type(0)
-    for block in prange((out.size + _PER32 - 1) // _PER32):
+    for block in tasks(span, (out.size + _PER32 - 1) // _PER32):
         words = philox_block(np.uint64(block * BLOCK), stream, seed)
         start = block * _PER32
         for i in range(min(_PER32, out.size - start)):
@@ -164,10 +164,10 @@ def dropout_forward(out, mask, input, p, seed, stream):
 
 
 @kernel
-def _dropout_backward(grad_input, grad_output, mask, scale):
+def _dropout_backward(span, grad_input, grad_output, mask, scale):
     # y = m·x/(1 − p) with a fixed mask m: dy/dx = m/(1 − p). Parallel over elements.
     zero = grad_input.dtype.type(0)
-    for i in prange(grad_input.size):
+    for i in light_tasks(span, grad_input.size, 1):
         grad_input[i] = grad_output[i] * scale if mask[i] else zero
 
 

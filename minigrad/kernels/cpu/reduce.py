@@ -11,10 +11,10 @@ of columns are combined, so that the inner loop is contiguous again.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._simd import whole_registers
+from ._tasks import light_tasks, tasks
 
 _CHUNK = 16384  # elements of a chunk, at least
 _MAX_CHUNKS = 64
@@ -73,14 +73,14 @@ def _make_sums(squared: int):
     """Partial sums of the elements or, if squared, of their squared distances from `center`."""
 
     @kernel
-    def sums(partial, input, center):
+    def sums(span, partial, input, center):
         # 1 or 3 flop an element. Parallel over (outer, chunk, block of columns). Sums are float64
         # for floats, int64 for integers; blocks of a chunk are summed first, then added up, so
         # that float64 inputs keep their precision too.
         outer, chunks, _, inner = partial.shape
         R, number = input.shape[1], partial.dtype.type
         blocks = (inner + _COLUMNS - 1) // _COLUMNS
-        for task in prange(outer * chunks * blocks):
+        for task in tasks(span, outer * chunks * blocks):
             o, chunk = task // blocks // chunks, task // blocks % chunks
             start = task % blocks * _COLUMNS
             stop = min(start + _COLUMNS, inner)
@@ -114,10 +114,10 @@ _sums, _squared_sums = _make_sums(0), _make_sums(1)
 
 
 @kernel
-def _combine(out, partial, scale):
+def _combine(span, out, partial, scale):
     """out[o, i] = scale · Σ_chunk partial[o, chunk, 0, i], in the order of the chunks."""
     outer, chunks, _, inner = partial.shape
-    for k in prange(outer * inner):
+    for k in tasks(span, outer * inner):
         o, i = k // inner, k % inner
         total = partial[o, 0, 0, i]
         for chunk in range(1, chunks):
@@ -163,12 +163,12 @@ def _make_extremum(sign: int):
     """First position of the largest (sign 1) or least (sign −1) element of each chunk."""
 
     @kernel
-    def extremum(best, input):
+    def extremum(span, best, input):
         # One comparison an element. Parallel over (outer, chunk, block of columns).
         outer, chunks, inner = best.shape
         R = input.shape[1]
         blocks = (inner + _COLUMNS - 1) // _COLUMNS
-        for task in prange(outer * chunks * blocks):
+        for task in tasks(span, outer * chunks * blocks):
             o, chunk, block = task // blocks // chunks, task // blocks % chunks, task % blocks
             first, last = chunk * R // chunks, (chunk + 1) * R // chunks
             if inner == 1:
@@ -193,10 +193,10 @@ _argmax, _argmin = _make_extremum(1), _make_extremum(-1)
 
 
 @kernel
-def _first_best(indices, best, input, sign):
+def _first_best(span, indices, best, input, sign):
     """The best of the chunks' best, the first of equals."""
     outer, chunks, inner = best.shape
-    for k in prange(outer * inner):
+    for k in tasks(span, outer * inner):
         o, i = k // inner, k % inner
         index = best[o, 0, i]
         for chunk in range(1, chunks):
@@ -229,19 +229,19 @@ def argmin_forward(indices, input, scratch):
 
 
 @kernel
-def take_forward(out, input, indices):
+def take_forward(span, out, input, indices):
     # Parallel over outputs.
     inner = input.shape[2]
-    for k in prange(out.size):
+    for k in light_tasks(span, out.size, 1):
         o, i = k // inner, k % inner
         out[o, i] = input[o, indices[o, i], i]
 
 
 @kernel
-def take_backward_input(grad_input, grad_output, indices):
+def take_backward_input(span, grad_input, grad_output, indices):
     # y = x[index]: dy/dx is 1 at the index, else 0. Parallel over outer; a task owns its rows.
     outer, R, inner = grad_input.shape
-    for o in prange(outer):
+    for o in tasks(span, outer):
         for r in range(R):
             for i in range(inner):
                 grad_input[o, r, i] = 0
@@ -253,10 +253,10 @@ def take_backward_input(grad_input, grad_output, indices):
 
 
 @kernel
-def prod_forward(out, input):
+def prod_forward(span, out, input):
     # Parallel over outputs, each the product of one column.
     R, inner = input.shape[1:]
-    for k in prange(out.size):
+    for k in light_tasks(span, out.size, 1):
         o, i = k // inner, k % inner
         product = out.dtype.type(1)
         for r in range(R):
@@ -265,11 +265,11 @@ def prod_forward(out, input):
 
 
 @kernel
-def prod_backward_input(grad_input, grad_output, input):
+def prod_backward_input(span, grad_input, grad_output, input):
     # y = Π x_r: dy/dx_r is the product of all others, that is of those before r and those after r.
     # A quotient y / x_r would fail at zeros.
     outer, R, inner = input.shape
-    for k in prange(outer * inner):
+    for k in tasks(span, outer * inner):
         o, i = k // inner, k % inner
         before = grad_output[o, i]
         for r in range(R):
@@ -282,10 +282,10 @@ def prod_backward_input(grad_input, grad_output, input):
 
 
 @kernel
-def _cumsum(out, input, zero, reverse):
+def _cumsum(span, out, input, zero, reverse):
     # Parallel over columns; the running sum has the type of `zero`.
     outer, R, inner = input.shape
-    for k in prange(outer * inner):
+    for k in tasks(span, outer * inner):
         o, i = k // inner, k % inner
         total = zero
         for step in range(R):

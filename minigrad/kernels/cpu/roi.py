@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
-from ..formulas import roi_axis, roi_cells, roi_corners
+from ..formulas import box_overlap, roi_axis, roi_cells, roi_corners
 from ._jit import helper, kernel, serial_kernel
+from ._tasks import tasks
 
 # Channels of one backward task.
 _BLOCK = 16
@@ -51,11 +51,11 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
 
 
 @kernel
-def _roi_pool_forward(out, argmax, input, boxes, spatial_scale):
+def _roi_pool_forward(span, out, argmax, input, boxes, spatial_scale):
     H, W = input.shape[1:3]
     K, H_out, W_out, _ = out.shape
     dtype = input.dtype.type
-    for task in prange(K * H_out):
+    for task in tasks(span, K * H_out):
         k, ph = task // H_out, task % H_out
         n = int(boxes[k, 0])
         x1, y1, x2, y2 = boxes[k, 1], boxes[k, 2], boxes[k, 3], boxes[k, 4]
@@ -79,13 +79,13 @@ def _add_at(image, grads, places, stride):
 
 
 @kernel
-def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
+def roi_pool_backward_input(span, grad_input, grad_output, argmax, boxes):
     N, _, _, C = grad_input.shape
     K, H_out, W_out, _ = grad_output.shape
     bins = H_out * W_out
     grads, places = grad_output.reshape(K * bins, C), argmax.reshape(K * bins, C)
     blocks = (C + _BLOCK - 1) // _BLOCK
-    for task in prange(N * blocks):
+    for task in tasks(span, N * blocks):
         n, first = task // blocks, task % blocks * _BLOCK
         last = min(first + _BLOCK, C)
         grad_input[n, :, :, first:last] = 0
@@ -118,11 +118,11 @@ def roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned)
 
 
 @kernel
-def _roi_align_forward(out, input, boxes, spatial_scale, sampling_ratio, aligned):
+def _roi_align_forward(span, out, input, boxes, spatial_scale, sampling_ratio, aligned):
     H, W = input.shape[1:3]
     K, H_out, W_out, _ = out.shape
     dtype = input.dtype.type
-    for task in prange(K * H_out):
+    for task in tasks(span, K * H_out):
         k, ph = task // H_out, task % H_out
         image = input[int(boxes[k, 0])]
         y0, bin_h, grid_h = roi_axis(
@@ -160,13 +160,13 @@ def roi_align_backward_input(
 
 @kernel
 def _roi_align_backward_input(
-    grad_input, grad_output, boxes, spatial_scale, sampling_ratio, aligned
+    span, grad_input, grad_output, boxes, spatial_scale, sampling_ratio, aligned
 ):
     N, H, W, C = grad_input.shape
     K, H_out, W_out, _ = grad_output.shape
     dtype = grad_input.dtype.type
     blocks = (C + _BLOCK - 1) // _BLOCK
-    for task in prange(N * blocks):
+    for task in tasks(span, N * blocks):
         n, first = task // blocks, task % blocks * _BLOCK
         last = min(first + _BLOCK, C)
         image = grad_input[n, :, :, first:last]
@@ -193,3 +193,25 @@ def _roi_align_backward_input(
                             _add_scaled(image[h, w1], grad, weight_h * weight_w1 * share)
                             _add_scaled(image[h1, w], grad, weight_h1 * weight_w * share)
                             _add_scaled(image[h1, w1], grad, weight_h1 * weight_w1 * share)
+
+
+# Suppression --------------------------------------------------------------------------------
+
+
+@serial_kernel
+def nms_forward(keep, boxes, order, groups, iou_threshold):
+    # K²/2 overlaps at most. Each kept box decides over later ones: one after the other.
+    real = boxes.dtype.type
+    keep[:] = True
+    for i in range(len(order)):
+        first = order[i]
+        if keep[first]:
+            x1, y1, x2, y2 = boxes[first]
+            for j in range(i + 1, len(order)):
+                other = order[j]
+                if keep[other] and groups[other] == groups[first]:
+                    overlap = box_overlap(
+                        x1, y1, x2, y2,
+                        boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3], real,
+                    )  # fmt: skip
+                    keep[other] = not overlap > iou_threshold

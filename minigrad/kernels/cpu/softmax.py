@@ -8,11 +8,11 @@ from __future__ import annotations
 from math import log
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel
 from ._rows import exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
+from ._tasks import tasks
 
 
 def softmax_forward_workspace(rows: int, C: int) -> int:
@@ -20,13 +20,13 @@ def softmax_forward_workspace(rows: int, C: int) -> int:
 
 
 @kernel
-def softmax_forward(out, input, scratch):
+def softmax_forward(span, out, input, scratch):
     # One exp an element. Parallel over blocks of rows; each task owns its rows: deterministic.
     rows, C = input.shape
-    tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(out, scratch, input, first, last)
             for r in range(first, last):
@@ -50,13 +50,13 @@ def _deviation(grad_input, out, grad_output, mean):
 
 
 @kernel
-def softmax_backward_input(grad_input, grad_output, out):
+def softmax_backward_input(span, grad_input, grad_output, out):
     # y = softmax(x): ∂y_k/∂x_c = y_k·(δ_kc − y_c), so
     # gx_c = Σ_k g_k·y_k·(δ_kc − y_c) = y_c·(g_c − Σ_k g_k·y_k).
     rows, C = out.shape
-    tasks, _ = row_tasks(rows, C)
-    for task in prange(tasks):
-        for r in range(task * rows // tasks, (task + 1) * rows // tasks):
+    parts, _ = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        for r in range(task * rows // parts, (task + 1) * rows // parts):
             mean = out.dtype.type(_dot(grad_output[r], out[r]))
             _deviation(grad_input[r], out[r], grad_output[r], mean)
 
@@ -81,13 +81,13 @@ def _subtract_share(probabilities, grad_output, total):
 
 
 @kernel
-def log_softmax_forward(out, input, scratch):
+def log_softmax_forward(span, out, input, scratch):
     # As softmax_forward; `out` holds the exponentials until their sum is known.
     rows, C = input.shape
-    tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             exp_rows(out, scratch, input, first, last)
             for r in range(first, last):
@@ -97,13 +97,13 @@ def log_softmax_forward(out, input, scratch):
 
 
 @kernel
-def log_softmax_backward_input(grad_input, grad_output, out):
+def log_softmax_backward_input(span, grad_input, grad_output, out):
     # y = x − log Σ exp x: ∂y_k/∂x_c = δ_kc − exp(y_c), so gx_c = g_c − exp(y_c)·Σ_k g_k.
     rows, C = out.shape
-    tasks, block = row_tasks(rows, C)
-    for task in prange(tasks):
-        end = (task + 1) * rows // tasks
-        for first in range(task * rows // tasks, end, block):
+    parts, block = row_tasks(rows, C)
+    for task in tasks(span, parts):
+        end = (task + 1) * rows // parts
+        for first in range(task * rows // parts, end, block):
             last = min(first + block, end)
             probabilities = grad_input[first:last].reshape(-1)
             log_probabilities = out[first:last].reshape(-1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from numba import prange
-
 from ._jit import helper, kernel
+from ._tasks import tasks
 
 
 @helper
@@ -36,11 +35,11 @@ def argsort_forward_workspace(shape) -> int:
 
 
 @kernel
-def argsort_forward(indices, input, scratch, descending):
+def argsort_forward(span, indices, input, scratch, descending):
     # Merge sort from runs of one: n·log₂(n) comparisons a row, moving only positions. Parallel over
     # rows: each task owns its row of indices and of scratch, between which the runs go to and fro.
     rows, n = input.shape
-    for r in prange(rows):
+    for r in tasks(span, rows):
         order, merged = indices[r], scratch[r * n : (r + 1) * n]
         for i in range(n):
             order[i] = i

@@ -10,20 +10,19 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from numba import prange
-
 from ._jit import kernel
+from ._tasks import tasks
 
 _TILE = 16
 
 
 @kernel
-def _transpose(out, input):
+def _transpose(span, out, input):
     # out[b, c, r] = input[b, r, c]. Parallel over blocks of rows r of one b. Each task owns its
     # columns of out.
     B, R, C = input.shape
     blocks = (R + _TILE - 1) // _TILE
-    for task in prange(B * blocks):
+    for task in tasks(span, B * blocks):
         b, r0 = task // blocks, task % blocks * _TILE
         rows = min(_TILE, R - r0)
         for c0 in range(0, C, _TILE):

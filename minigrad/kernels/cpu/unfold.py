@@ -6,9 +6,8 @@ For tap (kh, kw), output row oh shows the image row h = oh·sH − pH + kh·dH, 
 
 from __future__ import annotations
 
-from numba import prange
-
 from ._jit import helper, kernel
+from ._tasks import tasks
 
 
 @helper
@@ -45,10 +44,10 @@ def _add(target, row, stride):
 
 
 @kernel
-def unfold_forward(columns, input, dims):
+def unfold_forward(span, columns, input, dims):
     # One pass over the columns. Parallel over (n, c, kh, kw): each task owns its row of columns.
     d = dims
-    for task in prange(d.N * d.C * d.kH * d.kW):
+    for task in tasks(span, d.N * d.C * d.kH * d.kW):
         plane, tap = task // (d.kH * d.kW), task % (d.kH * d.kW)
         n, c, kh, kw = plane // d.C, plane % d.C, tap // d.kW, tap % d.kW
         origin = kw * d.dilation_w - d.pad_w
@@ -64,11 +63,11 @@ def unfold_forward(columns, input, dims):
 
 
 @kernel
-def fold_forward(out, columns, dims):
+def fold_forward(span, out, columns, dims):
     # One pass over the columns. Parallel over (n, c): each task owns its plane, and adds the taps
     # in their order.
     d = dims
-    for plane in prange(d.N * d.C):
+    for plane in tasks(span, d.N * d.C):
         n, c = plane // d.C, plane % d.C
         out[n, c] = 0
         for kh in range(d.kH):

@@ -12,10 +12,10 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import prange
 
 from ._jit import helper, kernel, serial_kernel
 from ._table import address, array_at, kept_address
+from ._tasks import light_tasks, tasks, whole
 
 _PIECE = 8192
 # A float32 element of Adam moves 28 bytes: 32768 of them take about as long as starting threads.
@@ -60,15 +60,14 @@ def _distinct(addresses, sizes, itemsize):
     return True
 
 
-def _run(serial, parallel, table, numbers, params):
-    """In parallel, unless there is little work or parameters must go one after the other."""
+def _run(kernel, table, numbers, params):
+    """On one thread if parameters must go one after the other."""
     sizes = tuple([param.size for param in params])
-    like, pieces = params[0], _pieces(sizes)
-    several = sum(sizes) >= _PARALLEL_FROM
-    if several and _distinct(table[:, 0], np.array(sizes, np.int64), like.itemsize):
-        parallel(table, numbers, pieces, like)
-    else:
-        serial(table, numbers, pieces, like)
+    like, pieces, elements = params[0], _pieces(sizes), 0
+    if sum(sizes) >= _PARALLEL_FROM:
+        distinct = _distinct(table[:, 0], np.array(sizes, np.int64), like.itemsize)
+        elements = _PIECE if distinct else 0
+    kernel(table, numbers, pieces, elements, like)
 
 
 # SGD ----------------------------------------------------------------------------------------
@@ -115,15 +114,9 @@ def _sgd_row(table, numbers, piece, like):
         _momentum_piece(param, buffer, grad, lr, keep, take, weight_decay, nesterov, sign)
 
 
-@serial_kernel
-def _sgd_serial(table, numbers, pieces, like):
-    for piece in range(len(pieces)):
-        _sgd_row(table, numbers, pieces[piece], like)
-
-
 @kernel
-def _sgd_parallel(table, numbers, pieces, like):
-    for piece in prange(len(pieces)):
+def _sgd(span, table, numbers, pieces, elements, like):
+    for piece in light_tasks(span, len(pieces), elements):
         _sgd_row(table, numbers, pieces[piece], like)
 
 
@@ -138,7 +131,7 @@ def sgd_update(params, momentum_buffers, grads, options):
         if o.first:
             buffer[...] = 0
     table = _table(grads, options, params, momentum_buffers)
-    _run(_sgd_serial, _sgd_parallel, table, np.array(numbers, np.float64), params)
+    _run(_sgd, table, np.array(numbers, np.float64), params)
 
 
 # Adam ---------------------------------------------------------------------------------------
@@ -194,15 +187,9 @@ def _adam_row(table, numbers, piece, like):
         _amsgrad_piece(param, m, v, largest, grad, scale, beta1, beta2, eps, keep, decay, sign)
 
 
-@serial_kernel
-def _adam_serial(table, numbers, pieces, like):
-    for piece in range(len(pieces)):
-        _adam_row(table, numbers, pieces[piece], like)
-
-
 @kernel
-def _adam_parallel(table, numbers, pieces, like):
-    for piece in prange(len(pieces)):
+def _adam(span, table, numbers, pieces, elements, like):
+    for piece in light_tasks(span, len(pieces), elements):
         _adam_row(table, numbers, pieces[piece], like)
 
 
@@ -218,7 +205,7 @@ def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
         sign = -1.0 if o.maximize else 1.0
         numbers.append((scale, o.beta1, o.beta2, o.eps * root, keep, decay, sign))
     table = _table(grads, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    _run(_adam_serial, _adam_parallel, table, np.array(numbers, np.float64), params)
+    _run(_adam, table, np.array(numbers, np.float64), params)
 
 
 # Clipping -----------------------------------------------------------------------------------
@@ -248,17 +235,13 @@ def _piece_power_sum(values, norm_type):
 # 2 flop an element for norm_type 2. Parallel over pieces of fixed length, whose sums are added in
 # order: deterministic.
 @kernel
-def _power_sum(out, input, scratch, norm_type):
+def _power_sum(span, out, input, scratch, norm_type):
     pieces = -(-input.size // _PIECE)
-    for piece in prange(pieces):
+    for piece in tasks(span, pieces):
         lo, hi = piece * _PIECE, min((piece + 1) * _PIECE, input.size)
         scratch[piece] = _piece_power_sum(input[lo:hi], norm_type)
-    out[0] = _combine(scratch[:pieces], norm_type)
-
-
-@serial_kernel
-def _power_sum_small(out, input, norm_type):
-    out[0] = _piece_power_sum(input, norm_type)
+    if whole(span):
+        out[0] = _combine(scratch[:pieces], norm_type)
 
 
 @helper
@@ -277,10 +260,7 @@ def power_sum_workspace(size):
 
 
 def power_sum(out, input, scratch, norm_type):
-    if input.size <= _PIECE:
-        _power_sum_small(out, input, float(norm_type))
-    else:
-        _power_sum(out, input, scratch, float(norm_type))
+    _power_sum(out, input, scratch, float(norm_type))
 
 
 @serial_kernel
@@ -299,10 +279,10 @@ def total_norm(out, sums, norm_type):
 
 # 1 flop and 8 bytes an element in float32. Parallel over elements, each written once.
 @kernel
-def _clip_to_norm(values, norm, max_norm):
+def _clip_to_norm(span, values, norm, max_norm):
     factor = max_norm / (np.float64(norm[0]) + 1e-6)
     scale = values.dtype.type(1.0 if factor > 1.0 else factor)
-    for i in prange(values.size):
+    for i in light_tasks(span, values.size, 1):
         values[i] *= scale
 
 
@@ -311,9 +291,9 @@ def clip_to_norm(values, norm, max_norm):
 
 
 @kernel
-def _clip_to_value(values, limit):
+def _clip_to_value(span, values, limit):
     high = values.dtype.type(limit)
-    for i in prange(values.size):
+    for i in light_tasks(span, values.size, 1):
         x = values[i]
         values[i] = high if x > high else (-high if x < -high else x)
 

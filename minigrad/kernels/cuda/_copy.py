@@ -35,7 +35,6 @@ _NARROW = 16  # below this, most of a tile would be empty
 
 # Ways to convert.
 _DIRECT, _TO_BOOL, _WHOLE_PART = 0, 1, 2
-_LIMIT = np.float32(2.0**63)  # the first number beyond int64; float32, so that none becomes float64
 
 
 def copy(out: DeviceArray, input: DeviceArray) -> None:
@@ -155,10 +154,10 @@ def _converted(real: Any, way: int) -> Any:
         return device(lambda x: bool(x))
     if way == _WHOLE_PART:
         # By way of int64, which has no number for NaN and for what is out of range: that becomes
-        # the least one.
-        return device(
-            lambda x: real(np.int64(x) if x >= -_LIMIT and x < _LIMIT else np.int64(-(2**63)))
-        )
+        # the least one. The limit is a float32, so that none becomes float64.
+        power = 31 if real is np.int32 else 63
+        limit, least = np.float32(2.0**power), -(2**power)
+        return device(lambda x: real(np.int64(x) if x >= -limit and x < limit else np.int64(least)))
     return device(lambda x: real(x))
 
 

@@ -13,7 +13,16 @@ from numba import cuda
 from numba.cuda import libdevice, types
 from numba.cuda.extending import intrinsic, overload, register_jitable
 
-from ..formulas import product, roi_axis, roi_cells, roi_corners, round_half_away
+from ..formulas import (
+    box_overlap,
+    grid_position,
+    grid_tap,
+    product,
+    roi_axis,
+    roi_cells,
+    roi_corners,
+    round_half_away,
+)
 
 Blocks = tuple[int, ...]
 
@@ -44,7 +53,8 @@ def _unary(name: str) -> Any:
 
 exp, expm1, log, log1p = map(_unary, ("exp", "expm1", "log", "log1p"))
 sqrt, rsqrt = map(_unary, ("sqrt", "rsqrt"))
-sin, cos, tanh, erf, erfc = map(_unary, ("sin", "cos", "tanh", "erf", "erfc"))
+sin, cos, atan, tanh = map(_unary, ("sin", "cos", "atan", "tanh"))
+erf, erfc = map(_unary, ("erf", "erfc"))
 sinpi, cospi = map(_unary, ("sinpi", "cospi"))  # of π·x
 floor, ceil, trunc, rint = map(_unary, ("floor", "ceil", "trunc", "rint"))
 absolute = _unary("fabs")
@@ -76,10 +86,14 @@ def _binary(single: Any, double: Any, function: Any = None) -> Any:
 
 
 _power = _binary(libdevice.powf, libdevice.pow)
+remainder = _binary(libdevice.fmodf, libdevice.fmod)
 # The compiler fuses a plain product with an addition that follows, which shifts the result by half
 # a unit: too much where it is rounded to an index, or where the bits must be the CPU's.
 _binary(libdevice.fmul_rn, libdevice.dmul_rn, product)
-for _formula in (round_half_away, roi_cells, roi_axis, roi_corners):
+for _formula in (
+    round_half_away, roi_cells, roi_axis, roi_corners, grid_position, grid_tap,
+    box_overlap,
+):  # fmt: skip
     register_jitable(_formula)
 
 

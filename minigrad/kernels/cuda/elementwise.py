@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._copy import copy
-from ._device import cuda, log, power
+from ._device import cuda, log, power, remainder
 from ._launch import kernel, launch, over
 from ._map import pointwise, scalar, step
 from ._span import span
@@ -106,6 +106,11 @@ def pow_backward_right(grad_output, left, right):
     if left == zero and right >= zero:
         return zero
     return grad_output * (power(left, right) * log(left))
+
+
+@pointwise
+def fmod_forward(left, right):
+    return remainder(left, right)
 
 
 @pointwise

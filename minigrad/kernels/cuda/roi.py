@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..formulas import roi_axis, roi_cells, roi_corners
+from ..formulas import box_overlap, roi_axis, roi_cells, roi_corners
 from ._device import THREADS, absolute, cuda, device, floor
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
@@ -312,3 +312,39 @@ def roi_align_backward_input(
         variant, over(grad_input.size), grad_input, grad_output, boxes, float(spatial_scale),
         sampling_ratio, bool(aligned), grad_input.size, N, H, W, C, K, H_out, W_out,
     )  # fmt: skip
+
+
+# Suppression --------------------------------------------------------------------------------
+
+
+@kernel
+def _nms(real):
+    # K²/2 overlaps at most. One block, because each kept box decides over later ones: its threads
+    # share those.
+    threads = int(THREADS)
+
+    def nms(keep, boxes, order, groups, iou_threshold, K):
+        for i in range(K):
+            cuda.syncthreads()
+            first = order[i]
+            if keep[first]:
+                x1, y1, x2, y2 = 4 * first, 4 * first + 1, 4 * first + 2, 4 * first + 3
+                for j in span(i + 1 + cuda.threadIdx.x, K, threads):
+                    other = order[j]
+                    if keep[other] and groups[other] == groups[first]:
+                        overlap = box_overlap(
+                            boxes[x1], boxes[y1], boxes[x2], boxes[y2], boxes[4 * other],
+                            boxes[4 * other + 1], boxes[4 * other + 2], boxes[4 * other + 3], real,
+                        )  # fmt: skip
+                        if overlap > iou_threshold:
+                            keep[other] = False
+
+    return nms
+
+
+def nms_forward(keep, boxes, order, groups, iou_threshold):
+    fill(keep, True)
+    # The threshold in float64, as the CPU compares.
+    threshold = np.float64(iou_threshold)
+    shape = (1,), (THREADS,)
+    launch(_nms(boxes.dtype), shape, keep, boxes, order, groups, threshold, len(order))

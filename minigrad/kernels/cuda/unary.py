@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ._device import (
+    atan,
     ceil,
     cos,
     device,
@@ -84,6 +85,11 @@ def sin_forward(x):
 @pointwise
 def cos_forward(x):
     return cos(x)
+
+
+@pointwise
+def atan_forward(x):
+    return atan(x)
 
 
 @pointwise
@@ -259,6 +265,20 @@ def hardswish_backward_input(grad_output, x):
 
 
 @pointwise
+def hardsigmoid_forward(x):
+    # NaN fails both tests and stays NaN.
+    real = type(x)
+    return (real(0) if x <= real(-3) else real(6) if x >= real(3) else x + real(3)) / real(6)
+
+
+@pointwise
+def hardsigmoid_backward_input(grad_output, x):
+    # y = (x + 3)/6 between −3 and 3, constant outside: at either of them torch chooses 0.
+    real = type(x)
+    return grad_output / real(6) if abs(x) < real(3) else real(0)
+
+
+@pointwise
 def softplus_forward(x, beta, threshold):
     # ln(1 + e^z) = max(z, 0) + ln(1 + e^−|z|): the exponent is never positive.
     zero = type(x)(0)
@@ -273,3 +293,33 @@ def softplus_backward_input(grad_output, x, beta, threshold):
     # d ln(1 + e^(βx))/β / dx = s(βx)
     z = beta * x
     return grad_output * (type(x)(1) if z > threshold else sigmoid(z))
+
+
+@device
+def _mish(x):
+    """(e, c, n, d): e = e^−|x|, tanh(ln(1 + e^x)) = n/d, c = e for x < 0, else e².
+
+    tanh(ln(1 + u)) = (u² + 2u)/(u² + 2u + 2) with u = e^x, or after division by u² for x ≥ 0: the
+    exponent is never positive.
+    """
+    one, two = type(x)(1), type(x)(2)
+    e = exp(-abs(x))
+    if x < type(x)(0):
+        n = e * (e + two)
+        return e, e, n, n + two
+    n = one + two * e
+    return e, e * e, n, n + two * e * e
+
+
+@pointwise
+def mish_forward(x):
+    _, _, n, d = _mish(x)
+    return x * (n / d)
+
+
+@pointwise
+def mish_backward_input(grad_output, x):
+    # y = x·t, t = n/d: dy/dx = t + x·(1 − t²)·s(x), of which (1 − t²)·s(x) = 4c·(1 + e)/d²
+    real = type(x)
+    e, c, n, d = _mish(x)
+    return grad_output * (n / d + x * (real(4) * c * (real(1) + e) / (d * d)))

@@ -17,13 +17,14 @@ def fill(out, value):
 def copy_strided(out, input):
     """out[index] = input[index], converted to out's dtype. Any shape.
 
-    The int64 of a float is its whole part; of NaN, and of what does not fit, it is −2⁶³, as on x86.
-    A uint8 is the lowest byte of the int64.
+    The int64 of a float is its whole part; of NaN, and of what does not fit, it is −2⁶³, as on x86,
+    and −2³¹ for int32. Smaller integers are the lowest bytes of the int64.
     """
+    limit = 2.0**31 if out.dtype == np.int32 else 2.0**63
     for index in np.ndindex(out.shape):
         value = input[index]
         if input.dtype.kind == "f" and out.dtype.kind in "iu":
-            value = np.int64(value if -(2.0**63) <= value < 2.0**63 else -(2.0**63))
+            value = np.int64(value if -limit <= value < limit else -limit)
         out[index] = value.astype(out.dtype)
 
 
@@ -71,6 +72,12 @@ def pow_backward_left(grad_output, left, right):
 def pow_backward_right(grad_output, left, right):
     """∂a^b/∂b = a^b · ln a, 0 at a = 0 for b ≥ 0"""
     return 0 if left == 0 and right >= 0 else grad_output * (left**right * np.log(left))
+
+
+@pointwise
+def fmod_forward(left, right):
+    """left − n·right, n the integer part of the exact quotient"""
+    return np.fmod(left, right)
 
 
 @pointwise

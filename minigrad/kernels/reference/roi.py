@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..formulas import roi_axis, roi_cells, roi_corners
+from ..formulas import box_overlap, roi_axis, roi_cells, roi_corners
 
 
 def roi_check(bad, boxes, N, spatial_scale, largest):
@@ -110,3 +110,18 @@ def roi_align_backward_input(
     for k, ph, pw, n, h, w, weight in points:
         for c in range(grad_input.shape[3]):
             grad_input[n, h, w, c] += weight * grad_output[k, ph, pw, c]
+
+
+# Suppression --------------------------------------------------------------------------------
+
+
+def nms_forward(keep, boxes, order, groups, iou_threshold):
+    """Box by box in their order: each that is still kept drops those after it, of its group, that
+    overlap it by more than the threshold."""
+    keep[...] = True
+    with np.errstate(invalid="ignore"):
+        for i, first in enumerate(order):
+            for other in order[i + 1 :] if keep[first] else ():
+                overlap = box_overlap(*boxes[first], *boxes[other], boxes.dtype.type)
+                if groups[first] == groups[other] and overlap > iou_threshold:
+                    keep[other] = False

@@ -71,6 +71,11 @@ def cos_forward(x):
 
 
 @pointwise
+def atan_forward(x):
+    return np.arctan(x)
+
+
+@pointwise
 def erf_forward(x):
     """2/√π · ∫₀ˣ e^(−t²) dt"""
     return math.erf(x)
@@ -224,6 +229,18 @@ def hardswish_backward_input(grad_output, x):
     return 0 if x <= -3 else grad_output if x >= 3 else grad_output * (x / 3 + 0.5)
 
 
+@pointwise
+def hardsigmoid_forward(x):
+    """min(max(x + 3, 0), 6) / 6"""
+    return min(max(x + 3, 0), 6) / 6
+
+
+@pointwise
+def hardsigmoid_backward_input(grad_output, x):
+    """1/6 between −3 and 3, else 0"""
+    return grad_output / 6 if -3 < x < 3 else 0
+
+
 def softplus(x):
     """ln(1 + e^x), with an exponent that is never positive"""
     return (0 if x < 0 else x) + np.log1p(np.exp(-abs(x)))
@@ -238,3 +255,15 @@ def softplus_forward(x, beta, threshold):
 @pointwise
 def softplus_backward_input(grad_output, x, beta, threshold):
     return grad_output * (1 if beta * x > threshold else sigmoid(beta * x))
+
+
+@pointwise
+def mish_forward(x):
+    """x · tanh(ln(1 + e^x))"""
+    return x * np.tanh(softplus(x))
+
+
+@pointwise
+def mish_backward_input(grad_output, x):
+    t = np.tanh(softplus(x))
+    return grad_output * (t + x * sigmoid(x) * (1 - t * t))

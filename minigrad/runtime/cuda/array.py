@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # NumPy functions that compute a view, or say something of addresses, and read no element.
 _VIEWS = frozenset(
     {
-        np.broadcast_to, np.expand_dims, np.may_share_memory, np.moveaxis, np.ndim, np.reshape,
-        np.shape, np.shares_memory, np.size, np.squeeze, np.swapaxes, np.transpose,
+        np.broadcast_to, np.diagonal, np.expand_dims, np.may_share_memory, np.moveaxis, np.ndim,
+        np.reshape, np.shape, np.shares_memory, np.size, np.squeeze, np.swapaxes, np.transpose,
     }
 )  # fmt: skip
 

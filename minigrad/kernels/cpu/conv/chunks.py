@@ -5,9 +5,8 @@ Each chunk of the images or rows has a sum of its own; they are added in the ord
 
 from __future__ import annotations
 
-from numba import prange
-
 from .._jit import kernel
+from .._tasks import light_tasks
 
 
 def partial_sums(grad_weight, scratch, chunks):
@@ -22,9 +21,9 @@ def add_chunks(grad_weight, partial):
 
 
 @kernel
-def _sum(out, partial):
+def _sum(span, out, partial):
     """out[i] = Σ_chunk partial[chunk, i]"""
-    for i in prange(out.size):
+    for i in light_tasks(span, out.size, 1):
         total = partial[0, i]
         for chunk in range(1, partial.shape[0]):
             total += partial[chunk, i]

@@ -18,11 +18,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import prange
 
 from ....geometry import Conv2dDims
 from .._jit import kernel
 from .._simd import VECTOR_BYTES
+from .._tasks import tasks
 from .axes import forward_axes
 from .chunks import add_chunks, partial_sums
 from .depthwise_tile import (
@@ -43,7 +43,7 @@ _HEAD = 6
 
 
 @kernel
-def _convolve(target, source, weight, bias, use_bias, relu,
+def _convolve(span, target, source, weight, bias, use_bias, relu,
               rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
     # 2·N·H·W·C·taps flop. Parallel over target rows, which the tasks own.
     N, H, W, C = target.shape
@@ -51,7 +51,7 @@ def _convolve(target, source, weight, bias, use_bias, relu,
     kW = weight.shape[1]
     weight_steps = (row_steps[0] * kW * C, col_steps[0] * C)
     source_steps = (row_steps[1] * W_src * C, col_steps[1] * C)
-    for task in prange(N * H):
+    for task in tasks(span, N * H):
         n, i = task // H, task % H
         row_tap, row_taps, row_source = rows[i]
         for run in range(len(col_runs)):
@@ -115,7 +115,7 @@ def gradient_tiles(dims: Conv2dDims) -> np.ndarray | None:
 
 
 @kernel
-def _correlate(partial, source, grad_output, tiles, strides, parts):
+def _correlate(span, partial, source, grad_output, tiles, strides, parts):
     """partial[chunk, tap, c]: the sums of a chunk of the images."""
     # 2·N·H_out·W_out·C·taps flop. Parallel over (chunk of images, part of the channels): each task
     # owns its channels of partial[chunk].
@@ -125,7 +125,7 @@ def _correlate(partial, source, grad_output, tiles, strides, parts):
     width = TAP_VECTORS * (VECTOR_BYTES // partial.itemsize)
     widths = (C + width - 1) // width
     table, entries = tiles.reshape(-1), tiles.shape[1]
-    for task in prange(chunks * parts):
+    for task in tasks(span, chunks * parts):
         chunk, part = task // parts, task % parts
         c = widths * part // parts * width
         channels = min(widths * (part + 1) // parts * width, C) - c

@@ -11,10 +11,9 @@ cases; a batch smaller than that takes neighbouring columns with the same taps i
 
 from __future__ import annotations
 
-from numba import prange
-
 from .._jit import kernel
 from .._simd import PIXELS, VECTOR_BYTES
+from .._tasks import tasks
 from .direct_tile import convolve_tile
 
 
@@ -22,7 +21,7 @@ def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def convolve(target, source, weight, bias, use_bias, relu, groups,
+    def convolve(span, target, source, weight, bias, use_bias, relu, groups,
                  rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
         # 2·N·H·W·C·taps·K flop. Parallel over (block of images, target row): each task owns its
         # rows of the target, so every sum has one fixed order.
@@ -36,7 +35,7 @@ def _make_convolve(vectors: int):
         contiguous = groups == 1 and col_steps[0] == 1 and col_steps[1] == 1
         weight_steps = (row_steps[0] * kW * K * C, col_steps[0] * K * C)
         source_steps = (row_steps[1] * W_src * C_src, col_steps[1] * C_src)
-        for task in prange((N + PIXELS - 1) // PIXELS * H):
+        for task in tasks(span, (N + PIXELS - 1) // PIXELS * H):
             n, i = task // H * PIXELS, task % H
             images = min(PIXELS, N - n)
             row_tap, row_taps, row_source = rows[i]
@@ -84,12 +83,12 @@ def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, 
 
 
 @kernel
-def repack_adjoint(repacked, weight, groups, col_step, channel_step):
+def repack_adjoint(span, repacked, weight, groups, col_step, channel_step):
     """repacked[u, v, co, ci] = weight[kH−1−u, kW−1−v, ci, co], group by group; the steps say how
     far apart neighbours v and co lie."""
     kH, kW, K, C_out = weight.shape
     C_group, C_in = C_out // groups, K * groups
-    for tap in prange(kH * kW):
+    for tap in tasks(span, kH * kW):
         u, v = tap // kW, tap % kW
         for group in range(groups):
             for co in range(C_group):

@@ -12,11 +12,11 @@ Arrays and tables as in direct.py, but the weight as (kH, K, kW, C), its taps in
 
 from __future__ import annotations
 
-from numba import get_thread_id, prange
-
 from ....geometry import Conv2dDims
-from .._jit import MAX_THREADS, helper, kernel
+from ....runtime.threads import MAX_THREADS
+from .._jit import helper, kernel
 from .._simd import PIXELS, VECTOR_BYTES
+from .._tasks import tasks, thread
 from .direct_tile import convolve_tile
 
 
@@ -30,7 +30,7 @@ def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of products wide."""
 
     @kernel
-    def convolve(target, source, weight, bias, use_bias, workspaces,
+    def convolve(span, target, source, weight, bias, use_bias, workspaces,
                  rows, row_steps, stride, dilation, left):  # fmt: skip
         # 2·N·H·W_src·taps·K·kW·C flop. Parallel over target rows, which the tasks own.
         N, H, W, C = target.shape
@@ -38,9 +38,9 @@ def _make_convolve(vectors: int):
         kW = weight.shape[2]
         products = kW * C
         width = vectors * (VECTOR_BYTES // target.itemsize)
-        for task in prange(N * H):
+        for task in tasks(span, N * H):
             n, i = task // H, task % H
-            line = workspaces[get_thread_id()]
+            line = workspaces[thread(span)]
             tap, taps, row = rows[i]
             for c0 in range(0, products, width):
                 for j in range(0, W_src, PIXELS):

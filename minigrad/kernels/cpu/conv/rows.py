@@ -18,11 +18,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ....geometry import Conv2dDims
 from .._jit import kernel
 from .._simd import VECTOR_BYTES
+from .._tasks import tasks
 from .chunks import add_chunks, partial_sums
 from .rows_tile import PIXELS, WEIGHT_ROWS, slide_gradient_tile, slide_tile
 
@@ -31,7 +31,7 @@ def _make_convolve(pixels: int, vectors: int):
     """The kernel whose register tile is `pixels` pixels × `vectors` vectors of channels."""
 
     @kernel
-    def convolve(target, source, weight, bias, use_bias, relu, rows, row_steps, left, step):
+    def convolve(span, target, source, weight, bias, use_bias, relu, rows, row_steps, left, step):
         # 2·N·H·W·C·taps·K flop. Parallel over target rows, which the tasks own. The last tile of a
         # row moves back to end with it; what two tiles both compute is the same.
         N, H, W, C = target.shape
@@ -41,7 +41,7 @@ def _make_convolve(pixels: int, vectors: int):
         weight_steps = (row_steps[0] * kW * K * C, K * C, C)
         # Position q of a row, tap t of pixel j where q = j + t, reads source column q·step − left.
         first, last = (left + step - 1) // step, (W_src + left + step - 1) // step
-        for task in prange(N * H):
+        for task in tasks(span, N * H):
             n, i = task // H, task % H
             row_tap, row_taps, row_source = rows[i]
             for c0 in range(0, C, width):
@@ -77,7 +77,7 @@ def _make_correlate(weight_rows: int):
     """The weight-gradient kernel whose register tile is `weight_rows` rows × TAPS vectors."""
 
     @kernel
-    def correlate(partial, source, grad_output, tiles, table, before, parts, block):
+    def correlate(span, partial, source, grad_output, tiles, table, before, parts, block):
         # 2·N·H_out·W_out·C_out·taps·K flop. Parallel over (chunk of output rows, part of the output
         # channels): each task owns its channels of partial[chunk].
         chunks, _, kW, K, C = partial.shape
@@ -86,7 +86,7 @@ def _make_correlate(weight_rows: int):
         width = VECTOR_BYTES // partial.itemsize
         offsets, size = table.reshape(-1), table.shape[1]
         columns = (C + width - 1) // width
-        for task in prange(chunks * parts):
+        for task in tasks(span, chunks * parts):
             chunk, part = task // parts, task % parts
             c_first = columns * part // parts * width
             c_end = min(columns * (part + 1) // parts * width, C)

@@ -12,11 +12,11 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ....geometry import Conv2dDims
 from .._jit import helper, kernel
 from .._simd import PIXELS, VECTOR_BYTES
+from .._tasks import tasks
 from .chunks import add_chunks, partial_sums
 from .direct_tile import correlate_tile
 
@@ -25,7 +25,7 @@ def _make_correlate(vectors: int):
     """The weight-gradient kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def correlate(partial, source, grad_output, taps, row_offsets, strides, groups,
+    def correlate(span, partial, source, grad_output, taps, row_offsets, strides, groups,
                   parts, block_images, block_rows):  # fmt: skip
         # 2·N·H_out·W_out·C_out·taps·K flop. Parallel over (chunk of images, part of the rows of
         # the weight): each task owns its rows of partial[chunk].
@@ -35,7 +35,7 @@ def _make_correlate(vectors: int):
         C_group, K = C_out // groups, R
         width = vectors * (VECTOR_BYTES // partial.itemsize)
         row_blocks = (R + PIXELS - 1) // PIXELS
-        for task in prange(chunks * parts):
+        for task in tasks(span, chunks * parts):
             chunk, part = task // parts, task % parts
             first, last = part * T * row_blocks // parts, (part + 1) * T * row_blocks // parts
             for block in range(first, last):
@@ -88,12 +88,12 @@ def _framed_line(padded, line, before):
 
 
 @kernel
-def _pad(padded, input, top, left):
+def _pad(span, padded, input, top, left):
     """Copy each image into a frame of zeros. Parallel over the rows of all frames."""
     N, H_pad, W_pad, C = padded.shape
     H, W = input.shape[1:3]
     lines, frames = input.reshape(N, H, W * C), padded.reshape(N, H_pad, W_pad * C)
-    for task in prange(N * H_pad):
+    for task in tasks(span, N * H_pad):
         n, h = task // H_pad, task % H_pad - top
         if 0 <= h < H:
             _framed_line(frames[n, h + top], lines[n, h], left * C)

@@ -17,10 +17,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import get_thread_id, prange
 
-from .._jit import MAX_THREADS, kernel
+from ....runtime.threads import MAX_THREADS
+from .._jit import kernel
 from .._simd import PIXELS, VECTOR_BYTES
+from .._tasks import tasks, thread
 from .direct_tile import convolve_tile, correlate_tile
 from .winograd_tile import (
     GRADIENT,
@@ -54,10 +55,10 @@ def _block_elements(K: int, C: int) -> int:
 
 
 @kernel
-def _spread_weight(spread, weight, zeros):
+def _spread_weight(span, spread, weight, zeros):
     """spread[ξ, k, c] = (G g Gᵀ)[ξ] of the kernel g from channel k to channel c."""
     K, C = weight.shape[2:]
-    for k in prange(K):
+    for k in tasks(span, K):
         spread_tile(
             WEIGHT, spread, k * C, K * C, weight, k * C, (3 * K * C, K * C), (0, 0), (3, 3),
             zeros, C,
@@ -68,7 +69,7 @@ def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def convolve(target, source, weight, spread_weight, bias, use_bias, relu, before,
+    def convolve(span, target, source, weight, spread_weight, bias, use_bias, relu, before,
                  workspaces, zeros, block):  # fmt: skip
         # 2·16·tiles·K·C flop beside the transforms. Parallel over blocks of tiles: each task owns
         # the pixels of its tiles.
@@ -78,8 +79,8 @@ def _make_convolve(vectors: int):
         tiles = N * tiles_h * tiles_w
         width = vectors * (VECTOR_BYTES // target.itemsize)
         step_in, step_out = block * K + _GAP, block * C + _GAP
-        for task in prange((tiles + block - 1) // block):
-            workspace = workspaces[get_thread_id()]
+        for task in tasks(span, (tiles + block - 1) // block):
+            workspace = workspaces[thread(span)]
             spread = workspace[: PRODUCTS * step_in]
             products = workspace[PRODUCTS * step_in :]
             unwanted = workspace[PRODUCTS * (step_in + step_out) :]
@@ -135,7 +136,8 @@ def _make_correlate(vectors: int):
     """The weight-gradient kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def correlate(partial, source, grad_output, before, parts, rows, workspaces, zeros, block):
+    def correlate(span, partial, source, grad_output, before, parts, rows, workspaces, zeros,
+                  block):  # fmt: skip
         # 2·16·tiles·K·C flop beside the transforms. Parallel over (chunk of tiles, part of the
         # output channels): each task owns its channels of partial[chunk].
         chunks, _, K, C = partial.shape
@@ -146,8 +148,8 @@ def _make_correlate(vectors: int):
         width = vectors * (VECTOR_BYTES // partial.itemsize)
         step_in, step_out = block * K + _GAP, block * C + _GAP
         columns = (C + width - 1) // width
-        for task in prange(chunks * parts):
-            workspace = workspaces[get_thread_id()]
+        for task in tasks(span, chunks * parts):
+            workspace = workspaces[thread(span)]
             spread = workspace[: PRODUCTS * step_in]
             gradient = workspace[PRODUCTS * step_in :]
             chunk, part = task // parts, task % parts
@@ -190,10 +192,10 @@ _correlate = {vectors: _make_correlate(vectors) for vectors in (1, 2)}
 
 
 @kernel
-def _gather_weight(grad_weight, partial):
+def _gather_weight(span, grad_weight, partial):
     """Add the chunks in their order; then dg = Gᵀ[…]G. Parallel over input channels."""
     chunks, products, K, C = partial.shape
-    for k in prange(K):
+    for k in tasks(span, K):
         for chunk in range(1, chunks):
             for xi in range(products):
                 total, term = partial[0, xi, k], partial[chunk, xi, k]
