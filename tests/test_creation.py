@@ -337,10 +337,8 @@ def test_a_saved_tensor_changed_through_a_view_is_noticed() -> None:
 
 def test_writing_in_place_is_refused_where_it_would_be_lost() -> None:
     x = mg.zeros(3, requires_grad=True)
-    with pytest.raises(GraphError, match=r"__setitem__: .*\(3,\) requires a gradient"):
+    with pytest.raises(GraphError, match=r"__setitem__: .*view of a leaf that requires"):
         x[0] = 1
-    with pytest.raises(GraphError, match="__setitem__"):
-        mg.zeros(3)[0] = x[0]
     with mg.no_grad():
         x[0] = 1
     assert x.tolist() == [1.0, 0.0, 0.0]

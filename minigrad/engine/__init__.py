@@ -1,17 +1,19 @@
 """The tape: tensors (tensor.py), the functions that make them (function.py), and the walk back
-(backward.py), which leaves gradients (gradient.py). It knows no operation; who wants to record what
-a step does watches it (observer.py)."""
+(backward.py), which leaves gradients (gradient.py); views and changes in place (view.py). It knows
+no operation; who wants to record what a step does watches it (observer.py)."""
 
 from .backward import backward, enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .function import Context, Function, Node
 from .gradient import clear_grad, read_grad
 from .tensor import Tensor
+from .view import View
 
 __all__ = [
     "Context",
     "Function",
     "Node",
     "Tensor",
+    "View",
     "backward",
     "clear_grad",
     "enable_grad",

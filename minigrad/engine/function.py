@@ -75,6 +75,16 @@ class Context:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
         self._non_differentiable = outputs
 
+    def move_saved(self, output: Tensor, tensor: Tensor) -> None:
+        """The output, if it was saved, lies in the tensor's memory now."""
+        kept = []
+        for saved in self._saved or ():
+            if saved is not None and saved[0]._version is output._version:
+                saved[0].array, saved[0]._version = tensor.array, tensor._version
+                saved = saved[0], tensor._version.value
+            kept.append(saved)
+        self._saved = tuple(kept)
+
     def release(self) -> None:
         """Free everything that was kept."""
         keep = self.needs_input_grad, self._function
@@ -99,12 +109,15 @@ class Node:
     )  # fmt: skip
 
     def __init__(self, function: type[Function], context: Context, args: tuple[Any, ...]) -> None:
+        for arg, needed in zip(args, context.needs_input_grad, strict=True):
+            if needed and arg._view is not None:
+                arg.node  # a view whose base has changed finds its place anew  # noqa: B018
         self.function = function
         self.context = context
         self.sequence = next(_sequence)
         self.inputs = tuple(
             [
-                None if not needed else arg if arg.node is None else (arg.node, arg.output_index)
+                None if not needed else arg if arg._node is None else (arg._node, arg.output_index)
                 for arg, needed in zip(args, context.needs_input_grad, strict=True)
             ]
         )
@@ -156,7 +169,12 @@ class Function:
         mode = grad_mode.mode
         recording = mode.enabled
         needs = tuple(
-            [recording and isinstance(arg, Tensor) and arg._requires_grad for arg in args]
+            [
+                recording
+                and isinstance(arg, Tensor)
+                and (arg._requires_grad or (arg._view is not None and arg._view.follows))
+                for arg in args
+            ]
         )
         if True not in needs:
             _refuse_arrays(cls.__name__, args)
@@ -173,6 +191,8 @@ class Function:
                 raise TypeError(
                     f"{cls.__name__}.forward must return Tensors, got {type(output).__name__}"
                 )
+            if output._view is not None and not any(output is arg for arg in args):
+                output._view = None  # of a temporary of forward's
         if True not in needs:
             return result
         node = Node(cls, context, args)
@@ -190,7 +210,7 @@ class Function:
             node.outputs.append((shape, dtype))
             node.device = output.device
             if differentiable:
-                output.node, output.output_index = node, index
+                output._node, output.output_index = node, index
                 output._requires_grad = True
             recorded.append(output)
         context._non_differentiable = ()

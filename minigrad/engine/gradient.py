@@ -6,6 +6,8 @@ recorded on the tape.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from .. import kernels
@@ -15,15 +17,21 @@ from ..layout import Order, empty_array, flat, memory_order, order_of
 from .grad_mode import mode
 from .tensor import Tensor
 
+_turn = threading.RLock()
+
 
 def accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
-    """leaf.grad ← leaf.grad + grad, in new memory. shared: somebody else may hold grad's memory."""
-    if mode.observer.accumulate(leaf, grad):
-        return
-    if leaf.grad is not None:
-        leaf.grad = add(leaf.grad, grad)
-    else:
-        leaf.grad = copy(grad) if shared or _overlaps(grad.array) else grad.detach()
+    """leaf.grad ← leaf.grad + grad, in new memory. shared: somebody else may hold grad's memory.
+
+    Threads that share a leaf take turns, so that no sum is lost.
+    """
+    with _turn:
+        if mode.observer.accumulate(leaf, grad):
+            return
+        if leaf.grad is not None:
+            leaf.grad = add(leaf.grad, grad)
+        else:
+            leaf.grad = copy(grad) if shared or _overlaps(grad.array) else grad.detach()
 
 
 def clear_grad(leaf: Tensor, set_to_none: bool = True) -> None:

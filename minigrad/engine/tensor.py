@@ -18,6 +18,7 @@ from .grad_mode import mode
 if TYPE_CHECKING:
     from ..ops.methods import Methods
     from .function import Node
+    from .view import Path
 else:
     Methods = object
 
@@ -41,8 +42,8 @@ class Tensor(Methods):
     """
 
     __slots__ = (
-        "__weakref__", "_hooks", "_requires_grad", "_version", "array", "device", "grad", "node",
-        "output_index",
+        "__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "device",
+        "grad", "output_index",
     )  # fmt: skip
 
     # As NumPy operand, a Tensor takes precedence: `array * tensor` calls Tensor.__rmul__.
@@ -58,8 +59,9 @@ class Tensor(Methods):
         self.array = array
         self.device = device
         self.grad: Tensor | None = None
-        self.node: Node | None = None
         self.output_index = 0
+        self._node: Node | None = None
+        self._view: Path | None = None  # from its base, if it is a view
         self._version = version or Version()
         self._hooks: dict[int, Any] | None = None
         self._requires_grad = False
@@ -83,8 +85,15 @@ class Tensor(Methods):
     # Graph facts ------------------------------------------------------------------------------
 
     @property
+    def node(self) -> Node | None:
+        view = self._view
+        if view is not None and view.version != self._version.value:
+            view.renew(self)
+        return self._node
+
+    @property
     def requires_grad(self) -> bool:
-        return self._requires_grad
+        return self._requires_grad or (self._view is not None and self._view.follows)
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:

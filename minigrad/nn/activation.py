@@ -1,4 +1,7 @@
-"""Activations as layers. See the functions of the same names in `functional`."""
+"""Activations as layers. See the functions of the same names in `functional`.
+
+inplace: the result takes the place of the input, in memory and in the graph.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class ReLU(_Inplace):
     """max(input, 0)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.relu(input)
+        return F.relu(input, self.inplace)
 
 
 class LeakyReLU(_Activation):
@@ -55,7 +58,7 @@ class LeakyReLU(_Activation):
         super().__init__(negative_slope=negative_slope, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.leaky_relu(input, self.negative_slope)
+        return F.leaky_relu(input, self.negative_slope, self.inplace)
 
 
 class ELU(_Activation):
@@ -65,7 +68,7 @@ class ELU(_Activation):
         super().__init__(alpha=alpha, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.elu(input, self.alpha)
+        return F.elu(input, self.alpha, self.inplace)
 
 
 class CELU(_Activation):
@@ -75,14 +78,14 @@ class CELU(_Activation):
         super().__init__(alpha=alpha, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.celu(input, self.alpha)
+        return F.celu(input, self.alpha, self.inplace)
 
 
 class SELU(_Inplace):
     """ELU with the constants of self-normalising networks."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.selu(input)
+        return F.selu(input, self.inplace)
 
 
 class GELU(_Activation):
@@ -99,14 +102,14 @@ class SiLU(_Inplace):
     """input · sigmoid(input)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.silu(input)
+        return F.silu(input, self.inplace)
 
 
 class Hardswish(_Inplace):
     """input · min(max(input + 3, 0), 6) / 6."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.hardswish(input)
+        return F.hardswish(input, self.inplace)
 
 
 class Hardsigmoid(_Inplace):
@@ -232,7 +235,7 @@ class Hardtanh(_Activation):
         super().__init__(min_val=min_val, max_val=max_val, inplace=inplace)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.hardtanh(input, self.min_val, self.max_val)
+        return F.hardtanh(input, self.min_val, self.max_val, self.inplace)
 
 
 class ReLU6(Hardtanh):

@@ -27,6 +27,7 @@ from ..ops.shuffle import *
 from ..ops.softmax import log_softmax as log_softmax
 from ..ops.softmax import softmax as softmax
 from ..ops.unary import relu as relu
+from ..ops.unary import relu_ as relu_
 from ..ops.unary import sigmoid as sigmoid
 from ..ops.unary import tanh as tanh
 from ..ops.unfold import *

@@ -23,7 +23,7 @@ from ..errors import ShapeError
 from ..ops.compare import where
 from ..ops.creation import empty, from_numpy
 from ..ops.creation import eye as identity
-from ..ops.inplace import copy_, fill_
+from ..ops.overwrite import copy_, fill_
 from ..ops.random import rand, randn
 from ..ops.sort import argsort
 from ..ops.transfer import host

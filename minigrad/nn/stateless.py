@@ -41,11 +41,10 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """In training, zero each element with probability p and scale the others by 1/(1 − p).
-    inplace is taken for torch's sake; the input stays as it is either way."""
+    """In training, zero each element with probability p and scale the others by 1/(1 − p)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.dropout(input, self.p, self.training)
+        return F.dropout(input, self.p, self.training, self.inplace)
 
 
 class Dropout2d(_Dropout):

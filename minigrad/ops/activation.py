@@ -1,7 +1,6 @@
 """Activations with parameters. relu, sigmoid and tanh are in unary.py.
 
-`inplace` is taken for torch's sake; the input stays as it is either way, but for the functions that
-end in `changed`.
+inplace: the result takes the place of the input, in memory and in the graph.
 """
 
 from __future__ import annotations
@@ -17,16 +16,18 @@ from .cast import to
 from .compare import eq, gt, le, where
 from .creation import arange
 from .extrema import argmax
-from .operands import changed, floating_operands, takes_tensor
+from .operands import floating_operands, takes_tensor
+from .overwrite import applied, in_place
 from .random import rand_like
 from .shape import real_axis, reshape
 from .softmax import softmax
-from .unary import Clamp, Unary, abs, log, sigmoid, sign, tanh
+from .unary import Clamp, Unary, abs, activated, log, sigmoid, sign, tanh
 
 __all__ = [
-    "celu", "elu", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish",
-    "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu", "relu6", "rrelu", "selu", "silu",
-    "softmin", "softplus", "softshrink", "softsign", "tanhshrink", "threshold",
+    "celu", "celu_", "elu", "elu_", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "logsigmoid", "mish",
+    "prelu", "relu6", "rrelu", "rrelu_", "selu", "selu_", "silu", "softmin", "softplus",
+    "softshrink", "softsign", "tanhshrink", "threshold", "threshold_",
 ]  # fmt: skip
 
 # Klambauer et al. 2017, "Self-normalizing neural networks".
@@ -34,14 +35,19 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class LeakyReLU(Unary, forward="leaky_relu_forward", gradient="leaky_relu_backward_input"):
-    """y = x where x > 0, else slope·x: dx = grad or slope·grad."""
+    """y = x where x > 0, else slope·x: dx = grad or slope·grad. y has the sign of x unless the
+    slope is negative."""
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        return parameters[0] >= 0
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """input where it is positive, else negative_slope · input."""
     floating_operands("leaky_relu", input=input)
     slope = check_number("leaky_relu", "negative_slope", negative_slope)
-    return LeakyReLU.apply(input, slope)
+    return activated("leaky_relu", LeakyReLU, input, slope, inplace=inplace)
 
 
 class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
@@ -57,7 +63,9 @@ class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^input − 1)."""
     floating_operands("elu", input=input)
-    return ELU.apply(input, check_number("elu", "alpha", alpha), 1.0, 1.0)
+    return activated(
+        "elu", ELU, input, check_number("elu", "alpha", alpha), 1.0, 1.0, inplace=inplace
+    )
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -66,13 +74,15 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     alpha = check_number("celu", "alpha", alpha)
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
-    return ELU.apply(input, alpha, 1 / alpha, 1.0)
+    return activated("celu", ELU, input, alpha, 1 / alpha, 1.0, inplace=inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """1.0507 · input where it is positive, else 1.0507 · 1.6733 · (e^input − 1)."""
     floating_operands("selu", input=input)
-    return ELU.apply(input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE)
+    return activated(
+        "selu", ELU, input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE, inplace=inplace
+    )
 
 
 class GELU(Unary, forward="gelu_forward", gradient="gelu_backward_input"):
@@ -99,7 +109,7 @@ class SiLU(Unary, forward="silu_forward", gradient="silu_backward_input"):
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input · sigmoid(input)."""
     floating_operands("silu", input=input)
-    return SiLU.apply(input)
+    return activated("silu", SiLU, input, inplace=inplace)
 
 
 class Hardswish(Unary, forward="hardswish_forward", gradient="hardswish_backward_input"):
@@ -112,7 +122,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Howard et al. 2019, "Searching for MobileNetV3".
     """
     floating_operands("hardswish", input=input)
-    return Hardswish.apply(input)
+    return activated("hardswish", Hardswish, input, inplace=inplace)
 
 
 class Softplus(Unary, forward="softplus_forward", gradient="softplus_backward_input"):
@@ -137,6 +147,14 @@ def logsigmoid(input: Tensor) -> Tensor:
     return neg(Softplus.apply(neg(input), 1.0, math.inf))
 
 
+class Hardtanh(Clamp, forward="clamp_forward", gradient="clamp_backward_input"):
+    """As clamp, whose result lies between the bounds where the input does, and only there."""
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        return True
+
+
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
@@ -148,13 +166,13 @@ def hardtanh(
     )
     if not low <= high:
         raise ValueError(f"hardtanh: min_val must not exceed max_val, got {low} and {high}")
-    return Clamp.apply(input, low, high)
+    return activated("hardtanh", Hardtanh, input, low, high, inplace=inplace)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """input limited to [0, 6]; the derivative at the bounds is 0."""
     floating_operands("relu6", input=input)
-    return Clamp.apply(input, 0.0, 6.0)
+    return activated("relu6", Hardtanh, input, 0.0, 6.0, inplace=inplace)
 
 
 class Hardsigmoid(Unary, forward="hardsigmoid_forward", gradient="hardsigmoid_backward_input"):
@@ -164,7 +182,7 @@ class Hardsigmoid(Unary, forward="hardsigmoid_forward", gradient="hardsigmoid_ba
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(input + 3, 0), 6) / 6; the derivative at −3 and 3 is 0."""
     floating_operands("hardsigmoid", input=input)
-    return changed("hardsigmoid", Hardsigmoid.apply, input, inplace)
+    return activated("hardsigmoid", Hardsigmoid, input, inplace=inplace)
 
 
 class Mish(Unary, forward="mish_forward", gradient="mish_backward_input"):
@@ -177,7 +195,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     Source: Misra 2019, "Mish: A Self Regularized Non-Monotonic Activation Function".
     """
     floating_operands("mish", input=input)
-    return changed("mish", Mish.apply, input, inplace)
+    return activated("mish", Mish, input, inplace=inplace)
 
 
 # Composed of other operations ---------------------------------------------------------------
@@ -215,9 +233,9 @@ def rrelu(
     if not low <= high:
         raise ValueError(f"rrelu: lower must not exceed upper, got {low} and {high}")
     if not training:
-        return changed("rrelu", lambda x: leaky_relu(x, (low + high) / 2), input, inplace)
+        return leaky_relu(input, (low + high) / 2, inplace)
     slopes = where(gt(input, 0), 1, add(mul(rand_like(input), high - low), low))
-    return changed("rrelu", lambda x: mul(x, slopes), input, inplace)
+    return applied("rrelu", lambda x: mul(x, slopes), input, inplace)
 
 
 @takes_tensor
@@ -226,7 +244,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     limit = check_number("threshold", "threshold", threshold)
     check_number("threshold", "value", value)
     fill = value if input.dtype.kind == "f" else int(value)
-    return changed("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
+    return applied("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -292,3 +310,13 @@ def gumbel_softmax(
     )
     one_hot = to(eq(argmax(soft, axis, keepdim=True), places), soft.dtype)
     return add(sub(one_hot, soft.detach()), soft)
+
+
+# The in-place forms that torch has names for.
+celu_ = in_place(celu, direct=True)
+elu_ = in_place(elu, direct=True)
+hardtanh_ = in_place(hardtanh, direct=True)
+leaky_relu_ = in_place(leaky_relu, direct=True)
+selu_ = in_place(selu, direct=True)
+rrelu_ = in_place(rrelu)
+threshold_ = in_place(threshold)

@@ -10,7 +10,7 @@ from ..dtypes import bool_, float32, float64, int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import DTypeError
 from .cast import to
-from .operands import broadcast_shape, pointwise, takes_tensor
+from .operands import broadcast_shape, kept, pointwise, takes_tensor
 from .promotion import Operand, check_fits, operands
 from .reduction import unbroadcast
 
@@ -61,7 +61,11 @@ class Mul(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
+        needs_left, needs_right = ctx.needs_input_grad
+        ctx.shapes = left.shape, right.shape
+        ctx.save_for_backward(
+            kept(left) if needs_right else None, kept(right) if needs_left else None
+        )
         return product(left, right)
 
     @staticmethod
@@ -69,9 +73,9 @@ class Mul(Function):
         left, right = ctx.saved_tensors
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            grad_left = unbroadcast(product(grad_output, right), left.shape)
+            grad_left = unbroadcast(product(grad_output, right), ctx.shapes[0])
         if ctx.needs_input_grad[1]:
-            grad_right = unbroadcast(product(grad_output, left), right.shape)
+            grad_right = unbroadcast(product(grad_output, left), ctx.shapes[1])
         return grad_left, grad_right
 
 
@@ -80,21 +84,23 @@ class Div(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.left_shape = left.shape
-        out = quotient(left, right)
-        ctx.save_for_backward(out, right)
-        return out
+        needs_left, needs_right = ctx.needs_input_grad
+        ctx.shapes = left.shape, right.shape
+        # Not the result, of which the right gradient is a function, too: it may change in place.
+        ctx.save_for_backward(
+            kept(left) if needs_right else None, right if needs_left or needs_right else None
+        )
+        return quotient(left, right)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        out, right = ctx.saved_tensors
+        left, right = ctx.saved_tensors
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            grad_left = unbroadcast(quotient(grad_output, right), ctx.left_shape)
+            grad_left = unbroadcast(quotient(grad_output, right), ctx.shapes[0])
         if ctx.needs_input_grad[1]:
-            full = pointwise(
-                "div", lambda launch: launch.div_backward_right, grad_output, out, right
-            )
+            operands = grad_output, quotient(left, right), right
+            full = pointwise("div", lambda launch: launch.div_backward_right, *operands)
             grad_right = unbroadcast(full, right.shape)
         return grad_left, grad_right
 
@@ -104,7 +110,8 @@ class Pow(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        ctx.save_for_backward(left, right)
+        if True in ctx.needs_input_grad:
+            ctx.save_for_backward(left, right)
         return pointwise("pow", lambda launch: launch.pow_forward, left, right)
 
     @staticmethod

@@ -18,21 +18,29 @@ import numpy as np
 from .. import kernels
 from ..device import Device, same_device
 from ..dtypes import bool_, int8, int16, int64, same_dtype, uint8
-from ..engine import Function, Tensor, is_grad_enabled
-from ..errors import DTypeError, GraphError, ShapeError, TargetError
+from ..engine import Function, Tensor, View
+from ..engine.gradient import copy, full
+from ..errors import DTypeError, ShapeError, TargetError
 from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
+from .arithmetic import add
+from .cast import clone
 from .creation import tensor
-from .inplace import copy_
 from .operands import check_writable, scratch, takes_tensor, widened
-from .shape import view_of
+from .overwrite import Write, overwrite
+from .reduction import unbroadcast
+from .shape import broadcast_to, reshape, view_of
 from .transfer import check_rows, constant, host, read_count
 
 # Basic indexing -----------------------------------------------------------------------------
 
 
-class Slice(Function):
+class Slice(View):
     """The view that an index of ints, slices and None selects."""
+
+    @staticmethod
+    def look(array: np.ndarray, index: tuple[Any, ...]) -> np.ndarray:
+        return array[index]
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, index: tuple[Any, ...]) -> Tensor:
@@ -319,17 +327,22 @@ class Pick(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # y[m] = x[p(m)]: dx[j] = Σ_{m: p(m) = j} dy[m].
-        plan, device = ctx.plan, grad_output.device
-        launch = kernels.get(device).indexing
-        grad_input = empty_array(ctx.shape, grad_output.dtype, device, plan.source)
-        size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
-        launch.index_backward_input(
-            plan.input_array(grad_input, device),
-            plan.output_array(grad_output.array, device),
-            plan.positions,
-            scratch(size, int64, device),
-        )
-        return Tensor(grad_input, device), None
+        return _sums(grad_output, ctx.plan, ctx.shape), None
+
+
+def _sums(picked: Tensor, plan: Plan, shape: tuple[int, ...]) -> Tensor:
+    """Of what a plan picks, summed at the positions it comes from; 0 elsewhere."""
+    device = picked.device
+    launch = kernels.get(device).indexing
+    sums = empty_array(shape, picked.dtype, device, plan.source)
+    size = launch.index_backward_input_workspace(plan.form[1], plan.positions.size)
+    launch.index_backward_input(
+        plan.input_array(sums, device),
+        plan.output_array(picked.array, device),
+        plan.positions,
+        scratch(size, int64, device),
+    )
+    return Tensor(sums, device)
 
 
 def _is_whole(basic: tuple[Any, ...]) -> bool:
@@ -344,18 +357,59 @@ def get_item(input: Tensor, index: Any) -> Tensor:
     return Pick.apply(view, plan_picks(view, pickers)) if pickers else view
 
 
+class Put(Function):
+    """Values at the positions of a plan, in place; of equal positions the last wins:
+    dx = grad, 0 at the positions; d value = grad there."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, value: Tensor, plan: Plan) -> Tensor:
+        ctx.plan, ctx.shape = plan, value.shape
+        _put(input, value, plan)
+        return Tensor(input.array, input.device, version=input._version)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input = grad_value = None
+        if ctx.needs_input_grad[0]:
+            grad_input = copy(grad_output)
+            _put(grad_input, full((), grad_output.dtype, grad_output.device, 0), ctx.plan)
+        if ctx.needs_input_grad[1]:
+            grad_value = unbroadcast(Pick.apply(grad_output, ctx.plan), ctx.shape)
+        return grad_input, grad_value, None
+
+
+class AddAt(Function):
+    """x + Σ values at the positions of a plan: dx = grad; d value = grad there."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, value: Tensor, plan: Plan) -> Tensor:
+        ctx.plan, ctx.shape = plan, value.shape
+        return add(input, _sums(broadcast_to(value, plan.shape), plan, input.shape))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return grad_output, unbroadcast(Pick.apply(grad_output, ctx.plan), ctx.shape), None
+
+
+def _put(input: Tensor, value: Tensor, plan: Plan) -> None:
+    """input[plan] ← value, which broadcasts to the plan's shape."""
+    backend, device = kernels.get(input.device), input.device
+    values = empty_array(plan.shape, input.dtype, device, plan.target)
+    backend.elementwise.copy_strided(values, np.broadcast_to(value.array, plan.shape))
+    placed = plan.input_array(input.array, device)
+    backend.indexing.put(placed, plan.output_array(values, device), plan.positions)
+    if not np.may_share_memory(placed, input.array):
+        # The form was a copy of a view with gaps: put it back.
+        stored = placed.reshape([input.shape[axis] for axis in plan.source])
+        backend.elementwise.copy_strided(input.array.transpose(plan.source), stored)
+
+
 @takes_tensor
 def set_item(input: Tensor, index: Any, value: Any) -> None:
-    """`input[index] = value`, in place and outside the graph; of equal positions the last wins.
+    """`input[index] = value`, in place; of equal positions the last wins.
 
     value: a number, or a tensor, array or list that broadcasts to the selection.
     """
-    for operand in (input, value):
-        if is_grad_enabled() and isinstance(operand, Tensor) and operand.requires_grad:
-            raise GraphError(
-                f"__setitem__: a tensor of shape {operand.shape} requires a gradient, and in-place "
-                "changes are not recorded; use it under no_grad(), or where() and masked_fill()"
-            )
     check_writable("__setitem__", input)
     if isinstance(value, Tensor):
         same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
@@ -363,23 +417,41 @@ def set_item(input: Tensor, index: Any, value: Any) -> None:
     else:
         value = tensor(value, dtype=input.dtype, device=input.device)
     basic, pickers = _parse(input, index)
-    selected = view_of(input, input.array[basic])
-    plan = plan_picks(selected, pickers) if pickers else None
-    shape = plan.shape if plan else selected.shape
-    value = _fitting(value, shape)
-    if plan is None:
-        copy_(selected, value)
+    selected = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
+    if not pickers:
+        overwrite(
+            "__setitem__", selected, Write.apply, _fitting(value, selected.shape), direct=True
+        )
         return
-    backend, device = kernels.get(input.device), input.device
-    values = empty_array(shape, input.dtype, device, plan.target)
-    backend.elementwise.copy_strided(values, np.broadcast_to(value.array, shape))
-    placed = plan.input_array(selected.array, device)
-    backend.indexing.put(placed, plan.output_array(values, device), plan.positions)
-    if not np.may_share_memory(placed, selected.array):
-        # The form was a copy of a view with gaps: put it back.
-        stored = placed.reshape([selected.shape[axis] for axis in plan.source])
-        backend.elementwise.copy_strided(selected.array.transpose(plan.source), stored)
-    input.mark_changed()
+    plan = plan_picks(selected, pickers)
+    value = _fitting(value, plan.shape)
+    overwrite("__setitem__", selected, Put.apply, value, plan, direct=True)
+
+
+def index_put_(
+    input: Tensor, indices: tuple[Any, ...], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """input[indices] ← values; accumulate: input[indices] + the values that fall there. Returns
+    input."""
+    if not accumulate:
+        set_item(input, tuple(indices), values)
+        return input
+    basic, pickers = _parse(input, tuple(indices))
+    selected = input if pickers and _is_whole(basic) else get_item(input, basic)
+    if not pickers:
+        overwrite("index_put_", selected, add, values)
+    else:
+        plan = plan_picks(selected, pickers)
+        overwrite("index_put_", selected, AddAt.apply, _fitting(values, plan.shape), plan)
+    return input
+
+
+@takes_tensor
+def index_put(
+    input: Tensor, indices: tuple[Any, ...], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """`index_put_` on a copy."""
+    return index_put_(clone(input), indices, values, accumulate)
 
 
 def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -392,4 +464,4 @@ def _fitting(value: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"__setitem__: a value of shape {value.shape} does not broadcast to the selection of "
             f"shape {shape}"
         )
-    return Tensor(value.array.reshape(kept), value.device)
+    return reshape(value, kept) if extra else value

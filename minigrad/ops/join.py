@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import kernels
 from ..device import same_device
-from ..engine import Function, Tensor
+from ..engine import Function, Tensor, View
 from ..errors import ShapeError
 from ..layout import empty_array, memory_order
 from .operands import empty, takes_numpys_names, takes_tensor
@@ -113,7 +113,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 # Split --------------------------------------------------------------------------------------
 
 
-class Split(Function):
+class Split(View):
+    several = True
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, axis: int, lengths: tuple[int, ...]) -> Any:
         ctx.axis = axis
@@ -165,7 +167,9 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, -(-total // count), axis)
 
 
-class Unbind(Function):
+class Unbind(View):
+    several = True
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, axis: int) -> Any:
         ctx.axis = axis

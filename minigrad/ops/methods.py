@@ -24,7 +24,6 @@ from . import (
     extrema,
     functions,
     indexing,
-    inplace,
     join,
     matmul,
     printing,
@@ -42,6 +41,7 @@ from . import select as selection
 from . import shape as shapes
 from . import softmax as softmaxes
 from . import sort as sorting
+from .inplace import InPlace
 from .promotion import OPERAND_TYPES
 
 
@@ -88,7 +88,7 @@ def _is_cuda(input: Tensor) -> bool:
     return input.device.type == "cuda"
 
 
-class Methods:
+class Methods(InPlace):
     """What Tensor can do, besides what the engine gives it."""
 
     # Operators
@@ -128,10 +128,16 @@ class Methods:
     __xor__ = _operator(compare.bitwise_xor)
     __rxor__ = _reflected(compare.bitwise_xor)
     __invert__ = compare.bitwise_not
-    __iadd__ = _operator(inplace.add_)
-    __isub__ = _operator(inplace.sub_)
-    __imul__ = _operator(inplace.mul_)
-    __itruediv__ = _operator(inplace.div_)
+    __iadd__ = _operator(InPlace.add_)
+    __isub__ = _operator(InPlace.sub_)
+    __imul__ = _operator(InPlace.mul_)
+    __itruediv__ = _operator(InPlace.div_)
+    __ifloordiv__ = _operator(InPlace.floor_divide_)
+    __imod__ = _operator(InPlace.remainder_)
+    __ipow__ = _operator(InPlace.pow_)
+    __iand__ = _operator(InPlace.bitwise_and_)
+    __ior__ = _operator(InPlace.bitwise_or_)
+    __ixor__ = _operator(InPlace.bitwise_xor_)
     # Arithmetic
     add = arithmetic.add
     sub = arithmetic.sub
@@ -262,15 +268,6 @@ class Methods:
     logical_xor = compare.logical_xor
     logical_not = compare.logical_not
     where = _where
-    # In place
-    add_ = inplace.add_
-    sub_ = inplace.sub_
-    mul_ = inplace.mul_
-    div_ = inplace.div_
-    clamp_ = inplace.clamp_
-    copy_ = inplace.copy_
-    fill_ = inplace.fill_
-    zero_ = inplace.zero_
     uniform_ = random.uniform_
     normal_ = random.normal_
     bernoulli_ = random.bernoulli_
@@ -396,6 +393,7 @@ class Methods:
     # Indexing
     __getitem__ = indexing.get_item
     __setitem__ = indexing.set_item
+    index_put = indexing.index_put
     select = selection.select
     narrow = selection.narrow
     index_select = selection.index_select
@@ -461,6 +459,6 @@ class Methods:
     retain_grad = retain_grad
 
 
-for _name, _member in vars(Methods).items():
+for _name, _member in (vars(InPlace) | vars(Methods)).items():
     if callable(_member) or isinstance(_member, property):
         setattr(Tensor, _name, _member)

@@ -18,6 +18,7 @@ from .. import kernels
 from ..device import Device, same_device
 from ..dtypes import NARROW, floating_dtype, int64, is_floating
 from ..engine import Tensor
+from ..engine.gradient import copy
 from ..errors import ShapeError
 from ..kernels.protocol import Elementwise
 from ..layout import (
@@ -127,20 +128,6 @@ def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
     return dtype if dtype is not None and is_floating(dtype) else None
 
 
-def changed(
-    operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
-) -> Tensor:
-    """function(input); with `inplace` its values are written into the input, which is returned.
-
-    What function saves for its gradient is a copy then. The input must not require gradients then,
-    unless nothing is recorded.
-    """
-    if not inplace:
-        return function(input)
-    check_writable(f"{operation}: inplace=True", input)
-    return input.copy_(function(input.clone()))
-
-
 def check_writable(operation: str, tensor: Tensor) -> None:
     """A tensor that changes in place must not be a broadcast view."""
     if not tensor.array.flags.writeable:
@@ -210,6 +197,22 @@ def broadcast_shape(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]
         raise ShapeError(f"{operation}: shapes {listed} do not broadcast together") from None
 
 
+class Overwritten(Tensor):
+    """A tensor that changes in place, as an operand: `elementwise` puts the result into its memory
+    if that has its shape, dtype and no gaps."""
+
+    __slots__ = ()
+
+
+def kept(tensor: Tensor) -> Tensor:
+    """To save for a backward pass that reads this operand: a copy if it is about to change."""
+    return copy(tensor) if type(tensor) is Overwritten else tensor
+
+
+def _same_memory(tensor: Tensor) -> Tensor:
+    return Tensor(tensor.array, tensor.device, version=tensor._version)
+
+
 def elementwise(
     operation: str, *operands: Tensor, dtype: np.dtype | None = None
 ) -> tuple[Tensor, np.ndarray, list[np.ndarray]]:
@@ -219,24 +222,32 @@ def elementwise(
     memory order. The output takes the order of the first operand that has its full shape.
     """
     device, shape = operands[0].device, operands[0].array.shape
-    flats = []
+    wanted = dtype or operands[0].array.dtype
+    flats, into = [], None
     for t in operands:
         if t.device is not device:
             same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
         data = t.array
         if data.shape == shape and data.flags.c_contiguous:
             flats.append(data.reshape(-1))
+        if type(t) is Overwritten and data.dtype == wanted:
+            into = t
     if len(flats) == len(operands):
-        array = allocate(shape, dtype or operands[0].array.dtype, device)
+        if into is not None:
+            return _same_memory(into), into.array.reshape(-1), flats
+        array = allocate(shape, wanted, device)
         return Tensor(array, device), array.reshape(-1), flats
     if any(t.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None
-    for t in operands:
-        if t.shape == shape and (order := memory_order(t.array)) is not None:
-            break
-    order = order or tuple(range(len(shape)))
-    out = Tensor(empty_array(shape, dtype or operands[0].dtype, device, order), device)
+    if into is not None and into.shape == shape and (order := memory_order(into.array)) is not None:
+        out = _same_memory(into)
+    else:
+        for t in operands:
+            if t.shape == shape and (order := memory_order(t.array)) is not None:
+                break
+        order = order or tuple(range(len(shape)))
+        out = Tensor(empty_array(shape, wanted, device, order), device)
     size = math.prod(shape)
     flats = []
     for t in operands:

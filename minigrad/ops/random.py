@@ -23,21 +23,14 @@ from .cast import to
 from .compare import ge, gt, isfinite, le, logical_and, lt, where
 from .creation import _kind, new_tensor, ones, placed_like
 from .extrema import all as all_
-from .inplace import copy_
-from .operands import (
-    broadcast_shape,
-    changed,
-    elementwise,
-    empty_like,
-    floating_operands,
-    takes_tensor,
-)  # fmt: skip
+from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
+from .overwrite import applied, copy_, overwrite
 from .promotion import check_fits
 from .reduce import cumsum, sum
 from .search import searchsorted
 from .shape import broadcast_to, sizes_of
 from .sort import topk
-from .unary import clamp, log1p
+from .unary import activated, clamp, log1p
 
 __all__ = [
     "bernoulli", "get_rng_state", "multinomial", "normal", "rand", "rand_like", "randint",
@@ -372,12 +365,12 @@ def _checked(operation: str, input: Tensor, p: float) -> None:
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """In training, zero each element with probability p and scale the others by 1/(1 − p).
 
-    inplace is taken for torch's sake; the input stays as it is either way.
+    inplace: the result takes the place of the input, in memory and in the graph.
     """
     _checked("dropout", input, p)
     if not training or p == 0:
         return input
-    return Dropout.apply(input, p, *_stream(None))
+    return activated("dropout", Dropout, input, p, *_stream(None), inplace=inplace)
 
 
 @takes_tensor
@@ -405,13 +398,7 @@ def dropout3d(
 
 
 def _channel_dropout(
-    operation: str,
-    axes: str,
-    count: int,
-    input: Tensor,
-    p: float,
-    training: bool,
-    inplace: bool,
+    operation: str, axes: str, count: int, input: Tensor, p: float, training: bool, inplace: bool
 ) -> Tensor:
     """axes: names of the `count` axes after the channels."""
     _checked(operation, input, p)
@@ -423,7 +410,9 @@ def _channel_dropout(
         return input
     kept = ones((*input.shape[:-count], *(1,) * count), dtype=input.dtype, device=input.device)
     scale = Dropout.apply(kept, p, *_stream(None))
-    return changed(operation, lambda x: mul(x, scale), input, inplace)
+    if inplace:
+        return overwrite(operation + "_", input, mul, scale, direct=True)
+    return mul(input, scale)
 
 
 @takes_tensor
@@ -453,19 +442,18 @@ _SELU_LIMIT = -1.7580993408473766
 
 
 def _alpha_dropout(
-    operation: str,
-    input: Tensor,
-    shape: tuple[int, ...],
-    p: float,
-    training: bool,
-    inplace: bool,
+    operation: str, input: Tensor, shape: tuple[int, ...], p: float, training: bool, inplace: bool
 ) -> Tensor:
     """shape: of what is drawn, which broadcasts to the input's."""
     _checked(operation, input, p)
     if not training or p == 0:
         return input
+    if inplace:
+        return overwrite(
+            operation + "_", input, lambda x: _alpha_dropout(operation, x, shape, p, True, False)
+        )
     if p == 1:
-        return changed(operation, lambda x: mul(x, 0), input, inplace)
+        return applied(operation, lambda x: mul(x, 0), input, inplace)
     kept = ge(rand(shape, dtype=input.dtype, device=input.device), p)
     # Kept with probability q, the rest at L: mean p·L, variance q + q·p·L².
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
@@ -473,4 +461,4 @@ def _alpha_dropout(
     def apply(x: Tensor) -> Tensor:
         return add(mul(where(kept, x, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)
 
-    return changed(operation, apply, input, inplace)
+    return applied(operation, apply, input, inplace)

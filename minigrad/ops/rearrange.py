@@ -15,7 +15,7 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_int
 from ..dtypes import int64
-from ..engine import Function, Tensor
+from ..engine import Function, Tensor, View
 from ..errors import ShapeError
 from .arithmetic import add, mul
 from .cast import clone
@@ -407,7 +407,9 @@ def _diagonal_of(array: Any, offset: int, axes: tuple[int, int]) -> Any:
     return view
 
 
-class Diagonal(Function):
+class Diagonal(View):
+    look = staticmethod(_diagonal_of)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, offset: int, axes: tuple[int, int]) -> Tensor:
         ctx.place = input.shape, offset, axes

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import kernels
-from ..engine import Function, Tensor
+from ..engine import Tensor, View
 from ..errors import DTypeError, ShapeError
 from ..layout import Order, broadcast, empty_array, memory_order
 from .operands import takes_tensor
@@ -95,7 +95,11 @@ def _reshaped(tensor: Tensor, shape: tuple[int, ...], order: Order | None = None
     return Tensor(out, tensor.device)
 
 
-class Reshape(Function):
+class Reshape(View):
+    @staticmethod
+    def look(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return array.reshape(shape)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape
@@ -162,7 +166,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 
 @takes_tensor
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one."""
+    """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one. The tensor itself
+    where there is nothing to merge."""
     first = axis_of("flatten", start_dim, input.ndim)
     last = axis_of("flatten", end_dim, input.ndim)
     if first > last:
@@ -170,6 +175,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
             f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} for "
             f"shape {input.shape}"
         )
+    if first == last and input.ndim:
+        return input
     merged = math.prod(input.shape[first : last + 1])
     return Reshape.apply(input, (*input.shape[:first], merged, *input.shape[last + 1 :]))
 
@@ -232,11 +239,15 @@ def real_axis(operation: str, dim: int, input: Tensor) -> int:
     return axis
 
 
-class Permute(Function):
+class Permute(View):
+    @staticmethod
+    def look(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        return array.transpose(axes)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
         ctx.axes = axes
-        return view_of(input, input.array.transpose(axes))
+        return view_of(input, Permute.look(input.array, axes))
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -299,7 +310,9 @@ def matrix_adjoint(input: Tensor) -> Tensor:
 # Expand -------------------------------------------------------------------------------------
 
 
-class Expand(Function):
+class Expand(View):
+    look = staticmethod(broadcast)
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
         ctx.shape = input.shape

@@ -19,7 +19,16 @@ from ..dtypes import NARROW, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, maximum, minimum, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
-from .operands import elementwise, floating_operands, narrowed, takes_tensor, widened
+from .operands import (
+    Overwritten,
+    elementwise,
+    floating_operands,
+    kept,
+    narrowed,
+    takes_tensor,
+    widened,
+)
+from .overwrite import in_place, overwrite
 from .promotion import Operand, as_floating, check_fits, common_dtype
 
 __all__ = [
@@ -50,11 +59,15 @@ class Unary(Function):
 
     @classmethod
     def forward(cls, ctx: Any, input: Tensor, *parameters: float) -> Tensor:
+        ctx.parameters = parameters
+        saved = input if cls._saves == "input" else None
+        if saved is not None and type(input) is Overwritten:
+            from_output = cls.has_slope_of_output(*parameters) or not ctx.needs_input_grad[0]
+            saved = None if from_output else kept(input)
         compute = cls._forward
         out = compute(input) if callable(compute) else evaluate(compute, input, *parameters)
-        ctx.parameters = parameters
         if cls._saves != "nothing":
-            ctx.save_for_backward(out if cls._saves == "output" else input)
+            ctx.save_for_backward(out if saved is None else saved)
         return out
 
     @classmethod
@@ -70,6 +83,12 @@ class Unary(Function):
             return (grad_input,)
         launch(grad_flat, upstream, saved_flat, *cls.slope_parameters(*parameters))
         return grad_input, *[None for _ in parameters]
+
+    @staticmethod
+    def has_slope_of_output(*parameters: float) -> bool:
+        """Whether f′ told by the input has the same value at the output: then a change in place
+        need not keep the input."""
+        return False
 
     @staticmethod
     def slope_parameters(*parameters: float) -> tuple[float, ...]:
@@ -368,7 +387,19 @@ class ReLU(Unary, forward="relu_forward", gradient="relu_backward_input", saves=
     """y = max(x, 0): dx = grad where y > 0, else 0."""
 
 
-def relu(input: Tensor) -> Tensor:
+def activated(
+    operation: str, function: type[Function], input: Tensor, *parameters: Any, inplace: bool
+) -> Tensor:
+    """A Function of the input, or the input changed in place."""
+    if inplace:
+        return overwrite(operation + "_", input, function.apply, *parameters, direct=True)
+    return function.apply(input, *parameters)
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0). The derivative at 0 is 0; NaN propagates."""
     floating_operands("relu", input=input)
-    return ReLU.apply(input)
+    return activated("relu", ReLU, input, inplace=inplace)
+
+
+relu_ = in_place(relu, direct=True)

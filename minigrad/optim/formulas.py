@@ -17,8 +17,8 @@ from ..engine import Tensor, no_grad
 from ..engine.grad_mode import mode
 from ..ops.arithmetic import maximum
 from ..ops.compare import where
-from ..ops.inplace import fill_
 from ..ops.operands import empty_like
+from ..ops.overwrite import fill_
 from ..runtime.allocation import lasting
 from .optimizer import Job, Optimizer, Params, gradient_of, options_of
 

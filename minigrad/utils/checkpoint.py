@@ -1,5 +1,5 @@
 """Activation checkpointing: what a part of a network computes is forgotten, and computed again in
-the backward pass. It trades one more forward pass for the memory of the part's intermediate results.
+the backward pass: one more forward pass for the memory of the part's intermediate results.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ torch = pytest.importorskip("torch")
 torchvision = pytest.importorskip("torchvision")
 
 Build = Callable[[Any], Any]
-NORM = [None, "batch"]
 
 
 def builder(name: str, **options: Any) -> Build:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
 from minigrad.dtypes import float32, float64
-from minigrad.ops import cast, inplace
+from minigrad.ops import cast
+from minigrad.ops.inplace import InPlace
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import case, floats, positive, shapes
 
@@ -73,22 +74,22 @@ def refuses_float(name: str) -> ErrorCase:
 
 
 IN_PLACE = [
-    update("add_", inplace.add_, updates(2, -1), (refuses_growth("add_"), refuses_float("add_")),
+    update("add_", InPlace.add_, updates(2, -1), (refuses_growth("add_"), refuses_float("add_")),
            accepts_integers=True, accepts_mixed_dtypes=True),
-    update("sub_", inplace.sub_, updates(2, -1), (refuses_growth("sub_"), refuses_float("sub_")),
+    update("sub_", InPlace.sub_, updates(2, -1), (refuses_growth("sub_"), refuses_float("sub_")),
            accepts_integers=True, accepts_mixed_dtypes=True),
-    update("mul_", inplace.mul_, updates(2, -1), (refuses_growth("mul_"), refuses_float("mul_")),
+    update("mul_", InPlace.mul_, updates(2, -1), (refuses_growth("mul_"), refuses_float("mul_")),
            accepts_integers=True, accepts_mixed_dtypes=True),
-    update("div_", inplace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_")),
+    update("div_", InPlace.div_, updates(2.5, -1), (refuses_growth("div_"), refuses_float("div_")),
            accepts_mixed_dtypes=True),
-    update("copy_", inplace.copy_, updates(0).filter(lambda c: isinstance(c.args[1], np.ndarray)),
+    update("copy_", InPlace.copy_, updates(0).filter(lambda c: isinstance(c.args[1], np.ndarray)),
            (refuses_growth("copy_"),), accepts_integers=True, accepts_mixed_dtypes=True,
            accepts_mixed_devices=True),
-    update("fill_", inplace.fill_, shapes(**SIDES).flatmap(lambda s: case(floats(s), NUMBERS)),
+    update("fill_", InPlace.fill_, shapes(**SIDES).flatmap(lambda s: case(floats(s), NUMBERS)),
            (ErrorCase((zeros(2), "0"), {}, TypeError, "fill_: value must be a number, got '0'"),),
            accepts_integers=True),
-    update("zero_", inplace.zero_, one(), accepts_integers=True),
-    update("clamp_", inplace.clamp_, shapes(**SIDES).flatmap(
+    update("zero_", InPlace.zero_, one(), accepts_integers=True),
+    update("clamp_", InPlace.clamp_, shapes(**SIDES).flatmap(
         lambda s: case(floats(s, **SPECIAL), min=-1, max=st.sampled_from((None, 1)))
     ), (refuses_float("clamp_"),), accepts_integers=True),
 ]  # fmt: skip

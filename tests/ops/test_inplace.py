@@ -1,0 +1,175 @@
+"""Every in-place method against torch: values and gradients, of tensors and of views with gaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import minigrad as mg
+import minigrad.nn as nn
+import minigrad.nn.functional as F
+from minigrad import Tensor
+from minigrad.ops.inplace import InPlace
+
+X = np.linspace(0.1, 0.9, 12).reshape(3, 4)
+Y = np.linspace(0.4, 1.6, 12)[::-1].reshape(3, 4).copy()
+PICKS, MASK = np.array([2, 0]), X > 0.5
+INDEX = np.array([[0, 2, 1, 1], [2, 0, 0, 2]])
+
+# Arguments by name; without an entry, a method of one value. Two entries share a line.
+NUMBER_OR_TENSOR = (
+    "add", "sub", "mul", "div", "divide", "true_divide", "multiply", "subtract", "pow", "eq", "ne",
+    "lt", "le", "gt", "ge", "floor_divide", "fmod", "remainder", "xlogy", "clamp_min", "clamp_max",
+)  # fmt: skip
+ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
+    **{name: [(Y,), (0.5,), (Y[0],)] for name in NUMBER_OR_TENSOR},
+    **{name: [(Y,)] for name in ("atan2", "arctan2", "hypot", "logical_and", "logical_or",
+                                 "logical_xor", "copy")},
+    "addcmul": [(Y, Y)], "addcdiv": [(Y, Y)], "lerp": [(Y, 0.3), (Y, Y)], "fill": [(2.0,)],
+    "clamp": [(0.3, 0.7), (None, 0.6), (Y, None)], "clip": [(0.3, 0.7)],
+    "masked_fill": [(MASK, 3.0), (MASK[0], -1.0)], "masked_scatter": [(MASK, Y)],
+    "index_put": [((PICKS,), Y[:2]), ((PICKS, PICKS[::-1].copy()), Y[0, :2], True)],
+    "index_add": [(0, PICKS, Y[:2]), (1, PICKS, Y[:, :2])], "index_copy": [(0, PICKS, Y[:2])],
+    "index_fill": [(1, PICKS, 5.0)], "put": [(PICKS, Y[0, :2]), (PICKS, Y[0, :2], True)],
+    "scatter": [(0, INDEX, Y[:2]), (0, INDEX, 2.0)], "scatter_add": [(0, INDEX, Y[:2])],
+    "scatter_reduce": [(0, INDEX, Y[:2], "mean")], "tril": [(), (1,)], "triu": [()],
+    **{f"bitwise_{name}": [(INDEX + 3,)] for name in ("and", "or", "xor")},
+}  # fmt: skip
+INTEGERS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")
+# torch forgets that the first are not differentiable, and has no derivative of the others in place.
+UNRECORDED = (
+    "logical_and", "logical_or", "logical_xor", "logical_not", "floor_divide", "acosh", "arccosh",
+    "asinh", "arcsinh", "atanh", "arctanh",
+)  # fmt: skip
+LARGE = ("acosh", "arccosh")
+NAMES = sorted(name for name in vars(InPlace) if name.endswith("_") and not name.endswith("__"))
+
+
+def as_tensors(value: Any, make: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(as_tensors(each, make) for each in value)
+    return make(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def changed(make: Any, name: str, args: tuple[Any, ...], gaps: bool) -> list[Any]:
+    """What the method returns is the tensor; its values, those of its base, and all gradients."""
+    start = X + 1 if name.rstrip("_") in LARGE else X
+    if name.rstrip("_") in INTEGERS:
+        x = base = make(INDEX.copy())
+        assert getattr(x, name)(*as_tensors(args, make)) is x
+        return [x]
+    recorded = name.rstrip("_") not in UNRECORDED
+    leaf = make(start.copy()).requires_grad_(recorded)
+    operands = as_tensors(args, make)
+    # None of them may be saved and change: each is used once.
+    wanted = [t for t in operands if hasattr(t, "requires_grad_") and "float64" in str(t.dtype)]
+    for operand in wanted:
+        operand.requires_grad_(recorded)
+    base = leaf.reshape(3, 4, 1).expand(3, 4, 2).clone() if gaps else leaf * 1
+    x = base[..., 1] if gaps else base
+    assert getattr(x, name)(*operands) is x
+    if not recorded:
+        return [x, base]
+    (base * base).sum().backward()
+    return [x, base, leaf.grad, *[operand.grad for operand in wanted]]
+
+
+CASES = [(name, args) for name in NAMES for args in ARGUMENTS.get(name.rstrip("_"), [()])]
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize(("name", "args"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_in_place_method_matches_torch(name: str, args: tuple[Any, ...], gaps: bool) -> None:
+    if name == "detach_":
+        return
+    ours = changed(Tensor, name, args, gaps)
+    theirs = changed(torch.from_numpy, name, args, gaps)
+    for mine, torchs in zip(ours, theirs, strict=True):
+        if torchs is None:  # torch knows that the gradient is 0 and leaves it out
+            assert mine is None or not mine.array.any()
+            continue
+        got = np.zeros(torchs.shape) if mine is None else mine.detach().array
+        np.testing.assert_allclose(got, torchs.detach().numpy(force=True), rtol=1e-9, atol=1e-12)
+
+
+def test_detach_leaves_the_graph_and_keeps_the_memory() -> None:
+    x = mg.ones(3, requires_grad=True) * 2
+    array = x.array
+    assert x.detach_() is x
+    assert x.is_leaf
+    assert not x.requires_grad
+    assert x.array is array
+
+
+# Functions and layers with `inplace` --------------------------------------------------------
+
+FUNCTIONS: list[tuple[str, tuple[Any, ...]]] = [
+    ("relu", ()), ("relu6", ()), ("leaky_relu", (0.2,)), ("leaky_relu", (-0.2,)), ("elu", (0.7,)),
+    ("celu", (0.7,)), ("selu", ()), ("silu", ()), ("mish", ()), ("hardtanh", (-0.2, 0.3)),
+    ("hardswish", ()), ("hardsigmoid", ()), ("threshold", (0.1, 3.0)), ("rrelu", ()),
+]  # fmt: skip
+WIDE = np.linspace(-4.1, 7.3, 24).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize(("name", "args"), FUNCTIONS)
+def test_activation_in_place_equals_the_one_beside(name: str, args: tuple[Any, ...]) -> None:
+    gradients = []
+    for inplace in (False, True):
+        leaf = Tensor(WIDE.copy(), requires_grad=True)
+        x = leaf * 1
+        out = getattr(F, name)(x, *args, inplace=inplace)
+        assert (out is x) is inplace
+        (out * out).sum().backward()
+        gradients.append((out.array, leaf.grad.array))
+    np.testing.assert_array_equal(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("name", ["relu_", "leaky_relu_", "elu_", "celu_", "selu_", "hardtanh_"])
+def test_functional_names_that_end_in_an_underscore(name: str) -> None:
+    x, theirs = Tensor(WIDE.copy()), torch.from_numpy(WIDE.copy())
+    assert getattr(F, name)(x) is x
+    np.testing.assert_allclose(x.array, getattr(torch.nn.functional, name)(theirs).numpy())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.Mish, nn.Hardtanh,
+        nn.Hardswish, nn.Hardsigmoid, nn.Dropout, nn.Dropout1d, nn.AlphaDropout,
+        lambda inplace: nn.Threshold(0.1, 2.0, inplace),
+    ],
+)  # fmt: skip
+def test_layer_in_place_returns_its_input(make: Any) -> None:
+    x = Tensor(WIDE.copy(), requires_grad=True) * 1
+    assert make(inplace=True)(x) is x
+    assert x._version.value == 1
+    x.sum().backward()
+
+
+def test_a_residual_block_as_torchvision_writes_it_has_torchs_gradients() -> None:
+    def block(lib: Any, layers: Any, x: Any) -> Any:
+        conv, norm = layers
+        relu = lib.nn.ReLU(inplace=True)
+        out = relu(norm(conv(x)))
+        out = norm(conv(out))
+        out += x
+        return relu(out)
+
+    theirs = torch.nn.Conv2d(3, 3, 3, padding=1).double(), torch.nn.BatchNorm2d(3).double()
+    ours = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+    for mine, torchs in zip(ours, theirs, strict=True):
+        mine.to(mg.float64)
+        mine.load_state_dict({k: Tensor(v.numpy().copy()) for k, v in torchs.state_dict().items()})
+    image = np.random.default_rng(0).standard_normal((2, 3, 5, 5))
+    results = []
+    for lib, layers, x in ((mg, ours, Tensor(image)), (torch, theirs, torch.from_numpy(image))):
+        out = block(lib, layers, x)
+        (out * out).sum().backward()
+        results.append(
+            [np.asarray(p.grad.detach()) for layer in layers for p in layer.parameters()]
+        )
+    for mine, torchs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, torchs, rtol=1e-8, atol=1e-9)
