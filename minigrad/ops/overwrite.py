@@ -187,7 +187,7 @@ def fill_(input: Tensor, value: float | Tensor) -> Tensor:
     if not isinstance(value, bool):
         check_number("fill_", "value", value)
     if isinstance(input, Tensor):
-        value = fitting("fill_", value, input.dtype)
+        value = fitting("fill_", cast("float", value), input.dtype)
     return overwrite("fill_", input, Fill.apply, value, direct=True)
 
 
