@@ -135,6 +135,7 @@ long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
+    "_assert": (".jit", "_assert"),
     "data": (".data", None),
     "fx": (".fx", None),
     "jit": (".jit", None),

@@ -49,5 +49,10 @@ def ignore(drop: Any = False, **options: Any) -> Any:
 export = unused = script_if_tracing = _script_if_tracing = _unchanged
 
 
+def _assert(condition: Any, message: str) -> None:
+    """torch._assert: an assertion that tracing would keep."""
+    assert condition, message
+
+
 def _overload_method(function: Callable[..., Any]) -> Callable[..., Any]:
     return function

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -182,7 +183,9 @@ def test_a_model_of_torchvision_computes_what_it_does_on_torch(name: str) -> Non
     torch.manual_seed(0)
     theirs = build(importlib.import_module(f"torchvision.models.{file}")).double()
     ours = build(load(f"torchvision.models.{file}")).double()
-    state = {name: mg.from_numpy(value.numpy()) for name, value in theirs.state_dict().items()}
+    saved = theirs.state_dict()
+    state = OrderedDict((name, mg.from_numpy(value.numpy())) for name, value in saved.items())
+    state._metadata = saved._metadata  # the versions of the classes, which loading looks at
     ours.load_state_dict(state)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     without_chance(theirs)
