@@ -5,7 +5,8 @@ Numba recompiles a cached kernel when the file that defines it changes, but not 
 constant in another file does. So what several files' kernels use lives in geometry.py, in
 runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
 underscore, or, for the kernels of a package like conv/, in its modules but for plan.py, which
-chooses among kernels and is used by none. The cache lies in a folder named by a digest of all those.
+chooses among kernels and is used by none. The cache lies in a folder named by a digest of all
+those.
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
