@@ -27,7 +27,7 @@ NAMESPACES: list[tuple[str, list[Any]]] = [
     ("torch.optim.swa_utils", [optim.swa_utils]),
     ("torch.nn.init", [nn.init]),
     ("torch.nn.utils", [nn.utils]),
-    ("torchvision.ops", [getattr(minigrad, "ops", nn), nn, nn.functional]),
+    ("torchvision.ops", [minigrad.vision]),
 ]
 
 # Why a name is absent: the first pattern that is found in it decides.
