@@ -1,4 +1,4 @@
-"""Every in-place method against torch: values and gradients, of a tensor and of a view with gaps."""
+"""Every in-place method against torch: values and gradients, of tensors and of views with gaps."""
 
 from __future__ import annotations
 
