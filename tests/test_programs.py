@@ -128,15 +128,20 @@ def changed(lib: Any, x: Any, name: str, other: Any) -> None:
         getattr(x, name)(other)
 
 
-def perform(lib: Any, tensors: list[Any], step: Step) -> None:
-    x, y = tensors[step.of % len(tensors)], tensors[step.other % len(tensors)]
+def perform(lib: Any, tensors: list[Any], quiet: set[int], step: Step) -> None:
+    """quiet: numbers of views made under no_grad, and of their views, which count as constants."""
+    of, other = step.of % len(tensors), step.other % len(tensors)
+    x, y = tensors[of], tensors[other].detach() if other in quiet else tensors[other]
     x.grad_fn  # until then, torch takes a view whose base has joined the graph for a leaf  # noqa: B018
+    read = x.detach() if of in quiet else x
     if step.kind == "unary":
-        tensors.append(getattr(x, step.name)())
+        tensors.append(getattr(read, step.name)())
     elif step.kind == "binary":
-        tensors.append(getattr(x, step.name)(y))
+        tensors.append(getattr(read, step.name)(y))
     elif step.kind == "view":
         tensors.append(viewed(lib, x, step.name, step.args))
+        if step.quiet or of in quiet:
+            quiet.add(len(tensors) - 1)
     elif step.kind == "change_unary":
         getattr(x, step.name)()
     elif step.kind == "change_number":
@@ -161,11 +166,11 @@ def run(lib: Any, make: Any, program: Any, values: list[np.ndarray]) -> Any:
     leaves = [make(v.copy()) for v in values]
     for leaf, needs in zip(leaves, wanted, strict=True):
         leaf.requires_grad_(needs)
-    tensors, refused = list(leaves), []
+    tensors, quiet, refused = list(leaves), set(), []
     for number, step in enumerate(statements):
         try:
             with lib.set_grad_enabled(not step.quiet):
-                perform(lib, tensors, step)
+                perform(lib, tensors, quiet, step)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if any(text in str(error) for text in STRICTER):
                 return None
@@ -173,7 +178,8 @@ def run(lib: Any, make: Any, program: Any, values: list[np.ndarray]) -> Any:
         if not all((t.detach().abs() < LARGE).all() for t in tensors):
             return None
     try:
-        total = sum((t * (i + 1)).sum() for i, t in enumerate(tensors))
+        read = [t.detach() if i in quiet else t for i, t in enumerate(tensors)]
+        total = sum((t * (i + 1)).sum() for i, t in enumerate(read))
         if any(wanted):
             total.backward()
     except RuntimeError as error:
