@@ -101,6 +101,14 @@ def test_torchs_functions_are_the_methods(name: str) -> None:
     assert hasattr(torch, name)
 
 
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_rounded_division_in_place(mode: str) -> None:
+    x, theirs = Tensor(X * 7), torch.from_numpy(X * 7)
+    np.testing.assert_array_equal(
+        x.div_(-2, rounding_mode=mode).array, theirs.div_(-2, rounding_mode=mode).numpy()
+    )
+
+
 def test_detach_leaves_the_graph_and_keeps_the_memory() -> None:
     x = mg.ones(3, requires_grad=True) * 2
     array = x.array
