@@ -76,7 +76,7 @@ REASONS: list[tuple[str, str]] = [
      "special functions"),
     (r"Muon|Adafactor|PARAM_LIST|swap_in_optimizer", "optimizers of language models"),
     (r"names|rename|align_|refine", "named dimensions"),
-    (r"parametri[sz]|^stateless$|weight_norm|spectral_norm|memory_format", "parametrisations"),
+    (r"parametri[sz]|^stateless$|memory_format", "parametrisations"),
     (r"anomaly|deterministic|_warn|flush_denormal|interop|printoptions|inference", "switches"),
     (r"(?<!index)_copy$|^(native_|unsafe_|slice_inverse|sym_)|batch_norm_|hash_tensor|_moving_avg",
      "internal operations"),

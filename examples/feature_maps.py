@@ -383,7 +383,7 @@ def average_over(run: Trained, train: ImageDataset, path: Path) -> dict[str, Act
     digest = hashlib.sha256(run.facts)
     for bucket in train.buckets:
         digest.update(bucket.rows.tobytes())
-        digest.update(bucket.images.array)
+        digest.update(bucket.images.data)
     source = digest.hexdigest()
     averages = load_averages(path, source)
     if averages is None:

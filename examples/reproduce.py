@@ -87,7 +87,7 @@ class Reproduction:
         if _is_done(out, settings):
             return out
         print(f"\n{experiment.name}: {experiment.title}, seed {seed}")
-        data = self.array(settings.dataset, settings.size)
+        data = self.data(settings.dataset, settings.size)
         with plain_errors():
             run = recipe.start(settings, data, out, self.device)
             if run.last.exists():

@@ -3,6 +3,7 @@
 import minigrad as mg, minigrad.nn as nn, minigrad.nn.functional as F
 """
 
+import math as _math
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
@@ -52,6 +53,16 @@ from .errors import (
     TargetError,
 )
 from .layout import MemoryFormat
+from .nn.functional import (
+    celu,
+    conv2d,
+    conv_transpose2d,
+    dropout,
+    group_norm,
+    layer_norm,
+    max_pool2d,
+    selu,
+)
 from .ops import access as _access
 from .ops import arithmetic as _arithmetic
 from .ops import cast as _cast
@@ -112,7 +123,8 @@ from .recording import capture
 
 __version__ = "0.1.0"
 
-# torch's names of memory orders.
+# torch's names of numbers and of memory orders.
+e, inf, nan, pi, newaxis = _math.e, _math.inf, _math.nan, _math.pi, None
 memory_format = MemoryFormat
 channels_last = MemoryFormat.channels_last
 contiguous_format = MemoryFormat.contiguous_format
@@ -124,8 +136,12 @@ long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
+    "_assert": (".jit", "_assert"),
     "data": (".data", None),
+    "fx": (".fx", None),
+    "jit": (".jit", None),
     "serialization": (".serialization", None),
+    "utils": (".utils", None),
     "vision": (".vision", None),
     "viz": (".viz", None),
     "get_num_threads": (".runtime.threads", "get_num_threads"),
@@ -177,13 +193,15 @@ __all__ = [
     *_unary.__all__,
     *_vector_norm.__all__,
     *_inplace.FUNCTIONS,
-    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
-    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError", "Tensor",
-    "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture", "channels_last",
-    "contiguous_format", "cuda", "data", "double", "enable_grad", "finfo", "float", "float16",
-    "float32", "float64", "get_default_device", "get_default_dtype", "get_num_threads", "half",
-    "iinfo", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "linalg", "long",
-    "manual_seed", "memory_format", "nn", "no_grad", "optim", "preserve_format", "promote_types",
-    "runtime", "serialization", "set_default_device", "set_default_dtype", "set_grad_enabled",
-    "set_num_threads", "short", "uint8", "vision", "viz",
+    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
+    "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
+    "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
+    "celu", "channels_last", "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data",
+    "double", "dropout", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
+    "inf", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg",
+    "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "promote_types", "runtime", "selu", "serialization",
+    "set_default_device", "set_default_dtype", "set_grad_enabled", "set_num_threads", "short",
+    "uint8", "vision", "viz",
 ]  # fmt: skip

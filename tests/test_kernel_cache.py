@@ -31,7 +31,7 @@ compiled = []
 
 class Listener(event.Listener):
     def on_start(self, e):
-        compiled.append(str(e.array["dispatcher"].py_func.__qualname__))
+        compiled.append(str(e.data["dispatcher"].py_func.__qualname__))
 
     def on_end(self, e):
         pass

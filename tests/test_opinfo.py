@@ -30,7 +30,8 @@ OPS = {
 # Tables of nn.functional, and of functions or methods of tensors.
 LAYERS = """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d
-    avg_pool2d batch_norm binary_cross_entropy conv1d conv_transpose1d max_pool1d max_unpool1d
+    avg_pool2d batch_norm bilinear binary_cross_entropy conv1d conv_transpose1d cosine_similarity
+    max_pool1d max_unpool1d normalize pairwise_distance
     binary_cross_entropy_with_logits celu conv2d conv_transpose2d cross_entropy elu gelu glu
     group_norm hardshrink hardtanh huber_loss instance_norm kl_div l1_loss layer_norm
     leaky_relu linear local_response_norm logsigmoid max_pool2d max_unpool2d max_unpool2d.grad mish
@@ -40,6 +41,9 @@ LAYERS = """
     cosine_embedding_loss gaussian_nll_loss hinge_embedding_loss margin_ranking_loss
     multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss poisson_nll_loss
     scaled_dot_product_attention soft_margin_loss triplet_margin_loss
+    channel_shuffle grid_sample interpolate.area interpolate.bicubic interpolate.bilinear
+    interpolate.linear interpolate.nearest interpolate.nearest-exact interpolate.trilinear
+    pixel_shuffle pixel_unshuffle upsample_bilinear upsample_nearest
 """
 TENSORS = """
     abs add all amax amin aminmax any argmax argmin argsort broadcast_to cat ceil chunk clone
@@ -52,6 +56,12 @@ TENSORS = """
     sigmoid sign sin softmax softmax.with_dtype sort split sqrt square squeeze squeeze.multiple
     stack std std.unbiased std_mean std_mean.unbiased sub sum t tanh topk transpose tril triu
     trunc unbind unflatten unsqueeze var var.unbiased var_mean var_mean.unbiased view where
+    baddbmm bmm broadcast_tensors cummax cumprod diag diag_embed diagonal diff
+    div.floor_rounding div.trunc_rounding floor_divide index_add index_copy index_fill isclose
+    kron linalg.multi_dot meshgrid.list_of_tensors movedim nan_to_num nanmean nonzero outer
+    quantile remainder repeat repeat_interleave roll rot90 scatter scatter_add scatter_reduce.amax
+    scatter_reduce.amin scatter_reduce.mean scatter_reduce.sum take_along_dim tensor_split
+    tensordot tile
 """
 CASES = [f"nn.functional.{name}" for name in LAYERS.split()] + TENSORS.split()
 
@@ -67,6 +77,7 @@ TAKES_NUMBERS = {
     "minimum",
     "max.binary",
     "min.binary",
+    "isclose",
 }
 
 DTYPES = {torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool}
@@ -122,6 +133,8 @@ def out_of_scope(name: str, sample: Any) -> str | None:
         return "indices are int64"
     if name == "nn.functional.batch_norm" and sample.input.ndim < 2:
         return "an input without channels"
+    if name == "nn.functional.grid_sample" and sample.input.ndim == 5:
+        return "grids in volumes"
     return None
 
 

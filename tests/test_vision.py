@@ -155,14 +155,20 @@ def test_frozen_batch_norm_takes_the_state_of_a_batch_norm():
         frozen.load_state_dict(state)
 
 
-@pytest.mark.parametrize("extra", [None, "LastLevelMaxPool", "LastLevelP6P7"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        lambda module: None,
+        lambda module: module.LastLevelMaxPool(),
+        lambda module: module.LastLevelP6P7(3, 3),
+    ],
+    ids=["alone", "pooled", "convolved"],
+)
 def test_feature_pyramid_matches_torchvision(extra):
     sizes = {"a": (2, 9), "b": (4, 5), "c": (3, 2)}
 
     def pyramid(module):
-        args = (3, 3) if extra == "LastLevelP6P7" else ()
-        block = getattr(module, extra)(*args) if extra else None
-        return module.FeaturePyramidNetwork([C for C, _ in sizes.values()], 3, block)
+        return module.FeaturePyramidNetwork([C for C, _ in sizes.values()], 3, extra(module))
 
     ours, theirs = with_same_state(pyramid(pyramids), pyramid(their_pyramids))
     generator = np.random.default_rng(2)

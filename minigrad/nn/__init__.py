@@ -7,6 +7,7 @@ from .activation import *
 from .attention import *
 from .containers import *
 from .conv import *
+from .embedding import *
 from .fusion import *
 from .layers import *
 from .lazy import *

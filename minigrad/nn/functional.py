@@ -5,6 +5,7 @@ from ..ops.attention import *
 from ..ops.composed_loss import *
 from ..ops.conv import *
 from ..ops.divergence import *
+from ..ops.embedding import *
 from ..ops.grid import *
 from ..ops.group_norm import *
 from ..ops.loss import *
@@ -18,6 +19,7 @@ from ..ops.random import alpha_dropout as alpha_dropout
 from ..ops.random import dropout as dropout
 from ..ops.random import dropout1d as dropout1d
 from ..ops.random import dropout2d as dropout2d
+from ..ops.random import dropout3d as dropout3d
 from ..ops.random import feature_alpha_dropout as feature_alpha_dropout
 from ..ops.resample import *
 from ..ops.roi import *

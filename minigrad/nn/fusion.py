@@ -90,6 +90,8 @@ def _plain(module: Module, kind: type[Module]) -> bool:
         type(module) is kind
         and not module._forward_hooks
         and not module._forward_pre_hooks
+        and not module._backward_hooks
+        and not module._backward_pre_hooks
         and "forward" not in module.__dict__
     )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,8 @@ from .module import Module
 from .parameter import Parameter
 
 __all__ = [
-    "BatchNorm1d", "BatchNorm2d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm",
-    "Linear", "LocalResponseNorm", "RMSNorm",
+    "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d",
+    "InstanceNorm3d", "LayerNorm", "Linear", "LocalResponseNorm", "RMSNorm",
 ]  # fmt: skip
 
 # Linear weights are shown (out, in) and stored (in, out), as the product reads them.
@@ -243,6 +244,13 @@ class BatchNorm2d(_BatchNorm):
     _dimensions = (4,)
 
 
+class BatchNorm3d(_BatchNorm):
+    __doc__ = f"""{_BatchNorm.__doc__}
+    (N, C, D, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
+    """
+    _dimensions = (5,)
+
+
 class _InstanceNorm(_BatchNorm):
     """Normalise every channel of every sample, then scale and shift. See
     `functional.instance_norm`."""
@@ -262,6 +270,20 @@ class _InstanceNorm(_BatchNorm):
         super().__init__(
             num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
         )
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        # As in torch: without parameters and statistics, num_features has no effect.
+        used = self.weight is not None or self.running_mean is not None
+        fits = len(shape) in self._dimensions and shape[1] == self.num_features
+        if used or fits or len(shape) not in self._dimensions:
+            super().check_shape(shape)
+        else:
+            warnings.warn(
+                f"{type(self).__name__}: num_features is {self.num_features}, and the input of "
+                f"shape {shape} has {shape[1]} channels; it has no effect without affine=True",
+                UserWarning,
+                stacklevel=4,
+            )
 
     def forward(self, input: Tensor) -> Tensor:
         if not isinstance(input, Tensor):
@@ -290,6 +312,13 @@ class InstanceNorm2d(_InstanceNorm):
     (N, C, H, W) or (C, H, W) → the same shape. weight, bias, running_mean, running_var: (C,).
     """
     _dimensions = (4,)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    __doc__ = f"""{_InstanceNorm.__doc__}
+    (N, C, D, H, W) or (C, D, H, W) → the same shape. All others: (C,).
+    """
+    _dimensions = (5,)
 
 
 class LocalResponseNorm(Module):

@@ -10,7 +10,6 @@ import inspect
 from typing import Any, ClassVar
 
 from ..engine import Tensor, no_grad
-from ..ops.overwrite import copy_
 from .conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .layers import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d, Linear
 from .module import Module
@@ -66,7 +65,7 @@ class _Lazy(Module):
                 tensor.array = value.array  # in the memory order of the layer
             elif isinstance(tensor, Parameter):  # the bias, drawn for this number of channels
                 with no_grad():
-                    copy_(tensor, getattr(fresh, name).to(tensor.device))
+                    tensor.copy_(getattr(fresh, name))
 
 
 def _initialize(module: Any, args: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..device import Device, as_device
-from ..dtypes import as_dtype, bfloat16, float16, is_floating
+from ..dtypes import as_dtype, is_floating
 from ..engine import Tensor, clear_grad
 from ..errors import DTypeError
 from ..layout import empty_array, order_of
@@ -340,9 +340,9 @@ class Module(Hooks, State):
             raise DTypeError(f"to: dtype must be float32 or float64, got {to_dtype.name}")
         return self._each_memory(lambda tensor: _convert(tensor, to_device, to_dtype))
 
-    def _each_memory(self: T, change: Callable[[Tensor], None]) -> T:
+    def _each_memory(self: T, change: Callable[[Tensor], None], recurse: bool = True) -> T:
         """change(tensor) for every parameter and buffer, and for the gradients."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in (*self.parameters(recurse), *self.buffers(recurse)):
             change(tensor)
             if tensor.grad is not None:
                 tensor.grad = tensor.grad.detach()
@@ -356,7 +356,7 @@ class Module(Hooks, State):
             new = fn(tensor.detach())
             tensor.array, tensor.device = new.array, new.device
 
-        return self._each_memory(change)
+        return self._each_memory(change, recurse)
 
     def to_empty(self: T, *, device: Device | str | int, recurse: bool = True) -> T:
         """Move to a device without the values."""
@@ -367,7 +367,7 @@ class Module(Hooks, State):
             tensor.array = empty_array(array.shape, array.dtype, to_device, order_of(array))
             tensor.device = to_device
 
-        return self._each_memory(change)
+        return self._each_memory(change, recurse)
 
     def cpu(self: T) -> T:
         """Parameters and buffers in the host's memory."""
@@ -388,14 +388,6 @@ class Module(Hooks, State):
     def double(self: T) -> T:
         """Floating parameters and buffers as float64."""
         return self.to(dtype=np.float64)
-
-    def half(self: T) -> T:
-        """Refused: minigrad computes in float32 and float64."""
-        return self.to(dtype=float16)
-
-    def bfloat16(self: T) -> T:
-        """Refused: minigrad computes in float32 and float64."""
-        return self.to(dtype=bfloat16)
 
     # Printing ---------------------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ class State:
         if destination is None:
             destination = StateDict()
             destination._metadata = {}
+        elif not isinstance(destination, dict):
+            raise TypeError(
+                f"state_dict: destination must be a dict or None, got {destination!r:.80}; "
+                "pass the prefix by keyword"
+            )
         for hook in tuple(self._state_dict_pre_hooks.values()):
             hook(self, prefix, keep_vars)
         metadata = {"version": self._version}
@@ -172,9 +177,10 @@ class State:
         elif prefix + _EXTRA in state_dict:
             unexpected_keys.append(prefix + _EXTRA)
         for key in state_dict:
-            first, *rest = key[len(prefix) :].split(".", 1)
-            if key.startswith(prefix) and first not in (self._modules if rest else known):
-                unexpected_keys.append(key)
+            if key.startswith(prefix):
+                first, *rest = key[len(prefix) :].split(".", 1)
+                if first not in (self._modules if rest else known):
+                    unexpected_keys.append(key)
         if isinstance(state_dict, _Loading):
             state_dict.pending += todo
         else:

@@ -14,7 +14,7 @@ from .module import Module
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d",
+    "AlphaDropout", "AvgPool1d", "AvgPool2d", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
     "FeatureAlphaDropout", "Flatten", "Fold", "Identity", "LPPool1d", "LPPool2d", "MaxPool1d",
     "MaxPool2d", "MaxUnpool1d", "MaxUnpool2d", "Unflatten", "Unfold",
 ]  # fmt: skip
@@ -59,6 +59,13 @@ class Dropout1d(_Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
+
+
+class Dropout3d(_Dropout):
+    """As Dropout, but whole channels of (N, C, D, H, W) or (C, D, H, W) at once."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
 class AlphaDropout(_Dropout):

@@ -20,11 +20,13 @@ from ..layout import empty_array, flat, order_of
 from ..ops.cast import to
 from ..ops.operands import empty, scratch
 from .module import Module, Parameter
+from .reparametrize import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 
 __all__ = [
     "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_",
     "fuse_conv_bn_eval", "fuse_conv_bn_weights", "fuse_linear_bn_eval", "fuse_linear_bn_weights",
-    "get_total_norm", "parameters_to_vector", "skip_init", "vector_to_parameters",
+    "get_total_norm", "parameters_to_vector", "remove_spectral_norm", "remove_weight_norm",
+    "skip_init", "spectral_norm", "vector_to_parameters", "weight_norm",
 ]  # fmt: skip
 
 M = TypeVar("M", bound=Module)

@@ -19,7 +19,10 @@ from .operands import address_of
 from .reduction import axis_of
 from .transfer import host, is_cuda
 
-__all__ = ["is_complex", "is_floating_point", "is_tensor", "numel"]
+__all__ = [
+    "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor",
+    "numel",
+]  # fmt: skip
 
 # Facts --------------------------------------------------------------------------------------
 
@@ -72,9 +75,27 @@ def is_floating_point(input: Tensor) -> bool:
     return is_floating(input.dtype)
 
 
-def is_complex(input: Tensor) -> bool:
-    """False: there are no complex dtypes."""
+def is_host(input: Tensor) -> bool:
+    """Whether the tensor lies in the host's memory."""
+    return not is_cuda(input.device)
+
+
+def never(input: Tensor) -> bool:
+    """False: minigrad has no such tensors."""
     return False
+
+
+is_complex = never
+
+
+def is_signed(input: Tensor) -> bool:
+    """Whether the dtype has negative numbers."""
+    return input.dtype.kind in "if"
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the one element is not zero."""
+    return to_bool(input)
 
 
 def dim(input: Tensor) -> int:

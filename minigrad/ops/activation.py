@@ -6,7 +6,6 @@ inplace: the result takes the place of the input, in memory and in the graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from ..arguments import check_number
@@ -18,7 +17,7 @@ from .compare import eq, gt, le, where
 from .creation import arange
 from .extrema import argmax
 from .operands import floating_operands, takes_tensor
-from .overwrite import in_place, overwrite
+from .overwrite import applied, in_place
 from .random import rand_like
 from .shape import real_axis, reshape
 from .softmax import softmax
@@ -202,12 +201,6 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 # Composed of other operations ---------------------------------------------------------------
 
 
-def _composed(
-    operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
-) -> Tensor:
-    return overwrite(operation + "_", input, function) if inplace else function(input)
-
-
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """input where it is positive, else weight · input.
 
@@ -242,7 +235,7 @@ def rrelu(
     if not training:
         return leaky_relu(input, (low + high) / 2, inplace)
     slopes = where(gt(input, 0), 1, add(mul(rand_like(input), high - low), low))
-    return _composed("rrelu", lambda x: mul(x, slopes), input, inplace)
+    return applied("rrelu", lambda x: mul(x, slopes), input, inplace)
 
 
 @takes_tensor
@@ -251,7 +244,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
     limit = check_number("threshold", "threshold", threshold)
     check_number("threshold", "value", value)
     fill = value if input.dtype.kind == "f" else int(value)
-    return _composed("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
+    return applied("threshold", lambda x: where(le(x, limit), fill, x), input, inplace)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from ..arguments import check_number
 from ..device import same_device
-from ..dtypes import floating_dtype, int64, uint8
+from ..dtypes import floating_dtype, int64, is_floating, uint8
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError, TargetError
 from .activation import logsigmoid
 from .arithmetic import minimum
+from .cast import to
 from .compare import where
 from .creation import arange
 from .extrema import amax, amin
@@ -81,7 +82,8 @@ def margin_ranking_loss(
             f"{operation}: input1, input2 and target must have the same number of dimensions, got "
             f"shapes {input1.shape}, {input2.shape} and {target.shape}"
         )
-    return mean_or_sum(clamp(margin - target * (input1 - input2), min=0), reduction)
+    signs = _floating(target, input1)
+    return mean_or_sum(clamp(margin - signs * (input1 - input2), min=0), reduction)
 
 
 def soft_margin_loss(
@@ -94,7 +96,7 @@ def soft_margin_loss(
     """ln(1 + exp(−target·input)), without overflow. Errors as `hinge_embedding_loss`."""
     reduction = reduction_name("soft_margin_loss", reduction, size_average, reduce)
     _check_operands("soft_margin_loss", input=input, target=target)
-    return mean_or_sum(-logsigmoid(input * target), reduction)
+    return mean_or_sum(-logsigmoid(input * _floating(target, input)), reduction)
 
 
 def cosine_embedding_loss(
@@ -247,7 +249,7 @@ def multi_margin_loss(
         losses = losses * weight[column]
     others = arange(C, device=input.device) != column
     losses = where(others, losses, 0).sum(1) / C
-    return mean_or_sum(losses.reshape(target.shape), reduction)
+    return _mean_or_sum_of_classes(losses.reshape(target.shape), reduction)
 
 
 def multilabel_margin_loss(
@@ -274,7 +276,7 @@ def multilabel_margin_loss(
     wanted = gather(scores, 1, where(classes < 0, 0, classes)).unsqueeze(2)
     losses = clamp(1 - wanted + scores.unsqueeze(1), min=0)  # (N, j, i)
     losses = where(listed & ~is_target.unsqueeze(1), losses, 0).sum((1, 2)) / C
-    return mean_or_sum(losses.reshape(input.shape[:-1]), reduction)
+    return _mean_or_sum_of_classes(losses.reshape(input.shape[:-1]), reduction)
 
 
 def multilabel_soft_margin_loss(
@@ -295,6 +297,7 @@ def multilabel_soft_margin_loss(
     _check_operands(operation, input=input, target=target)
     if input.ndim == 0:
         raise ShapeError(f"{operation}: input must be (…, C), got shape ()")
+    target = _floating(target, input)
     losses = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         losses = losses * weight
@@ -324,6 +327,7 @@ def poisson_nll_loss(
     reduction = reduction_name(operation, reduction, size_average, reduce)
     check_number(operation, "eps", eps)
     _check_operands(operation, input=input, target=target)
+    target = _floating(target, input)
     if log_input:
         losses = exp(input) - target * input
     else:
@@ -379,6 +383,16 @@ def gaussian_nll_loss(
     if full:
         losses = losses + 0.5 * math.log(2 * math.pi)
     return mean_or_sum(losses, reduction)
+
+
+def _floating(target: Tensor, input: Tensor) -> Tensor:
+    """Targets, which may be integers, as numbers to calculate with."""
+    return target if is_floating(target.dtype) else to(target, dtype=input.dtype)
+
+
+def _mean_or_sum_of_classes(losses: Tensor, reduction: str) -> Tensor:
+    """As in torch, the mean over no row is 0."""
+    return mean_or_sum(losses, "sum" if losses.numel() == 0 and reduction == "mean" else reduction)
 
 
 # Checks -------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from .transfer import is_cuda, placed
 
 __all__ = [
     "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "logspace", "ones", "ones_like", "tensor", "zeros", "zeros_like",
+    "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 # From data ----------------------------------------------------------------------------------
@@ -146,6 +146,13 @@ def _filled(operation: str, out: Tensor, value: float, requires_grad: bool) -> T
     kernels.get(out.device).elementwise.fill(out.array.reshape(-1), value)
     out.requires_grad = requires_grad
     return out
+
+
+def scalar_tensor(
+    s: float, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A number without axes, of the default dtype unless one is given."""
+    return full((), float(s) if dtype is None else s, dtype, device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import float64, int64, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, mul, product, quotient, refuse_bool, scaled, sub
@@ -79,11 +81,13 @@ class Remainder(Function):
 
 
 def _integer_parts(
-    operation: str, left: Tensor, right: Tensor, floored: bool
+    operation: str, left: Tensor, right: Tensor, other: Operand, floored: bool
 ) -> tuple[Tensor, Tensor]:
-    """Quotient and remainder of integers, in their dtype."""
+    """Quotient and remainder of integers, in their dtype. other: right as the user gave it."""
     refuse_bool(operation, left.dtype)
-    if bool(any(eq(right, 0))):
+    # Of a number that is known here: nothing waits for a GPU.
+    zero = other == 0 if isinstance(other, (int, np.integer)) else bool(any(eq(right, 0)))
+    if zero:
         raise RuntimeError(f"{operation}: division by zero of integers ({left.dtype.name})")
     dividend, divisor = to(left, int64), to(right, int64)
     real = to(right, float64)
@@ -111,7 +115,7 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
     left, right = operands("div", input, other)
     if is_floating(left.dtype):
         return WholeQuotient.apply(left, right, rounding_mode == "floor")
-    return _integer_parts("div", left, right, rounding_mode == "floor")[0]
+    return _integer_parts("div", left, right, other, rounding_mode == "floor")[0]
 
 
 divide = div
@@ -136,4 +140,4 @@ def _remainder(operation: str, input: Operand, other: Operand, floored: bool) ->
     left, right = operands(operation, input, other)
     if is_floating(left.dtype):
         return Remainder.apply(left, right, floored)
-    return _integer_parts(operation, left, right, floored)[1]
+    return _integer_parts(operation, left, right, other, floored)[1]

@@ -197,7 +197,7 @@ class _Borrowed:
         strides = [step * dtype.itemsize for step in tensor.strides[:n]] if tensor.strides else None
         self.__array_interface__ = {
             "version": 3, "shape": shape, "typestr": dtype.str,
-            "data": ((tensor.array or 0) + tensor.byte_offset, False),
+            "data": ((tensor.data or 0) + tensor.byte_offset, False),
             "strides": None if strides is None else tuple(strides),
         }  # fmt: skip
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arguments import check_number
 from ..device import same_device
-from ..dtypes import bool_, is_floating
+from ..dtypes import bool_, float64, is_floating
 from ..engine import Function, Tensor
 from .arithmetic import add, div, maximum, minimum, mul, neg, pow, product, quotient, square, sub
 from .cast import to
@@ -25,15 +25,16 @@ from .extrema import all
 from .operands import takes_tensor
 from .promotion import Operand, as_floating, operands
 from .reduction import unbroadcast
-from .unary import Unary, abs, atan, clamp, cos, exp, expm1, log, log1p, sign, sin, sqrt, trunc
+from .unary import Unary, abs, atan, clamp, cos, erf, exp, expm1, log, log1p, sign, sin, sqrt, trunc
 
 __all__ = [
-    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh", "arcsin",
-    "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh", "clamp_max",
-    "clamp_min", "clip", "cosh", "deg2rad", "equal", "exp2", "fix", "fmax", "fmin", "frac",
-    "greater", "greater_equal", "hypot", "isclose", "isneginf", "isposinf", "lerp", "less",
-    "less_equal", "logaddexp", "logit", "multiply", "nan_to_num", "negative", "not_equal",
-    "positive", "rad2deg", "sgn", "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
+    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh",
+    "clamp_max", "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "erfinv", "exp2",
+    "fix", "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside",
+    "hypot", "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp",
+    "logit", "multiply", "nan_to_num", "negative", "not_equal", "positive", "rad2deg", "sgn",
+    "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
 ]  # fmt: skip
 
 # Trigonometric and hyperbolic functions ------------------------------------------------------
@@ -202,13 +203,46 @@ def exp2(input: Tensor) -> Tensor:
 
 
 @takes_tensor
+def float_power(input: Tensor, exponent: Operand) -> Tensor:
+    """input^exponent in float64."""
+    wide = to(exponent, float64) if isinstance(exponent, Tensor) else exponent
+    return pow(to(input, float64), wide)
+
+
+@takes_tensor
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """ln(input / (1 − input)), the inverse of sigmoid. eps: first limit the input to
     [eps, 1 − eps]."""
     input = as_floating(input)
     if eps is not None:
-        input = clamp(input, check_number("logit", "eps", eps), 1 - eps)
+        low, high = check_number("logit", "eps", eps), 1 - eps
+        input = where(lt(input, low), low, where(gt(input, high), high, input))
     return log(div(input, sub(1, input)))
+
+
+def _erfinv(y: Tensor) -> Tensor:
+    """A first guess of a closed form (Winitzki 2008), and Newton's steps x − (erf x − y)/erf′ x."""
+    start = to(y, float64)
+    tail = log(product(sub(1, start), add(start, 1)))
+    half = add(mul(tail, 0.5), 2 / (math.pi * 0.147))
+    root = sqrt(sub(square(half), mul(tail, 1 / 0.147)))
+    x = product(sign(start), sqrt(sub(root, half)))
+    for _ in range(4):
+        slope = mul(exp(neg(square(x))), 2 / math.sqrt(math.pi))
+        x = where(isfinite(x), sub(x, quotient(sub(erf(x), start), slope)), x)
+    return to(where(eq(abs(start), 1), mul(start, math.inf), x), y.dtype)
+
+
+class Erfinv(
+    Unary,
+    forward=_erfinv,
+    gradient=lambda grad, y: product(grad, mul(exp(square(y)), math.sqrt(math.pi) / 2)),
+    saves="output",
+):
+    """y with erf y = x: dx = grad·√π/2·e^(y²)."""
+
+
+erfinv = _function("erfinv", Erfinv, "The inverse of `erf`: ±∞ at ±1, NaN beyond.")
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
@@ -251,6 +285,18 @@ def signbit(input: Tensor) -> Tensor:
     return bitwise_or(below, eq(div(1, input.detach()), -math.inf))
 
 
+def copysign(input: Tensor, other: Operand) -> Tensor:
+    """input's magnitude with the sign of other."""
+    left, right = operands("copysign", input, other, floating=True)
+    return where(eq(signbit(left), signbit(right)), left, neg(left))
+
+
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where input is negative, 1 where it is positive, `values` where it is 0."""
+    left, right = operands("heaviside", input, values)
+    return where(eq(left, 0), right, to(gt(left, 0), left.dtype))
+
+
 @takes_tensor
 def nan_to_num(
     input: Tensor,
@@ -283,13 +329,13 @@ def isneginf(input: Tensor) -> Tensor:
 @takes_tensor
 def clamp_min(input: Tensor, min: Operand) -> Tensor:
     """input, at least min."""
-    return maximum(input, min) if isinstance(min, Tensor) else clamp(input, min, None)  # type: ignore[arg-type]
+    return maximum(input, min) if isinstance(min, Tensor) else clamp(input, min, None)
 
 
 @takes_tensor
 def clamp_max(input: Tensor, max: Operand) -> Tensor:
     """input, at most max."""
-    return minimum(input, max) if isinstance(max, Tensor) else clamp(input, None, max)  # type: ignore[arg-type]
+    return minimum(input, max) if isinstance(max, Tensor) else clamp(input, None, max)
 
 
 def fmax(input: Tensor, other: Tensor) -> Tensor:

@@ -89,8 +89,9 @@ class Linear(Function):
             grad_weight = Tensor(stored[0].T, device)
         if ctx.needs_input_grad[2]:
             grad_bias = empty((dims.N,), dtype, device)
-            workspace = scratch(launch.matmul_backward_bias_workspace(dims), float64, device)
-            launch.matmul_backward_bias(grad_bias.array, grad, workspace, dims)
+            if dims.N:
+                workspace = scratch(launch.matmul_backward_bias_workspace(dims), float64, device)
+                launch.matmul_backward_bias(grad_bias.array, grad, workspace, dims)
         return grad_input, grad_weight, grad_bias, None
 
 

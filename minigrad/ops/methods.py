@@ -163,6 +163,7 @@ class Methods(InPlace):
     addr = products.addr
     addbmm = products.addbmm
     baddbmm = products.baddbmm
+    cross = products.cross
     kron = products.kron
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
@@ -217,10 +218,14 @@ class Methods(InPlace):
     atanh = functions.atanh
     clamp_max = functions.clamp_max
     clamp_min = functions.clamp_min
+    copysign = functions.copysign
+    heaviside = functions.heaviside
     cosh = functions.cosh
     deg2rad = functions.deg2rad
     equal = functions.equal
+    erfinv = functions.erfinv
     exp2 = functions.exp2
+    float_power = functions.float_power
     fmax = functions.fmax
     fmin = functions.fmin
     frac = functions.frac
@@ -304,6 +309,7 @@ class Methods(InPlace):
     std = reduce.std
     count_nonzero = reduce.count_nonzero
     norm = vector_norm.norm
+    dist = vector_norm.dist
     amax = extrema.amax
     amin = extrema.amin
     aminmax = extrema.aminmax
@@ -344,6 +350,10 @@ class Methods(InPlace):
     permute = shapes.permute
     transpose = shapes.transpose
     t = shapes.t
+    is_cpu: builtins.bool = property(access.is_host)  # type: ignore[assignment]
+    is_sparse: builtins.bool = property(access.never)  # type: ignore[assignment]
+    is_quantized: builtins.bool = property(access.never)  # type: ignore[assignment]
+    is_meta: builtins.bool = property(access.never)  # type: ignore[assignment]
     is_cuda: builtins.bool = property(_is_cuda)  # type: ignore[assignment]
     T: Tensor = property(shapes.reversed_axes)  # type: ignore[assignment]
     mT: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]
@@ -369,6 +379,7 @@ class Methods(InPlace):
     diagonal = rearrange.diagonal
     diag = rearrange.diag
     diag_embed = rearrange.diag_embed
+    diagflat = rearrange.diagflat
     trace = rearrange.trace
     tensor_split = rearrange.tensor_split
     hsplit = rearrange.hsplit
@@ -430,6 +441,8 @@ class Methods(InPlace):
     is_same_size = access.is_same_size
     is_floating_point = access.is_floating_point
     is_complex = access.is_complex
+    is_signed = access.is_signed
+    is_nonzero = access.is_nonzero
     nbytes: builtins.int = property(access.nbytes)  # type: ignore[assignment]
     itemsize: builtins.int = property(access.element_size)  # type: ignore[assignment]
     element_size = access.element_size

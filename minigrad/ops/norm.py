@@ -20,7 +20,6 @@ from ..errors import GraphError, ShapeError
 from .arithmetic import div, pow, square
 from .group_norm import GroupNorm
 from .operands import c_order, check_writable, empty, floating_operands, scratch, takes_tensor
-from .overwrite import copy_
 from .pool import avg_pool2d
 from .reduce import mean, var
 from .rows import empty_rows, to_rows
@@ -318,7 +317,7 @@ def instance_norm(
         axes = tuple(range(2, input.ndim))
         with no_grad():
             for old, new in ((running_mean, mean(input, axes)), (running_var, var(input, axes))):
-                copy_(old, (1 - momentum) * old + momentum * mean(new, 0))
+                old.copy_((1 - momentum) * old + momentum * mean(new, 0))
     return out
 
 

@@ -84,6 +84,13 @@ def overwrite(
     return target
 
 
+def applied(
+    operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
+) -> Tensor:
+    """function(input), in the place of the input if asked for."""
+    return overwrite(operation + "_", input, function) if inplace else function(input)
+
+
 def _apart(operand: Tensor, target: Tensor) -> Tensor:
     """The operand, or a copy if it overlaps the target other than element by element: the target
     is written while it is read."""

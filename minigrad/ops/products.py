@@ -14,16 +14,16 @@ from ..engine import Tensor
 from ..errors import ShapeError
 from .arithmetic import add, mul, sub
 from .matmul import matmul
-from .operands import takes_tensor
-from .rearrange import diagonal, movedim
+from .operands import broadcast_shape, takes_tensor
+from .rearrange import diagonal, movedim, roll
 from .reduce import sum
 from .reduction import axis_of
-from .shape import permute, reshape, unsqueeze
+from .shape import broadcast_to, permute, reshape, unsqueeze
 from .vector_norm import vector_norm
 
 __all__ = [
-    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "dot", "einsum",
-    "ger", "inner", "kron", "mm", "mv", "outer", "tensordot", "vdot",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "cross",
+    "dot", "einsum", "ger", "inner", "kron", "mm", "mv", "outer", "tensordot", "vdot",
 ]  # fmt: skip
 
 # Of a given number of axes -------------------------------------------------------------------
@@ -199,7 +199,8 @@ def tensordot(
         [axis_of("tensordot", d, t.ndim) for d in axes]
         for axes, t in zip(pairs, (a, b), strict=True)
     )
-    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+    sizes = [{a.shape[i], b.shape[j]} - {1} for i, j in zip(left, right, strict=True)]
+    if any(len(each) > 1 for each in sizes):
         raise ShapeError(
             f"tensordot: sizes along axes {left} of {a.shape} and {right} of {b.shape} must agree"
         )
@@ -208,6 +209,20 @@ def tensordot(
         names[a.ndim + j] = i
     kept = [n for k, n in enumerate(names) if k not in left and k - a.ndim not in right]
     return _contracted([(a, names[: a.ndim]), (b, names[a.ndim :])], kept)
+
+
+@takes_tensor
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """The vector product along an axis of size 3; without dim the first such axis."""
+    shape = broadcast_shape("cross", input.shape, other.shape)
+    if dim is None and 3 not in shape:
+        raise ShapeError(f"cross: no axis of shape {shape} has size 3")
+    axis = shape.index(3) if dim is None else axis_of("cross", dim, len(shape))
+    if shape[axis : axis + 1] != (3,):
+        raise ShapeError(f"cross: axis {axis} of shape {shape} must have size 3")
+    left, right = broadcast_to(input, shape), broadcast_to(other, shape)
+    ahead = mul(roll(left, -1, axis), roll(right, -2, axis))
+    return sub(ahead, mul(roll(left, -2, axis), roll(right, -1, axis)))
 
 
 @takes_tensor
@@ -222,7 +237,12 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
-    """The p-norm distances of all pairs of rows: (…, P, M), (…, R, M) → (…, P, R)."""
+    """The p-norm distances of all pairs of rows: (…, P, M), (…, R, M) → (…, P, R).
+
+    compute_mode: any of torch's; the way is the same for all.
+    """
+    if compute_mode is not None and "use_mm_for_euclid_dist" not in compute_mode:
+        raise ValueError(f"cdist: compute_mode must be one of torch's, got {compute_mode!r:.80}")
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(f"cdist: expects rows of one length, got shapes {x1.shape} and {x2.shape}")
     return vector_norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)

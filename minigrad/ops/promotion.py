@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..device import Device
+from ..device import CPU, Device
 from ..dtypes import as_dtype, bool_, get_default_dtype, int64, is_floating, promoted
 from ..engine import Tensor
 from ..errors import DTypeError
 from ..runtime.allocation import allocate
 from .cast import to
-from .transfer import placed
+from .transfer import is_cuda, placed
 
 __all__ = ["result_type"]
 
@@ -40,8 +40,10 @@ def operands(
     """
     if isinstance(left, Tensor) and isinstance(right, Tensor):
         dtype = left.array.dtype
-        if dtype is right.array.dtype and (not floating or is_floating(dtype)):
+        same = dtype is right.array.dtype and left.device is right.device
+        if same and (not floating or is_floating(dtype)):
             return left, right
+        left, right = _beside(left, right), _beside(right, left)
     device = next((t.device for t in (left, right) if isinstance(t, Tensor)), None)
     if device is None:
         raise TypeError(f"{operation}: at least one operand must be a Tensor")
@@ -56,6 +58,13 @@ def operands(
     if floating and not is_floating(dtype):
         dtype = get_default_dtype()
     return _as_tensor(operation, a, dtype, device), _as_tensor(operation, b, dtype, device)
+
+
+def _beside(tensor: Tensor, other: Tensor) -> Tensor:
+    """The tensor; of the host's memory, if it has no axes, on the GPU where the other one is."""
+    if tensor.array.ndim or tensor.device is not CPU or not is_cuda(other.device):
+        return tensor
+    return to(tensor, device=other.device)
 
 
 def as_common_dtype(tensors: list[Tensor]) -> list[Tensor]:

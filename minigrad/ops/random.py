@@ -24,7 +24,7 @@ from .compare import ge, gt, isfinite, le, logical_and, lt, where
 from .creation import _kind, new_tensor, ones, placed_like
 from .extrema import all as all_
 from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
-from .overwrite import copy_, overwrite
+from .overwrite import applied, copy_, overwrite
 from .promotion import check_fits
 from .reduce import cumsum, sum
 from .search import searchsorted
@@ -389,6 +389,14 @@ def dropout1d(
     return _channel_dropout("dropout1d", "L", 1, input, p, training, inplace)
 
 
+@takes_tensor
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
+    """As `dropout`, for whole channels of (N, C, D, H, W) or (C, D, H, W)."""
+    return _channel_dropout("dropout3d", "D, H, W", 3, input, p, training, inplace)
+
+
 def _channel_dropout(
     operation: str, axes: str, count: int, input: Tensor, p: float, training: bool, inplace: bool
 ) -> Tensor:
@@ -445,8 +453,12 @@ def _alpha_dropout(
             operation + "_", input, lambda x: _alpha_dropout(operation, x, shape, p, True, False)
         )
     if p == 1:
-        return mul(input, 0)
+        return applied(operation, lambda x: mul(x, 0), input, inplace)
     kept = ge(rand(shape, dtype=input.dtype, device=input.device), p)
     # Kept with probability q, the rest at L: mean p·L, variance q + q·p·L².
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
-    return add(mul(where(kept, input, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)
+
+    def apply(x: Tensor) -> Tensor:
+        return add(mul(where(kept, x, _SELU_LIMIT), scale), -scale * p * _SELU_LIMIT)
+
+    return applied(operation, apply, input, inplace)

@@ -17,8 +17,9 @@ from ..arguments import check_int
 from ..dtypes import int64
 from ..engine import Function, Tensor, View
 from ..errors import ShapeError
+from .arithmetic import add, mul
 from .cast import clone
-from .creation import tensor, zeros
+from .creation import arange, tensor, zeros
 from .indexing import get_item
 from .join import cat, stack
 from .operands import broadcast_shape, empty_like, takes_tensor
@@ -43,9 +44,10 @@ from .transfer import host
 __all__ = [
     "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes",
     "broadcast_tensors", "cartesian_prod", "column_stack", "concat", "concatenate", "diag",
-    "diag_embed", "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud", "hsplit", "hstack",
-    "meshgrid", "moveaxis", "movedim", "ravel", "repeat_interleave", "roll", "rot90", "row_stack",
-    "swapaxes", "swapdims", "tensor_split", "tile", "trace", "vsplit", "vstack",
+    "diag_embed", "diagflat", "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud",
+    "hsplit", "hstack", "meshgrid", "moveaxis", "movedim", "ravel", "repeat_interleave", "roll",
+    "rot90", "row_stack", "swapaxes", "swapdims", "tensor_split", "tile", "trace", "vsplit",
+    "vstack",
 ]  # fmt: skip
 
 concat = concatenate = cat
@@ -187,8 +189,8 @@ def roll(
         raise ShapeError(f"roll: shifts and dims must be as many, got {shifts!r} and {dims!r}")
     result = input
     for distance, dim in zip(distances, axes, strict=True):
-        axis = axis_of("roll", dim, input.ndim)
-        size = input.shape[axis] if input.ndim else 1
+        axis = real_axis("roll", dim, input)
+        size = input.shape[axis]
         if size and (first := -distance % size):
             parts = narrow(result, axis, first, size - first), narrow(result, axis, 0, first)
             result = cat(parts, axis)
@@ -224,7 +226,12 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     pairs = [size for pair in zip(counts, sizes, strict=True) for size in pair]
     between = reshape(input, [n for size in sizes for n in (1, size)])
     out = reshape(expand(between, pairs), [n * m for n, m in zip(counts, sizes, strict=True)])
-    return clone(out) if np.may_share_memory(out.array, input.array) else out
+    return _own_memory(out, input)
+
+
+def _own_memory(result: Tensor, input: Tensor) -> Tensor:
+    """The result, copied if it is a view of the input."""
+    return clone(result) if np.may_share_memory(result.array, input.array) else result
 
 
 @takes_tensor
@@ -254,6 +261,11 @@ def repeat_interleave(
         input, dim = flatten(input), 0
     axis = real_axis("repeat_interleave", dim, input)
     counts = _repeats(repeats, input.shape[axis], output_size)
+    if counts.size == 1:
+        before, after = input.shape[: axis + 1], input.shape[axis + 1 :]
+        spread = expand(unsqueeze(input, axis + 1), (*before, int(counts[0]), *after))
+        merged = (*before[:-1], before[-1] * int(counts[0]), *after)
+        return _own_memory(reshape(spread, merged), input)
     positions = np.repeat(np.arange(input.shape[axis]), counts)
     return index_select(input, axis, tensor(positions, dtype=int64, device=input.device))
 
@@ -280,14 +292,18 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
     A copy; torch's is a view.
     """
-    axis = real_axis("unfold", dimension, input)
+    if input.ndim == 0:
+        input = reshape(input, 1)
+        return reshape(unfold(input, dimension, size, step), -1)
+    axis = axis_of("unfold", dimension, input.ndim)
     check_int("unfold", "step", step, 1)
     length = input.shape[axis]
     if not 0 <= check_int("unfold", "size", size) <= length:
         raise ShapeError(f"unfold: size must be from 0 to {length}, that of the axis, got {size}")
-    starts = np.arange((length - size) // step + 1) * step
-    positions = tensor(np.add.outer(starts, np.arange(size)).reshape(-1), device=input.device)
-    windows = unflatten(index_select(input, axis, positions), axis, (len(starts), size))
+    count = (length - size) // step + 1
+    starts = mul(reshape(arange(count, device=input.device), (count, 1)), step)
+    positions = flatten(add(starts, arange(size, device=input.device)))
+    windows = unflatten(index_select(input, axis, positions), axis, (count, size))
     return movedim(windows, axis + 1, -1)
 
 
@@ -461,6 +477,12 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     if input.ndim == 1:
         return diag_embed(input, diagonal)
     return clone(Diagonal.apply(input, check_int("diag", "diagonal", diagonal), (0, 1)))
+
+
+@takes_tensor
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """The matrix with all elements of the input along the given diagonal."""
+    return diag_embed(flatten(input), offset)
 
 
 @takes_tensor

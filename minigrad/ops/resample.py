@@ -19,6 +19,7 @@ from ..arguments import check_number
 from ..dtypes import float32
 from ..engine import Function, Tensor
 from ..errors import ShapeError
+from .cast import clone
 from .operands import empty_nhwc, floating_operands, nhwc, takes_tensor
 from .pool import adaptive_avg_pool2d
 from .shape import reshape, squeeze, unsqueeze
@@ -247,9 +248,14 @@ def _resize(
     H, W = input.shape[2:]
     rows, cols = Axis(H, sizes[0], scales[0]), Axis(W, sizes[1], scales[1])
     if method.antialias:
-        # One axis after the other: filters are wide.
-        input = Resample.apply(input, Axis(H, H, None), cols, method)
-        return Resample.apply(input, rows, Axis(cols.out, cols.out, None), method)
+        # One axis after the other, because filters are wide; one that keeps its size is left alone.
+        if cols.out == W and rows.out == H:
+            return clone(input)
+        if cols.out != W:
+            input = Resample.apply(input, Axis(H, H, None), cols, method)
+        if rows.out != H:
+            input = Resample.apply(input, rows, Axis(cols.out, cols.out, None), method)
+        return input
     return Resample.apply(input, rows, cols, method)
 
 
@@ -280,9 +286,9 @@ def _sizes(
         if not all(map(math.isfinite, scales)):  # type: ignore[arg-type]
             raise ValueError(f"interpolate: scale_factor must be finite, got {scale_factor!r}")
         sizes = tuple(int(n * factor) for n, factor in zip(spatial, scales, strict=True))  # type: ignore[operator]
-    if any(n < 1 for n in sizes):
+    if not all(1 <= n < 2**31 for n in sizes):
         raise ShapeError(
-            f"interpolate: sizes must be at least 1, got {sizes} for an input of shape "
+            f"interpolate: sizes must be from 1 to {2**31 - 1}, got {sizes} for an input of shape "
             f"{input.shape}"
         )
     return sizes, scales

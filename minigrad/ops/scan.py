@@ -98,9 +98,11 @@ def diff(
 ) -> Tensor:
     """The n-th differences of neighbours along dim; of bool, whether they differ."""
     axis = real_axis("diff", dim, input)
+    if check_int("diff", "n", n, 0) == 0:
+        return clone(input)
     parts = [part for part in (prepend, input, append) if part is not None]
     result = cat(parts, axis) if len(parts) > 1 else input
-    for _ in range(min(check_int("diff", "n", n, 0), result.shape[axis])):
+    for _ in range(min(n, result.shape[axis])):
         length = max(result.shape[axis] - 1, 0)
         late, early = narrow(result, axis, 1, length), narrow(result, axis, 0, length)
         result = logical_xor(late, early) if result.dtype == bool_ else sub(late, early)

@@ -14,12 +14,13 @@ from ..dtypes import bool_, int64, is_floating, same_dtype
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from .arithmetic import add, maximum, minimum, mul, product, quotient, sub
-from .cast import to
+from .cast import clone, to
 from .compare import eq, isnan, lt, where
-from .creation import full, full_like, ones_like, zeros_like
+from .creation import full_like, ones, ones_like, zeros, zeros_like
 from .division import div
 from .indexing import get_item
 from .operands import broadcast_shape, c_order, empty, takes_tensor
+from .promotion import scalar
 from .reduce import cumsum, sum
 from .reduction import axis_of
 from .select import (
@@ -72,8 +73,8 @@ class Scatter(Function):
         positions, index = ctx.saved_tensors
         grad_input = grad_values = None
         if ctx.needs_input_grad[0]:
-            zeros = zeros_like(index, dtype=grad_output.dtype)
-            grad_input = _placed(grad_output, zeros, positions, ctx.window)
+            nothing = zeros_like(index, dtype=grad_output.dtype)
+            grad_input = _placed(grad_output, nothing, positions, ctx.window)
         if ctx.needs_input_grad[3]:
             grad_values = gather(grad_output, ctx.axis, index)
         return grad_input, None, None, grad_values
@@ -114,7 +115,7 @@ def _scattered(
         flats = (reshape(t, 1) if t.ndim == 0 else t for t in (index, source))
         return reshape(_scattered(operation, apply, reshape(input, 1), 0, *flats), ())
     if index.array.size == 0:
-        return add(input, 0)
+        return clone(input)
     fits = input.ndim == index.ndim == source.ndim and _all_fit(index, input, source, axis)
     if not fits:
         raise ShapeError(
@@ -275,15 +276,16 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 def index_fill(input: Tensor, dim: int, index: Tensor, value: float | Tensor) -> Tensor:
     """A copy of the input with `value` at the positions `index` (K,) of an axis."""
     index = index_tensor("index_fill", input, index)
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"index_fill: value must have no dimensions, got shape {value.shape}")
     axis = axis_of("index_fill", dim, input.ndim)
-    shape = list(input.shape) or [1]
-    shape[axis] = index.array.size
-    if isinstance(value, Tensor):
-        source = broadcast_to(to(value, input.dtype), shape)
-    else:
-        check_number("index_fill", "value", value)
-        source = full(shape, value, dtype=input.dtype, device=input.device)
-    return index_copy(input, dim, index, source if input.ndim else reshape(source, ()))
+    shape = list(input.shape)
+    shape[axis : axis + 1] = [index.array.size] * min(input.ndim, 1)
+    kind: Any = {"dtype": bool_, "device": input.device}
+    chosen = index_copy(zeros(input.shape, **kind), axis, index, ones(shape, **kind))
+    if not isinstance(value, Tensor):
+        value = scalar("index_fill", value, input.dtype, input.device)
+    return where(chosen, to(value, input.dtype), input)
 
 
 # At flat positions, and by masks -------------------------------------------------------------
@@ -319,10 +321,10 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
 @takes_tensor
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` with an index that broadcasts with the input along other axes; flattened without
-    dim."""
+    dim. Negative indices count from the end."""
     indices = index_tensor("take_along_dim", input, indices)
     if dim is None:
-        return index_select(flatten(input), 0, flatten(indices))
+        return take(input, flatten(indices))
     axis = axis_of("take_along_dim", dim, input.ndim)
     if indices.ndim != input.ndim:
         raise ShapeError(
@@ -334,7 +336,8 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     ))  # fmt: skip
     own, wanted = [*shape], [*shape]
     own[axis], wanted[axis] = input.shape[axis], indices.shape[axis]
-    return gather(broadcast_to(input, own), axis, broadcast_to(indices, wanted))
+    positions = where(lt(indices, 0), add(indices, input.shape[axis]), indices)
+    return gather(broadcast_to(input, own), axis, broadcast_to(positions, wanted))
 
 
 def _mask(operation: str, mask: Any) -> Tensor:
@@ -365,6 +368,6 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
             f"masked_scatter: the mask asks for {wanted} elements, source has {source.array.size}"
         )
     if not wanted:
-        return mul(broadcast_to(input, shape), 1)
+        return clone(broadcast_to(input, shape))
     values = index_select(flatten(source), 0, clamp(numbers, 0, None))
     return where(mask, reshape(values, shape), broadcast_to(input, shape))

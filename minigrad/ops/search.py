@@ -6,32 +6,34 @@ from __future__ import annotations
 from typing import Any
 
 from ..arguments import check_int, check_number
-from ..dtypes import bool_, float64, floating_dtype, int64, is_floating
+from ..dtypes import bool_, float64, floating_dtype, int32, int64, is_floating
 from ..engine import Tensor
 from ..errors import DTypeError, ShapeError
 from .arithmetic import mul, sub
 from .cast import clone, to
-from .compare import bitwise_and, bitwise_not, ge, isnan, le, lt, ne, where
-from .creation import ones, zeros
+from .compare import bitwise_and, bitwise_not, eq, ge, isnan, le, lt, ne, where
+from .creation import full, ones, tensor, zeros
 from .division import div, remainder
-from .extrema import amax, amin
+from .extrema import all, amax, amin
 from .extrema import any as any_
 from .functions import lerp
 from .indexing import _true_positions, get_item
 from .join import cat, stack
 from .operands import c_order, takes_tensor
+from .promotion import operands
 from .rearrange import movedim
 from .reduce import cumsum, sum
 from .reduction import Dim, axis_of
 from .scatter import index_add, scatter
 from .select import gather, index_select, narrow, tril, triu
-from .shape import flatten, reshape, squeeze
+from .shape import flatten, real_axis, reshape, squeeze, unsqueeze
 from .sort import argsort, sort
 from .unary import ceil, clamp, floor, round
 
 __all__ = [
-    "argwhere", "bincount", "bucketize", "histc", "nanmean", "nanquantile", "nansum", "nonzero",
-    "quantile", "searchsorted", "tril_indices", "triu_indices", "unique", "unique_consecutive",
+    "argwhere", "bincount", "bucketize", "histc", "isin", "nanmean", "nanquantile", "nansum",
+    "nonzero", "quantile", "searchsorted", "tril_indices", "triu_indices", "unique",
+    "unique_consecutive",
 ]  # fmt: skip
 
 # What is not zero ----------------------------------------------------------------------------
@@ -94,18 +96,15 @@ def unique(
     """The different values of all elements, in order (whatever `sorted` says); on demand also where
     each element is among them, and how often each occurs. Waits for a GPU.
 
-    dim: only None, or the one axis of a vector.
+    dim: the different slices along an axis, ordered by their first elements that differ.
     """
-    if dim is not None and (input.ndim != 1 or axis_of("unique", dim, 1)):
-        raise ShapeError(
-            f"unique: dim must be None for a tensor of shape {input.shape}: rows are not compared"
-        )
-    order = argsort(flatten(input.detach()), 0)
-    values, numbers, counts = _runs(index_select(flatten(input.detach()), 0, order))
-    if not (return_inverse or return_counts):
-        return values
-    inverse = reshape(scatter(numbers, 0, order, numbers), input.shape)
-    return values, *[inverse] * return_inverse, *[counts] * return_counts
+    slices = _slices("unique", input, dim)
+    order = argsort(slices[:, -1], 0)
+    for column in range(slices.shape[1] - 2, -1, -1):
+        order = index_select(order, 0, argsort(index_select(slices[:, column], 0, order), 0))
+    starts, numbers, counts = _runs(index_select(slices, 0, order))
+    found = index_select(order, 0, starts), scatter(numbers, 0, order, numbers), counts
+    return _unique(input, dim, found, return_inverse, return_counts)
 
 
 @takes_tensor
@@ -116,31 +115,50 @@ def unique_consecutive(
     dim: int | None = None,
 ) -> Any:
     """As `unique`, of runs of equal elements: a value that comes back later counts anew."""
-    if dim is not None and (input.ndim != 1 or axis_of("unique_consecutive", dim, 1)):
-        raise ShapeError(
-            f"unique_consecutive: dim must be None for a tensor of shape {input.shape}: rows are "
-            "not compared"
-        )
-    values, numbers, counts = _runs(flatten(input.detach()))
+    found = _runs(_slices("unique_consecutive", input, dim))
+    return _unique(input, dim, found, return_inverse, return_counts)
+
+
+def _slices(operation: str, input: Tensor, dim: int | None) -> Tensor:
+    """(n, elements of each): the slices along an axis, or all elements, one each."""
+    if dim is None:
+        return reshape(input.detach(), (input.array.size, 1))
+    axis = real_axis(operation, dim, input)
+    if input.array.size == 0 and input.shape[axis]:
+        raise ShapeError(f"{operation}: no slices of shape {input.shape} along axis {axis}")
+    return flatten(unsqueeze(movedim(input.detach(), axis, 0), -1), 1)
+
+
+def _runs(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of runs of equal rows: where they start, the run of each row, their lengths."""
+    length, device = len(rows), rows.device
+    if length == 0:
+        none = zeros(0, dtype=int64, device=device)
+        return none, none, none
+    differ = ne(narrow(rows, 0, 1, length - 1), narrow(rows, 0, 0, length - 1))
+    first = cat([ones(1, dtype=bool_, device=device), any_(differ, 1)])
+    starts = nonzero(first, as_tuple=True)[0]
+    ends = cat([narrow(starts, 0, 1, len(starts) - 1), full(1, length, device=device)])
+    return starts, sub(cumsum(first, 0), 1), sub(ends, starts)
+
+
+def _unique(
+    input: Tensor,
+    dim: int | None,
+    found: tuple[Tensor, Tensor, Tensor],
+    return_inverse: bool,
+    return_counts: bool,
+) -> Any:
+    """The slices at the positions found; on demand the number of each slice, and their counts."""
+    places, inverse, counts = found
+    if dim is None:
+        values = index_select(flatten(input.detach()), 0, places)
+        inverse = reshape(inverse, input.shape)
+    else:
+        values = index_select(input.detach(), dim, places)
     if not (return_inverse or return_counts):
         return values
-    inverse = reshape(numbers, input.shape)
     return values, *[inverse] * return_inverse, *[counts] * return_counts
-
-
-def _runs(row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of runs of equal elements: their values, the run of each element, their lengths."""
-    length = len(row)
-    if length == 0:
-        none = zeros(0, dtype=int64, device=row.device)
-        return row, none, none
-    changes = ne(narrow(row, 0, 1, length - 1), narrow(row, 0, 0, length - 1))
-    first = cat([ones(1, dtype=bool_, device=row.device), changes])
-    starts = nonzero(first, as_tuple=True)[0]
-    end = cat(
-        [narrow(starts, 0, 1, len(starts) - 1), zeros(1, dtype=int64, device=row.device) + length]
-    )
-    return index_select(row, 0, starts), sub(cumsum(first, 0), 1), sub(end, starts)
 
 
 # Positions in sorted rows --------------------------------------------------------------------
@@ -157,7 +175,7 @@ def searchsorted(
 ) -> Tensor:
     """Where each value would go in ascending sequences along the last axis: before equal elements,
     or behind them with right=True (side="right"). One sequence serves all values, or each row its
-    own. Positions are int64, whatever out_int32 says."""
+    own. Positions are int64, with out_int32 int32."""
     if side not in (None, "left", "right"):
         raise ValueError(f"searchsorted: side must be 'left' or 'right', got {side!r:.80}")
     behind = right if side is None else side == "right"
@@ -168,19 +186,18 @@ def searchsorted(
     ordered = sorted_sequence.detach()
     if sorter is not None:
         ordered = gather(ordered, -1, sorter)
-    values = (
-        input.detach()
-        if isinstance(input, Tensor)
-        else zeros((), dtype=ordered.dtype, device=ordered.device) + input
-    )
+    if not isinstance(input, Tensor):
+        input = full((), input, dtype=ordered.dtype, device=ordered.device)
+    values = input.detach()
+    dtype = int32 if out_int32 else int64
     if ordered.ndim == 1:
-        return reshape(_ranks(ordered, flatten(values), behind), values.shape)
+        return to(reshape(_ranks(ordered, flatten(values), behind), values.shape), dtype)
     if ordered.shape[:-1] != values.shape[:-1]:
         raise ShapeError(
             f"searchsorted: all sizes but the last must agree, got {ordered.shape} and "
             f"{values.shape}"
         )
-    return _ranks(ordered, values, behind)
+    return to(_ranks(ordered, values, behind), dtype)
 
 
 def _ranks(ordered: Tensor, values: Tensor, behind: bool) -> Tensor:
@@ -208,6 +225,28 @@ def bucketize(
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
+def isin(
+    elements: Tensor | float,
+    test_elements: Tensor | float,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Tensor:
+    """Whether each of the elements is among the test_elements; with invert, whether it is not."""
+    one, other = (
+        each if isinstance(each, Tensor) else tensor(each, device=source)
+        for each, source in ((elements, _place(test_elements)), (test_elements, _place(elements)))
+    )
+    left, right = operands("isin", one.detach(), other.detach())
+    ordered = flatten(sort(flatten(right)).values)
+    counts = sub(searchsorted(ordered, left, right=True), searchsorted(ordered, left))
+    return eq(counts, 0) if invert else ne(counts, 0)
+
+
+def _place(value: Any) -> Any:
+    return value.device if isinstance(value, Tensor) else None
+
+
 # Counting ------------------------------------------------------------------------------------
 
 
@@ -227,11 +266,10 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         return zeros(minlength, dtype=int64, device=input.device)
     if int(amin(input)) < 0:
         raise ValueError(f"bincount: input must be at least 0, got {int(amin(input))}")
-    counts = (
-        ones(len(input), dtype=int64, device=input.device) if weights is None else weights.detach()
-    )
-    if weights is not None and counts.dtype not in (float64,):
-        counts = counts if is_floating(counts.dtype) else to(counts, float64)
+    if weights is None:
+        counts = ones(len(input), dtype=int64, device=input.device)
+    else:
+        counts = to(weights.detach(), weights.dtype if is_floating(weights.dtype) else float64)
     length = max(int(amax(input)) + 1, minlength)
     start = zeros(length, dtype=counts.dtype, device=input.device)
     return index_add(start, 0, to(input, int64), counts)
@@ -315,17 +353,13 @@ def _quantile(
             f"{operation}: interpolation must be one of {', '.join(_INTERPOLATIONS)}, got "
             f"{interpolation!r:.80}"
         )
-    fractions = (
-        q
-        if isinstance(q, Tensor)
-        else zeros((), dtype=dtype, device=input.device) + check_number(operation, "q", q)
-    )
-    if fractions.ndim > 1 or bool(
-        any_(bitwise_not(bitwise_and(ge(fractions, 0), le(fractions, 1))))
-    ):
-        raise RuntimeError(
-            f"{operation}: q must be a number or a vector from 0 to 1, got {q!r:.80}"
-        )
+    if isinstance(q, Tensor):
+        fractions = q
+    else:
+        fractions = full((), check_number(operation, "q", q), dtype=dtype, device=input.device)
+    valid = bitwise_and(ge(fractions, 0), le(fractions, 1))
+    if fractions.ndim > 1 or not bool(all(valid)):
+        raise RuntimeError(f"{operation}: q must be from 0 to 1, one or a vector, got {q!r:.80}")
     axis = axis_of(operation, 0 if dim is None else dim, input.ndim)
     kept = [1] * input.ndim if dim is None else [*input.shape]
     rows = flatten(input) if dim is None or input.ndim == 0 else movedim(input, axis, -1)

@@ -12,7 +12,7 @@ from ..arguments import check_number
 from ..dtypes import as_dtype, float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from .arithmetic import pow, product, quotient
+from .arithmetic import pow, product, quotient, sub
 from .cast import to
 from .compare import eq, ne, where
 from .extrema import Extremum
@@ -30,7 +30,7 @@ from .reduction import (
 )
 from .unary import abs, sign, sqrt
 
-__all__ = ["norm"]
+__all__ = ["dist", "norm"]
 
 
 class VectorNorm(Function):
@@ -110,6 +110,12 @@ def norm(
     if isinstance(p, str) and p != "fro":
         raise ValueError(f"norm: p must be a number or 'fro', got {p!r}")
     return _norm("norm", input, 2 if p is None or isinstance(p, str) else p, dim, keepdim, dtype)
+
+
+@takes_tensor
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of input − other."""
+    return _norm("dist", sub(input, other), p, None, False, None)
 
 
 def _norm(operation: str, input: Tensor, p: float, dim: Dim, keepdim: bool, dtype: Any) -> Tensor:

@@ -34,6 +34,8 @@ class LBFGS(Optimizer):
     prev_flat_grad, prev_loss.
     """
 
+    _state_numbers = ("ro", "H_diag", "t", "prev_loss")
+
     def __init__(
         self,
         params: Params,

@@ -23,14 +23,14 @@ from ..ops.transfer import readable
 from ..runtime.allocation import lasting
 
 Options = TypeVar("Options")
-Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
 
 class Optimizer:
     """Base of the optimisers.
 
-    params: tensors, or dicts {"params": tensors, option: value, …}, each a group with options of
-        its own; `defaults` fills in what a group leaves out.
+    params: tensors; pairs (name, tensor), as of named_parameters(); or dicts {"params": tensors,
+        option: value, …}, each a group with options of its own, where `defaults` fills in the rest.
     param_groups: the groups, as such dicts; change group["lr"] and the like at any time.
     state: what the optimiser keeps for each parameter, {parameter: {name: Tensor or number}}.
 
@@ -71,7 +71,15 @@ class Optimizer:
             raise TypeError(f"{name}: a group must be a dict with key 'params', got {param_group}")
         given = param_group["params"]
         params = [given] if isinstance(given, Tensor) else list(given)
-        if unknown := set(param_group) - {"params", *self.defaults, *_SCHEDULER_KEYS}:
+        if params and all(isinstance(each, tuple) for each in params):  # named_parameters()
+            names, params = (list(each) for each in zip(*params, strict=True))
+            param_group = {**param_group, "param_names": names}
+        if unknown := set(param_group) - {
+            "params",
+            "param_names",
+            *self.defaults,
+            *_SCHEDULER_KEYS,
+        }:
             raise ValueError(
                 f"{name}: unknown option {sorted(unknown)} in a group; the options are "
                 f"{sorted(self.defaults)}"
@@ -317,9 +325,10 @@ class Optimizer:
 _SCHEDULER_KEYS = ("swa_lr", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
 
 # Options that a saved group may have or lack, by the version of torch or minigrad that saved it.
-# All but the last choose among torch's implementations and change nothing here.
+# Those of the first line but the last two choose among torch's implementations: nothing here.
 _OPTIONAL = {
     "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay",
+    "param_names",
 }  # fmt: skip
 
 

@@ -372,6 +372,15 @@ def test_a_scheduler_must_step_outside() -> None:
         step(t.batch())
 
 
+def test_steps_of_optimizers_without_kernels_of_their_own_are_refused() -> None:
+    t = Training(True, optim.RMSprop)
+    step = t.wrap(lambda x: t.optimizer.step())
+    for p in t.model.parameters():
+        p.grad = mg.ones_like(p)
+    with pytest.raises(mg.GraphError, match="RMSprop: its steps cannot be captured"):
+        step(t.batch())
+
+
 def test_a_captured_step_inside_another_is_part_of_it() -> None:
     inner = mg.capture(lambda x: x * 2)
     outer = mg.capture(lambda x: inner(x) + 1)

@@ -8,6 +8,7 @@ import pytest
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import nn
+from minigrad.dtypes import SUPPORTED
 from minigrad.runtime.cuda.array import DeviceArray
 
 
@@ -19,12 +20,13 @@ def test_the_device_has_torchs_names(name: str) -> None:
     assert not x.cpu().is_cuda
 
 
-@pytest.mark.parametrize("dtype", [mg.float32, mg.float64, mg.int64, mg.uint8, mg.bool_])
+@pytest.mark.parametrize("dtype", SUPPORTED, ids=str)
 def test_values_survive_the_way_there_and_back(dtype) -> None:
     values = (np.arange(24).reshape(2, 3, 4) % 3).astype(dtype)
     there = mg.tensor(values).cuda()
     np.testing.assert_array_equal(there.cpu().numpy(), values)
     np.testing.assert_array_equal(there.transpose(0, 2)[1].cpu().numpy(), values.T[1])
+    np.testing.assert_array_equal(mg.from_dlpack(there).cpu().numpy(), values, strict=True)
 
 
 def test_memory_order_survives_the_way_there_and_back() -> None:
@@ -136,3 +138,15 @@ def test_pinned_memory_is_copied_while_the_host_goes_on() -> None:
 def test_gpu_memory_cannot_be_pinned() -> None:
     with pytest.raises(mg.DeviceError, match="pin_memory"):
         mg.zeros(2, device="cuda").pin_memory()
+
+
+def test_a_number_of_the_host_stands_beside_a_tensor_of_the_gpu() -> None:
+    x = mg.tensor([1.0, 2.0], device="cuda", requires_grad=True)
+    scale = mg.tensor(3.0, dtype=mg.float64, requires_grad=True)
+    y = scale * x + mg.tensor(1)
+    y.sum().backward()
+    assert (y.device, y.dtype, y.tolist()) == (x.device, mg.float32, [4.0, 7.0])
+    assert scale.grad is not None
+    assert (scale.grad.device, scale.grad.dtype, scale.grad.item()) == ("cpu", mg.float64, 3.0)
+    with pytest.raises(mg.DeviceError):
+        x + mg.tensor([1.0, 2.0], device="cpu")

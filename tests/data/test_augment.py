@@ -51,7 +51,7 @@ def crop(device: str, images: np.ndarray, out_size: tuple[int, int], offsets: An
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(data=st.array())
+@given(data=st.data())
 def test_crop_is_a_slice_of_the_padded_image(device: str, data: st.DataObject) -> None:
     N, H, W, C, h, w = (data.draw(st.integers(1, high)) for high in (3, 6, 6, 4, 8, 8))
     images = pixels(N, H, W, C)

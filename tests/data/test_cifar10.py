@@ -129,7 +129,7 @@ def test_torchvision_reads_the_same_from_the_same_files(
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
     monkeypatch.setattr(cifar, "check_integrity", lambda *_: True)
     theirs, mine = CIFAR10(str(tmp_path), train=train), load_cifar10(tmp_path, train)
-    np.testing.assert_array_equal(mine.images, theirs.array)
+    np.testing.assert_array_equal(mine.images, theirs.data)
     assert mine.labels.tolist() == theirs.targets
     assert mine.classes == tuple(theirs.classes)
 

@@ -124,7 +124,7 @@ def test_real_mnist() -> None:
     from torchvision.datasets import MNIST
 
     theirs = MNIST(root, train=False, download=False)
-    np.testing.assert_array_equal(test.images[..., 0], theirs.array.numpy())
+    np.testing.assert_array_equal(test.images[..., 0], theirs.data.numpy())
     np.testing.assert_array_equal(test.labels, theirs.targets.numpy())
 
 

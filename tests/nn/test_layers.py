@@ -75,6 +75,8 @@ CASES = [
     (lambda lib: lib.LayerNorm((9, 8), 1e-3), IMAGES),
     (lambda lib: lib.LayerNorm([6, 9, 8], elementwise_affine=False), IMAGES),
     (lambda lib: lib.LayerNorm(3, bias=False), LINES),
+    (lambda lib: lib.BatchNorm3d(2), (2, 2, 1, 3, 2)),
+    (lambda lib: lib.InstanceNorm3d(2, affine=True), (2, 1, 3, 2)),
     (lambda lib: lib.InstanceNorm1d(6), LINES),
     (lambda lib: lib.InstanceNorm2d(6, affine=True), IMAGES[1:]),
     (lambda lib: lib.InstanceNorm2d(6, 0.1, 0.3, True, True), IMAGES),
@@ -241,6 +243,15 @@ def test_dropout2d_drops_whole_channels():
     assert (layer.eval()(maps).array == 1).all()
 
 
+def test_instance_norm_ignores_a_wrong_number_of_channels_where_it_has_no_effect():
+    x = np.random.default_rng(0).standard_normal(IMAGES)
+    with pytest.warns(UserWarning, match="num_features is 9, and the input of shape .* has 6"):
+        out = nn.InstanceNorm2d(9)(Tensor(x))
+    np.testing.assert_array_equal(out.array, nn.InstanceNorm2d(6)(Tensor(x)).array)
+    with pytest.raises(ShapeError, match="expects 9 channels"):
+        nn.InstanceNorm2d(9, affine=True)(Tensor(x))
+
+
 def test_dropout1d_drops_whole_channels():
     out = nn.Dropout1d(0.25)(Tensor(np.ones((40, 50, 6)))).array
     assert set(np.unique(out)) == {0.0, 1 / 0.75}
@@ -290,6 +301,13 @@ def test_rrelu_draws_the_slopes_of_training():
     assert 0.49 < slopes.max() < 0.5
     np.testing.assert_allclose(x.grad.array, [*slopes, 1])
     np.testing.assert_allclose(layer.eval()(x).array[:2], -0.375)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout3d, nn.AlphaDropout])
+def test_inplace_dropout_drops_in_the_input(layer):
+    x = Tensor(np.ones((20, 5, 3) if layer is nn.Dropout1d else (20, 5, 3, 2)))
+    assert layer(0.5, inplace=True)(x) is x
+    assert 1 < np.unique(x.array).size < 4
 
 
 @pytest.mark.parametrize("dim", [0, -2, 2])

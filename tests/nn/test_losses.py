@@ -49,8 +49,9 @@ CASES = [
     ("KLDivLoss", (False,), SHARE),
     ("KLDivLoss", (False, None, "batchmean"), SHARE),
     ("HingeEmbeddingLoss", (0.5,), SIGNS),
-    ("SoftMarginLoss", (None, None, "sum"), SIGNS),
-    ("MarginRankingLoss", (0.3, None, False), OTHER, SIGNS),
+    ("HingeEmbeddingLoss", (), SIGNS.astype(np.int64)),
+    ("SoftMarginLoss", (None, None, "sum"), SIGNS.astype(np.int64)),
+    ("MarginRankingLoss", (0.3, None, False), OTHER, SIGNS.astype(np.int64)),
     ("CosineEmbeddingLoss", (0.1,), OTHER, SIGNS[:, 0]),
     ("TripletMarginLoss", (1.5, 1, 1e-3, True), OTHER, SHARE),
     ("TripletMarginLoss", (1.0, np.inf), OTHER, SHARE),
@@ -138,6 +139,14 @@ def test_the_deprecated_flags_warn() -> None:
         nn.MSELoss(size_average=False)
     with pytest.warns(UserWarning, match="NLLLoss: size_average and reduce .*'none'"):
         nn.NLLLoss(None, None, -100, False)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", ["multi_margin_loss", "multilabel_margin_loss"])
+def test_no_rows_have_a_loss_of_0(name, reduction) -> None:
+    target = np.zeros((0,) if name == "multi_margin_loss" else (0, 3), np.int64)
+    loss = getattr(F, name)(Tensor(np.zeros((0, 3))), Tensor(target), reduction=reduction)
+    np.testing.assert_array_equal(loss.array, np.zeros(0) if reduction == "none" else 0)
 
 
 ROW, SCORES = Tensor(np.zeros(3)), Tensor(np.zeros((4, 3)))

@@ -285,6 +285,8 @@ def test_state_hooks_keep_vars_and_assign():
     filled = {"other": 1}
     assert net.state_dict(filled) is filled
     assert list(filled) == ["other", "weight"]
+    with pytest.raises(TypeError, match=r"destination must be a dict or None, got 'net\.'"):
+        net.state_dict("net.")
 
 
 # Modes, gradients, conversions ----------------------------------------------------------------
@@ -402,7 +404,9 @@ def test_other_conversions(ours):
     assert ours.scale.dtype == np.float64
     assert str(ours.to("reference").cpu().scale.device) == "cpu"
     ours._apply(lambda tensor: tensor * 2)
-    assert ours.scale.tolist() == [2, 4]
+    ours._apply(lambda tensor: tensor * 2, recurse=False)
+    assert ours.scale.tolist() == [4, 8]
+    assert ours.norm.weight.tolist() == [2, 2, 2]
     assert str(ours.to_empty(device="reference").fc.weight.device) == "reference"
     for refused in (ours.half, ours.bfloat16, lambda: ours.to("float16")):
         with pytest.raises((DTypeError, mg.DeviceError)):
@@ -509,6 +513,7 @@ def backward_log(lib, tensor, trainable):
     return log, None if x.grad is None else x.grad.tolist(), w.grad.tolist()
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # torch's
 @pytest.mark.parametrize("trainable", [True, False])
 def test_full_backward_hooks_are_torchs(trainable):
     ours, theirs = (
@@ -518,6 +523,14 @@ def test_full_backward_hooks_are_torchs(trainable):
     assert ours[1:] == theirs[1:]
     if trainable:  # without inputs, torch hands None for each of them, or one
         assert ours[0] == theirs[0]
+
+
+def test_backward_hooks_keep_a_layer_out_of_chains():
+    net, seen = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2)), []
+    net[0].register_full_backward_pre_hook(lambda m, grad_output: seen.append(grad_output[0].shape))
+    net[1].register_full_backward_hook(lambda m, _, grad_output: seen.append(grad_output[0].shape))
+    net(mg.ones(3, 1, 5, 5)).sum().backward()
+    assert seen == [(3, 2, 4, 4)] * 2
 
 
 # Containers -----------------------------------------------------------------------------------

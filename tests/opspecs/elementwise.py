@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from minigrad import DTypeError, ShapeError
 from minigrad.dtypes import float64
-from minigrad.ops import arithmetic, unary
+from minigrad.ops import arithmetic, division, unary
 from minigrad.testing import Case, ErrorCase, OpSpec
 from minigrad.testing.strategies import (
     broadcastable,
@@ -204,6 +204,16 @@ ARITHMETIC = [
         ),
     ),
     OpSpec(
+        name="fmod",
+        # By a number that is not 0 as an integer either.
+        function=lambda a, b: division.fmod(a, b * b + 1),
+        oracle=lambda torch, a, b: torch.fmod(a, b * b + 1),
+        cases=two(**SPECIAL),
+        errors=(refuses_shapes("fmod"),),
+        gradcheck=False,  # jumps at every multiple of the divisor
+        accepts_integers=True,
+    ),
+    OpSpec(
         name="maximum",
         function=arithmetic.maximum,
         oracle=lambda torch, a, b: torch.maximum(a, b),
@@ -258,6 +268,10 @@ def clamp_cases(values: Callable[..., Any], **options: Any) -> st.SearchStrategy
     )
 
 
+def normal_around(center: float, shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
+    return floats(shape, kinds=("normal",)).map(lambda array: array + center)
+
+
 def extreme(shape: tuple[int, ...]) -> st.SearchStrategy[np.ndarray]:
     """Values up to ±1000, where a careless exponential overflows."""
     return floats(shape).map(lambda array: array * 400)
@@ -294,6 +308,14 @@ FUNCTIONS = [
         oracle=lambda torch, a: torch.sqrt(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(positive),
+        accepts_integers=True,
+    ),
+    OpSpec(
+        name="atan",
+        function=unary.atan,
+        oracle=lambda torch, a: torch.atan(a),
+        cases=one(**SPECIAL),
+        gradcheck_cases=one(),
         accepts_integers=True,
     ),
     OpSpec(
@@ -345,7 +367,9 @@ FUNCTIONS = [
         oracle=lambda torch, a, low, high: torch.clamp(a, low, high),
         # No ties: torch's releases differ about their gradients.
         cases=broadcastable(3, min_side=0).flatmap(
-            lambda s: case(*(floats(shape, kinds=("normal",)) for shape in s))
+            lambda s: case(
+                *(normal_around(c, shape) for c, shape in zip((0, -0.3, 0.2), s, strict=True))
+            )
         ),
         gradcheck=False,
         accepts_integers=True,

@@ -55,8 +55,8 @@ def interpolate_errors() -> tuple[ErrorCase, ...]:
         (x, {"size": (4, 4, 4)}, ValueError, r"each of the axes \(4, 5\), got \(4, 4, 4\)"),
         (x, {"scale_factor": (2.0,)}, ValueError, r"scale_factor must have .*got \(2.0,\)"),
         (x, {"size": 2.5}, TypeError, r"size must be an int or ints, got 2.5"),
-        (x, {"size": (0, 2)}, ShapeError, r"at least 1, got \(0, 2\) .*\(2, 3, 4, 5\)"),
-        (x, {"scale_factor": 0.1}, ShapeError, r"at least 1, got \(0, 0\)"),
+        (x, {"size": (0, 2)}, ShapeError, r"from 1 to 2147483647, got \(0, 2\) .*\(2, 3, 4, 5\)"),
+        (x, {"scale_factor": 0.1}, ShapeError, r"from 1 to .*, got \(0, 0\)"),
         (x, {"scale_factor": float("nan")}, ValueError, r"must be finite, got nan"),
         (x, size | {"recompute_scale_factor": True}, ValueError, r"is for a scale_factor"),
         (x, size | {"align_corners": False}, ValueError, r"'nearest' takes no align_corners"),
@@ -65,7 +65,8 @@ def interpolate_errors() -> tuple[ErrorCase, ...]:
         (x, size | {"mode": "cubic"}, NotImplementedError, r"got mode 'cubic'"),
         (x[:, :0], size, ShapeError, r"only the batch may be empty"),
     ]
-    return tuple(ErrorCase((a,), kw, error, f"interpolate: .*{m}") for a, kw, error, m in calls)
+    huge = ErrorCase((x,), {"scale_factor": 1e30}, ShapeError, "interpolate: .*from 1 to", False)
+    return huge, *(ErrorCase((a,), kw, error, f"interpolate: .*{m}") for a, kw, error, m in calls)
 
 
 # Off the middle of two pixels, where the nearest one changes, and off the pixels themselves, where

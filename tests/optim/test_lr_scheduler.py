@@ -252,6 +252,36 @@ def test_plateau_state_dict_continues():
     assert second.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
+class WarmUp(schedules._LRScheduler):
+    """As scripts write a schedule for torch: with its own step()."""
+
+    def __init__(self, optimizer, after, epochs):
+        self.after, self.epochs, self.steps = after, epochs, 0
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [base * min(1, (self.last_epoch + 1) / self.epochs) for base in self.base_lrs]
+
+    def step(self, epoch=None):
+        self.steps += 1
+        if self.last_epoch + 1 >= self.epochs:
+            self.after.step()
+            self.last_epoch += 1
+        else:
+            super().step(epoch)
+
+
+def test_a_schedule_written_for_torch_works():
+    optimizer, _ = optimizers("SGD")
+    warm_up = WarmUp(optimizer, schedules.StepLR(optimizer, 2, 0.1), 4)
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])
+        warm_up.step()
+    np.testing.assert_allclose(rates, [0.025, 0.05, 0.075, 0.1, 0.1, 0.01])
+    assert warm_up.steps == 7
+
+
 def test_another_schedules_state_is_refused():
     optimizer, _ = optimizers("SGD")
     step = schedules.StepLR(optimizer, 3)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import minigrad
-from minigrad import Tensor, optim
+from minigrad import Tensor, no_grad, optim, zeros_like
 from minigrad.device import Device
 from minigrad.errors import CheckpointError, DTypeError, ShapeError
 from minigrad.optim import SGD, Adam, AdamW, Optimizer
@@ -294,6 +294,101 @@ def test_bad_arguments_are_named(build, error, match):
         build()
 
 
+@pytest.mark.usefixtures("torch_keeps_numbers_in_float64")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"momentum": 0.9}),
+        ("Adam", {"amsgrad": True}),
+        ("AdamW", {}),
+        ("RMSprop", {"momentum": 0.5, "centered": True}),
+        *((name, {}) for name in NAMES[4:]),
+    ],
+)
+def test_state_dicts_go_to_torch_and_come_back(name, options):
+    """Three steps here, three in torch, three here: as nine in torch."""
+    rng = np.random.default_rng(4)
+    start, grads = rng.standard_normal((2, 3)), rng.standard_normal((9, 2, 3))
+
+    def steps(optimizer, param, make, grads):
+        for grad in grads:
+            param.grad = make(grad.copy())
+            optimizer.step()
+
+    def converted(state_dict, kind, make):
+        state = {
+            index: {
+                k: make(np.asarray(v).copy()) if isinstance(v, kind) else v
+                for k, v in values.items()
+            }
+            for index, values in state_dict["state"].items()
+        }
+        return {"state": state, "param_groups": state_dict["param_groups"]}
+
+    ours, theirs = leaf(start.copy()), torch.tensor(start, requires_grad=True)
+    mine = CLASSES[name]([ours], **options)
+    others = getattr(torch.optim, name)([theirs], **options)
+    whole = torch.tensor(start, requires_grad=True)
+    steps(getattr(torch.optim, name)([whole], **options), whole, torch.tensor, grads)
+
+    steps(mine, ours, Tensor, grads[:3])
+    others.load_state_dict(converted(mine.state_dict(), Tensor, torch.tensor))
+    theirs.data.copy_(torch.tensor(ours.array))
+    steps(others, theirs, torch.tensor, grads[3:6])
+    mine.load_state_dict(converted(others.state_dict(), torch.Tensor, Tensor))
+    ours.array[...] = theirs.detach().numpy()
+    steps(mine, ours, Tensor, grads[6:])
+    np.testing.assert_allclose(ours.array, whole.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_named_parameters_keep_their_names():
+    a, b = leaf([1.0]), leaf([2.0])
+    optimizer = SGD([("a", a), ("b", b)], lr=0.5)
+    assert optimizer.param_groups[0]["param_names"] == ["a", "b"]
+    a.grad = Tensor(np.ones(1))
+    optimizer.step()
+    assert a.array[0] == 0.5
+    plain = SGD([a, b])
+    plain.load_state_dict(optimizer.state_dict())
+    assert plain.param_groups[0]["lr"] == 0.5
+
+
+class Lion(Optimizer):
+    """As scripts write an optimizer for torch."""
+
+    def __init__(self, params, lr=1e-2, betas=(0.9, 0.99)):
+        super().__init__(params, {"lr": lr, "betas": betas})
+
+    @no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if len(state) == 0:
+                    state["step"] = 0
+                    state["exp_avg"] = zeros_like(p)
+                state["step"] += 1
+                mean = state["exp_avg"]
+                update = mean.clone().mul_(beta1).add_(p.grad, alpha=1 - beta1)
+                p.add_(update.sign(), alpha=-group["lr"])
+                mean.mul_(beta2).add_(p.grad, alpha=1 - beta2)
+
+
+def test_an_optimizer_written_for_torch_steps_saves_and_resumes():
+    a, b = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+    first, second = Lion([a]), Lion([b])
+    for grad in ([1.0, -1.0], [0.5, 0.2]):
+        a.grad = Tensor(np.array(grad))
+        first.step()
+    np.testing.assert_allclose(a.array, [0.98, 2.0])
+    second.load_state_dict(first.state_dict())
+    assert second.state[b]["step"] == 2
+    np.testing.assert_array_equal(second.state[b]["exp_avg"].array, first.state[a]["exp_avg"].array)
+
+
 def test_a_parameter_may_appear_once_only():
     param = leaf([1.0])
     with pytest.raises(ValueError, match="more than once"):
@@ -456,6 +551,48 @@ def test_lbfgs_follows_torch_through_rosenbrocks_valley(options, sign):
     assert set(state) == set(their_state) - {"al"}
     assert state["n_iter"] == their_state["n_iter"]
     assert state["func_evals"] == their_state["func_evals"]
+
+
+def test_lbfgs_takes_torchs_state():
+    def step(x, optimizer):
+        def closure():
+            x.grad = None
+            loss = (x * x * x * x + x).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    theirs = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    other = torch.optim.LBFGS([theirs], lr=0.1, max_iter=3)
+    step(theirs, other)
+    ours = leaf(theirs.detach().numpy().copy())
+    mine = optim.LBFGS([ours], lr=0.1, max_iter=3)
+
+    def convert(value):
+        if isinstance(value, list):
+            return [convert(each) for each in value]
+        return Tensor(np.asarray(value).copy()) if isinstance(value, torch.Tensor) else value
+
+    saved = other.state_dict()
+    state = {key: convert(value) for key, value in saved["state"][0].items()}
+    mine.load_state_dict({"state": {0: state}, "param_groups": saved["param_groups"]})
+    step(theirs, other)
+    step(ours, mine)
+    np.testing.assert_allclose(ours.array, theirs.detach().numpy(), rtol=1e-12)
+
+
+def test_state_follows_a_parameter_to_another_dtype():
+    layer = minigrad.nn.Linear(2, 2)
+    optimizer = optim.RMSprop(layer.parameters(), momentum=0.5)
+    for _ in range(2):
+        for param in layer.parameters():
+            param.grad = zeros_like(param).fill_(1)
+        optimizer.step()
+        layer.double()
+    state = optimizer.state[layer.weight]
+    assert state["step"] == 2
+    assert state["square_avg"].dtype == state["momentum_buffer"].dtype == np.float64
 
 
 def test_lbfgs_resumes_bit_for_bit():

@@ -3,9 +3,10 @@ progress line.
 
 Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
 constant in another file does. So what several files' kernels use lives in geometry.py, in
-formulas.py, in the modules of this folder whose names begin with an underscore, or, for the kernels
-of a package like conv/, in its modules but for plan.py, which chooses among kernels and is used by
-none. The cache lies in a folder named by a digest of all those.
+runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
+underscore, or, for the kernels of a package like conv/, in its modules but for plan.py, which
+chooses among kernels and is used by none. The cache lies in a folder named by a digest of all
+those.
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -48,7 +49,8 @@ def shared_sources() -> list[Path]:
     folder = Path(__file__).resolve().parent
     packages = [path for path in folder.glob("*/*.py") if path.stem not in ("__init__", "plan")]
     shared = [*folder.glob("_[!_]*.py"), *packages]
-    above = [folder.parents[1] / "geometry.py", folder.parent / "formulas.py"]
+    package = folder.parents[1]
+    above = [package / "geometry.py", package / "runtime/threads.py", folder.parent / "formulas.py"]
     return [*above, *sorted(shared)]
 
 

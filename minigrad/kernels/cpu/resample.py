@@ -6,8 +6,9 @@ from ._jit import inlined, kernel
 from ._tasks import tasks
 from ._vector import load, multiply_add, splat, store
 
-# Channels are taken so many at a time, then _FEW at a time, then one by one.
-_MANY, _FEW = 16, 4
+# Channels are taken so many at a time, then _FEW at a time, then all three of an image, or one by
+# one.
+_MANY, _FEW, _IMAGE = 16, 4, 3
 
 
 def _make_blend(lanes: int):
@@ -27,7 +28,9 @@ def _make_blend(lanes: int):
     return blend
 
 
-_blend_many, _blend_few, _blend_one = (_make_blend(n) for n in (_MANY, _FEW, 1))
+_blend_many, _blend_few, _blend_image, _blend_one = (
+    _make_blend(n) for n in (_MANY, _FEW, _IMAGE, 1)
+)
 
 
 @kernel
@@ -38,6 +41,7 @@ def resample2d_forward(
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
     many, few = C - C % _MANY, C - C % _FEW
+    image = C if C - few == _IMAGE else few
     for task in tasks(span, N * H_out):
         n, oh = task // H_out, task % H_out
         row = (row_starts[oh], row_starts[oh + 1])
@@ -51,6 +55,9 @@ def resample2d_forward(
             for c in range(many, few, _FEW):
                 _blend_few(out, at + c, input, source + c, row, row_cells, row_weights,
                            col, col_cells, col_weights, W * C, C)  # fmt: skip
-            for c in range(few, C):
+            for c in range(few, image, _IMAGE):
+                _blend_image(out, at + c, input, source + c, row, row_cells, row_weights,
+                             col, col_cells, col_weights, W * C, C)  # fmt: skip
+            for c in range(image, C):
                 _blend_one(out, at + c, input, source + c, row, row_cells, row_weights,
                            col, col_cells, col_weights, W * C, C)  # fmt: skip

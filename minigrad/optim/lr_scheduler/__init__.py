@@ -20,6 +20,9 @@ from .decay import (
 )
 from .plateau import ReduceLROnPlateau
 
+# The base's name of before torch 2.0, which subclasses in scripts still use.
+_LRScheduler = LRScheduler
+
 __all__ = [
     "ChainedScheduler",
     "ConstantLR",

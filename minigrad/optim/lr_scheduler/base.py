@@ -38,7 +38,7 @@ class LRScheduler:
 
     def _first_step(self) -> None:
         self._starting = True
-        self._advance(None)
+        self.step()  # which a subclass may define anew
         self._starting = False
 
     def get_lr(self) -> list[float]:

@@ -96,7 +96,7 @@ class SequentialLR(_Combined):
         if epoch is not None or (position and self.last_epoch == start):
             scheduler._advance(self.last_epoch - start)
         else:
-            scheduler._advance(None)
+            scheduler.step()
         self._last_lr = scheduler.get_last_lr()
 
 
@@ -115,5 +115,8 @@ class ChainedScheduler(_Combined):
 
     def _advance(self, epoch: int | None) -> None:
         for scheduler in self._schedulers:
-            scheduler._advance(epoch)
+            if epoch is None:
+                scheduler.step()
+            else:
+                scheduler._advance(epoch)
         self._last_lr = self._rates()
