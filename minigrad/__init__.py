@@ -73,6 +73,7 @@ from .ops import exchange as _exchange
 from .ops import extrema as _extrema
 from .ops import functions as _functions
 from .ops import gradcheck as _gradcheck
+from .ops import inplace as _inplace
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
@@ -149,6 +150,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _inplace.FUNCTIONS:
+        return getattr(Tensor, name)
     if name not in _LAZY:
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
     path, attribute = _LAZY[name]
@@ -189,6 +192,7 @@ __all__ = [
     *_access.__all__,
     *_unary.__all__,
     *_vector_norm.__all__,
+    *_inplace.FUNCTIONS,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
     "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
     "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",

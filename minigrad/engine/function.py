@@ -109,18 +109,20 @@ class Node:
     )  # fmt: skip
 
     def __init__(self, function: type[Function], context: Context, args: tuple[Any, ...]) -> None:
-        for arg, needed in zip(args, context.needs_input_grad, strict=True):
-            if needed and arg._view is not None:
-                arg.node  # a view whose base has changed finds its place anew  # noqa: B018
         self.function = function
         self.context = context
-        self.sequence = next(_sequence)
         self.inputs = tuple(
             [
-                None if not needed else arg if arg._node is None else (arg._node, arg.output_index)
+                (arg._node, arg.output_index)
+                if needed and arg._node is not None and arg._view is None
+                else _place(arg)
+                if needed
+                else None
                 for arg, needed in zip(args, context.needs_input_grad, strict=True)
             ]
         )
+        # Numbered after its inputs, of which views may just have found new nodes.
+        self.sequence = next(_sequence)
         self.outputs: list[tuple[tuple[int, ...], np.dtype]] = []
         self.device: Device  # of the outputs, set with them
         self.hooks: dict[int, dict[int, Any]] = {}
@@ -132,6 +134,12 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+def _place(tensor: Tensor) -> Any:
+    """Where the gradient of a tensor goes; a view whose base has changed finds its place anew."""
+    node = tensor.node
+    return tensor if node is None else (node, tensor.output_index)
 
 
 def _refuse_arrays(name: str, args: tuple[Any, ...]) -> None:

@@ -70,7 +70,10 @@ def _chain_length(modules: Sequence[Module], position: int) -> int:
     if end < len(modules) and _is_training_norm(modules[end]):
         end += 1
     if end < len(modules) and _is_pool(modules[end]):
-        end += 1
+        # Without a norm, the maxima are saved for relu's derivative and must not change.
+        after = modules[end + 1] if end + 1 < len(modules) else None
+        if end > position + 2 or not getattr(after, "inplace", False):
+            end += 1
     return end - position
 
 

@@ -62,10 +62,8 @@ class Mul(Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         needs_left, needs_right = ctx.needs_input_grad
-        ctx.shapes = left.shape, right.shape
-        ctx.save_for_backward(
-            kept(left) if needs_right else None, kept(right) if needs_left else None
-        )
+        ctx.shapes = left.array.shape, right.array.shape
+        ctx.save_for_backward(kept(left) if needs_right else None, right if needs_left else None)
         return product(left, right)
 
     @staticmethod

@@ -10,6 +10,7 @@ from ..engine import Tensor
 from ..errors import GraphError
 from . import arithmetic, compare, division, functions, indexing, overwrite, scatter, select, unary
 from .overwrite import in_place
+from .promotion import Operand
 
 
 def detach_(input: Tensor) -> Tensor:
@@ -21,6 +22,13 @@ def detach_(input: Tensor) -> Tensor:
         )
     input._node, input.output_index, input._requires_grad = None, 0, False
     return input
+
+
+def div_(input: Tensor, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
+    """`div` in place. Returns the tensor."""
+    if rounding_mode is None:
+        return overwrite.overwrite("div_", input, arithmetic.div, other, direct=True)
+    return overwrite.overwrite("div_", input, division.div, other, rounding_mode=rounding_mode)
 
 
 def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -44,7 +52,7 @@ class InPlace:
     neg_ = in_place(arithmetic.neg)
     square_ = in_place(arithmetic.square)
     reciprocal_ = in_place(arithmetic.reciprocal)
-    div_ = divide_ = in_place(division.div)
+    div_ = divide_ = div_
     true_divide_ = in_place(arithmetic.div, "true_divide", direct=True)
     multiply_, subtract_, negative_ = mul_, sub_, neg_
     floor_divide_ = in_place(division.floor_divide)
@@ -133,3 +141,16 @@ class InPlace:
     scatter_reduce_ = in_place(scatter.scatter_reduce)
     # Graph
     detach_ = detach_
+
+
+# Methods that are functions of `minigrad` as well, because they are of torch.
+FUNCTIONS = (
+    "index_put",
+    "abs_", "acos_", "acosh_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
+    "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
+    "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "exp2_", "exp_",
+    "expm1_", "fill_", "fix_", "floor_", "frac_", "index_put_", "log10_", "log1p_", "log2_",
+    "log_", "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_", "reciprocal_", "relu_",
+    "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_",
+    "tanh_", "trunc_", "xlogy_", "zero_",
+)  # fmt: skip

@@ -182,13 +182,12 @@ def fill_(input: Tensor, value: float | Tensor) -> Tensor:
         if value.array.size != 1:
             raise ShapeError(f"fill_: value must have one element, got shape {value.shape}")
         return copy_(input, reshape(value, ()))
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, bool):
-        check_number("fill_", "value", value)
+    number: float = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(number, bool):
+        check_number("fill_", "value", number)
     if isinstance(input, Tensor):
-        value = fitting("fill_", cast("float", value), input.dtype)
-    return overwrite("fill_", input, Fill.apply, value, direct=True)
+        number = fitting("fill_", number, input.dtype)
+    return overwrite("fill_", input, Fill.apply, number, direct=True)
 
 
 def zero_(input: Tensor) -> Tensor:

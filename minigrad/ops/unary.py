@@ -17,6 +17,7 @@ from .. import kernels
 from ..arguments import check_int, check_number
 from ..dtypes import NARROW, is_floating
 from ..engine import Function, Tensor
+from ..engine.gradient import zeros_like
 from .arithmetic import add, maximum, minimum, product, quotient, reciprocal, refuse_bool, scaled
 from .cast import clone, to
 from .operands import (
@@ -106,7 +107,7 @@ def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
 
 
 def _zero(grad: Tensor) -> Tensor:
-    return scaled(grad, 0)
+    return zeros_like(grad)  # a product with 0 would be NaN for an infinite gradient
 
 
 # Powers, logarithms, trigonometry -----------------------------------------------------------

@@ -45,6 +45,31 @@ def test_a_captured_training_gives_the_same_bits(optimizer: str) -> None:
     np.testing.assert_array_equal(weights, plain_weights)
 
 
+def test_a_captured_step_may_change_tensors_in_place() -> None:
+    def run(capture: bool) -> list[list[float]]:
+        weight = mg.ones(2, 3, device="cuda", requires_grad=True)
+        seen = mg.zeros(3, device="cuda")
+
+        def step(x: mg.Tensor) -> mg.Tensor:
+            weight.grad = None
+            y = weight * x
+            y[0] = F.relu(y[1] - 1, inplace=True) * 2
+            y[:, 1:].mul_(x[:, :2])
+            with mg.no_grad():
+                seen.add_(y[0])
+            y.sum().backward()
+            return y
+
+        call = mg.capture(step) if capture else step
+        found = []
+        for i in range(5):
+            y = call(mg.tensor([[1.0, 2, 3], [4, 5 + i, 6]], device="cuda"))
+            found += [y.tolist(), weight.grad.tolist(), seen.tolist()]
+        return found
+
+    assert run(True) == run(False)
+
+
 def test_each_shape_is_captured_by_itself() -> None:
     calls = []
 

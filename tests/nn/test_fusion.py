@@ -300,3 +300,16 @@ def test_a_chain_checks_before_any_work() -> None:
     assert nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))(
         mg.zeros(2, 8, 8)
     ).shape == (3, 3, 3)
+
+
+def test_a_layer_may_change_the_maxima_of_a_chain_in_place() -> None:
+    results = []
+    for fused in (True, False):
+        mg.manual_seed(0)
+        changing = nn.Hardtanh(0.1, 0.4, inplace=True)
+        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2), changing)
+        nn.set_fusion_enabled(fused)
+        model(mg.ones(1, 2, 6, 6)).sum().backward()
+        results.append(model[0].weight.grad.array)
+    nn.set_fusion_enabled(True)
+    np.testing.assert_allclose(*results, rtol=1e-6)

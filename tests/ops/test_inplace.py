@@ -12,7 +12,7 @@ import minigrad as mg
 import minigrad.nn as nn
 import minigrad.nn.functional as F
 from minigrad import Tensor
-from minigrad.ops.inplace import InPlace
+from minigrad.ops.inplace import FUNCTIONS, InPlace
 
 X = np.linspace(0.1, 0.9, 12).reshape(3, 4)
 Y = np.linspace(0.4, 1.6, 12)[::-1].reshape(3, 4).copy()
@@ -93,6 +93,20 @@ def test_in_place_method_matches_torch(name: str, args: tuple[Any, ...], gaps: b
             continue
         got = np.zeros(torchs.shape) if mine is None else mine.detach().array
         np.testing.assert_allclose(got, torchs.detach().numpy(force=True), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torchs_functions_are_the_methods(name: str) -> None:
+    assert getattr(mg, name) is getattr(Tensor, name)
+    assert hasattr(torch, name)
+
+
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_rounded_division_in_place(mode: str) -> None:
+    x, theirs = Tensor(X * 7), torch.from_numpy(X * 7)
+    np.testing.assert_array_equal(
+        x.div_(-2, rounding_mode=mode).array, theirs.div_(-2, rounding_mode=mode).numpy()
+    )
 
 
 def test_detach_leaves_the_graph_and_keeps_the_memory() -> None:

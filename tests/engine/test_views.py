@@ -266,7 +266,8 @@ def test_hooks_stay_with_the_values_they_were_put_on_and_retained_gradients_foll
 @pytest.mark.parametrize(
     "change",
     [
-        lambda x: x.relu_(), lambda x: x.exp_(), lambda x: x.mul_(2), lambda x: x.add_(x.detach()),
+        lambda x: x.relu_(), lambda x: x.exp_(), lambda x: x.mul_(2), lambda x: x.div_(3),
+        lambda x: x.add_(x.detach()),
         lambda x: F.leaky_relu_(x), lambda x: nn.ReLU6(inplace=True)(x), lambda x: x.sigmoid_(),
         lambda x: x[:, ::2].fill_(1), lambda x: x.clamp_(0, 1) if not x.requires_grad else x,
     ],
