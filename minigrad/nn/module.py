@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..device import Device, as_device
-from ..dtypes import as_dtype, is_floating
+from ..dtypes import as_dtype, bfloat16, float16, is_floating
 from ..engine import Tensor, clear_grad
 from ..errors import DTypeError
 from ..layout import empty_array, order_of
@@ -388,6 +388,14 @@ class Module(Hooks, State):
     def double(self: T) -> T:
         """Floating parameters and buffers as float64."""
         return self.to(dtype=np.float64)
+
+    def half(self: T) -> T:
+        """Refused: minigrad computes in float32 and float64."""
+        return self.to(dtype=float16)
+
+    def bfloat16(self: T) -> T:
+        """Refused: minigrad computes in float32 and float64."""
+        return self.to(dtype=bfloat16)
 
     # Printing ---------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class _Computed(ABC):
 
     @classmethod
     def remove(cls, module: M, name: str) -> M:
-        for hook in module._forward_pre_hooks.values():
+        for hook, _ in module._forward_pre_hooks.values():
             if isinstance(hook, cls) and hook.name == name:
                 break
         else:

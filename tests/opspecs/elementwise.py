@@ -212,6 +212,7 @@ ARITHMETIC = [
         errors=(refuses_shapes("fmod"),),
         gradcheck=False,  # jumps at every multiple of the divisor
         accepts_integers=True,
+        accepts_mixed_dtypes=True,
     ),
     OpSpec(
         name="maximum",
@@ -308,14 +309,6 @@ FUNCTIONS = [
         oracle=lambda torch, a: torch.sqrt(a),
         cases=one(**SPECIAL),
         gradcheck_cases=one(positive),
-        accepts_integers=True,
-    ),
-    OpSpec(
-        name="atan",
-        function=unary.atan,
-        oracle=lambda torch, a: torch.atan(a),
-        cases=one(**SPECIAL),
-        gradcheck_cases=one(),
         accepts_integers=True,
     ),
     OpSpec(

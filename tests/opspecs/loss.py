@@ -95,7 +95,7 @@ def _target_errors(name: str) -> tuple[ErrorCase, ...]:
         error(ShapeError, r"weight must have shape \(4,\).* got \(3,\)", x, t, np.ones(3)),
         error(ShapeError, r"input must be .* got shape \(\)", np.zeros(()), np.array(0)),
         error(DTypeError, r"target must .*int64, got bool", x, np.array([True, False])),
-        error(DTypeError, r".*float32.*float64", x, t, np.ones(4, np.float32)),
+        error(DTypeError, r".*input float64, weight float32", x, t, np.ones(4, np.float32)),
         error(DTypeError, r".*int64", np.zeros((2, 4), np.int64), t),
         error(ValueError, r"reduction must be one of .* got 'average'", x, t, reduction="average"),
         error(ValueError, r"reduction must be one of .* got 1", x, t, reduction=1),
