@@ -24,11 +24,12 @@ def _cache_root() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """The folder called `name` in the cache; a temporary one where nothing can be kept."""
+    """The folder called `name` in the cache, which perhaps can only be read; a temporary one where
+    it neither is nor can be made."""
     try:
         folder = _cache_root() / name
         folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.R_OK | os.X_OK):
             return folder
     except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         pass

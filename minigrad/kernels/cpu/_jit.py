@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.ccallback import CFunc
 from numba.extending import register_jitable
 
 from ...runtime.cache import cache_folder
@@ -39,6 +40,7 @@ from ..formulas import (
     roi_corners,
     round_half_away,
 )
+from ._cache import KernelCache
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -78,9 +80,14 @@ def _our_cache() -> Iterator[None]:
         numba.config.CACHE_DIR = outer
 
 
-def _jit(function: Callable[..., Any], fastmath: Any = FASTMATH, **options: Any) -> Any:
-    with _our_cache():
-        return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
+def _jit(
+    function: Callable[..., Any], fastmath: Any = FASTMATH, cache: bool = False, **options: Any
+) -> Any:
+    made = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
+    if cache:
+        with _our_cache():
+            made._cache = KernelCache(function)
+    return made
 
 
 class Kernel(partial):  # type: ignore[type-arg]
@@ -106,8 +113,12 @@ def callback(signature: Any) -> Callable[..., Any]:
     """A function with an address, compiled at once."""
 
     def compiled(function: Callable[..., Any]) -> Any:
+        types = signature.args, signature.return_type
+        made = CFunc(function, types, locals={}, options={"error_model": "numpy"})
         with _our_cache():
-            return numba.cfunc(signature, cache=True, error_model="numpy")(function)
+            made._cache = KernelCache(function)
+        made.compile()
+        return made
 
     return compiled
 
