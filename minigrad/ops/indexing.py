@@ -24,7 +24,7 @@ from ..errors import DTypeError, ShapeError, TargetError
 from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
 from .arithmetic import add
-from .cast import clone
+from .cast import clone, to
 from .creation import tensor
 from .operands import check_writable, scratch, takes_tensor, widened
 from .overwrite import Write, overwrite
@@ -408,15 +408,18 @@ def _put(input: Tensor, value: Tensor, plan: Plan) -> None:
 def set_item(input: Tensor, index: Any, value: Any) -> None:
     """`input[index] = value`, in place; of equal positions the last wins.
 
-    value: a number, or a tensor, array or list that broadcasts to the selection.
+    value: a number, or a tensor, array or list that broadcasts to the selection. A tensor is
+    converted, but beside index tensors; there one element is, if one mask selects.
     """
     check_writable("__setitem__", input)
-    if isinstance(value, Tensor):
-        same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
-        same_device("__setitem__", tensor=input.device, value=value.device)
-    else:
+    if not isinstance(value, Tensor):
         value = tensor(value, dtype=input.dtype, device=input.device)
     basic, pickers = _parse(input, index)
+    if len(pickers) == 1 and pickers[0].mask and value.numel() == 1:
+        value = to(value, input.device, input.dtype)
+    elif pickers:
+        same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
+        same_device("__setitem__", tensor=input.device, value=value.device)
     selected = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
     if not pickers:
         overwrite(
