@@ -7,10 +7,13 @@ import math as _math
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
+import numpy as _np
+
 from . import backends, cuda, linalg, nn, optim, runtime
 from .device import (
     Device,
     Generator,
+    default_generator,
     get_default_device,
     manual_seed,
     set_default_device,
@@ -130,12 +133,16 @@ channels_last = MemoryFormat.channels_last
 contiguous_format = MemoryFormat.contiguous_format
 preserve_format = MemoryFormat.preserve_format
 
+# torch's names of two types; the file device.py stays importable beside its class.
+device, dtype = Device, _np.dtype
+
 # torch's short names of the dtypes.
 bool, double, float, half = bool_, float64, float32, float16
 long, int, short = int64, int32, int16
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
+    "_C": (".jit", "_C"),
     "_assert": (".jit", "_assert"),
     "data": (".data", None),
     "fx": (".fx", None),
@@ -197,7 +204,8 @@ __all__ = [
     "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
     "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
     "celu", "channels_last", "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data",
-    "double", "dropout", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "default_generator", "device", "double", "dropout", "dtype", "e", "enable_grad", "finfo",
+    "float", "float16", "float32", "float64",
     "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
     "inf", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg",
     "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",

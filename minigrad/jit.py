@@ -56,3 +56,11 @@ def _assert(condition: Any, message: str) -> None:
 
 def _overload_method(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
+
+
+class _C:
+    """torch._C, as far as code asks it whether it is traced."""
+
+    @staticmethod
+    def _get_tracing_state() -> None:
+        return None

@@ -345,7 +345,7 @@ def test_writing_in_place_is_refused_where_it_would_be_lost() -> None:
     with pytest.raises(ValueError, match=r"share memory .*clone it first"):
         mg.zeros(1).expand(3)[0] = 1
     with pytest.raises(DTypeError, match=r"__setitem__: .*float32.*int64"):
-        mg.zeros(3)[0] = mg.tensor(1)
+        mg.zeros(3)[[0]] = mg.tensor(1)
     with pytest.raises(TargetError, match="index 3 is out of range for axis 0 of size 3"):
         mg.zeros(3)[3] = 1
 

@@ -6,13 +6,15 @@ import warnings
 from typing import Any
 
 from .. import kernels
+from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError, TargetError
 from .arithmetic import neg, product, sub
+from .cast import to
 from .extrema import amax, amin
 from .loss import REDUCTIONS, mean_or_sum, reduction_name
 from .operands import broadcast_shape, elementwise, floating_operands, takes_tensor
-from .promotion import scalar
+from .promotion import as_common_floating, scalar
 from .reduction import unbroadcast
 from .unary import log, log1p
 
@@ -144,17 +146,21 @@ def binary_cross_entropy_with_logits(
     """−pos_weight · target · ln σ(input) − (1 − target) · ln(1 − σ(input)), without overflow.
 
     input and target of one shape → a scalar, or that shape for 'none'. weight, of the losses, and
-    pos_weight, of the positive class, broadcast to that shape and receive no gradient.
+    pos_weight, of the positive class, broadcast to that shape and receive no gradient. Floating
+    dtypes are promoted; the losses have the target's.
     Raises ShapeError, DTypeError or DeviceError before any work. size_average and reduce are
     deprecated.
     """
     operation = "binary_cross_entropy_with_logits"
     reduction = reduction_name(operation, reduction, size_average, reduce)
+    given = target
+    if isinstance(target, Tensor) and is_floating(target.dtype):
+        input, target, weight, pos_weight = as_common_floating(input, target, weight, pos_weight)
     _check_binary(operation, input, target, {"weight": weight, "pos_weight": pos_weight})
     if pos_weight is None:
         pos_weight = scalar(operation, 1, input.dtype, input.device)
     losses = BCEWithLogits.apply(input, target, pos_weight)
-    return mean_or_sum(losses if weight is None else losses * weight, reduction)
+    return to(mean_or_sum(losses if weight is None else losses * weight, reduction), given.dtype)
 
 
 def _check_binary(
@@ -200,6 +206,8 @@ def kl_div(
     batchmean = reduction == "batchmean"
     deprecated = size_average is not None or reduce is not None
     name = reduction_name("kl_div", "sum" if batchmean else reduction, size_average, reduce)
+    if isinstance(target, Tensor) and is_floating(target.dtype):
+        input, target = as_common_floating(input, target)
     floating_operands("kl_div", input=input, target=target)
     broadcast_shape("kl_div", input.shape, target.shape)
     if name == "mean" and not deprecated:

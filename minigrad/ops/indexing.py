@@ -24,10 +24,12 @@ from ..errors import DTypeError, ShapeError, TargetError
 from ..layout import broadcast, contiguous, empty_array, memory_order
 from ..runtime.allocation import allocate
 from .arithmetic import add
-from .cast import clone
+from .cast import clone, to
+from .compare import where
 from .creation import tensor
 from .operands import check_writable, scratch, takes_tensor, widened
 from .overwrite import Write, overwrite
+from .promotion import fitting, scalar
 from .reduction import unbroadcast
 from .shape import broadcast_to, reshape, view_of
 from .transfer import check_rows, constant, host, read_count
@@ -404,20 +406,38 @@ def _put(input: Tensor, value: Tensor, plan: Plan) -> None:
         backend.elementwise.copy_strided(input.array.transpose(plan.source), stored)
 
 
+def _filled(input: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+    """One value at many places, which need not be counted for that."""
+    return where(mask, value, input)
+
+
 @takes_tensor
 def set_item(input: Tensor, index: Any, value: Any) -> None:
     """`input[index] = value`, in place; of equal positions the last wins.
 
-    value: a number, or a tensor, array or list that broadcasts to the selection.
+    value: a number, or a tensor, array or list that broadcasts to the selection. A tensor is
+    converted, but beside index tensors; there one element is, if one mask selects.
     """
     check_writable("__setitem__", input)
-    if isinstance(value, Tensor):
-        same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
-        same_device("__setitem__", tensor=input.device, value=value.device)
-    else:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (bool, int, float)):
+        # Filled by a kernel: a captured step may do that, and not copy from the host.
+        number = fitting("__setitem__", value, input.dtype)
+        value = scalar("__setitem__", number, input.dtype, input.device)
+    elif not isinstance(value, Tensor):
         value = tensor(value, dtype=input.dtype, device=input.device)
     basic, pickers = _parse(input, index)
     selected = input if pickers and _is_whole(basic) else Slice.apply(input, basic)
+    if len(pickers) == 1 and pickers[0].mask and value.numel() == 1:
+        mask = Tensor(pickers[0].array, input.device)
+        mask = reshape(mask, (*mask.shape, *(1,) * (selected.ndim - pickers[0].axes[-1] - 1)))
+        value = reshape(to(value, input.device, input.dtype), ())
+        overwrite("__setitem__", selected, _filled, mask, value, direct=True)
+        return
+    if pickers:
+        same_dtype("__setitem__", tensor=input.dtype, value=value.dtype)
+        same_device("__setitem__", tensor=input.device, value=value.device)
     if not pickers:
         overwrite(
             "__setitem__", selected, Write.apply, _fitting(value, selected.shape), direct=True

@@ -17,6 +17,7 @@ from ..kernels.formulas import ABSOLUTE, SMOOTH, SQUARED
 from ..layout import Order, broadcast, empty_array, flat, memory_order
 from .loss import mean_or_sum, reduction_name
 from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
+from .promotion import as_common_floating
 from .reduction import unbroadcast
 
 __all__ = ["huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"]
@@ -100,10 +101,11 @@ def mse_loss(
     """(input − target)². input and target of one shape → a scalar, or that shape for 'none'.
 
     weight, of input's shape: of each element; 'mean' then divides by its sum. Shapes that differ
-    are broadcast with a warning. Raises ShapeError where they do not broadcast, DTypeError or
-    DeviceError, before any work. size_average and reduce are deprecated.
+    are broadcast with a warning, and dtypes are promoted. Raises ShapeError where shapes do not
+    broadcast, DTypeError or DeviceError, before any work. size_average and reduce are deprecated.
     """
     reduction = reduction_name("mse_loss", reduction, size_average, reduce)
+    input, target, weight = as_common_floating(input, target, weight)
     _check_pair("mse_loss", input, target, weight)
     return _weighted_loss(input, target, weight, reduction, SQUARED)
 
@@ -118,6 +120,7 @@ def l1_loss(
 ) -> Tensor:
     """|input − target|, with slope 0 at 0. Arguments and errors are those of `mse_loss`."""
     reduction = reduction_name("l1_loss", reduction, size_average, reduce)
+    input, target, weight = as_common_floating(input, target, weight)
     _check_pair("l1_loss", input, target, weight)
     return _weighted_loss(input, target, weight, reduction, ABSOLUTE)
 
@@ -137,6 +140,7 @@ def smooth_l1_loss(
     """
     reduction = reduction_name("smooth_l1_loss", reduction, size_average, reduce)
     width = check_number("smooth_l1_loss", "beta", beta, low=0)
+    input, target = as_common_floating(input, target)
     _check_pair("smooth_l1_loss", input, target, None)
     return DifferenceLoss.apply(input, target, reduction, SMOOTH, width)
 
@@ -151,7 +155,7 @@ def huber_loss(
     """d²/2 where |d| < δ, else δ·(|d| − δ/2), with d = input − target: δ times smooth_l1_loss.
 
     Arguments and errors are those of `mse_loss`, but 'mean' with a weight divides by the number of
-    elements. ValueError for a delta that is not positive.
+    elements, and all must have one dtype. ValueError for a delta that is not positive.
     """
     reduction = reduction_name("huber_loss", reduction, None, None)
     width = check_number("huber_loss", "delta", delta)

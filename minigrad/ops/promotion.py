@@ -76,6 +76,17 @@ def as_common_dtype(tensors: list[Tensor]) -> list[Tensor]:
     return [to(tensor, dtype) for tensor in tensors]
 
 
+def as_common_floating(*values: Any) -> tuple[Any, ...]:
+    """Tensors (None may be among them) converted to their common dtype if that is floating; all as
+    they are otherwise, for the check that follows to say what is wrong."""
+    given = [value for value in values if value is not None]
+    if not all(isinstance(value, Tensor) for value in given):
+        return values
+    if not is_floating(dtype := _promoted_dtype(given)):
+        return values
+    return tuple(None if value is None else to(value, dtype) for value in values)
+
+
 def result_type(tensor1: Operand, tensor2: Operand) -> np.dtype:
     """The dtype of an arithmetic operation on two tensors or numbers."""
     for value in (tensor1, tensor2):

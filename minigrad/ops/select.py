@@ -16,6 +16,7 @@ from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import contiguous
 from ..runtime.allocation import allocate
+from .cast import to
 from .compare import where
 from .indexing import Pick, Picker, check_index, get_item, plan_picks
 from .operands import broadcast_shape, c_order, empty, scratch, takes_tensor, widened
@@ -166,8 +167,9 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 @takes_tensor
-def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
-    """`value` where the bool mask, broadcast to the input, is true; the input elsewhere."""
+def masked_fill(input: Tensor, mask: Tensor, value: float | Tensor) -> Tensor:
+    """`value`, a number or a tensor without axes, where the bool mask, broadcast to the input, is
+    true; the input elsewhere."""
     if not isinstance(mask, Tensor) or mask.dtype != bool_:
         got = mask.dtype.name if isinstance(mask, Tensor) else type(mask).__name__
         raise DTypeError(f"masked_fill: mask must be a bool tensor, got {got}")
@@ -176,11 +178,14 @@ def masked_fill(input: Tensor, mask: Tensor, value: float) -> Tensor:
             f"masked_fill: a mask of shape {mask.shape} does not broadcast to an input of shape "
             f"{input.shape}"
         )
-    if isinstance(value, (Tensor, np.generic)):
-        value = value.item()
-    if common_dtype(input.dtype, value) != input.dtype:
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise ShapeError(f"masked_fill: value must have no axes, got shape {value.shape}")
+        return where(mask, to(value, input.device, input.dtype), input)
+    number = value.item() if isinstance(value, np.generic) else value
+    if common_dtype(input.dtype, number) != input.dtype:
         raise DTypeError(f"masked_fill: {value!r} does not fit dtype {input.dtype.name}")
-    return where(mask, value, input)
+    return where(mask, number, input)
 
 
 # Triangles ----------------------------------------------------------------------------------

@@ -340,6 +340,19 @@ def test_state_changed_in_place_goes_on() -> None:
         assert total.tolist() == [call, call]
 
 
+def test_numbers_are_written_at_places_and_where_a_mask_is_true() -> None:
+    @mg.capture
+    def step(x: mg.Tensor) -> mg.Tensor:
+        y = x * 1
+        y[0] = 7
+        y[y < 0] = 0
+        return y
+
+    for call in range(1, 5):
+        x = mg.tensor([1.0, -call, call], device="cuda")
+        assert step(x).tolist() == [7, 0, call]
+
+
 def test_a_tensor_replaced_outside_is_found_and_warned_of() -> None:
     scale = [mg.ones(1, device="cuda")]
     step = mg.capture(lambda x: x * scale[0])

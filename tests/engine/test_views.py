@@ -128,11 +128,20 @@ def filled(lib: Any, x: Any, w: Any) -> Any:
     return x.masked_fill_(lib.tensor([True, False, False, True]), 7.0).clamp_(-1, 5)
 
 
+def filled_with_a_tensor(lib: Any, x: Any, w: Any) -> Any:
+    mask = lib.tensor([True, False, False, True])
+    x[:, mask] = w[0, 1] * 3
+    x[0, mask] = w[1:2, 0]
+    x[lib.tensor(False)] = 7
+    return x.masked_fill(~mask, w.sum()) * x
+
+
 @pytest.mark.parametrize(
     "program",
     [
         picked, masked, loop, view_made_before, view_of_a_constant, strided, reshaped, operators,
         through_detach, overwritten, broadcast_source, from_the_input, chain, comparison, filled,
+        filled_with_a_tensor,
     ],
 )  # fmt: skip
 def test_values_and_gradients_are_torchs(program: Program) -> None:

@@ -16,8 +16,12 @@ import importlib.util
 import re
 import sys
 import types
+from collections import OrderedDict
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
+from typing import Any
 
+import minigrad as mg
 import minigrad.vision
 
 # Under this name the rewritten package is imported, so that its relative imports stay inside.
@@ -41,7 +45,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec):
         inside = spec.name.removeprefix(_ROOT).lstrip(".")
         if inside.split(".")[0] == "ops":
-            # One module has all of them, and torchvision has them by topics.
+            file = "minigrad.vision" + inside.removeprefix("ops")
+            if inside != "ops" and importlib.util.find_spec(file):
+                return importlib.import_module(file)
+            # A file that minigrad has not: its functions are in others.
             module = types.ModuleType(spec.name)
             module.__dict__.update(vars(minigrad.vision))
             return module
@@ -66,3 +73,17 @@ def load(name: str) -> types.ModuleType:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     return importlib.import_module(name.replace("torchvision", _ROOT, 1))
+
+
+def twins(build: Callable[[Callable[[str], types.ModuleType]], Any]) -> tuple[Any, Any]:
+    """A model on torch, and on minigrad with its weights, in float64: build(module by name)."""
+    import torch
+
+    torch.manual_seed(0)
+    theirs, ours = build(importlib.import_module).double(), build(load).double()
+    saved = theirs.state_dict()
+    state = OrderedDict((name, mg.from_numpy(value.numpy())) for name, value in saved.items())
+    state._metadata = saved._metadata  # the versions of the classes, which loading looks at
+    ours.load_state_dict(state)
+    assert list(ours.state_dict()) == list(saved)
+    return theirs, ours

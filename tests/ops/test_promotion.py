@@ -61,6 +61,45 @@ def test_common_dtype_of_tensors_and_numbers_is_torchs() -> None:
         assert mg.can_cast(a, b) == torch.can_cast(getattr(torch, a), getattr(torch, b))
 
 
+@pytest.mark.parametrize("value", [[2.5, 1.0], [2.5], 2.5, True])
+@pytest.mark.parametrize("target", ["float32", "int64"])
+def test_what_is_written_at_an_index_is_converted_where_torch_does(target: str, value: Any) -> None:
+    def written(lib: Any, index: Any) -> Any:
+        x = lib.zeros(2, dtype=getattr(lib, target))
+        given = lib.tensor(value, dtype=None if value is True else lib.float64)
+        try:
+            x[lib.tensor(index) if isinstance(index, list) else index] = given
+        except (RuntimeError, TypeError, ValueError):
+            return None
+        return x.tolist()
+
+    for index in (slice(0, 2), ..., 0, [0, 1], [True, True]):
+        assert written(mg, index) == written(torch, index), index
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "smooth_l1_loss", "kl_div",
+                                  "binary_cross_entropy_with_logits"])  # fmt: skip
+@pytest.mark.parametrize("dtypes", [("float64", "float32"), ("float32", "float64"),
+                                    ("float32", "int64")])  # fmt: skip
+def test_losses_of_two_dtypes_are_torchs(name: str, dtypes: tuple[str, str]) -> None:
+    found = []
+    for lib in (mg, torch):
+        x = lib.tensor([0.25, 0.5, 1.0], dtype=getattr(lib, dtypes[0]), requires_grad=True)
+        t = lib.tensor([1, 0, 1], dtype=getattr(lib, dtypes[1]))
+        try:
+            loss = getattr(lib.nn.functional, name)(x, t, reduction="sum")
+            loss.backward()
+            found.append((name_of(loss.dtype), name_of(x.grad.dtype), loss.item(), x.grad.numpy()))
+        except (RuntimeError, TypeError):
+            found.append(None)
+    mine, theirs = found
+    assert (mine is None) == (theirs is None)
+    if theirs is not None:
+        assert mine[:2] == theirs[:2]
+        np.testing.assert_allclose(mine[2], theirs[2], rtol=1e-6)
+        np.testing.assert_allclose(mine[3], theirs[3], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "apply",
     [

@@ -109,6 +109,7 @@ SPECS: list[OpSpec] = [
     OpSpec(
         name=BCE,
         function=binary_cross_entropy_with_logits,
+        accepts_mixed_dtypes=True,
         oracle=lambda torch, *args, **kw: torch.nn.functional.binary_cross_entropy_with_logits(
             *args, **kw
         ),
@@ -128,12 +129,13 @@ SPECS: list[OpSpec] = [
                     False,
                 ),
                 ((X, None), {}, TypeError, r"target must be a Tensor, got NoneType", True),
-                ((X, T.astype(np.float32)), {}, DTypeError, r"target float32", False),
+                ((X, T.astype(np.int64)), {}, DTypeError, r"target int64", True),
             )
         ),
     ),
     OpSpec(
         name="kl_div",
+        accepts_mixed_dtypes=True,
         function=quiet(kl_div),
         oracle=quiet(lambda torch, *args, **kw: torch.nn.functional.kl_div(*args, **kw)),
         cases=st.one_of(kl_div_cases(), kl_div_zero_cases()),

@@ -205,6 +205,8 @@ SPECS = [
     ),
     OpSpec(
         name="set_item",
+        accepts_mixed_dtypes=True,
+        accepts_mixed_devices=True,
         function=set_item,
         oracle=torch_set_item,
         cases=set_item_cases(),

@@ -207,14 +207,6 @@ def _difference_errors(name: str) -> tuple[ErrorCase, ...]:
             ValueError, rf"^{name}: reduction must be one of .* got 'average'",
         ),
         ErrorCase(
-            (np.zeros(3), np.zeros(3, np.float32)), {},
-            DTypeError, rf"^{name}: .*input float64, target float32", torch_raises=False,
-        ),
-        ErrorCase(
-            (np.zeros(3), np.zeros(3, np.int64)), {},
-            DTypeError, rf"^{name}: .*input float64, target int64", torch_raises=False,
-        ),
-        ErrorCase(
             (np.zeros(3), [0.0, 0.0, 0.0]), {},
             TypeError, rf"^{name}: target must be a Tensor, got list",
         ),
@@ -261,6 +253,7 @@ SPECS = [
     ),
     OpSpec(
         name="mse_loss",
+        accepts_mixed_dtypes=True,
         function=quiet(mse_loss),
         oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.mse_loss(*args, **kwargs)
@@ -273,6 +266,7 @@ SPECS = [
     ),
     OpSpec(
         name="l1_loss",
+        accepts_mixed_dtypes=True,
         function=quiet(l1_loss),
         oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.l1_loss(*args, **kwargs)
@@ -283,6 +277,7 @@ SPECS = [
     ),
     OpSpec(
         name="smooth_l1_loss",
+        accepts_mixed_dtypes=True,
         function=quiet(smooth_l1_loss),
         oracle=quiet(
             lambda torch, *args, **kwargs: torch.nn.functional.smooth_l1_loss(*args, **kwargs)
@@ -322,6 +317,14 @@ SPECS = [
             ErrorCase(
                 (np.zeros(3), np.zeros(3)), {"delta": "1"},
                 TypeError, r"^huber_loss: delta must be a number, got '1'",
+            ),
+            ErrorCase(
+                (np.zeros(3), np.zeros(3, np.float32)), {},
+                DTypeError, r"^huber_loss: .*input float64, target float32", torch_raises=False,
+            ),
+            ErrorCase(
+                (np.zeros(3), np.zeros(3, np.int64)), {},
+                DTypeError, r"^huber_loss: .*input float64, target int64", torch_raises=False,
             ),
             *_difference_errors("huber_loss"),
             _weight_error("huber_loss"),
