@@ -7,10 +7,13 @@ import math as _math
 from importlib import import_module as _import_module
 from typing import Any as _Any
 
-from . import backends, cuda, linalg, nn, optim, runtime
+import numpy as _np
+
+from . import amp, autograd, backends, cuda, linalg, nn, optim, runtime
 from .device import (
     Device,
     Generator,
+    default_generator,
     get_default_device,
     manual_seed,
     set_default_device,
@@ -37,6 +40,7 @@ from .engine import (
     Function,
     Tensor,
     enable_grad,
+    inference_mode,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
@@ -73,6 +77,7 @@ from .ops import exchange as _exchange
 from .ops import extrema as _extrema
 from .ops import functions as _functions
 from .ops import gradcheck as _gradcheck
+from .ops import inplace as _inplace
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
@@ -133,6 +138,21 @@ preserve_format = MemoryFormat.preserve_format
 bool, double, float, half = bool_, float64, float32, float16
 long, int, short = int64, int32, int16
 
+# torch's names of types, where `device` hides the module.
+device = Device
+dtype, Size = _np.dtype, tuple
+
+autocast = amp.autocast
+detach = Tensor.detach
+globals().update(_inplace.FUNCTIONS)
+
+
+def compile(model: _Any = None, **options: _Any) -> _Any:
+    """torch.compile: the model or function as it is. Kernels are compiled when they are first
+    used; `capture` records whole steps."""
+    return (lambda function: function) if model is None else model
+
+
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
     "_assert": (".jit", "_assert"),
@@ -189,15 +209,17 @@ __all__ = [
     *_access.__all__,
     *_unary.__all__,
     *_vector_norm.__all__,
-    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
-    "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
-    "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
-    "celu", "channels_last", "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data",
-    "double", "dropout", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    *_inplace.FUNCTIONS,
+    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
+    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "Size", "TargetError", "Tensor",
+    "__version__", "amp", "autocast", "autograd", "backends", "bfloat16", "bool", "bool_",
+    "can_cast", "capture", "celu", "channels_last", "compile", "contiguous_format", "conv2d",
+    "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
+    "dropout", "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
     "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
-    "inf", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg",
-    "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
-    "preserve_format", "promote_types", "runtime", "selu", "serialization",
-    "set_default_device", "set_default_dtype", "set_grad_enabled", "set_num_threads", "short",
-    "uint8", "vision", "viz",
+    "inf", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
+    "layer_norm", "linalg", "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn",
+    "no_grad", "optim", "pi", "preserve_format", "promote_types", "runtime", "selu",
+    "serialization", "set_default_device", "set_default_dtype", "set_grad_enabled",
+    "set_num_threads", "short", "uint8", "vision", "viz",
 ]  # fmt: skip

@@ -29,6 +29,10 @@ class Device:
     index: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.type, str):  # a GPU's number, or a Device
+            named = as_device(self.type)
+            object.__setattr__(self, "type", named.type)
+            object.__setattr__(self, "index", named.index)
         name, colon, number = self.type.partition(":")
         if name == "cuda" and colon and number.isdecimal() and self.index is None:
             object.__setattr__(self, "type", name)
