@@ -10,12 +10,19 @@ from typing import Any as _Any
 import numpy as _np
 
 from . import amp, autograd, backends, cuda, linalg, nn, optim, runtime
+from .backends import (
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+    use_deterministic_algorithms,
+)
 from .device import (
     Device,
     Generator,
     default_generator,
     get_default_device,
+    initial_seed,
     manual_seed,
+    seed,
     set_default_device,
 )
 from .dtypes import (
@@ -216,10 +223,12 @@ __all__ = [
     "can_cast", "capture", "celu", "channels_last", "compile", "contiguous_format", "conv2d",
     "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
     "dropout", "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
-    "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
-    "inf", "inference_mode", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
-    "layer_norm", "linalg", "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn",
-    "no_grad", "optim", "pi", "preserve_format", "promote_types", "runtime", "selu",
-    "serialization", "set_default_device", "set_default_dtype", "set_grad_enabled",
-    "set_num_threads", "short", "uint8", "vision", "viz",
+    "get_default_device", "get_default_dtype", "get_float32_matmul_precision", "get_num_threads",
+    "group_norm", "half", "iinfo", "inf", "inference_mode", "initial_seed", "int",
+    "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg", "long",
+    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "promote_types", "runtime", "seed", "selu", "serialization",
+    "set_default_device", "set_default_dtype", "set_float32_matmul_precision", "set_grad_enabled",
+    "set_num_threads", "short", "uint8", "use_deterministic_algorithms", "vision",
+    "viz",
 ]  # fmt: skip

@@ -86,6 +86,8 @@ def test_steps_written_for_mixed_precision_are_plain_steps():
     assert loss.dtype == mg.float32
     assert (net.weight + 1 - before).abs().max().item() < 1e-6
     scaler.load_state_dict(scaler.state_dict())
+    assert not scaler.is_enabled()
+    assert scaler.get_scale() == 1
 
 
 def test_switches_may_be_set(monkeypatch):
@@ -108,3 +110,53 @@ def test_loading_says_that_all_keys_matched():
     net = nn.Linear(1, 1)
     assert str(net.load_state_dict(net.state_dict())) == "<All keys matched successfully>"
     assert "missing_keys=['weight', 'bias']" in str(net.load_state_dict({}, strict=False))
+
+
+def test_old_constructors_name_a_dtype():
+    for name in ("Float", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool"):
+        ours, theirs = getattr(mg, name + "Tensor"), getattr(torch, name + "Tensor")
+        for arguments in ((), (2, 3), ([[1, 0]],)):
+            mine, their = ours(*arguments), theirs(*arguments)
+            assert (mine.shape, mine.dtype.name) == (tuple(their.shape), str(their.dtype)[6:])
+        assert mine.tolist() == their.tolist()
+        assert isinstance(mine, ours)
+    assert not isinstance(mg.zeros(2), mg.LongTensor)
+
+
+def test_seeds_of_chance_can_be_asked_for_and_set_again():
+    state = mg.get_rng_state()
+    try:
+        assert mg.seed() == mg.initial_seed()
+        first = mg.rand(3).tolist()
+        mg.cuda.manual_seed_all(mg.initial_seed())
+        assert mg.rand(3).tolist() == first
+    finally:
+        mg.set_rng_state(state)
+
+
+def test_precision_of_products_is_that_of_tf32(monkeypatch):
+    monkeypatch.setattr(mg.backends.cuda, "allow_tf32", False)
+    mg.use_deterministic_algorithms(True)
+    mg.set_float32_matmul_precision("high")
+    assert mg.backends.cuda.allow_tf32
+    assert mg.get_float32_matmul_precision() == "high"
+    with pytest.raises(ValueError, match="got 'low'"):
+        mg.set_float32_matmul_precision("low")
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [({}, (2, 3, 2)), ({"dim": -1}, (2, 3)), ({"ord": 1, "dim": 0, "keepdim": True}, (2, 3)),
+     ({"ord": "fro"}, (2, 3)), ({"dim": (0, 2)}, (2, 3, 2)), ({"ord": 3}, (4,))],
+)  # fmt: skip
+def test_linalg_norm_is_torchs(options, shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    mine = mg.linalg.norm(mg.from_numpy(x), **options)
+    theirs = torch.linalg.norm(torch.from_numpy(x), **options)
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+def test_linalg_norm_of_matrices_is_frobenius():
+    for arguments in (("nuc",), (2,), ("fro", 0)):
+        with pytest.raises(ValueError, match="'fro'"):
+            mg.linalg.norm(mg.ones(2, 3), *arguments)
