@@ -77,7 +77,7 @@ class Training:
                 )
         found["groups"] = repr(saved["param_groups"])
         found["schedule"] = repr(sorted(self.scheduler.state_dict().items()))
-        found["generator"] = repr(mg.device.default_generator.get_state())
+        found["generator"] = repr(mg.default_generator.get_state())
         return found
 
 
@@ -179,9 +179,9 @@ def test_parts_can_be_loaded_alone(tmp_path):
     save_checkpoint(path, **training.parts)
     other = Training(seed=5)
     before = other.optimizer.state_dict()["param_groups"][0]["lr"]
-    state = mg.device.default_generator.get_state()
+    state = mg.default_generator.get_state()
     assert load_checkpoint(path, model=other.model, generator=False) == {}
-    assert mg.device.default_generator.get_state() == state
+    assert mg.default_generator.get_state() == state
     assert other.optimizer.state_dict()["param_groups"][0]["lr"] == before
     np.testing.assert_array_equal(other.model[0].weight.array, training.model[0].weight.array)
     assert load_checkpoint(path, generator=False) == {}
@@ -217,7 +217,7 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
             "another schedule's",
         ),
     ]
-    mg.device.default_generator.set_state(json.loads(before["generator"].replace("'", '"')))
+    mg.default_generator.set_state(json.loads(before["generator"].replace("'", '"')))
     for parts, match in cases:
         with pytest.raises(CheckpointError, match=match) as caught:
             load_checkpoint(path, **parts)
