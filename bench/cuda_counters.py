@@ -111,7 +111,7 @@ def measure(batch: int, layer: tuple[int, int, int], direction: str, counter: Co
 
     input, weight = array(batch, side, side, C_in), array(3, 3, C_in, C_out)
     output, bias = array(batch, side, side, C_out), array(C_out)
-    backend: Any = kernels.get(mg.device.as_device("cuda"))
+    backend: Any = kernels.get(mg.device("cuda"))
     counter.launched.clear()
     if direction == "forward":
         workspace = array(backend.conv.conv2d_forward_workspace(dims))
