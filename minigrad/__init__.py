@@ -9,13 +9,20 @@ from typing import Any as _Any
 
 import numpy as _np
 
-from . import backends, cuda, linalg, nn, optim, runtime
+from . import amp, autograd, backends, cuda, linalg, nn, optim, runtime
+from .backends import (
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+    use_deterministic_algorithms,
+)
 from .device import (
     Device,
     Generator,
     default_generator,
     get_default_device,
+    initial_seed,
     manual_seed,
+    seed,
     set_default_device,
 )
 from .dtypes import (
@@ -40,6 +47,7 @@ from .engine import (
     Function,
     Tensor,
     enable_grad,
+    inference_mode,
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
@@ -133,12 +141,24 @@ channels_last = MemoryFormat.channels_last
 contiguous_format = MemoryFormat.contiguous_format
 preserve_format = MemoryFormat.preserve_format
 
-# torch's names of two types; the file device.py stays importable beside its class.
-device, dtype = Device, _np.dtype
-
 # torch's short names of the dtypes.
 bool, double, float, half = bool_, float64, float32, float16
 long, int, short = int64, int32, int16
+
+# torch's names of types; the file device.py stays importable beside its class.
+device = Device
+dtype, Size = _np.dtype, tuple
+
+autocast = amp.autocast
+detach = Tensor.detach
+globals().update(_inplace.FUNCTIONS)
+
+
+def compile(model: _Any = None, **options: _Any) -> _Any:
+    """torch.compile: the model or function as it is. Kernels are compiled when they are first
+    used; `capture` records whole steps."""
+    return (lambda function: function) if model is None else model
+
 
 # Imported when first asked for: they need Numba, Matplotlib or files.
 _LAZY = {
@@ -157,8 +177,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> _Any:
-    if name in _inplace.FUNCTIONS:
-        return getattr(Tensor, name)
     if name not in _LAZY:
         raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
     path, attribute = _LAZY[name]
@@ -200,16 +218,18 @@ __all__ = [
     *_unary.__all__,
     *_vector_norm.__all__,
     *_inplace.FUNCTIONS,
-    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function",
-    "Generator", "GradcheckError", "GraphError", "MinigradError", "ShapeError", "TargetError",
-    "Tensor", "__version__", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
-    "celu", "channels_last", "contiguous_format", "conv2d", "conv_transpose2d", "cuda", "data",
-    "default_generator", "device", "double", "dropout", "dtype", "e", "enable_grad", "finfo",
-    "float", "float16", "float32", "float64",
-    "get_default_device", "get_default_dtype", "get_num_threads", "group_norm", "half", "iinfo",
-    "inf", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg",
-    "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
-    "preserve_format", "promote_types", "runtime", "selu", "serialization",
-    "set_default_device", "set_default_dtype", "set_grad_enabled", "set_num_threads", "short",
-    "uint8", "vision", "viz",
+    "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
+    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "Size", "TargetError", "Tensor",
+    "__version__", "amp", "autocast", "autograd", "backends", "bfloat16", "bool", "bool_",
+    "can_cast", "capture", "celu", "channels_last", "compile", "contiguous_format", "conv2d",
+    "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
+    "dropout", "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "get_default_device", "get_default_dtype", "get_float32_matmul_precision", "get_num_threads",
+    "group_norm", "half", "iinfo", "inf", "inference_mode", "initial_seed", "int",
+    "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg", "long",
+    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "promote_types", "runtime", "seed", "selu", "serialization",
+    "set_default_device", "set_default_dtype", "set_float32_matmul_precision", "set_grad_enabled",
+    "set_num_threads", "short", "uint8", "use_deterministic_algorithms", "vision",
+    "viz",
 ]  # fmt: skip

@@ -14,10 +14,13 @@ With several GPUs, "cuda" is this thread's current one, which `set_device` choos
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import amp as amp
 from .device import Device, as_device, current_cuda
+from .device import manual_seed as _manual_seed
 from .engine.grad_mode import mode
 from .errors import DeviceError
 from .runtime.cuda import checks, memory
@@ -25,6 +28,9 @@ from .runtime.cuda.driver import Driver, driver, started
 from .runtime.cuda.memory import Stats
 
 DeviceLike = Device | str | int | None
+
+# `from torch.cuda.amp import autocast` looks for a module here.
+sys.modules[f"{__name__}.amp"] = amp
 
 
 def _index(device: DeviceLike) -> int:
@@ -210,3 +216,14 @@ def empty_cache() -> None:
     """Give the memory kept for reuse back to the driver, on every device that was used."""
     for each in started():
         memory.of(each.index).release()
+
+
+# Seeds: one generator serves all devices ------------------------------------------------------
+
+
+def manual_seed(seed: int) -> None:
+    """`minigrad.manual_seed`, which seeds all devices."""
+    _manual_seed(seed)
+
+
+manual_seed_all = manual_seed

@@ -29,6 +29,10 @@ class Device:
     index: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.type, str):  # a GPU's number, or a Device
+            named = as_device(self.type)
+            object.__setattr__(self, "type", named.type)
+            object.__setattr__(self, "index", named.index)
         name, colon, number = self.type.partition(":")
         if name == "cuda" and colon and number.isdecimal() and self.index is None:
             object.__setattr__(self, "type", name)
@@ -180,3 +184,13 @@ default_generator = Generator(int.from_bytes(os.urandom(4), "little"))
 def manual_seed(seed: int) -> Generator:
     """Seed all randomness of minigrad. The same seed gives the same bits on one machine."""
     return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    """Seed all randomness of minigrad by chance; the seed."""
+    return manual_seed(int.from_bytes(os.urandom(8), "little")).seed
+
+
+def initial_seed() -> int:
+    """The seed of minigrad's randomness."""
+    return default_generator.seed

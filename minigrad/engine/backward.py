@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from .grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from .gradient import accumulate, add, check_gradient, copy, full
 from .tensor import Tensor
 
-__all__ = ["backward", "enable_grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = ["backward", "enable_grad", "grad", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
 
 def backward(
@@ -39,7 +39,82 @@ def backward(
         raise GraphError("backward: the tensor does not require gradients and was not computed "
                          "from any that does")  # fmt: skip
     with no_grad():
-        _walk(root, _root_gradient(root, gradient), retain_graph)
+        _walk([(root, _root_gradient(root, gradient))], retain_graph)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the sum of `outputs` to `inputs`, leaves or not; no `.grad` changes.
+
+    grad_outputs: gradients of the outputs; None for those of one element. allow_unused: give None
+    for an input that no output depends on, instead of a GraphError.
+    """
+    if create_graph:
+        raise GraphError("grad: create_graph=True (double backward) is not supported")
+    sources, targets = _listed(outputs), _listed(inputs)
+    given = [None] * len(sources) if grad_outputs is None else _listed(grad_outputs)
+    for tensor in (*sources, *targets):
+        if not tensor.requires_grad:
+            raise GraphError(f"grad: a tensor of shape {tensor.shape} does not require gradients")
+    with no_grad():
+        pairs = zip(sources, given, strict=True)
+        roots = [(root, _root_gradient(root, gradient)) for root, gradient in pairs]
+        wanted = _Wanted(sources, targets)
+        _walk(roots, bool(retain_graph), wanted)
+    found = tuple([wanted.found.get(_place(tensor)) for tensor in targets])
+    for tensor, gradient in zip(targets, found, strict=True):
+        if gradient is None and not allow_unused:
+            raise GraphError(
+                f"grad: no output depends on an input of shape {tensor.shape}; allow_unused=True "
+                "gives None for it"
+            )
+    return found
+
+
+def _listed(tensors: Any) -> list[Any]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+def _place(tensor: Tensor) -> Any:
+    """Where a gradient of the tensor arrives: at the leaf itself, or at an output of a node."""
+    return tensor if tensor.node is None else (tensor.node, tensor.output_index)
+
+
+class _Wanted:
+    """Which gradients `grad` asks for. found: those that arrived. nodes: those on the way; no other
+    runs, so that their graph stays for another backward pass."""
+
+    def __init__(self, roots: list[Tensor], inputs: list[Tensor]) -> None:
+        self.found: dict[Any, Tensor] = {}
+        self.places = {_place(tensor) for tensor in inputs}
+        self.nodes: set[Node] = set()
+        pending = [root.node for root in roots if root.node is not None]
+        reachable = set(pending)
+        while pending:
+            targets = pending.pop().inputs
+            producers = {target[0] for target in targets if isinstance(target, tuple)} - reachable
+            reachable |= producers
+            pending += producers
+        for node in sorted(reachable, key=lambda node: node.sequence):
+            for target in node.inputs:
+                if target in self.places or (isinstance(target, tuple) and target[0] in self.nodes):
+                    self.nodes.add(node)
+
+    def waits_at(self, node: Node) -> bool:
+        outputs = range(len(node.outputs))
+        return node in self.nodes or any((node, index) in self.places for index in outputs)
+
+    def catch(self, place: Any, gradient: Tensor) -> None:
+        if place in self.places:
+            before = self.found.get(place)
+            self.found[place] = copy(gradient) if before is None else add(before, gradient)
 
 
 def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
@@ -55,17 +130,38 @@ def _root_gradient(root: Tensor, gradient: Tensor | None) -> Tensor:
     return gradient
 
 
-def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
-    if root.node is None:
-        _accumulate_leaf(root, gradient, shared=True)
-        return
+def _walk(
+    roots: list[tuple[Tensor, Tensor]], retain_graph: bool, wanted: _Wanted | None = None
+) -> None:
     # Gradients that have arrived at the outputs of the nodes still to visit.
-    arrived: dict[Node, list[Tensor | None]] = {root.node: [None] * len(root.node.outputs)}
-    arrived[root.node][root.output_index] = gradient
-    heap = [(-root.node.sequence, root.node)]
+    arrived: dict[Node, list[Tensor | None]] = {}
+    heap: list[tuple[int, Node]] = []
+
+    def arrive(producer: Node, index: int, grad: Tensor) -> None:
+        slots = arrived.get(producer)
+        if slots is None:
+            if wanted is not None and not wanted.waits_at(producer):
+                return
+            slots = arrived[producer] = [None] * len(producer.outputs)
+            heapq.heappush(heap, (-producer.sequence, producer))
+        before = slots[index]
+        slots[index] = grad if before is None else add(before, grad)
+
+    for root, gradient in roots:
+        if root.node is None:
+            _accumulate_leaf(root, gradient, True, wanted)
+        else:
+            arrive(root.node, root.output_index, gradient)
     while heap:
         _, node = heapq.heappop(heap)
-        grad_outputs = _complete(node, arrived.pop(node))
+        grads = arrived.pop(node)
+        grad_outputs = _complete(node, grads)
+        if wanted is not None:
+            for index, grad in enumerate(grads):
+                if grad is not None:
+                    wanted.catch((node, index), grad_outputs[index])
+            if node not in wanted.nodes:
+                continue
         grad_inputs = _call_backward(node, grad_outputs)
         # Memory that a gradient may share with another tensor; a leaf gets its own copy then.
         shared = {_owner(g) for g in grad_outputs}
@@ -78,15 +174,11 @@ def _walk(root: Tensor, gradient: Tensor, retain_graph: bool) -> None:
             owner = _owner(grad)
             if isinstance(target, Tensor):
                 _check_returned(node, grad, target.array.shape, target.array.dtype)
-                _accumulate_leaf(target, grad, shared=owner in shared)
+                _accumulate_leaf(target, grad, owner in shared, wanted)
             else:
                 producer, index = target
                 _check_returned(node, grad, *producer.outputs[index])
-                slots = arrived.get(producer)
-                if slots is None:
-                    slots = arrived[producer] = [None] * len(producer.outputs)
-                    heapq.heappush(heap, (-producer.sequence, producer))
-                slots[index] = grad if slots[index] is None else add(slots[index], grad)
+                arrive(producer, index, grad)
             shared.add(owner)
 
 
@@ -141,11 +233,18 @@ def _owner(tensor: Tensor) -> int:
     return id(array)
 
 
-def _accumulate_leaf(leaf: Tensor, grad: Tensor, shared: bool) -> None:
+def _accumulate_leaf(
+    leaf: Tensor, grad: Tensor, shared: bool, wanted: _Wanted | None = None
+) -> None:
+    if wanted is not None and leaf not in wanted.places:
+        return
     if leaf._hooks:
         grad = _run_hooks(leaf._hooks, grad)
         shared = True  # hooks may have kept, or returned, memory of somebody else
-    accumulate(leaf, grad, shared)
+    if wanted is not None:
+        wanted.catch(leaf, grad)
+    else:
+        accumulate(leaf, grad, shared)
 
 
 # Hooks --------------------------------------------------------------------------------------

@@ -86,3 +86,8 @@ class enable_grad(_Switch):
     """Operations inside are recorded, also within a `no_grad` block."""
 
     _enabled = True
+
+
+def inference_mode(mode: bool | Callable[..., Any] = True) -> Any:
+    """`no_grad`, or with mode=False `enable_grad`. A graph may use what is made inside."""
+    return no_grad(mode) if callable(mode) else no_grad() if mode else enable_grad()

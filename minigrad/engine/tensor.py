@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..device import CPU, Device
-from ..dtypes import is_floating
+from ..device import CPU
+from ..dtypes import get_default_dtype, is_floating
 from ..errors import DTypeError, GraphError
 from .grad_mode import mode
 
@@ -38,7 +38,8 @@ class Tensor(Methods):
     grad: the gradient accumulated by `backward()`, a Tensor or None.
     node: the Node that made it, or None for a leaf; `output_index` says which of its outputs.
 
-    Create tensors with `minigrad.tensor`, `zeros`, `randn` and the like.
+    Create tensors with `minigrad.tensor`, `zeros`, `randn` and the like. As in torch, Tensor(2, 3)
+    has that shape and undefined elements, Tensor([2, 3]) these numbers, in the default dtype.
     """
 
     __slots__ = (
@@ -51,11 +52,14 @@ class Tensor(Methods):
 
     def __init__(
         self,
-        array: np.ndarray,
-        device: Device = CPU,
-        requires_grad: bool = False,
-        version: Version | None = None,
+        array: Any = 0,
+        device: Any = CPU,
+        requires_grad: Any = False,
+        version: Any = None,
     ) -> None:
+        if isinstance(array, (int, list, tuple)):
+            array = _of_sizes_or_numbers(array, device, requires_grad, version)
+            device, requires_grad, version = CPU, False, None
         self.array = array
         self.device = device
         self.grad: Tensor | None = None
@@ -161,3 +165,12 @@ class Tensor(Methods):
         from .backward import backward
 
         backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+
+def _of_sizes_or_numbers(first: Any, *more: Any) -> np.ndarray:
+    """The array of torch's constructor Tensor(first, *more)."""
+    if not isinstance(first, int):
+        return np.array(first, get_default_dtype())
+    defaults = CPU, False, None
+    sizes = [size for size, absent in zip(more, defaults, strict=True) if size is not absent]
+    return np.empty((first, *sizes), get_default_dtype())

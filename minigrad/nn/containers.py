@@ -11,7 +11,9 @@ from . import fusion
 from .module import Module
 from .parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+__all__ = [
+    "DataParallel", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential",
+]  # fmt: skip
 
 T = TypeVar("T", bound="_Listed")
 
@@ -308,3 +310,17 @@ def _described(value: Any) -> str:
         sizes = "x".join(map(str, value.shape))
         return f"{type(value).__name__} containing: [{value.dtype.name} of size {sizes}]"
     return f"Object of type: {type(value).__name__}"
+
+
+class DataParallel(Module):
+    """The module under the name `module`, as torch's wrapper has it: state dicts of both fit. A
+    batch is not divided among GPUs; it is computed where the module is."""
+
+    def __init__(
+        self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0
+    ) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.module(*inputs, **kwargs)

@@ -227,6 +227,11 @@ def fans(operation: str, tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * window, tensor.shape[0] * window
 
 
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """torch's name of `fans`, which layers that draw their own weights call."""
+    return fans("_calculate_fan_in_and_fan_out", tensor)
+
+
 def _kaiming_std(
     operation: str, tensor: Tensor, a: float, mode: str, nonlinearity: str
 ) -> float | None:

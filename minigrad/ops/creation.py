@@ -18,9 +18,14 @@ from ..dtypes import (
     SUPPORTED,
     as_dtype,
     bool_,
+    float32,
     float64,
     get_default_dtype,
+    int8,
+    int16,
+    int32,
     int64,
+    uint8,
     unsupported,
 )
 from ..engine import Tensor
@@ -34,8 +39,10 @@ from .shape import sizes_of
 from .transfer import is_cuda, placed
 
 __all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like",
-    "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor", "zeros", "zeros_like",
+    "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor",
+    "LongTensor", "ShortTensor", "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy",
+    "full", "full_like", "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor",
+    "zeros", "zeros_like",
 ]  # fmt: skip
 
 # From data ----------------------------------------------------------------------------------
@@ -406,3 +413,25 @@ def logspace(
     out = pow(base, linspace(start, end, steps, dtype, device))
     out.requires_grad = requires_grad
     return out
+
+
+class TypedConstructor:
+    """torch's old constructors: LongTensor(2, 3) has that shape and undefined elements,
+    LongTensor([2, 3]) these numbers; isinstance(x, LongTensor) asks for the dtype."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+
+    def __call__(self, *data: Any) -> Tensor:
+        if len(data) == 1 and not isinstance(data[0], int):
+            return tensor(data[0], self._dtype)
+        return empty(*(data or (0,)), dtype=self._dtype)
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, Tensor) and instance.dtype == self._dtype
+
+
+FloatTensor, DoubleTensor = TypedConstructor(float32), TypedConstructor(float64)
+LongTensor, IntTensor = TypedConstructor(int64), TypedConstructor(int32)
+ShortTensor, CharTensor = TypedConstructor(int16), TypedConstructor(int8)
+ByteTensor, BoolTensor = TypedConstructor(uint8), TypedConstructor(bool_)

@@ -31,7 +31,8 @@ class Optimizer:
 
     params: tensors; pairs (name, tensor), as of named_parameters(); or dicts {"params": tensors,
         option: value, …}, each a group with options of its own, where `defaults` fills in the rest.
-    param_groups: the groups, as such dicts; change group["lr"] and the like at any time.
+    param_groups: the groups, as such dicts; change group["lr"] and the like at any time. Keys that
+        are no options are kept: a group's name, its factor for a schedule of one's own.
     state: what the optimiser keeps for each parameter, {parameter: {name: Tensor or number}}.
 
     A subclass defines `_update(jobs)`, which does the step of all parameters of one dtype on one
@@ -74,16 +75,6 @@ class Optimizer:
         if params and all(isinstance(each, tuple) for each in params):  # named_parameters()
             names, params = (list(each) for each in zip(*params, strict=True))
             param_group = {**param_group, "param_names": names}
-        if unknown := set(param_group) - {
-            "params",
-            "param_names",
-            *self.defaults,
-            *_SCHEDULER_KEYS,
-        }:
-            raise ValueError(
-                f"{name}: unknown option {sorted(unknown)} in a group; the options are "
-                f"{sorted(self.defaults)}"
-            )
         known = {id(p) for group in self.param_groups for p in group["params"]}
         for param in params:
             if not isinstance(param, Tensor):
@@ -288,15 +279,12 @@ class Optimizer:
             raise CheckpointError(
                 f"{name}: the saved groups have {saved} parameters, this optimiser's have {own}"
             )
-        for position, (group, other) in enumerate(
-            zip(self.param_groups, state_dict["param_groups"], strict=True)
-        ):
+        for position, other in enumerate(state_dict["param_groups"]):
             missing = sorted(set(self.defaults) - set(other) - _OPTIONAL)
-            unknown = sorted(set(other) - set(group) - set(_SCHEDULER_KEYS) - _OPTIONAL)
-            if missing or unknown:
+            if missing:
                 raise CheckpointError(
                     f"{name}: saved group {position} is another optimiser's: missing options "
-                    f"{missing}, unknown options {unknown}"
+                    f"{missing}"
                 )
         params = [p for group in self.param_groups for p in group["params"]]
         for index, values in state_dict["state"].items():
@@ -320,9 +308,6 @@ class Optimizer:
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
 
-
-# What schedulers note in a group.
-_SCHEDULER_KEYS = ("swa_lr", "initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
 
 # Options that a saved group may have or lack, by the version of torch or minigrad that saved it.
 # Those of the first line but the last two choose among torch's implementations: nothing here.

@@ -1,0 +1,27 @@
+"""torch.autograd's names: gradients of chosen tensors, functions with a backward pass of their own,
+grad modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engine import Function, Tensor, backward, enable_grad, grad, no_grad, set_grad_enabled
+from .ops.gradcheck import gradcheck
+
+__all__ = [
+    "Function", "Variable", "backward", "enable_grad", "grad", "gradcheck", "no_grad",
+    "set_grad_enabled",
+]  # fmt: skip
+
+
+class _Wrapped(type):
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_Wrapped):
+    """What scripts older than torch 0.4 wrap tensors in: Variable(x) is x outside the graph, and
+    every Tensor counts as one. `volatile` has no effect, as in torch."""
+
+    def __new__(cls, data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Any:
+        return data.detach().requires_grad_(requires_grad)

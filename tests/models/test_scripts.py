@@ -1,0 +1,162 @@
+"""Names that scripts written for torch take for granted, beside its operations and layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import minigrad as mg
+from minigrad import nn
+from minigrad.ops.inplace import FUNCTIONS
+
+
+def test_a_device_is_chosen_as_scripts_do():
+    device = mg.device("cuda" if mg.cuda.is_available() else "cpu")
+    assert isinstance(device, mg.device)
+    assert mg.zeros(2).to(device, non_blocking=True).device.type == device.type
+    assert mg.device(1) == mg.device("cuda", 1) == mg.device("cuda:1")
+    assert mg.device(device) == device
+    assert isinstance(mg.zeros(2).dtype, mg.dtype)
+    assert mg.zeros(2, 3).size() == mg.Size([2, 3])
+
+
+def test_the_tensor_constructor_takes_sizes_or_numbers():
+    for arguments in ((), (3,), (2, 3), (2, 3, 1, 4), ([],), ([[1, 2]],), ((1.5, 2),)):
+        mine, theirs = mg.Tensor(*arguments), torch.Tensor(*arguments)
+        assert (mine.shape, mine.dtype) == (tuple(theirs.shape), mg.float32)
+        if arguments and not isinstance(arguments[0], int):
+            assert mine.tolist() == theirs.tolist()
+    weight = nn.Parameter(mg.Tensor(4, 3))
+    nn.init.kaiming_uniform_(weight)
+    assert nn.init._calculate_fan_in_and_fan_out(weight) == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["exp_", "relu_", "clamp_", "zero_", "fill_"])
+def test_functions_that_change_their_argument(name):
+    more = {"clamp_": (0.0, 1.0), "fill_": (3.0,)}.get(name, ())
+    results = []
+    for library in (mg, torch):
+        x = library.tensor([-1.0, 0.5, 2.0])
+        assert getattr(library, name)(x, *more) is x
+        results.append(x.numpy())
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-6)
+
+
+def test_every_function_in_place_is_one_of_torchs():
+    assert [name for name in FUNCTIONS if not hasattr(torch, name)] == []
+    assert all(getattr(mg, name) is getattr(mg.Tensor, name) for name in FUNCTIONS)
+
+
+def test_layers_are_found_in_torchs_files():
+    from minigrad.nn.modules.batchnorm import _BatchNorm
+    from minigrad.nn.modules.utils import _pair, _triple
+
+    assert isinstance(nn.BatchNorm2d(2), _BatchNorm)
+    assert (_pair(3), _pair([1, 2]), _triple(0)) == ((3, 3), (1, 2), (0, 0, 0))
+    assert nn.modules.Conv2d is nn.modules.conv.Conv2d is nn.Conv2d
+    for name in nn.modules._FILES:
+        theirs, ours = getattr(torch.nn.modules, name), getattr(nn.modules, name)
+        for each in getattr(theirs, "__all__", ()):
+            assert getattr(ours, each, None) is getattr(nn, each, None)
+    with pytest.raises(AttributeError, match="Conv4d"):
+        nn.modules.conv.Conv4d  # noqa: B018
+
+
+def test_data_parallel_holds_its_module():
+    net = nn.Linear(3, 2)
+    parallel = nn.DataParallel(net, device_ids=[0])
+    assert list(parallel.state_dict()) == ["module.weight", "module.bias"]
+    x = mg.ones(1, 3)
+    assert parallel(x).tolist() == net(x).tolist()
+
+
+def test_steps_written_for_mixed_precision_are_plain_steps():
+    from minigrad.cuda.amp import GradScaler, autocast
+
+    net = nn.Linear(2, 1)
+    before = net.weight.detach().clone()
+    optimizer, scaler = mg.optim.SGD(net.parameters(), lr=1.0), GradScaler(enabled=True)
+    with autocast(enabled=True), mg.autocast("cuda", dtype=mg.float16):
+        loss = net(mg.ones(1, 2)).sum()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert loss.dtype == mg.float32
+    assert (net.weight + 1 - before).abs().max().item() < 1e-6
+    scaler.load_state_dict(scaler.state_dict())
+    assert not scaler.is_enabled()
+    assert scaler.get_scale() == 1
+
+
+def test_switches_may_be_set(monkeypatch):
+    monkeypatch.setattr(mg.backends.cudnn, "benchmark", True)
+    assert not mg.backends.cudnn.is_available()
+
+    @mg.inference_mode()
+    def evaluate(x):
+        return x * 2
+
+    x = mg.ones(2, requires_grad=True)
+    assert not evaluate(x).requires_grad
+    with mg.inference_mode(mode=False):
+        assert (x * 2).requires_grad
+    net = nn.Linear(1, 1)
+    assert mg.compile(net, mode="max-autotune") is net
+
+
+def test_loading_says_that_all_keys_matched():
+    net = nn.Linear(1, 1)
+    assert str(net.load_state_dict(net.state_dict())) == "<All keys matched successfully>"
+    assert "missing_keys=['weight', 'bias']" in str(net.load_state_dict({}, strict=False))
+
+
+def test_old_constructors_name_a_dtype():
+    for name in ("Float", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool"):
+        ours, theirs = getattr(mg, name + "Tensor"), getattr(torch, name + "Tensor")
+        for arguments in ((), (2, 3), ([[1, 0]],)):
+            mine, their = ours(*arguments), theirs(*arguments)
+            assert (mine.shape, mine.dtype.name) == (tuple(their.shape), str(their.dtype)[6:])
+        assert mine.tolist() == their.tolist()
+        assert isinstance(mine, ours)
+    assert not isinstance(mg.zeros(2), mg.LongTensor)
+
+
+def test_seeds_of_chance_can_be_asked_for_and_set_again():
+    state = mg.get_rng_state()
+    try:
+        assert mg.seed() == mg.initial_seed()
+        first = mg.rand(3).tolist()
+        mg.cuda.manual_seed_all(mg.initial_seed())
+        assert mg.rand(3).tolist() == first
+    finally:
+        mg.set_rng_state(state)
+
+
+def test_precision_of_products_is_that_of_tf32(monkeypatch):
+    monkeypatch.setattr(mg.backends.cuda, "allow_tf32", False)
+    mg.use_deterministic_algorithms(True)
+    mg.set_float32_matmul_precision("high")
+    assert mg.backends.cuda.allow_tf32
+    assert mg.get_float32_matmul_precision() == "high"
+    with pytest.raises(ValueError, match="got 'low'"):
+        mg.set_float32_matmul_precision("low")
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [({}, (2, 3, 2)), ({"dim": -1}, (2, 3)), ({"ord": 1, "dim": 0, "keepdim": True}, (2, 3)),
+     ({"ord": "fro"}, (2, 3)), ({"dim": (0, 2)}, (2, 3, 2)), ({"ord": 3}, (4,))],
+)  # fmt: skip
+def test_linalg_norm_is_torchs(options, shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    mine = mg.linalg.norm(mg.from_numpy(x), **options)
+    theirs = torch.linalg.norm(torch.from_numpy(x), **options)
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+def test_linalg_norm_of_matrices_is_frobenius():
+    for arguments in (("nuc",), (2,), ("fro", 0)):
+        with pytest.raises(ValueError, match="'fro'"):
+            mg.linalg.norm(mg.ones(2, 3), *arguments)
