@@ -150,7 +150,7 @@ device = Device
 dtype, Size = _np.dtype, tuple
 
 autocast = amp.autocast
-detach = Tensor.detach
+detach, index_put = Tensor.detach, Tensor.index_put
 globals().update(_inplace.FUNCTIONS)
 
 
@@ -225,7 +225,7 @@ __all__ = [
     "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
     "dropout", "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
     "get_default_device", "get_default_dtype", "get_float32_matmul_precision", "get_num_threads",
-    "group_norm", "half", "iinfo", "inf", "inference_mode", "initial_seed", "int",
+    "group_norm", "half", "iinfo", "index_put", "inf", "inference_mode", "initial_seed", "int",
     "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg", "long",
     "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
     "preserve_format", "promote_types", "runtime", "seed", "selu", "serialization",

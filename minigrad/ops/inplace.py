@@ -147,7 +147,6 @@ class InPlace:
 FUNCTIONS = {
     name: getattr(InPlace, name)
     for name in (
-        "index_put",
         "abs_", "acos_", "acosh_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
         "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
         "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "exp2_", "exp_",
