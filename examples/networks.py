@@ -55,10 +55,10 @@ class MnistPyramid(minigrad.nn.Module):
         layers = list(mnist_variable(channels=channels, classes=classes))
         self.features = minigrad.nn.Sequential(*layers[:-1])
         self.classifier = layers[-1]
-        self.half = minigrad.nn.AvgPool2d(2)
+        self.shrink = minigrad.nn.AvgPool2d(2)
 
     def forward(self, x: minigrad.Tensor) -> minigrad.Tensor:
-        both = minigrad.maximum(self.features(x), self.features(self.half(x)))
+        both = minigrad.maximum(self.features(x), self.features(self.shrink(x)))
         return self.classifier(both)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from ..arguments import check_int
 from ..engine import Tensor
 from ..errors import ShapeError
+from .cast import clone
 from .operands import takes_tensor
 from .shape import permute, reshape
 
@@ -47,7 +48,8 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     """Places become channels: (…, C, H·r, W·r) → (…, C·r², H, W), r = downscale_factor.
 
-    The inverse of `pixel_shuffle`. Raises ShapeError if r does not divide height and width.
+    The inverse of `pixel_shuffle`, but that an empty tensor keeps its shape, as in torch. Raises
+    ShapeError if r does not divide height and width.
     """
     r = downscale_factor
     *batch, C, H, W = _sizes("pixel_unshuffle", "downscale_factor", input, r)
@@ -55,6 +57,8 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
         raise ShapeError(
             f"pixel_unshuffle: height and width must be multiples of {r}, got shape {input.shape}"
         )
+    if input.array.size == 0:
+        return clone(input)
     b, H, W = len(batch), H // r, W // r
     split = reshape(input, *batch, C, H, r, W, r)
     moved = permute(split, *range(b), b + 1, b + 3, b, b + 2, b + 4)  # (…, H, W, C, r, r)
