@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 
 def product(x, y):
     """x·y, rounded before anything is added to it."""
@@ -121,7 +123,7 @@ def grid_position(x, size, taps, padding, align_corners, real):
         if span > real(0) and distance < span * real(_NOWHERE):
             turns = int(math.floor(distance / span))  # noqa: RUF046
             distance -= product(real(turns), span)
-            if turns % 2 == 1:
+            if turns & 1 == 1:
                 distance, slope = span - distance, -slope
         position = distance + edge
     if not position > real(0):  # NaN, too
@@ -142,7 +144,7 @@ def grid_tap(position, tap, size, taps, padding, align_corners, real):
     t = position - real(cell)
     weight, slope = real(1), real(0)
     if taps == 1:
-        if t > real(0.5) or (t == real(0.5) and cell % 2 == 1):
+        if t > real(0.5) or (t == real(0.5) and cell & 1 == 1):
             cell += 1
     elif taps == 2:
         weight, slope = (t, real(1)) if tap == 1 else (real(1) - t, real(-1))
@@ -162,9 +164,12 @@ def grid_tap(position, tap, size, taps, padding, align_corners, real):
         if padding == BORDER:
             cell = min(max(cell, 0), size - 1)
         elif padding == REFLECTION:
-            # About the first and last cell, or about their outer edges.
+            # About the first and last cell, or about their outer edges. In 64 bits, or with a
+            # sign, a GPU would divide by a subroutine.
             period = max(2 * (size - 1), 1) if align_corners else 2 * size
-            cell = cell % period
+            if cell < 0:
+                cell = -cell if align_corners else -1 - cell
+            cell = np.int64(np.uint32(cell) % np.uint32(period))  # type: ignore[assignment]
             if cell >= size:
                 cell = period - cell if align_corners else period - 1 - cell
     if cell < 0 or cell >= size:
