@@ -4,7 +4,7 @@ Each is built twice, from the same source; torch's weights are loaded into minig
 both must agree on outputs in training and evaluation, on running statistics and on every gradient.
 
 By default a small network of each file; MINIGRAD_ALL_MODELS=1 takes every builder of torchvision's
-classification and segmentation models at its own width, which takes an hour and 24 GB.
+classification and segmentation models at its own width, of which the largest need over 24 GB.
 
 Those of detection are in test_detection.py. What cannot be built is in NOT_HERE.
 """
@@ -124,7 +124,7 @@ NOT_HERE = {
 }
 
 # Builders whose default image is not 64 × 64, or that need options of their own.
-_SIZES = {"inception_v3": 160, "vit_h_14": 224, "vit": 224, "maxvit_t": 224, "swin": 64}
+_SIZES = {"inception_v3": 299, "vit_h_14": 224, "vit": 224, "maxvit_t": 224, "swin": 64}
 
 
 def every_builder() -> dict[str, tuple[str, Build, int]]:
