@@ -85,32 +85,37 @@ def formula(*operands):
 
 
 def _loop1(span, out, a):
-    for i in light_tasks(span, out.size, 1):
+    for task in light_tasks(span, out.size, 1):
         whole_registers()
+        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(a[i])
 
 
 def _loop2(span, out, a, b):
-    for i in light_tasks(span, out.size, 1):
+    for task in light_tasks(span, out.size, 1):
         whole_registers()
+        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i))
 
 
 def _loop3(span, out, a, b, c):
-    for i in light_tasks(span, out.size, 1):
+    for task in light_tasks(span, out.size, 1):
         whole_registers()
+        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i))
 
 
 def _loop4(span, out, a, b, c, d):
-    for i in light_tasks(span, out.size, 1):
+    for task in light_tasks(span, out.size, 1):
         whole_registers()
+        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i))
 
 
 def _loop5(span, out, a, b, c, d, e):
-    for i in light_tasks(span, out.size, 1):
+    for task in light_tasks(span, out.size, 1):
         whole_registers()
+        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i), at(e, i))
 
 
