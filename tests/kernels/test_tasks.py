@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.cpu._jit import kernel
-from minigrad.kernels.cpu._tasks import light_tasks, lower_to, tasks, thread, whole
-from minigrad.runtime.threads import MAX_THREADS
+from minigrad.kernels.cpu._jit import helper, kernel
+from minigrad.kernels.cpu._tasks import elements, lower_to, tasks, thread, whole
+from minigrad.runtime.threads import ADDRESS, MAX_THREADS
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -37,7 +38,7 @@ def _count(span, counts, seen, ends, least, busy):
 
 @kernel
 def _squares(span, out, input):
-    for i in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         out[i] = input[i] * input[i]
 
 
@@ -99,6 +100,20 @@ def test_threads_of_the_program_share_the_workers_and_leave_nothing() -> None:
 def _sum_of_squares(count: int) -> float:
     x = mg.arange(count, dtype=mg.float64)
     return float((x * x).sum().item())
+
+
+@helper  # as a kernel, but compiled anew, because code from the cache cannot be inspected
+def _limited(span, out, input, high):
+    for i in elements(span, out.size):
+        out[i] = high if input[i] > high else input[i]
+
+
+def test_loops_over_elements_are_vectorised() -> None:
+    values = np.zeros(10, np.float32)
+    _limited(ADDRESS, values, values, np.float32(1))
+    (code,) = _limited.inspect_llvm().values()
+    assert re.search(r"fcmp [a-z ]*<\d+ x float>", code)
+    assert "masked.gather" not in code  # as where an index may be negative
 
 
 @needs_fork

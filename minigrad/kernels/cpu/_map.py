@@ -27,7 +27,7 @@ from numba.extending import overload
 
 from ._jit import inlined, kernel
 from ._simd import whole_registers
-from ._tasks import light_tasks
+from ._tasks import elements
 
 
 def at(operand, i):
@@ -85,37 +85,32 @@ def formula(*operands):
 
 
 def _loop1(span, out, a):
-    for task in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         whole_registers()
-        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(a[i])
 
 
 def _loop2(span, out, a, b):
-    for task in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         whole_registers()
-        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i))
 
 
 def _loop3(span, out, a, b, c):
-    for task in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         whole_registers()
-        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i))
 
 
 def _loop4(span, out, a, b, c, d):
-    for task in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         whole_registers()
-        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i))
 
 
 def _loop5(span, out, a, b, c, d, e):
-    for task in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         whole_registers()
-        i = np.uintp(task)  # without a sign, or LLVM could not leave out the case of negative ones
         out[i] = formula(at(a, i), at(b, i), at(c, i), at(d, i), at(e, i))
 
 

@@ -2,7 +2,7 @@
 
     @kernel
     def doubled(span, out, input):
-        for i in tasks(span, out.size, 1):
+        for i in elements(span, out.size):
             out[i] = 2 * input[i]
 
     doubled(out, input)
@@ -95,6 +95,20 @@ def light_tasks(typing_context, span, count, elements):
     return types.range_state64_type(types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def elements(typing_context, span, count):
+    """As `light_tasks`, of one element each: indices without a sign.
+
+    Numba asks of an index with a sign whether it is negative. LLVM cannot tell where a range begins,
+    leaves the question in the loop, and gathers what it could load as one vector.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        return _range_of_tasks(context, builder, *arguments, _constant(1))
+
+    return types.unsigned_range_state64_type(types.int64, types.int64), codegen
+
+
 def _range_of_tasks(context, builder, span, count, elements):
     body = builder.function
     if len(body.args) < 3 or body.args[2].name != "arg.span":
@@ -124,6 +138,7 @@ def _range_of_tasks(context, builder, span, count, elements):
         alone = builder.icmp_signed("==", builder.load(shared), _constant(0))
         with builder.if_then(alone):
             builder.call(call, [_constant(0), count, _constant(0), environment])
+    # The same words with a sign and without.
     state = cgutils.create_struct_proxy(types.range_state64_type)(context, builder)
     # That they are not negative lets LLVM count the turns.
     begin = builder.and_(_load(builder, span, BEGIN), _LARGEST)

@@ -7,7 +7,7 @@ import numpy as np
 from ._jit import helper, kernel
 from ._log import log
 from ._map import number, pointwise
-from ._tasks import light_tasks
+from ._tasks import elements
 from .transpose import copy_transposed
 
 # Below this many elements, NumPy's own fill is faster than waking the threads.
@@ -19,7 +19,7 @@ _SMALL = 16384
 
 @kernel
 def _fill(span, out, value):
-    for i in light_tasks(span, out.size, 1):
+    for i in elements(span, out.size):
         out[i] = value
 
 

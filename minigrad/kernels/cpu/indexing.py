@@ -3,8 +3,10 @@ the reference."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ._jit import exact_helper, kernel, serial_kernel
-from ._tasks import light_tasks, lower_to, tasks, whole
+from ._tasks import elements, light_tasks, lower_to, tasks, whole
 
 _BLOCK = 256  # elements or rows that one task handles
 
@@ -14,10 +16,10 @@ def accumulate_index(span, positions, bad, index, low, size, step):
     # One pass over the indices. Parallel over elements.
     if whole(span):
         bad[0] = positions.size
-    for i in light_tasks(span, positions.size, 1):
+    for i in elements(span, positions.size):
         at = index[i]
         if at < low or at >= size:
-            lower_to(bad, i)
+            lower_to(bad, np.int64(i))
         else:
             positions[i] += step * (at + size if at < 0 else at)
 

@@ -15,7 +15,7 @@ from ._jit import helper, inlined, kernel, serial_kernel
 from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
-from ._tasks import light_tasks, tasks
+from ._tasks import elements, light_tasks, tasks
 
 # Class indices ------------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ def _make_difference_loss(kind: int):
     @kernel
     def forward(span, out, input, target, beta):
         b, half = out.dtype.type(beta), out.dtype.type(beta / 2)
-        for i in light_tasks(span, out.size, 1):
+        for i in elements(span, out.size):
             out[i] = _loss(kind, input[i] - target[i], b, half)
 
     @kernel
@@ -289,7 +289,7 @@ def _make_difference_loss(kind: int):
         # grad_output: an array, or the gradient of the total.
         dtype = grad_input.dtype.type
         b, d = dtype(beta), dtype(divisor)
-        for i in light_tasks(span, grad_input.size, 1):
+        for i in elements(span, grad_input.size):
             grad_input[i] = _slope(kind, input[i] - target[i], b) * (at(grad_output, i) / d)
 
     return forward, total, backward

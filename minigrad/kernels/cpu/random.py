@@ -12,7 +12,7 @@ import numpy as np
 
 from ._jit import helper, kernel, serial_kernel
 from ._philox import BLOCK, philox_block
-from ._tasks import light_tasks, tasks
+from ._tasks import elements, tasks
 
 _PER32, _PER64 = 4 * BLOCK, 2 * BLOCK  # elements a block, of one word and of two
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -167,7 +167,7 @@ def dropout_forward(out, mask, input, p, seed, stream):
 def _dropout_backward(span, grad_input, grad_output, mask, scale):
     # y = m·x/(1 − p) with a fixed mask m: dy/dx = m/(1 − p). Parallel over elements.
     zero = grad_input.dtype.type(0)
-    for i in light_tasks(span, grad_input.size, 1):
+    for i in elements(span, grad_input.size):
         grad_input[i] = grad_output[i] * scale if mask[i] else zero
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._jit import helper, kernel, serial_kernel
 from ._table import address, array_at, kept_address
-from ._tasks import light_tasks, tasks, whole
+from ._tasks import elements, light_tasks, tasks, whole
 
 _PIECE = 8192
 # A float32 element of Adam moves 28 bytes: 32768 of them take about as long as starting threads.
@@ -282,7 +282,7 @@ def total_norm(out, sums, norm_type):
 def _clip_to_norm(span, values, norm, max_norm):
     factor = max_norm / (np.float64(norm[0]) + 1e-6)
     scale = values.dtype.type(1.0 if factor > 1.0 else factor)
-    for i in light_tasks(span, values.size, 1):
+    for i in elements(span, values.size):
         values[i] *= scale
 
 
@@ -293,7 +293,7 @@ def clip_to_norm(values, norm, max_norm):
 @kernel
 def _clip_to_value(span, values, limit):
     high = values.dtype.type(limit)
-    for i in light_tasks(span, values.size, 1):
+    for i in elements(span, values.size):
         x = values[i]
         values[i] = high if x > high else (-high if x < -high else x)
 

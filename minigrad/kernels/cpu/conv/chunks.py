@@ -6,7 +6,10 @@ Each chunk of the images or rows has a sum of its own; they are added in the ord
 from __future__ import annotations
 
 from .._jit import kernel
+from .._rows import add_to
 from .._tasks import light_tasks
+
+_BLOCK = 1024
 
 
 def partial_sums(grad_weight, scratch, chunks):
@@ -22,9 +25,11 @@ def add_chunks(grad_weight, partial):
 
 @kernel
 def _sum(span, out, partial):
-    """out[i] = Σ_chunk partial[chunk, i]"""
-    for i in light_tasks(span, out.size, 1):
-        total = partial[0, i]
-        for chunk in range(1, partial.shape[0]):
-            total += partial[chunk, i]
-        out[i] = total
+    """out[i] = Σ_chunk partial[chunk, i], a block of out at a time, which stays in the cache."""
+    chunks, blocks = partial.shape[0], -(-out.size // _BLOCK)
+    for block in light_tasks(span, blocks, _BLOCK * chunks):
+        place = slice(block * _BLOCK, min((block + 1) * _BLOCK, out.size))
+        total = out[place]
+        total[:] = partial[0, place]
+        for chunk in range(1, chunks):
+            add_to(total, partial[chunk, place])
