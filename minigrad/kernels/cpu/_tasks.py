@@ -99,8 +99,8 @@ def light_tasks(typing_context, span, count, elements):
 def elements(typing_context, span, count):
     """As `light_tasks`, of one element each: indices without a sign.
 
-    Numba asks of an index with a sign whether it is negative. LLVM cannot tell where a range begins,
-    leaves the question in the loop, and gathers what it could load as one vector.
+    Numba asks of an index with a sign whether it is negative. LLVM, which cannot tell where a range
+    begins, leaves the question in the loop and gathers what it could load as one vector.
     """
 
     def codegen(context, builder, signature, arguments):
