@@ -57,7 +57,7 @@ def save_file(
 
 
 def load_file(path: StrPath, device: Device | str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in the order of their names; half precision becomes float32.
+    """The tensors of a safetensors file, in the order of their names; half precision is widened.
 
     Raises FileNotFoundError, or CheckpointError for a file that is damaged or of another kind or
     has dtypes that minigrad lacks.
