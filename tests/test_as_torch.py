@@ -1,0 +1,128 @@
+"""Scripts for torch with minigrad in its place: what they find, and what they are told."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+import torchvision.utils
+
+import minigrad as mg
+from minigrad import as_torch
+from minigrad.vision import utils
+
+
+def run(tmp_path, text, *arguments, code=0):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(text))
+    command = [sys.executable, "-m", "minigrad.as_torch", *arguments, str(script)]
+    command += ["--flag", "value"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_imports_in_every_form(tmp_path):
+    (tmp_path / "beside.py").write_text("import torch.nn.functional as F\nvalue = F.relu\n")
+    out, err = run(
+        tmp_path,
+        """
+        import sys
+        import torch, torchvision
+        import torch.nn as nn
+        import torch.nn.functional
+        from torch import optim, Tensor
+        from torch.utils.data import DataLoader
+        from torch.optim.lr_scheduler import StepLR
+        from torch.autograd import Variable
+        from torch.nn import *
+        import torchvision.transforms as T
+        from torchvision.ops import nms
+        from torchvision.transforms import v2, functional as TF
+        import beside
+        import minigrad
+
+        assert __name__ == "__main__" and sys.argv[1:] == ["--flag", "value"]
+        assert nn.Linear is minigrad.nn.Linear is Linear
+        assert torch.nn.functional.relu is beside.value is minigrad.nn.functional.relu
+        assert isinstance(torch.ones(2), torch.Tensor) and torch.Tensor is minigrad.Tensor
+        torch.backends.cudnn.benchmark = True
+        assert minigrad.backends.cudnn.benchmark is True
+        assert torch.__version__.split(".") >= ["2"] and torch.__name__ == "torch"
+        assert torch.optim.lr_scheduler.StepLR is StepLR
+        assert "relu" in dir(torch)
+        print("done")
+        """,
+    )
+    assert out == "done\n"
+    assert "lacks" not in err
+
+
+def test_what_is_missing_is_told_with_its_place(tmp_path):
+    text = """
+        import torch
+        if hasattr(torch, "hamming_distance"):
+            print("unlikely")
+        try:
+            import torch.quantum
+        except ImportError as error:
+            print(error)
+        torch.nn.functional.conv5d(1)
+        """
+    out, err = run(tmp_path, text, code=1)
+    assert out == "minigrad has no torch.quantum\n"
+    assert "AttributeError: minigrad has no torch.nn.functional.conv5d" in err
+    told = err[err.index("minigrad lacks") :]
+    script = tmp_path / "script.py"
+    assert f"torch.hamming_distance  ({script}:3)" in told
+    assert f"torch.quantum  ({script}:6)" in told
+    assert f"torch.nn.functional.conv5d  ({script}:9)" in told
+
+    out, _ = run(tmp_path, text, "--check", code=1)
+    assert f"torch.nn.functional.conv5d  ({script}:9)" in out
+    assert f"torch.quantum  ({script}:6)" in out
+
+
+def test_check_runs_nothing_and_follows_files_beside(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("from .inner import thing\n")
+    (tmp_path / "package" / "inner.py").write_text("import torch as t\nthing = t.no_such_thing\n")
+    out, _ = run(tmp_path, "import package, torch\nraise SystemExit(7)\n", "--check", code=1)
+    assert f"torch.no_such_thing  ({tmp_path / 'package' / 'inner.py'}:2)" in out
+    out, _ = run(tmp_path, "import torch\nx = torch.nn.Linear\nraise SystemExit(7)\n", "--check")
+    assert out == "minigrad has all that was asked for\n"
+
+
+def test_errors_of_the_script_are_its_own(tmp_path):
+    _, err = run(tmp_path, "import no_such_module\n", code=1)
+    assert "No module named 'no_such_module'" in err
+    run(tmp_path, "raise SystemExit(3)\n", code=3)
+
+
+def test_it_does_not_mix_with_torch():
+    with pytest.raises(RuntimeError, match="torch and torchvision was imported before"):
+        as_torch.install()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"nrow": 3, "padding": 1, "pad_value": 0.5}, {"normalize": True},
+     {"normalize": True, "scale_each": True}, {"normalize": True, "value_range": (-1.0, 1.0)}],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(5, 3, 4, 6), (4, 1, 4, 6), (1, 3, 4, 6), (3, 4, 6), (4, 6)])
+def test_make_grid(options, shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    expected = torchvision.utils.make_grid(torch.from_numpy(x.copy()), **options).numpy()
+    assert np.allclose(utils.make_grid(mg.tensor(x), **options).numpy(), expected, atol=1e-6)
+    if len(shape) == 4:
+        images = [mg.tensor(image) for image in x]
+        assert np.allclose(utils.make_grid(images, **options).numpy(), expected, atol=1e-6)
+
+
+def test_save_image(tmp_path):
+    x = np.random.default_rng(0).random((5, 3, 4, 6)).astype(np.float32)
+    torchvision.utils.save_image(torch.from_numpy(x.copy()), tmp_path / "theirs.png", nrow=2)
+    utils.save_image(mg.tensor(x), tmp_path / "ours.png", nrow=2)
+    assert (tmp_path / "ours.png").read_bytes() == (tmp_path / "theirs.png").read_bytes()
