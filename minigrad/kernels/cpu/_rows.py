@@ -6,12 +6,10 @@ The cut is fixed by the shape, so that results do not depend on the number of th
 
 from __future__ import annotations
 
-from math import lcm
-
 import numpy as np
 
 from ._exp import exp
-from ._jit import helper, inlined, serial_kernel
+from ._jit import helper, serial_kernel
 from ._simd import whole_registers
 from ._vector import exceeds, load, select, store
 
@@ -38,30 +36,6 @@ def line_width(C: int) -> int:
     j % C. Only the last line may be shorter.
     """
     return C * max(1, _LINE // max(1, C))
-
-
-# Sums of channels are kept in vectors of MANY float64 numbers while a block of lines is walked
-# down, in memory between the blocks: added in memory, an element would cost five accesses of eight
-# bytes. What is left of a line takes vectors of FEW, then single numbers.
-MANY, FEW = 16, 4
-
-
-def sum_width(C: int) -> int:
-    """Elements of a line for such sums: the fewest rows that are whole vectors, or one row."""
-    whole = lcm(C, MANY)
-    return whole if whole <= 2 * _LINE else C
-
-
-@inlined
-def cut(size):
-    """Places 0 to a of a line are taken by MANY, to b by FEW, the rest one by one."""
-    return size - size % MANY, size - size % FEW
-
-
-@inlined
-def block_size(width):
-    """Elements of a block: whole lines that stay in the first-level cache."""
-    return max(1, _BLOCK // width) * width
 
 
 @helper

@@ -1,8 +1,7 @@
 """Batch normalisation of (rows, C) arrays: statistics per channel, then one pass over the rows.
 
 **Lines.** The kernels walk through the array in lines of several rows (see _rows.py), with tables
-of the width of a line. Those that sum keep a vector of sums in registers while they walk down a
-block of lines.
+of the width of a line. Sums are made in registers, along other lines: see _channels.py.
 
 **Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
 larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
@@ -21,27 +20,24 @@ from math import sqrt
 import numpy as np
 
 from ...runtime.threads import get_num_threads
+from ._channels import MANY, add_moments, add_products, block_size, sum_width
 from ._jit import helper, inlined, kernel, serial_kernel
 from ._rows import (
-    FEW,
-    MANY,
     add_to,
     backwards,
-    block_size,
     chunk_count,
     combine_sums,
-    cut,
     fold_line,
     line_range,
     line_width,
     repeat_row,
-    sum_width,
 )
 from ._simd import whole_registers
 from ._tasks import tasks, whole
 from ._vector import (
     add,
     exceeds,
+    from_lane,
     load,
     multiply,
     multiply_add,
@@ -70,43 +66,6 @@ def batch_norm_statistics(
     )
 
 
-def _make_moments(lanes: int):
-    @inlined
-    def add_moments(sums, c, input, start, lines):
-        # Places c to c + lanes of every line; sums: (shift, Σ (x − shift), Σ (x − shift)²).
-        width = sums.shape[1]
-        shift = load(lanes, sums, c)
-        total, squares = load(lanes, sums, width + c), load(lanes, sums, 2 * width + c)
-        for line in range(lines):
-            x = widen(load(lanes, input, start + line * width + c))
-            d = subtract(x, shift)
-            total = add(total, d)
-            squares = multiply_add(d, d, squares)
-        store(sums, width + c, total)
-        store(sums, 2 * width + c, squares)
-
-    return add_moments
-
-
-_moments_many, _moments_few, _moments_one = (_make_moments(n) for n in (MANY, FEW, 1))
-
-
-@helper
-def _add_moments(sums, input, start, end):
-    whole_registers()
-    width = sums.shape[1]
-    lines, (many, few) = (end - start) // width, cut(width)
-    for c in range(0, many, MANY):
-        _moments_many(sums, c, input, start, lines)
-    for c in range(many, few, FEW):
-        _moments_few(sums, c, input, start, lines)
-    for c in range(few, width):
-        _moments_one(sums, c, input, start, lines)
-    last = start + lines * width
-    for c in range(end - last):
-        _moments_one(sums, c, input, last, 1)
-
-
 @kernel
 def _partial_moments(span, partial, input, C, threads):
     # Three flop an element, one pass over memory. Parallel over chunks of lines; each task owns
@@ -121,7 +80,7 @@ def _partial_moments(span, partial, input, C, threads):
         repeat_row(sums[0], input[:C])
         sums[1:] = 0
         for at in range(start, end, block):
-            _add_moments(sums, input, at, min(at + block, end))
+            add_moments(sums, input, at, min(at + block, end), 0, width)
         fold_line(sums[1], C)
         fold_line(sums[2], C)
 
@@ -218,43 +177,6 @@ def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
     _combine_products(grad_weight, grad_bias, partial, invstd)
 
 
-def _make_products(lanes: int):
-    @inlined
-    def add_products(sums, c, grad_output, input, start, lines):
-        # As add_moments; sums: (μ, Σ g, Σ g·(x − μ)).
-        width = sums.shape[1]
-        centre = load(lanes, sums, c)
-        grads, products = load(lanes, sums, width + c), load(lanes, sums, 2 * width + c)
-        for line in range(lines):
-            at = start + line * width + c
-            grad, x = widen(load(lanes, grad_output, at)), widen(load(lanes, input, at))
-            grads = add(grads, grad)
-            products = multiply_add(grad, subtract(x, centre), products)
-        store(sums, width + c, grads)
-        store(sums, 2 * width + c, products)
-
-    return add_products
-
-
-_products_many, _products_few, _products_one = (_make_products(n) for n in (MANY, FEW, 1))
-
-
-@helper
-def _add_products(sums, grad_output, input, start, end):
-    whole_registers()
-    width = sums.shape[1]
-    lines, (many, few) = (end - start) // width, cut(width)
-    for c in range(0, many, MANY):
-        _products_many(sums, c, grad_output, input, start, lines)
-    for c in range(many, few, FEW):
-        _products_few(sums, c, grad_output, input, start, lines)
-    for c in range(few, width):
-        _products_one(sums, c, grad_output, input, start, lines)
-    last = start + lines * width
-    for c in range(end - last):
-        _products_one(sums, c, grad_output, input, last, 1)
-
-
 @kernel
 def _partial_products(span, partial, grad_output, input, mean, threads):
     # Four flop an element, one pass. Parallel over chunks of lines; each task owns
@@ -270,7 +192,8 @@ def _partial_products(span, partial, grad_output, input, mean, threads):
         sums[1:] = 0
         start, end = line_range(chunk, chunks, input.size, width)
         for at in range(start, end, block):
-            _add_products(sums, grad_output, input, at, min(at + block, end))
+            stop = min(at + block, end)
+            add_products(sums, grad_output, input, at, stop, 0, width)
         fold_line(sums[1], C)
         fold_line(sums[2], C)
 
@@ -388,13 +311,13 @@ def batch_norm_backward_relu(
 
 def _make_relu_gradients(lanes: int):
     @inlined
-    def relu_gradients(sums, table, c, grad_input, grad_output, input, start, lines):
-        # Places c to c + lanes of every line.
+    def relu_gradients(sums, table, c, skip, grad_input, grad_output, input, start, lines):
+        # Places c to c + lanes of every line (see _channels.py).
         width = sums.size
         centre, rest = load(lanes, table, c), load(lanes, table, width + c)
         mean_grad, slope = load(lanes, table, 2 * width + c), load(lanes, table, 3 * width + c)
         scale, total = load(lanes, table, 4 * width + c), load(lanes, sums, c)
-        zero = splat(lanes, input.dtype.type(0))
+        own, zero = from_lane(lanes, skip), splat(lanes, input.dtype.type(0))
         for line in range(lines):
             at = start + line * width + c
             x, grad = load(lanes, input, at), load(lanes, grad_output, at)
@@ -402,29 +325,26 @@ def _make_relu_gradients(lanes: int):
             grad = multiply(multiply_add(centred, slope, subtract(grad, mean_grad)), scale)
             grad = select(exceeds(x, zero), grad, zero)
             store(grad_input, at, grad)
-            total = add(total, widen(grad))
+            total = add(total, widen(select(own, grad, zero)))
         store(sums, c, total)
 
     return relu_gradients
 
 
-_relu_many, _relu_few, _relu_one = (_make_relu_gradients(n) for n in (MANY, FEW, 1))
+_relu_many, _relu_one = _make_relu_gradients(MANY), _make_relu_gradients(1)
 
 
 @helper
 def _relu_gradients(sums, table, grad_input, grad_output, input, start, end):
     whole_registers()
     width = sums.size
-    lines, (many, few) = (end - start) // width, cut(width)
-    for c in range(0, many, MANY):
-        _relu_many(sums, table, c, grad_input, grad_output, input, start, lines)
-    for c in range(many, few, FEW):
-        _relu_few(sums, table, c, grad_input, grad_output, input, start, lines)
-    for c in range(few, width):
-        _relu_one(sums, table, c, grad_input, grad_output, input, start, lines)
+    lines = (end - start) // width
+    for place in range(0, width, MANY):
+        c = min(place, width - MANY)
+        _relu_many(sums, table, c, place - c, grad_input, grad_output, input, start, lines)
     last = start + lines * width
     for c in range(end - last):
-        _relu_one(sums, table, c, grad_input, grad_output, input, last, 1)
+        _relu_one(sums, table, c, 0, grad_input, grad_output, input, last, 1)
 
 
 @kernel
