@@ -2,9 +2,9 @@
 
 LLVM vectorises a loop over channels only when it is long: with 16 channels it would run the scalar
 remainder. A Vector is a register of a fixed number of lanes, so a kernel that keeps its running
-maximum or sum in one is vector code for any number of channels, without a word about pointers that
-might overlap. A kernel takes as many channels as it can 16 at a time, then 4, then 1, or the last 16
-once more in part, and so never touches memory outside the array.
+maximum or sum in one is vector code for any number of channels, without a word about pointers
+that might overlap. A kernel takes as many channels as it can 16 at a time, then 4, then 1, or the
+last 16 once more in part, and so never touches memory outside the array.
 
 `lanes` must be a literal int: a module's global or the int that a factory closes over.
 """

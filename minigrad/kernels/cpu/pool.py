@@ -7,8 +7,8 @@ columns. `_Axis` tables list it for either direction, so that the kernels know n
 padding and dilation. Inner loops read them number by number: `ow, kw = entries[b]` would make a
 view of a row, which takes longer than all that is done with a vector of channels.
 
-**Vectors overlap.** C channels are taken 16 at a time, the last of them from C − 16 on, so that some
-may be taken twice; fewer than 16 are taken by 4, fewer than 4 one by one.
+**Vectors overlap.** C channels are taken 16 at a time, the last of them from C − 16 on, so that
+some may be taken twice; fewer than 16 are taken by 4, fewer than 4 one by one.
 
 **Backward passes scatter.** A task owns some rows of cells. It goes through the outputs whose
 windows reach them, in order, and adds what each gives to its own cells. For a maximum that is the
