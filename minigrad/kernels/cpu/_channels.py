@@ -44,6 +44,37 @@ def block_size(width):
     return max(1, _BLOCK // width) * width
 
 
+def _make_sums(lanes: int):
+    @inlined
+    def add_sums(sums, c, skip, input, start, lines):
+        # Places c to c + lanes of every line.
+        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
+        total = load(lanes, sums, c)
+        for line in range(lines):
+            x = widen(load(lanes, input, start + line * sums.size + c))
+            total = add(total, select(own, x, zero))
+        store(sums, c, total)
+
+    return add_sums
+
+
+_sums_many, _sums_one = _make_sums(MANY), _make_sums(1)
+
+
+@helper
+def add_sums(sums, input, start, end):
+    """Add elements start to end of the flat input to the sums of their places in the line."""
+    whole_registers()
+    width = sums.size
+    lines = (end - start) // width
+    for place in range(0, width, MANY):
+        c = min(place, width - MANY)
+        _sums_many(sums, c, place - c, input, start, lines)
+    rest = start + lines * width
+    for c in range(end - rest):
+        _sums_one(sums, c, 0, input, rest, 1)
+
+
 def _make_moments(lanes: int):
     @inlined
     def add_moments(table, c, skip, input, start, lines):

@@ -210,3 +210,13 @@ def from_lane(typing_context, lanes, first):
         return builder.icmp_signed(">=", ir.Constant(kind, list(range(mask.lanes))), first_)
 
     return mask(lanes, types.int64), codegen
+
+
+@intrinsic
+def lane(typing_context, vector, index):
+    """One element."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.extract_element(*arguments)
+
+    return vector.dtype(vector, types.int64), codegen

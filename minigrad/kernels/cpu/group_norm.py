@@ -16,11 +16,11 @@ from __future__ import annotations
 from math import sqrt
 
 from ._channels import MANY, add_moments, add_products, block_size, sum_width
-from ._jit import helper, inlined, kernel
-from ._rows import chunk_count, fold_line, repeat_row
+from ._jit import helper, inlined, kernel, serial_kernel
+from ._rows import add_to, chunk_count, fold_line, repeat_row
 from ._simd import whole_registers
 from ._tasks import light_tasks, tasks, whole
-from ._vector import add, load, multiply, multiply_add, splat, store, subtract, widen
+from ._vector import load, multiply_add, store, subtract, widen
 
 # How work is cut --------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def _table_size(N: int, C: int) -> int:
 
 
 def _chunks(N: int) -> int:
-    return min(N, 64)
+    return max(1, min(N, 64))
 
 
 @inlined
@@ -140,7 +140,8 @@ def _forward(span, out, mean, invstd, input, weight, bias, eps, tables, parts):
     G = mean.shape[1]
     K, width = C // G, tables.shape[2]
     block, count = block_size(width), L * K
-    for task in tasks(span, tables.shape[0] * parts):
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
         table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
         for n in range(low, high):
             for g in range(first_group, last_group):
@@ -289,7 +290,8 @@ def _backward_input(span, grad_input, grad_output, input, weight, mean, invstd, 
     N, L, C = input.shape
     G = mean.shape[1]
     K, count, block = C // G, L * (C // G), block_size(tables.shape[2])
-    for task in tasks(span, tables.shape[0] * parts):
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
         table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
         for n in range(low, high):
             _sample_products(table, grad_output, input, n, mean, first_group, last_group, a, b)
@@ -323,11 +325,11 @@ def _gradient_sums(grad, row, weight, mean):
 
 
 @helper
-def _gradient_row(out, grad, row, weight, mean, invstd, first, slope):
+def _gradient_row(out, grad, row, weight, mean, scale, first, slope):
     whole_registers()
     for j in range(len(row)):
         d = float(row[j]) - mean
-        out[j] = invstd * (float(grad[j]) * weight[j] - first - d * slope)
+        out[j] = scale * (float(grad[j]) * weight[j] - first - d * slope)
 
 
 @kernel
@@ -354,11 +356,18 @@ def _backward_rows(span, grad_input, grad_output, input, weight, mean, invstd, f
 
 def group_norm_backward_affine_workspace(shape) -> int:
     N, L, C = shape
-    return chunk_count(N * C) * 2 * C if L == 1 else _chunks(N) * 2 * C + _table_size(N, C)
+    return _row_chunks(N, C) * 2 * C if L == 1 else _chunks(N) * 2 * C + _table_size(N, C)
+
+
+def _row_chunks(N: int, C: int) -> int:
+    """Of one position each: few enough that their sums are little beside the rows."""
+    return max(1, min(chunk_count(N * C), N // 32))
 
 
 def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
     N, L, C = input.shape
+    if C == 0:
+        return
     if L == 1:
         partial = scratch.reshape(-1, 2, C)
         _affine_rows(partial, grad_output, input, mean, invstd)
@@ -378,7 +387,8 @@ def _affine_sums(span, partial, grad_output, input, mean, invstd, tables, parts)
     N, _, C = input.shape
     G = mean.shape[1]
     K = C // G
-    for task in tasks(span, tables.shape[0] * parts):
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
         table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
         sums = partial[task // parts]
         for c in range(a, min(b, C)):
@@ -391,38 +401,13 @@ def _affine_sums(span, partial, grad_output, input, mean, invstd, tables, parts)
                     sums[1, c] += table[1, c]
 
 
-# Rows that a vector of columns takes before it goes back to memory.
-_ROWS = 16
-
-
-def _make_affine(lanes: int):
-    @inlined
-    def add_affine(sums, c, grad_output, input, first, last, mean, invstd, g):
-        # Columns c to c + lanes, which belong to group g, of rows `first` to `last`.
-        C = sums.shape[1]
-        weights, biases = load(lanes, sums, c), load(lanes, sums, C + c)
-        for n in range(first, last):
-            grad = widen(load(lanes, grad_output, n * C + c))
-            centred = subtract(widen(load(lanes, input, n * C + c)), splat(lanes, mean[n, g]))
-            normal = multiply(centred, splat(lanes, invstd[n, g]))
-            weights = multiply_add(grad, normal, weights)
-            biases = add(biases, grad)
-        store(sums, c, weights)
-        store(sums, C + c, biases)
-
-    return add_affine
-
-
-_affine_many, _affine_one = _make_affine(MANY), _make_affine(1)
-
-
 @helper
-def _add_affine(sums, grad_output, input, first, last, mean, invstd, g, a, b):
+def _add_affine(weight_sums, bias_sums, grad, row, mean, invstd):
     whole_registers()
-    for c in range(a, b - MANY + 1, MANY):
-        _affine_many(sums, c, grad_output, input, first, last, mean, invstd, g)
-    for c in range(b - (b - a) % MANY, b):
-        _affine_one(sums, c, grad_output, input, first, last, mean, invstd, g)
+    for j in range(len(row)):
+        g = float(grad[j])
+        weight_sums[j] += g * (float(row[j]) - mean) * invstd
+        bias_sums[j] += g
 
 
 @kernel
@@ -433,20 +418,18 @@ def _affine_rows(span, partial, grad_output, input, mean, invstd):
     for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
-        end = (chunk + 1) * N // chunks
-        for first in range(chunk * N // chunks, end, _ROWS):
-            last = min(first + _ROWS, end)
+        for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
             for g in range(G):
                 a, b = g * K, (g + 1) * K
-                _add_affine(sums, grad_output, input, first, last, mean, invstd, g, a, b)
+                grad, row = grad_output[n, 0, a:b], input[n, 0, a:b]
+                _add_affine(sums[0, a:b], sums[1, a:b], grad, row, mean[n, g], invstd[n, g])
 
 
-@kernel
-def _combine(span, grad_weight, grad_bias, partial):
+@serial_kernel
+def _combine(grad_weight, grad_bias, partial):
     """Sums of the chunks, in their order."""
-    for c in light_tasks(span, grad_weight.size, 1):
-        weight = bias = 0.0
-        for chunk in range(partial.shape[0]):
-            weight += partial[chunk, 0, c]
-            bias += partial[chunk, 1, c]
-        grad_weight[c], grad_bias[c] = weight, bias
+    total = partial[0].reshape(-1)
+    for chunk in range(1, partial.shape[0]):
+        add_to(total, partial[chunk].reshape(-1))
+    for c in range(grad_weight.size):
+        grad_weight[c], grad_bias[c] = partial[0, 0, c], partial[0, 1, c]

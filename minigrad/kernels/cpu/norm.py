@@ -33,7 +33,7 @@ from ._rows import (
     repeat_row,
 )
 from ._simd import whole_registers
-from ._tasks import tasks, whole
+from ._tasks import light_tasks, tasks, whole
 from ._vector import (
     add,
     exceeds,
@@ -157,7 +157,7 @@ def batch_norm_forward(span, out, input, mean, invstd, weight, bias, scratch):
     centre, rest, scale, offset = table[0], table[1], table[2], table[3]
     x, y = input.reshape(-1), out.reshape(-1)
     lines = (x.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, x.size))
         _normalise(y[place], x[place], centre, rest, scale, offset)
 
@@ -259,7 +259,7 @@ def _backward_training(
     if whole(span):
         _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows)
     lines = (input.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, input.size))
         _input_gradient(
             grad_input[place], grad_output[place], input[place],
@@ -284,7 +284,7 @@ def _backward_evaluation(span, grad_input, grad_output, input, invstd, weight, s
             scale[c] = invstd[c] if weight is None else invstd[c] * weight[c]
         repeat_row(scale[C:], scale[:C])
     lines = (input.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, input.size))
         _scaled(grad_input[place], grad_output[place], scale)
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims, adaptive_window
 from ._jit import inlined, kernel
-from ._tasks import tasks
+from ._tasks import light_tasks
 from ._vector import (
     add,
     divide,
@@ -154,7 +154,8 @@ def _maxima(span, out, window, input, rows, row_step, cols, col_step, kW, parts)
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in tasks(span, N * H_out * parts):
+    count = N * H_out * parts
+    for task in light_tasks(span, count, input.size // max(1, count)):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
         part = task % parts
@@ -189,7 +190,7 @@ def max_pool2d_forward(out, window, input, dims):
 def _flat_indices(span, indices, window, rows, row_step, cols, col_step, W, kW):
     # Parallel over (n, oh): each task owns its outputs.
     N, H_out, W_out, C = indices.shape
-    for out_row in tasks(span, N * H_out):
+    for out_row in light_tasks(span, N * H_out, W_out * C):
         n, oh = out_row // H_out, out_row % H_out
         h, row_taps, first_kh = rows[oh]
         for ow in range(W_out):
@@ -253,7 +254,7 @@ def _route_to_maxima(span, grad_input, grad_output, window, rows, row_step, cols
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
     cells = grad_input.reshape(-1)
-    for task in tasks(span, N * groups):
+    for task in light_tasks(span, N * groups, cells.size // max(1, N * groups)):
         n, group = task // groups, task % groups
         low, high = group * H // groups, (group + 1) * H // groups
         cleared = low
@@ -325,7 +326,8 @@ def _averages(span, out, input, rows, row_divisors, cols, col_divisors, parts):
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in tasks(span, N * H_out * parts):
+    count = N * H_out * parts
+    for task in light_tasks(span, count, input.size // max(1, count)):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
         part = task % parts
@@ -378,7 +380,7 @@ def _spread_over_windows(span, grad_input, grad_output, rows, row_divisors, cols
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
     cells = grad_input.reshape(-1)
-    for task in tasks(span, N * groups):
+    for task in light_tasks(span, N * groups, cells.size // max(1, N * groups)):
         n, group = task // groups, task % groups
         low, high = group * H // groups, (group + 1) * H // groups
         cleared = low
@@ -436,7 +438,7 @@ def _lp_averages(span, out, input, rows, row_divisors, cols, col_divisors, cells
     # 2·N·H_out·W_out·C·taps flop for p = 2, else as many powers. Parallel over (n, oh): each task
     # owns its outputs.
     N, H_out, W_out, C = out.shape
-    for out_row in tasks(span, N * H_out):
+    for out_row in light_tasks(span, N * H_out, input.size // max(1, N * H_out)):
         n, oh = out_row // H_out, out_row % H_out
         for ow in range(W_out):
             by = row_divisors[oh] * col_divisors[ow]
@@ -463,7 +465,7 @@ def _spread_powers(span, grad_input, grad_output, out, input, row_index, row_ent
     # A power, or for p = 2 a division, for each window that a cell is in. Parallel over (n, h):
     # each task owns its cells.
     N, H, W, C = grad_input.shape
-    for in_row in tasks(span, N * H):
+    for in_row in light_tasks(span, N * H, W * C):
         n, h = in_row // H, in_row % H
         for w in range(W):
             for c in range(C):
