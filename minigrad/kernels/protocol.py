@@ -831,14 +831,18 @@ class GroupNorm(Protocol):
     """group_norm.py. Arrays (N, L, C), C-ordered; mean and invstd (N, G) and scratch float64;
     weight and bias (C,) or None."""
 
+    def group_norm_forward_workspace(self, shape: tuple[int, int, int]) -> int: ...
+
     def group_norm_forward(
         self, out: Array, mean: Array, invstd: Array, input: Array, weight: Array | None,
-        bias: Array | None, eps: float,
+        bias: Array | None, eps: float, scratch: Array,
     ) -> None: ...  # fmt: skip
+
+    def group_norm_backward_input_workspace(self, shape: tuple[int, int, int]) -> int: ...
 
     def group_norm_backward_input(
         self, grad_input: Array, grad_output: Array, input: Array, weight: Array | None,
-        mean: Array, invstd: Array,
+        mean: Array, invstd: Array, scratch: Array,
     ) -> None: ...  # fmt: skip
 
     def group_norm_backward_affine_workspace(self, shape: tuple[int, int, int]) -> int: ...

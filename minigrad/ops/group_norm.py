@@ -49,9 +49,11 @@ class GroupNorm(Function):
         N, _, _ = form
         mean, invstd = (allocate((N, groups), float64, input.device) for _ in range(2))
         out, rows = _empty(input, form, axis)
-        kernels.get(input.device).group_norm.group_norm_forward(
+        launch = kernels.get(input.device).group_norm
+        workspace = scratch(launch.group_norm_forward_workspace(form), float64, input.device)
+        launch.group_norm_forward(
             rows, mean, invstd, _array(input, form, axis),
-            _flat(weight), _flat(bias), eps,
+            _flat(weight), _flat(bias), eps, workspace,
         )  # fmt: skip
         ctx.save_for_backward(input, weight)
         ctx.statistics, ctx.form, ctx.axis = (mean, invstd), form, axis
@@ -67,7 +69,10 @@ class GroupNorm(Function):
         grad_input = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
             grad_input, out = _empty(input, form, axis)
-            launch.group_norm_backward_input(out, upstream, rows, _flat(weight), mean, invstd)
+            workspace = scratch(launch.group_norm_backward_input_workspace(form), float64, device)
+            launch.group_norm_backward_input(
+                out, upstream, rows, _flat(weight), mean, invstd, workspace
+            )
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_weight, grad_bias = (empty(ctx.affine, input.dtype, device) for _ in range(2))
             launch.group_norm_backward_affine(

@@ -16,7 +16,7 @@ import pytest
 import minigrad as mg
 from minigrad.kernels.cpu._jit import helper, kernel
 from minigrad.kernels.cpu._tasks import elements, lower_to, tasks, thread, whole
-from minigrad.runtime.threads import ADDRESS, MAX_THREADS
+from minigrad.runtime.threads import ADDRESS, BLOCK, GENERATION, MAX_THREADS
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -160,3 +160,16 @@ mg.set_num_threads(2)
 print((mg.ones(1 << 18) + 1).sum().item(), mg.get_num_threads())
 """
     assert run(script) == "524288.0 1\n"
+
+
+def test_little_work_of_many_tasks_wakes_no_thread() -> None:
+    mg.set_num_threads(2)
+    images = mg.randn(2, 3, 6, 6, requires_grad=True)
+    F, launches = mg.nn.functional, BLOCK[GENERATION]
+    for result in (
+        images.sum((2, 3)), images.amax(3), images.cumsum(2), images.prod(3),
+        F.max_pool2d(images, 2), F.avg_pool2d(images, 3, 1), F.group_norm(images, 3),
+        F.batch_norm(images, None, None, training=True), F.layer_norm(images, (6, 6)),
+    ):  # fmt: skip
+        result.sum().backward()
+    assert BLOCK[GENERATION] == launches

@@ -129,3 +129,45 @@ def test_a_group_of_one_number_has_no_gradient_but_rounding(norm: str, dtype) ->
     np.testing.assert_array_equal(weight.grad.numpy(), 0)
     cancels = np.abs(upstream * weight.detach().numpy()) / math.sqrt(1e-5)
     assert np.all(np.abs(x.grad.numpy()) <= np.finfo(np.float64).eps * cancels)
+
+
+# Few samples of many channels, whose groups are cut into parts; many samples of few, whose lines
+# hold several positions and end short; channels that fill no whole vectors; one position.
+@pytest.mark.parametrize(
+    ("N", "C", "L", "groups"),
+    [
+        (1, 96, 50, 6),
+        (2, 64, 7, 64),
+        (130, 3, 11, 3),
+        (3, 33, 40, 3),
+        (5, 6, 301, 2),
+        (40, 36, 1, 2),
+    ],
+)
+@pytest.mark.parametrize("mean", [0.0, 1e4])
+def test_float32_group_norm_is_exact_to_a_few_ulps(
+    N: int, C: int, L: int, groups: int, mean: float
+) -> None:
+    generator = np.random.default_rng(C)
+    x = (generator.standard_normal((N, C, L)) + mean).astype(np.float32)
+    g = generator.standard_normal((N, C, L)).astype(np.float32)
+    w, b = generator.standard_normal((2, C)).astype(np.float32)
+    input, weight, bias = (Tensor(array, requires_grad=True) for array in (x, w, b))
+    out = F.group_norm(input, groups, weight, bias)
+    out.backward(Tensor(g))
+
+    grouped = x.reshape(N, groups, -1).astype(np.float64)
+    centred = grouped - grouped.mean(axis=2, keepdims=True)
+    root = 1 / np.sqrt((centred**2).mean(axis=2, keepdims=True) + 1e-5)
+    normal = (centred * root).reshape(N, C, L)
+    scaled = (w[:, None] * g.astype(np.float64)).reshape(N, groups, -1)
+    slope = (scaled * centred * root).mean(axis=2, keepdims=True)
+    grad = root * (scaled - scaled.mean(axis=2, keepdims=True) - centred * root * slope)
+    # A few ULP of the largest: what cancels is as large as that.
+    for actual, expected in (
+        (out, normal * w[:, None] + b[:, None]),
+        (input.grad, grad.reshape(N, C, L)),
+        (weight.grad, (g * normal).sum(axis=(0, 2))),
+        (bias.grad, g.sum(axis=(0, 2), dtype=np.float64)),
+    ):
+        assert np.abs(actual.array - expected).max() < 2**-23 * np.abs(expected).max()

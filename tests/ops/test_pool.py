@@ -64,3 +64,37 @@ def test_gradient_after_relu_goes_to_one_of_many_zeros(device: Device) -> None:
     expected = np.zeros(input.shape)
     expected[:, :, ::2, ::2] = 1
     np.testing.assert_array_equal(input.grad.array, expected)
+
+
+# Whole vectors of channels, vectors that overlap, and single channels; one image, whose rows are
+# cut into groups, and many.
+@pytest.mark.parametrize("C", [1, 6, 16, 19, 40])
+@pytest.mark.parametrize("N", [1, 20])
+@pytest.mark.parametrize(
+    "options", [(2, 2), (3, 2, 1), (3, 1, 1), (2, 3), (5, 2, 2)], ids="{0[0]} by {0[1]}".format
+)
+def test_gradients_of_overlapping_windows_and_gaps_are_those_of_the_definition(
+    C: int, N: int, options: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(C)
+    images = rng.integers(-3, 3, (N, C, 13, 9)).astype(np.float32)
+    kernel_size, stride, padding = (*options, 0)[:3]
+
+    for pool in (max_pool2d, avg_pool2d):
+        input = Tensor(images, requires_grad=True)
+        out = pool(input, kernel_size, stride, padding)
+        grad = rng.integers(-4, 5, out.shape).astype(np.float32)
+        out.backward(Tensor(grad))
+        expected = np.zeros(images.shape)
+        for oh, ow in np.ndindex(out.shape[2:]):
+            h, w = oh * stride - padding, ow * stride - padding
+            window = (..., slice(max(h, 0), h + kernel_size), slice(max(w, 0), w + kernel_size))
+            here = grad[:, :, oh, ow, None, None]
+            if pool is avg_pool2d:
+                expected[window] += here / kernel_size**2
+                continue
+            cells = images[window]
+            first = cells.reshape(N, C, -1).argmax(axis=2)[:, :, None]
+            chosen = np.arange(cells[0, 0].size) == first
+            expected[window] += here * chosen.reshape(cells.shape)
+        np.testing.assert_allclose(input.grad.array, expected, rtol=1e-6, atol=1e-6)

@@ -91,17 +91,6 @@ def relu_gradient(sums, grad_input, grad_output, out):
         sums[j] += np.float64(g)
 
 
-@helper
-def relu_gradient_in_place(sums, grad, out):
-    """relu_gradient with one array for both gradients: LLVM vectorises only what cannot overlap."""
-    whole_registers()
-    zero = out.dtype.type(0)
-    for j in range(out.size):
-        g = zero if out[j] <= zero else grad[j]
-        grad[j] = g
-        sums[j] += np.float64(g)
-
-
 @serial_kernel
 def combine_sums(out, partial):
     """out[c] = Σ_chunk partial[chunk, c], in the order of the chunks."""

@@ -17,9 +17,6 @@ import numpy as np
 from ._jit import kernel
 from ._tasks import light_tasks
 
-# Elements of a batch below which starting the threads costs more than they save.
-_PARALLEL_FROM = 1 << 16
-
 
 def _exact(function):
     """A helper without fastmath, compiled into the kernels of this file.

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import helper, kernel
+from ._jit import helper
 from ._log import log
-from ._map import number, pointwise
-from ._tasks import elements
+from ._map import pointwise
 from .transpose import copy_transposed
 
-# Below this many elements, NumPy's own fill is faster than waking the threads.
-_SMALL = 16384
+# Below this many elements, NumPy's own copy is as fast as ours.
+_SMALL = 4096
 
 
 # Memory -------------------------------------------------------------------------------------
 
 
-@kernel
-def _fill(span, out, value):
-    for i in elements(span, out.size):
-        out[i] = value
-
-
 def fill(out, value):
-    if out.size < _SMALL or not out.flags.c_contiguous:
-        out[...] = value
-    else:
-        _fill(out, number(value, out.dtype))
+    out[...] = value
 
 
 def copy_strided(out, input):
     if out.dtype == input.dtype:
-        if out.size < _SMALL // 4 or not copy_transposed(out, input):
+        if out.size < _SMALL or not copy_transposed(out, input):
             np.copyto(out, input)
         return
     with np.errstate(all="ignore"):  # numbers that the dtype cannot hold

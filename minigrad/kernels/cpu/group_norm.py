@@ -1,76 +1,315 @@
 """Normalisation over groups of channels, on (N, L, C) arrays: layer_norm has one group and L = 1.
 
-The statistics of a group are float64 sums over the distance from its first number (why that is
-enough: norm.py); the group stays in cache until it is normalised. Inner loops run over the channels
-of one group at one position, as slices.
+All in float64: sums over the distance from a group's first number (why that is enough: norm.py),
+and what is made of them, so that a result is rounded once. A sample stays in cache until it is
+normalised.
+
+**Many positions.** Sums are made channel by channel (see _channels.py), those of a group's channels
+added up, and the result is spread over its channels: a table of constants, with which the sample is
+gone through once more. A task takes several samples, or some of the groups of one.
+
+**One position.** A group's channels are neighbours: loops over slices.
 """
 
 from __future__ import annotations
 
 from math import sqrt
 
-import numpy as np
-
-from ._jit import helper, kernel
-from ._rows import chunk_count
+from ._channels import MANY, add_moments, add_products, block_size, sum_width
+from ._jit import helper, inlined, kernel, serial_kernel
+from ._rows import add_to, chunk_count, fold_line, repeat_row
 from ._simd import whole_registers
-from ._tasks import light_tasks, tasks
+from ._tasks import light_tasks, tasks, whole
+from ._vector import load, multiply_add, store, subtract, widen
+
+# How work is cut --------------------------------------------------------------------------------
+
+
+def _parts(N: int, C: int, G: int) -> int:
+    """Into how many parts the groups of a sample are cut, so that few samples still make 16 tasks;
+    a part has at least MANY channels."""
+    return max(1, min(-(-16 // N), G, C // 32)) if 0 < N < 16 and sum_width(C) == C else 1
+
+
+def _table_size(N: int, C: int) -> int:
+    """Of the four rows that each chunk of samples has for its sums and constants."""
+    return 4 * _chunks(N) * sum_width(C)
+
+
+def _chunks(N: int) -> int:
+    return max(1, min(N, 64))
+
+
+@inlined
+def _share(task, tables, parts, N, G, K):
+    """(table, first and one past the last sample, the same of groups, of columns) of a task."""
+    chunk, part = task // parts, task % parts
+    chunks, _, width = tables.shape
+    g, h = part * G // parts, (part + 1) * G // parts
+    last = width if parts == 1 else h * K
+    return tables[chunk], chunk * N // chunks, (chunk + 1) * N // chunks, g, h, g * K, last
+
+
+@inlined
+def _spread(table, row, first, last, value):
+    for c in range(first, last):
+        table[row, c] = value
 
 
 @helper
-def _moments(row, shift):
+def _repeat(table, C):
+    """All rows along the line."""
+    if table.shape[1] > C:
+        for row in table:
+            repeat_row(row[C:], row[:C])
+
+
+@inlined
+def _group_sum(table, row, first, last):
+    total = 0.0
+    for c in range(first, last):
+        total += table[row, c]
+    return total
+
+
+# Forward ----------------------------------------------------------------------------------------
+
+
+def group_norm_forward_workspace(shape) -> int:
+    N, L, C = shape
+    return 2 * C if L == 1 else _table_size(N, C)
+
+
+def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
+    N, L, C = input.shape
+    G = mean.shape[1]
+    if not out.size:
+        return
+    if L == 1:
+        table = scratch.reshape(2, C)
+        _forward_rows(out, mean, invstd, input, weight, bias, float(eps), table)
+        return
+    tables = scratch.reshape(_chunks(N), 4, -1)
+    _forward(out, mean, invstd, input, weight, bias, float(eps), tables, _parts(N, C, G))
+
+
+@inlined
+def _finish(total, squares, shift, count, eps):
+    """The mean, and 1 / √(variance + eps)."""
+    d = total / count
+    # Rounding alone may take the difference below zero. NaN stays.
+    spread = squares - d * total
+    return shift + d, 1 / sqrt((0.0 if spread < 0 else spread) / count + eps)
+
+
+def _make_normalise(lanes: int):
+    @inlined
+    def normalise(table, c, out, input, start, lines):
+        # Places c to c + lanes of every line; table: (mean, scale, offset).
+        width = table.shape[1]
+        mean, scale = load(lanes, table, c), load(lanes, table, width + c)
+        offset = load(lanes, table, 2 * width + c)
+        for line in range(lines):
+            at = start + line * width + c
+            centred = subtract(widen(load(lanes, input, at)), mean)
+            store(out, at, multiply_add(centred, scale, offset))
+
+    return normalise
+
+
+_normalise_many, _normalise_one = _make_normalise(MANY), _make_normalise(1)
+
+
+@helper
+def _normalise(table, out, input, start, end, first, last):
+    whole_registers()
+    width = table.shape[1]
+    lines = (end - start) // width
+    for place in range(first, last, MANY):
+        _normalise_many(table, min(place, last - MANY), out, input, start, lines)
+    rest = start + lines * width
+    for c in range(end - rest):
+        _normalise_one(table, c, out, input, rest, 1)
+
+
+@kernel
+def _forward(span, out, mean, invstd, input, weight, bias, eps, tables, parts):
+    # Seven flop an element, two passes, the second over cached data. Parallel over (chunk of
+    # samples, part of the groups): each task owns its groups and their columns of tables[chunk].
+    N, L, C = input.shape
+    G = mean.shape[1]
+    K, width = C // G, tables.shape[2]
+    block, count = block_size(width), L * K
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
+        table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
+        for n in range(low, high):
+            for g in range(first_group, last_group):
+                _spread(table, 0, g * K, (g + 1) * K, input[n, 0, g * K])
+                _spread(table, 1, g * K, (g + 1) * K, 0.0)
+                _spread(table, 2, g * K, (g + 1) * K, 0.0)
+            _repeat(table[:3], C)
+            end = (n + 1) * L * C
+            for at in range(n * L * C, end, block):
+                add_moments(table, input, at, min(at + block, end), a, b)
+            if width > C:
+                fold_line(table[1], C)
+                fold_line(table[2], C)
+            for g in range(first_group, last_group):
+                i, j = g * K, (g + 1) * K
+                total, squares = _group_sum(table, 1, i, j), _group_sum(table, 2, i, j)
+                center, scale = _finish(total, squares, table[0, i], count, eps)
+                mean[n, g], invstd[n, g] = center, scale
+                for c in range(i, j):
+                    table[0, c] = center
+                    table[1, c] = scale if weight is None else scale * weight[c]
+                    table[2, c] = 0.0 if bias is None else bias[c]
+            _repeat(table[:3], C)
+            for at in range(n * L * C, end, block):
+                _normalise(table, out, input, at, min(at + block, end), a, b)
+
+
+@helper
+def _moments_of(row, shift):
     """Σ (x − shift) and Σ (x − shift)²."""
     whole_registers()
     total = squares = 0.0
     for j in range(len(row)):
-        d = np.float64(row[j]) - shift
+        d = float(row[j]) - shift
         total += d
         squares += d * d
     return total, squares
 
 
 @helper
-def _normalise(out, row, weight, bias, mean, invstd):
+def _normalise_row(out, row, weight, bias, mean, invstd):
     whole_registers()
     for j in range(len(row)):
-        normal = (np.float64(row[j]) - mean) * invstd
+        normal = (float(row[j]) - mean) * invstd
         out[j] = normal * weight[j] + bias[j]
 
 
-def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
-    C = input.shape[2]
-    _forward(out, mean, invstd, input, _or(weight, C, 1), _or(bias, C, 0), float(eps))
+@kernel
+def _forward_rows(span, out, mean, invstd, input, weight, bias, eps, table):
+    # Seven flop an element, two passes, the second over cached data. Parallel over (n, g): each
+    # task owns its group.
+    N, _, C = input.shape
+    G = mean.shape[1]
+    K = C // G
+    if whole(span):
+        for c in range(C):
+            table[0, c] = 1.0 if weight is None else weight[c]
+            table[1, c] = 0.0 if bias is None else bias[c]
+    for task in light_tasks(span, N * G, K):
+        n, g = task // G, task % G
+        a, b = g * K, (g + 1) * K
+        shift = float(input[n, 0, a])
+        total, squares = _moments_of(input[n, 0, a:b], shift)
+        center, scale = _finish(total, squares, shift, K, eps)
+        mean[n, g], invstd[n, g] = center, scale
+        row, factor, offset = input[n, 0, a:b], table[0, a:b], table[1, a:b]
+        _normalise_row(out[n, 0, a:b], row, factor, offset, center, scale)
 
 
-def _or(parameter, C, value):
-    """The parameter, or the number that it defaults to for every channel."""
-    return np.full(C, value, np.float64) if parameter is None else parameter.astype(np.float64)
+# Gradient of the input --------------------------------------------------------------------------
+# x̂ = (x − μ)·r with μ, r functions of every x of the group:
+#   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂)),   x̂·mean(w·g·x̂) = (x − μ)·r²·mean(w·g·(x − μ))
+
+
+def group_norm_backward_input_workspace(shape) -> int:
+    N, L, C = shape
+    return C if L == 1 else _table_size(N, C)
+
+
+def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd, scratch):
+    N, L, C = input.shape
+    G = mean.shape[1]
+    if not input.size:
+        return
+    if L == 1:
+        _backward_rows(grad_input, grad_output, input, weight, mean, invstd, scratch)
+        return
+    tables = scratch.reshape(_chunks(N), 4, -1)
+    parts = _parts(N, C, G)
+    _backward_input(grad_input, grad_output, input, weight, mean, invstd, tables, parts)
+
+
+def _make_gradients(lanes: int):
+    @inlined
+    def gradients(table, c, grad_input, grad_output, input, start, lines):
+        # Places c to c + lanes of every line; table: (μ, r·w, −r·mean(w·g), −slope).
+        width = table.shape[1]
+        mean, scale = load(lanes, table, c), load(lanes, table, width + c)
+        offset, slope = load(lanes, table, 2 * width + c), load(lanes, table, 3 * width + c)
+        for line in range(lines):
+            at = start + line * width + c
+            centred = subtract(widen(load(lanes, input, at)), mean)
+            rest = multiply_add(centred, slope, offset)
+            store(grad_input, at, multiply_add(widen(load(lanes, grad_output, at)), scale, rest))
+
+    return gradients
+
+
+_gradients_many, _gradients_one = _make_gradients(MANY), _make_gradients(1)
+
+
+@helper
+def _gradients(table, grad_input, grad_output, input, start, end, first, last):
+    whole_registers()
+    width = table.shape[1]
+    lines = (end - start) // width
+    for place in range(first, last, MANY):
+        c = min(place, last - MANY)
+        _gradients_many(table, c, grad_input, grad_output, input, start, lines)
+    rest = start + lines * width
+    for c in range(end - rest):
+        _gradients_one(table, c, grad_input, grad_output, input, rest, 1)
+
+
+@helper
+def _sample_products(table, grad_output, input, n, mean, first_group, last_group, a, b):
+    """table[1, c] = Σ g, table[2, c] = Σ g·(x − μ) over the positions of sample n."""
+    _, L, C = input.shape
+    width, K = table.shape[1], C // mean.shape[1]
+    for g in range(first_group, last_group):
+        _spread(table, 0, g * K, (g + 1) * K, mean[n, g])
+        _spread(table, 1, g * K, (g + 1) * K, 0.0)
+        _spread(table, 2, g * K, (g + 1) * K, 0.0)
+    _repeat(table[:3], C)
+    end, block = (n + 1) * L * C, block_size(width)
+    for at in range(n * L * C, end, block):
+        add_products(table, grad_output, input, at, min(at + block, end), a, b)
+    if width > C:
+        fold_line(table[1], C)
+        fold_line(table[2], C)
 
 
 @kernel
-def _forward(span, out, mean, invstd, input, weight, bias, eps):
-    # Two passes, the second over cached data. Parallel over (n, g): each task owns its group.
+def _backward_input(span, grad_input, grad_output, input, weight, mean, invstd, tables, parts):
+    # Eight flop an element, two passes, the second over cached data. Parallel as _forward.
     N, L, C = input.shape
     G = mean.shape[1]
-    K = C // G
-    count = max(L * K, 1)
-    for task in tasks(span, N * G):
-        n, g = task // G, task % G
-        a, b = g * K, (g + 1) * K
-        shift = np.float64(input[n, 0, a]) if L * K > 0 else 0.0
-        total = squares = 0.0
-        for i in range(L):
-            sums = _moments(input[n, i, a:b], shift)
-            total += sums[0]
-            squares += sums[1]
-        d = total / count
-        center = shift + d
-        # Rounding alone may take the difference below zero. NaN stays.
-        spread = squares - d * total
-        scale = 1 / sqrt((0.0 if spread < 0 else spread) / count + eps)
-        mean[n, g], invstd[n, g] = center, scale
-        for i in range(L):
-            _normalise(out[n, i, a:b], input[n, i, a:b], weight[a:b], bias[a:b], center, scale)
+    K, count, block = C // G, L * (C // G), block_size(tables.shape[2])
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
+        table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
+        for n in range(low, high):
+            _sample_products(table, grad_output, input, n, mean, first_group, last_group, a, b)
+            for g in range(first_group, last_group):
+                first = second = 0.0
+                for c in range(g * K, (g + 1) * K):
+                    w = 1.0 if weight is None else float(weight[c])
+                    first += table[1, c] * w
+                    second += table[2, c] * w
+                r = invstd[n, g]
+                for c in range(g * K, (g + 1) * K):
+                    table[1, c] = r if weight is None else r * weight[c]
+                    table[2, c] = -r * (first / count)
+                    table[3, c] = -r * (second / count * r**2)
+            _repeat(table, C)
+            end = (n + 1) * L * C
+            for at in range(n * L * C, end, block):
+                _gradients(table, grad_input, grad_output, input, at, min(at + block, end), a, b)
 
 
 @helper
@@ -79,95 +318,118 @@ def _gradient_sums(grad, row, weight, mean):
     whole_registers()
     first = second = 0.0
     for j in range(len(row)):
-        scaled = np.float64(grad[j]) * weight[j]
+        scaled = float(grad[j]) * weight[j]
         first += scaled
-        second += scaled * (np.float64(row[j]) - mean)
+        second += scaled * (float(row[j]) - mean)
     return first, second
 
 
 @helper
-def _gradient(out, grad, row, weight, mean, invstd, first, slope):
+def _gradient_row(out, grad, row, weight, mean, scale, first, slope):
     whole_registers()
     for j in range(len(row)):
-        d = np.float64(row[j]) - mean
-        out[j] = invstd * (np.float64(grad[j]) * weight[j] - first - d * slope)
-
-
-def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd):
-    C = input.shape[2]
-    _backward_input(grad_input, grad_output, input, _or(weight, C, 1), mean, invstd)
+        d = float(row[j]) - mean
+        out[j] = scale * (float(grad[j]) * weight[j] - first - d * slope)
 
 
 @kernel
-def _backward_input(span, grad_input, grad_output, input, weight, mean, invstd):
-    # x̂ = (x − μ)·r with μ, r functions of every x of the group:
-    #   dx = r·(w·g − mean(w·g) − x̂·mean(w·g·x̂)),   x̂·mean(w·g·x̂) = (x − μ)·r²·mean(w·g·(x − μ))
-    # Two passes over cached data. Parallel over (n, g): each task owns its group.
-    N, L, C = input.shape
+def _backward_rows(span, grad_input, grad_output, input, weight, mean, invstd, factors):
+    # As _backward_input, parallel over (n, g): each task owns its group.
+    N, _, C = input.shape
     G = mean.shape[1]
     K = C // G
-    count = max(L * K, 1)
-    for task in tasks(span, N * G):
+    if whole(span):
+        for c in range(C):
+            factors[c] = 1.0 if weight is None else weight[c]
+    for task in light_tasks(span, N * G, K):
         n, g = task // G, task % G
         a, b = g * K, (g + 1) * K
-        first = second = 0.0
-        for i in range(L):
-            sums = _gradient_sums(grad_output[n, i, a:b], input[n, i, a:b], weight[a:b], mean[n, g])
-            first += sums[0]
-            second += sums[1]
-        slope = second / count * invstd[n, g] ** 2
-        for i in range(L):
-            _gradient(
-                grad_input[n, i, a:b], grad_output[n, i, a:b], input[n, i, a:b], weight[a:b],
-                mean[n, g], invstd[n, g], first / count, slope,
-            )  # fmt: skip
+        center, scale = mean[n, g], invstd[n, g]
+        grad, row, factor = grad_output[n, 0, a:b], input[n, 0, a:b], factors[a:b]
+        first, second = _gradient_sums(grad, row, factor, center)
+        slope = second / K * scale**2
+        _gradient_row(grad_input[n, 0, a:b], grad, row, factor, center, scale, first / K, slope)
+
+
+# Gradients of weight and bias -------------------------------------------------------------------
+
+
+def group_norm_backward_affine_workspace(shape) -> int:
+    N, L, C = shape
+    return _row_chunks(N, C) * 2 * C if L == 1 else _chunks(N) * 2 * C + _table_size(N, C)
+
+
+def _row_chunks(N: int, C: int) -> int:
+    """Of one position each: few enough that their sums are little beside the rows."""
+    return max(1, min(chunk_count(N * C), N // 32))
+
+
+def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+    N, L, C = input.shape
+    if C == 0:
+        return
+    if L == 1:
+        partial = scratch.reshape(-1, 2, C)
+        _affine_rows(partial, grad_output, input, mean, invstd)
+    else:
+        chunks = _chunks(N)
+        partial = scratch[: chunks * 2 * C].reshape(chunks, 2, C)
+        tables = scratch[partial.size :].reshape(chunks, 4, sum_width(C))
+        parts = _parts(N, C, mean.shape[1])
+        _affine_sums(partial, grad_output, input, mean, invstd, tables, parts)
+    _combine(grad_weight, grad_bias, partial)
+
+
+@kernel
+def _affine_sums(span, partial, grad_output, input, mean, invstd, tables, parts):
+    # dw[c] = Σ g·x̂, db[c] = Σ g: four flop an element. Parallel as _forward; each task owns its
+    # columns of partial[chunk].
+    N, _, C = input.shape
+    G = mean.shape[1]
+    K = C // G
+    shares = tables.shape[0] * parts
+    for task in light_tasks(span, shares, input.size // shares):
+        table, low, high, first_group, last_group, a, b = _share(task, tables, parts, N, G, K)
+        sums = partial[task // parts]
+        for c in range(a, min(b, C)):
+            sums[0, c] = sums[1, c] = 0.0
+        for n in range(low, high):
+            _sample_products(table, grad_output, input, n, mean, first_group, last_group, a, b)
+            for g in range(first_group, last_group):
+                for c in range(g * K, (g + 1) * K):
+                    sums[0, c] += table[2, c] * invstd[n, g]
+                    sums[1, c] += table[1, c]
 
 
 @helper
 def _add_affine(weight_sums, bias_sums, grad, row, mean, invstd):
     whole_registers()
     for j in range(len(row)):
-        weight_sums[j] += np.float64(grad[j]) * (np.float64(row[j]) - mean) * invstd
-        bias_sums[j] += np.float64(grad[j])
-
-
-def group_norm_backward_affine_workspace(shape) -> int:
-    N, L, C = shape
-    return chunk_count(N * L * C) * 2 * C
-
-
-def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
-    partial = scratch.reshape(-1, 2, input.shape[2])
-    _affine_sums(partial, grad_output, input, mean, invstd)
-    _combine(grad_weight, grad_bias, partial)
+        g = float(grad[j])
+        weight_sums[j] += g * (float(row[j]) - mean) * invstd
+        bias_sums[j] += g
 
 
 @kernel
-def _affine_sums(span, partial, grad_output, input, mean, invstd):
-    # dw[c] = Σ g·x̂, db[c] = Σ g. Parallel over chunks of positions, fixed by the shape; each task
-    # owns its partial sums.
-    N, L, C = input.shape
-    G = mean.shape[1]
-    K = C // G
-    chunks = partial.shape[0]
+def _affine_rows(span, partial, grad_output, input, mean, invstd):
+    # As _affine_sums. Parallel over chunks of rows; each task owns partial[chunk].
+    N, G = mean.shape
+    K, chunks = input.shape[2] // G, partial.shape[0]
     for chunk in tasks(span, chunks):
-        partial[chunk] = 0
-        for row in range(chunk * N * L // chunks, (chunk + 1) * N * L // chunks):
-            n, i = row // L, row % L
+        sums = partial[chunk]
+        sums[:] = 0
+        for n in range(chunk * N // chunks, (chunk + 1) * N // chunks):
             for g in range(G):
                 a, b = g * K, (g + 1) * K
-                _add_affine(
-                    partial[chunk, 0, a:b], partial[chunk, 1, a:b], grad_output[n, i, a:b],
-                    input[n, i, a:b], mean[n, g], invstd[n, g],
-                )  # fmt: skip
+                grad, row = grad_output[n, 0, a:b], input[n, 0, a:b]
+                _add_affine(sums[0, a:b], sums[1, a:b], grad, row, mean[n, g], invstd[n, g])
 
 
-@kernel
-def _combine(span, grad_weight, grad_bias, partial):
+@serial_kernel
+def _combine(grad_weight, grad_bias, partial):
     """Sums of the chunks, in their order."""
-    for c in light_tasks(span, grad_weight.size, 1):
-        weight = bias = 0.0
-        for chunk in range(partial.shape[0]):
-            weight += partial[chunk, 0, c]
-            bias += partial[chunk, 1, c]
-        grad_weight[c], grad_bias[c] = weight, bias
+    total = partial[0].reshape(-1)
+    for chunk in range(1, partial.shape[0]):
+        add_to(total, partial[chunk].reshape(-1))
+    for c in range(grad_weight.size):
+        grad_weight[c], grad_bias[c] = partial[0, 0, c], partial[0, 1, c]

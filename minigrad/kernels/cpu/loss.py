@@ -233,7 +233,7 @@ def nll_loss_backward_input(span, grad_input, grad_output, divisor, target, weig
     # loss = −w_t·x_t: gx_c = −g·w_t·δ_tc, g = grad / divisor.
     rows, C = grad_input.shape
     step = 0 if grad_output.size == 1 else 1
-    for r in tasks(span, rows):
+    for r in light_tasks(span, rows, C):
         for c in range(C):
             grad_input[r, c] = 0
         t = target[r]

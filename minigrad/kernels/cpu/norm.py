@@ -1,7 +1,7 @@
 """Batch normalisation of (rows, C) arrays: statistics per channel, then one pass over the rows.
 
 **Lines.** The kernels walk through the array in lines of several rows (see _rows.py), with tables
-of the width of a line.
+of the width of a line. Sums are made in registers, along other lines: see _channels.py.
 
 **Accuracy.** Sums run over the distance from a value of the channel, in float64, so that a mean far
 larger than the spread costs nothing. The mean is kept as two numbers, the rounded mean and what
@@ -20,7 +20,8 @@ from math import sqrt
 import numpy as np
 
 from ...runtime.threads import get_num_threads
-from ._jit import helper, kernel, serial_kernel
+from ._channels import MANY, add_moments, add_products, block_size, sum_width
+from ._jit import helper, inlined, kernel, serial_kernel
 from ._rows import (
     add_to,
     backwards,
@@ -29,37 +30,40 @@ from ._rows import (
     fold_line,
     line_range,
     line_width,
-    relu_gradient_in_place,
     repeat_row,
 )
 from ._simd import whole_registers
-from ._tasks import tasks, whole
+from ._tasks import light_tasks, tasks, whole
+from ._vector import (
+    add,
+    exceeds,
+    from_lane,
+    load,
+    multiply,
+    multiply_add,
+    select,
+    splat,
+    store,
+    subtract,
+    widen,
+)
 
 # Statistics ---------------------------------------------------------------------------------
 
 
 def batch_norm_statistics_workspace(rows: int, C: int) -> int:
-    return chunk_count(rows * C) * 3 * line_width(C)
+    return chunk_count(rows * C) * 3 * sum_width(C)
 
 
 def batch_norm_statistics(
     mean, invstd, running_mean, running_var, batches, input, momentum, eps, scratch
 ):
     rows, C = input.shape
-    partial = scratch.reshape(-1, 3, line_width(C))
+    partial = scratch.reshape(-1, 3, sum_width(C))
     _partial_moments(partial, input.reshape(-1), C, get_num_threads())
     _combine_moments(
         mean, invstd, running_mean, running_var, batches, partial, rows, float(momentum), float(eps)
     )
-
-
-@helper
-def _add_moments(sums, squares, line, shift):
-    whole_registers()
-    for j in range(line.size):
-        d = np.float64(line[j]) - shift[j]
-        sums[j] += d
-        squares[j] += d * d
 
 
 @kernel
@@ -68,17 +72,17 @@ def _partial_moments(span, partial, input, C, threads):
     # partial[chunk] = (shift, Σ (x − shift), Σ (x − shift)²), first by place in the line, then,
     # in the first C places, by channel. The shift is the channel's first value.
     chunks, _, width = partial.shape
+    block = block_size(width)
     for task in tasks(span, chunks):
         chunk = backwards(task, chunks, threads)
-        shift, sums, squares = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
+        sums = partial[chunk]
         start, end = line_range(chunk, chunks, input.size, width)
-        sums[:] = 0
-        squares[:] = 0
-        repeat_row(shift, input[:C])
-        for at in range(start, end, width):
-            _add_moments(sums, squares, input[at : min(at + width, end)], shift)
-        fold_line(sums, C)
-        fold_line(squares, C)
+        repeat_row(sums[0], input[:C])
+        sums[1:] = 0
+        for at in range(start, end, block):
+            add_moments(sums, input, at, min(at + block, end), 0, width)
+        fold_line(sums[1], C)
+        fold_line(sums[2], C)
 
 
 @serial_kernel
@@ -153,7 +157,7 @@ def batch_norm_forward(span, out, input, mean, invstd, weight, bias, scratch):
     centre, rest, scale, offset = table[0], table[1], table[2], table[3]
     x, y = input.reshape(-1), out.reshape(-1)
     lines = (x.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, x.size))
         _normalise(y[place], x[place], centre, rest, scale, offset)
 
@@ -162,24 +166,15 @@ def batch_norm_forward(span, out, input, mean, invstd, weight, bias, scratch):
 
 
 def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
-    return chunk_count(rows * C) * 3 * line_width(C)
+    return chunk_count(rows * C) * 3 * sum_width(C)
 
 
 def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
     # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
-    partial = scratch.reshape(-1, 3, line_width(input.shape[1]))
+    partial = scratch.reshape(-1, 3, sum_width(input.shape[1]))
     flat = grad_output.reshape(-1), input.reshape(-1)
     _partial_products(partial, *flat, mean, get_num_threads())
     _combine_products(grad_weight, grad_bias, partial, invstd)
-
-
-@helper
-def _add_products(grads, products, grad_line, line, centre):
-    whole_registers()
-    for j in range(line.size):
-        g = np.float64(grad_line[j])
-        grads[j] += g
-        products[j] += g * (np.float64(line[j]) - centre[j])
 
 
 @kernel
@@ -187,21 +182,20 @@ def _partial_products(span, partial, grad_output, input, mean, threads):
     # Four flop an element, one pass. Parallel over chunks of lines; each task owns
     # partial[chunk] = (μ, Σ g, Σ g·(x − μ)), laid out as in _partial_moments.
     chunks, _, width = partial.shape
-    C = mean.shape[1]
+    block, C = block_size(width), mean.shape[1]
     for task in tasks(span, chunks):
         chunk = backwards(task, chunks, threads)
-        centre, grads, products = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
-        grads[:] = 0
-        products[:] = 0
+        sums = partial[chunk]
         for c in range(C):
-            centre[c] = np.float64(mean[0, c]) + np.float64(mean[1, c])
-        repeat_row(centre[C:], centre[:C])
+            sums[0, c] = np.float64(mean[0, c]) + np.float64(mean[1, c])
+        repeat_row(sums[0, C:], sums[0, :C])
+        sums[1:] = 0
         start, end = line_range(chunk, chunks, input.size, width)
-        for at in range(start, end, width):
-            place = slice(at, min(at + width, end))
-            _add_products(grads, products, grad_output[place], input[place], centre)
-        fold_line(grads, C)
-        fold_line(products, C)
+        for at in range(start, end, block):
+            stop = min(at + block, end)
+            add_products(sums, grad_output, input, at, stop, 0, width)
+        fold_line(sums[1], C)
+        fold_line(sums[2], C)
 
 
 @serial_kernel
@@ -235,7 +229,7 @@ def _input_gradient(grad_input, grad_output, input, centre, rest, mean_grad, slo
     whole_registers()
     for j in range(input.size):
         x = (input[j] - centre[j]) - rest[j]
-        grad_input[j] = (grad_output[j] - mean_grad[j] - x * slope[j]) * scale[j]
+        grad_input[j] = (grad_output[j] - mean_grad[j] + x * slope[j]) * scale[j]
 
 
 @helper
@@ -248,7 +242,7 @@ def _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows):
         table[0, c] = mean[0, c]
         table[1, c] = mean[1, c]
         table[2, c] = np.float64(grad_bias[c]) / rows
-        table[3, c] = np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
+        table[3, c] = -np.float64(grad_weight[c]) * np.float64(invstd[c]) / rows
         table[4, c] = invstd[c] if weight is None else invstd[c] * weight[c]
     for k in range(5):
         repeat_row(table[k, C:], table[k, :C])
@@ -265,7 +259,7 @@ def _backward_training(
     if whole(span):
         _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, rows)
     lines = (input.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, input.size))
         _input_gradient(
             grad_input[place], grad_output[place], input[place],
@@ -290,7 +284,7 @@ def _backward_evaluation(span, grad_input, grad_output, input, invstd, weight, s
             scale[c] = invstd[c] if weight is None else invstd[c] * weight[c]
         repeat_row(scale[C:], scale[:C])
     lines = (input.size + width - 1) // width
-    for line in tasks(span, lines):
+    for line in light_tasks(span, lines, width):
         place = slice(line * width, min((line + 1) * width, input.size))
         _scaled(grad_input[place], grad_output[place], scale)
 
@@ -299,14 +293,14 @@ def _backward_evaluation(span, grad_input, grad_output, input, invstd, weight, s
 
 
 def batch_norm_backward_relu_workspace(rows: int, C: int) -> int:
-    return (chunk_count(rows * C) + 5) * line_width(C)
+    return (chunk_count(rows * C) + 5) * sum_width(C)
 
 
 def batch_norm_backward_relu(
     grad_input, grad_sums, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, scratch
 ):
-    width = line_width(input.shape[1])
-    table = scratch[: 5 * width].view(input.dtype)[: 5 * width]
+    width = sum_width(input.shape[1])
+    table = scratch[: 5 * width].view(input.dtype)[: 5 * width].reshape(5, width)
     partial = scratch[5 * width :].reshape(-1, width)
     _backward_training_relu(
         partial, grad_input.reshape(-1), grad_output.reshape(-1), input.reshape(-1),
@@ -315,36 +309,60 @@ def batch_norm_backward_relu(
     combine_sums(grad_sums, partial)
 
 
+def _make_relu_gradients(lanes: int):
+    @inlined
+    def relu_gradients(sums, table, c, skip, grad_input, grad_output, input, start, lines):
+        # Places c to c + lanes of every line (see _channels.py).
+        width = sums.size
+        centre, rest = load(lanes, table, c), load(lanes, table, width + c)
+        mean_grad, slope = load(lanes, table, 2 * width + c), load(lanes, table, 3 * width + c)
+        scale, total = load(lanes, table, 4 * width + c), load(lanes, sums, c)
+        own, zero = from_lane(lanes, skip), splat(lanes, input.dtype.type(0))
+        for line in range(lines):
+            at = start + line * width + c
+            x, grad = load(lanes, input, at), load(lanes, grad_output, at)
+            centred = subtract(subtract(x, centre), rest)
+            grad = multiply(multiply_add(centred, slope, subtract(grad, mean_grad)), scale)
+            grad = select(exceeds(x, zero), grad, zero)
+            store(grad_input, at, grad)
+            total = add(total, widen(select(own, grad, zero)))
+        store(sums, c, total)
+
+    return relu_gradients
+
+
+_relu_many, _relu_one = _make_relu_gradients(MANY), _make_relu_gradients(1)
+
+
+@helper
+def _relu_gradients(sums, table, grad_input, grad_output, input, start, end):
+    whole_registers()
+    width = sums.size
+    lines = (end - start) // width
+    for place in range(0, width, MANY):
+        c = min(place, width - MANY)
+        _relu_many(sums, table, c, place - c, grad_input, grad_output, input, start, lines)
+    last = start + lines * width
+    for c in range(end - last):
+        _relu_one(sums, table, c, 0, grad_input, grad_output, input, last, 1)
+
+
 @kernel
 def _backward_training_relu(
-    span,
-    partial,
-    grad_input,
-    grad_output,
-    input,
-    mean,
-    invstd,
-    weight,
-    grad_weight,
-    grad_bias,
+    span, partial, grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias,
     table,
-):
-    # As _backward_training; then a line goes through relu while it is in the cache, and is added to
-    # the sums. Parallel over chunks of lines; each task owns its lines and partial[chunk].
+):  # fmt: skip
+    # As _backward_training, and on through relu to the sums: nine flop an element, one pass.
+    # Parallel over chunks of lines; each task owns its lines and partial[chunk].
     chunks, width = partial.shape
-    C = invstd.size
-    tables = table.reshape(5, width)
+    block, C = block_size(width), invstd.size
     if whole(span):
-        _gradient_table(tables, mean, invstd, weight, grad_weight, grad_bias, input.size // C)
+        _gradient_table(table, mean, invstd, weight, grad_weight, grad_bias, input.size // C)
     for chunk in tasks(span, chunks):
         sums = partial[chunk]
         sums[:] = 0
         start, end = line_range(chunk, chunks, input.size, width)
-        for at in range(start, end, width):
-            place = slice(at, min(at + width, end))
-            _input_gradient(
-                grad_input[place], grad_output[place], input[place],
-                tables[0], tables[1], tables[2], tables[3], tables[4],
-            )  # fmt: skip
-            relu_gradient_in_place(sums, grad_input[place], input[place])
+        for at in range(start, end, block):
+            stop = min(at + block, end)
+            _relu_gradients(sums, table, grad_input, grad_output, input, at, stop)
         fold_line(sums, C)

@@ -7,10 +7,13 @@ columns. `_Axis` tables list it for either direction, so that the kernels know n
 padding and dilation. Inner loops read them number by number: `ow, kw = entries[b]` would make a
 view of a row, which takes longer than all that is done with a vector of channels.
 
-**Backward passes gather.** A cell sums over the outputs whose windows hold it, instead of outputs
-adding to cells. So every cell is written exactly once, by one task, also where windows overlap, and
-the order of the sum is fixed. For a maximum the cell takes the gradients of those outputs that
-noted this cell's tap.
+**Vectors overlap.** C channels are taken 16 at a time, the last of them from C − 16 on, so that
+some may be taken twice; fewer than 16 are taken by 4, fewer than 4 one by one.
+
+**Backward passes scatter.** A task owns some rows of cells. It goes through the outputs whose
+windows reach them, in order, and adds what each gives to its own cells. For a maximum that is the
+gradient where the output noted the cell's tap. The order in which a cell is added to is that of the
+outputs, however the rows are divided.
 """
 
 from __future__ import annotations
@@ -22,10 +25,22 @@ import numpy as np
 
 from ...geometry import AdaptivePool2dDims, Pool2dDims, adaptive_window
 from ._jit import inlined, kernel
-from ._tasks import tasks
-from ._vector import add, divide, equals, exceeds, load, scale, select, splat, store, widen
+from ._tasks import light_tasks
+from ._vector import (
+    add,
+    divide,
+    equals,
+    exceeds,
+    from_lane,
+    load,
+    scale,
+    select,
+    splat,
+    store,
+    widen,
+)
 
-# Channels are taken so many at a time, then _FEW at a time, then one by one.
+# Channels of a vector; see above.
 _MANY, _FEW = 16, 4
 
 
@@ -100,11 +115,10 @@ def _parts(dims: Pool2dDims | AdaptivePool2dDims) -> int:
 
 
 @inlined
-def _cut(C, part, parts):
-    """Channels of a part: from a to b by _MANY, to c by _FEW, to d one by one."""
-    blocks = (C + _MANY - 1) // _MANY
-    first, last = part * blocks // parts * _MANY, min(C, (part + 1) * blocks // parts * _MANY)
-    return first, last - (last - first) % _MANY, last - (last - first) % _FEW, last
+def _blocks(C, lanes, part, parts):
+    """The vectors of a part of the channels: first and one past the last."""
+    blocks = (C + lanes - 1) // lanes
+    return part * blocks // parts, (part + 1) * blocks // parts
 
 
 # Maximum ------------------------------------------------------------------------------------
@@ -140,10 +154,11 @@ def _maxima(span, out, window, input, rows, row_step, cols, col_step, kW, parts)
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in tasks(span, N * H_out * parts):
+    count = N * H_out * parts
+    for task in light_tasks(span, count, input.size // max(1, count)):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
-        c0, c1, c2, c3 = _cut(C, task % parts, parts)
+        part = task % parts
         h, taps, kh = rows[oh]
         row = (kh, taps, row_step * W * C)
         for ow in range(W_out):
@@ -151,12 +166,17 @@ def _maxima(span, out, window, input, rows, row_step, cols, col_step, kW, parts)
             col = (kw, taps, col_step * C)
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
-            for c in range(c0, c1, _MANY):
-                _maximum_many(out, window, at + c, input, source + c, row, col, kW)
-            for c in range(c1, c2, _FEW):
-                _maximum_few(out, window, at + c, input, source + c, row, col, kW)
-            for c in range(c2, c3):
-                _maximum_one(out, window, at + c, input, source + c, row, col, kW)
+            if C >= _MANY:
+                for block in range(*_blocks(C, _MANY, part, parts)):
+                    c = min(block * _MANY, C - _MANY)
+                    _maximum_many(out, window, at + c, input, source + c, row, col, kW)
+            elif C >= _FEW:
+                for block in range(*_blocks(C, _FEW, part, parts)):
+                    c = min(block * _FEW, C - _FEW)
+                    _maximum_few(out, window, at + c, input, source + c, row, col, kW)
+            else:
+                for c in range(C):
+                    _maximum_one(out, window, at + c, input, source + c, row, col, kW)
 
 
 def max_pool2d_forward(out, window, input, dims):
@@ -170,7 +190,7 @@ def max_pool2d_forward(out, window, input, dims):
 def _flat_indices(span, indices, window, rows, row_step, cols, col_step, W, kW):
     # Parallel over (n, oh): each task owns its outputs.
     N, H_out, W_out, C = indices.shape
-    for out_row in tasks(span, N * H_out):
+    for out_row in light_tasks(span, N * H_out, W_out * C):
         n, oh = out_row // H_out, out_row % H_out
         h, row_taps, first_kh = rows[oh]
         for ow in range(W_out):
@@ -189,22 +209,36 @@ def max_pool2d_indices(indices, window, dims):
     )
 
 
+# Gradients ----------------------------------------------------------------------------------
+
+
+def _row_groups(dims: Pool2dDims | AdaptivePool2dDims) -> int:
+    """Into how many groups the rows of an image are cut, so that few images still make 16 tasks."""
+    return min(-(-dims.H // 4), -(-16 // max(1, dims.N)))
+
+
+@inlined
+def _taps_within(start, taps, step, low, high):
+    """First and one past the last of the taps start, start + step, … from `low` to before `high`"""
+    return max(0, -((start - low) // step)), min(taps, -((start - high) // step))
+
+
 def _make_route(lanes: int):
     @inlined
-    def route(grad_input, at, grad_output, window, source, row, row_entries, col, col_entries,
-              row_step, col_step, kW):  # fmt: skip
-        # row, col: the range of this cell's entries.
+    def route(grad_input, cell, grad_output, window, at, skip, row, col, kW):
+        # row, col: (first tap of the window, which of its taps, elements from one to the next).
+        # The first `skip` lanes are another vector's.
+        kh, first, last, row_step = row
+        kw, cols, col_step = col
         zero = splat(lanes, grad_input.dtype.type(0))
-        total = zero
-        for a in range(row[0], row[1]):
-            oh, kh = row_entries[a, 0], row_entries[a, 1]
-            for b in range(col[0], col[1]):
-                ow, kw = col_entries[b, 0], col_entries[b, 1]
-                from_output = source + oh * row_step + ow * col_step
-                tap = window.dtype.type(kh * kW + kw)
-                chosen = equals(load(lanes, window, from_output), tap)
-                total = add(total, select(chosen, load(lanes, grad_output, from_output), zero))
-        store(grad_input, at, total)
+        grad = select(from_lane(lanes, skip), load(lanes, grad_output, at), zero)
+        position = load(lanes, window, at)
+        for i in range(first, last):
+            for j in range(cols):
+                place = cell + i * row_step + j * col_step
+                chosen = equals(position, window.dtype.type((kh + i) * kW + kw + j))
+                total = add(load(lanes, grad_input, place), select(chosen, grad, zero))
+                store(grad_input, place, total)
 
     return route
 
@@ -213,28 +247,47 @@ _route_many, _route_few, _route_one = (_make_route(n) for n in (_MANY, _FEW, 1))
 
 
 @kernel
-def _route_to_maxima(span, grad_input, grad_output, window, row_index, row_entries, col_index,
-                     col_entries, kW):  # fmt: skip
-    # N·H_out·W_out·C·taps comparisons. Parallel over (n, h): each task owns its cells.
+def _route_to_maxima(span, grad_input, grad_output, window, rows, row_step, cols, col_step, kW,
+                     groups):  # fmt: skip
+    # N·H_out·W_out·C·taps comparisons and additions. Parallel over (n, group of rows): each task
+    # owns its cells.
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
-    for in_row in tasks(span, N * H):
-        n, h = in_row // H, in_row % H
-        c0, c1, c2, c3 = _cut(C, 0, 1)
-        row = (row_index[h], row_index[h + 1])
-        source = n * H_out * W_out * C
-        for w in range(W):
-            col = (col_index[w], col_index[w + 1])
-            at = (in_row * W + w) * C
-            for c in range(c0, c1, _MANY):
-                _route_many(grad_input, at + c, grad_output, window, source + c,
-                            row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
-            for c in range(c1, c2, _FEW):
-                _route_few(grad_input, at + c, grad_output, window, source + c,
-                           row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
-            for c in range(c2, c3):
-                _route_one(grad_input, at + c, grad_output, window, source + c,
-                           row, row_entries, col, col_entries, W_out * C, C, kW)  # fmt: skip
+    cells = grad_input.reshape(-1)
+    for task in light_tasks(span, N * groups, cells.size // max(1, N * groups)):
+        n, group = task // groups, task % groups
+        low, high = group * H // groups, (group + 1) * H // groups
+        cleared = low
+        for oh in range(H_out):
+            h, taps, kh = rows[oh]
+            first, last = _taps_within(h, taps, row_step, low, high)
+            if first >= last:
+                continue
+            reached = h + (last - 1) * row_step + 1
+            if reached > cleared:
+                cells[(n * H + cleared) * W * C : (n * H + reached) * W * C] = 0
+                cleared = reached
+            row = (kh, first, last, row_step * W * C)
+            for ow in range(W_out):
+                w, taps, kw = cols[ow, 0], cols[ow, 1], cols[ow, 2]
+                col = (kw, taps, col_step * C)
+                at = ((n * H_out + oh) * W_out + ow) * C
+                cell = ((n * H + h) * W + w) * C
+                if C >= _MANY:
+                    for place in range(0, C, _MANY):
+                        c = min(place, C - _MANY)
+                        _route_many(grad_input, cell + c, grad_output, window, at + c, place - c,
+                                    row, col, kW)  # fmt: skip
+                elif C >= _FEW:
+                    for place in range(0, C, _FEW):
+                        c = min(place, C - _FEW)
+                        _route_few(grad_input, cell + c, grad_output, window, at + c, place - c,
+                                   row, col, kW)  # fmt: skip
+                else:
+                    for c in range(C):
+                        _route_one(grad_input, cell + c, grad_output, window, at + c, 0,
+                                   row, col, kW)  # fmt: skip
+        cells[(n * H + cleared) * W * C : (n * H + high) * W * C] = 0
 
 
 def max_pool2d_backward_input(grad_input, grad_output, window, dims):
@@ -243,7 +296,7 @@ def max_pool2d_backward_input(grad_input, grad_output, window, dims):
     rows, cols = window_axes(dims)
     _route_to_maxima(
         grad_input, grad_output, window,
-        rows.index, rows.entries, cols.index, cols.entries, dims.kW,
+        rows.windows, rows.step, cols.windows, cols.step, dims.kW, _row_groups(dims),
     )  # fmt: skip
 
 
@@ -253,13 +306,13 @@ def max_pool2d_backward_input(grad_input, grad_output, window, dims):
 
 def _make_average(lanes: int):
     @inlined
-    def average(out, at, input, source, rows, row_step, cols, col_step, divisor):
+    def average(out, at, input, source, rows, row_step, cols, col_step, factor):
         total = splat(lanes, 0.0)
         for i in range(rows):
             for j in range(cols):
                 value = load(lanes, input, source + i * row_step + j * col_step)
                 total = add(total, widen(value))
-        store(out, at, divide(total, divisor))
+        store(out, at, scale(total, factor))
 
     return average
 
@@ -273,22 +326,28 @@ def _averages(span, out, input, rows, row_divisors, cols, col_divisors, parts):
     # its outputs.
     N, H_out, W_out, C = out.shape
     H, W = input.shape[1:3]
-    for task in tasks(span, N * H_out * parts):
+    count = N * H_out * parts
+    for task in light_tasks(span, count, input.size // max(1, count)):
         out_row = task // parts
         n, oh = out_row // H_out, out_row % H_out
-        c0, c1, c2, c3 = _cut(C, task % parts, parts)
+        part = task % parts
         h, row_taps, _ = rows[oh]
         for ow in range(W_out):
             w, col_taps = cols[ow, 0], cols[ow, 1]
             at = (out_row * W_out + ow) * C
             source = ((n * H + h) * W + w) * C
-            divisor = row_divisors[oh] * col_divisors[ow]
-            for c in range(c0, c1, _MANY):
-                _average_many(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
-            for c in range(c1, c2, _FEW):
-                _average_few(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
-            for c in range(c2, c3):
-                _average_one(out, at + c, input, source + c, row_taps, W * C, col_taps, C, divisor)
+            by = 1 / (row_divisors[oh] * col_divisors[ow])
+            if C >= _MANY:
+                for block in range(*_blocks(C, _MANY, part, parts)):
+                    c = min(block * _MANY, C - _MANY)
+                    _average_many(out, at + c, input, source + c, row_taps, W * C, col_taps, C, by)
+            elif C >= _FEW:
+                for block in range(*_blocks(C, _FEW, part, parts)):
+                    c = min(block * _FEW, C - _FEW)
+                    _average_few(out, at + c, input, source + c, row_taps, W * C, col_taps, C, by)
+            else:
+                for c in range(C):
+                    _average_one(out, at + c, input, source + c, row_taps, W * C, col_taps, C, by)
 
 
 def avg_pool2d_forward(out, input, dims):
@@ -298,15 +357,15 @@ def avg_pool2d_forward(out, input, dims):
 
 def _make_spread(lanes: int):
     @inlined
-    def spread(grad_input, at, grad_output, source, row, row_entries, row_scales,
-               col, col_entries, col_scales, row_step, col_step):  # fmt: skip
-        total = splat(lanes, 0.0)
-        for a in range(row[0], row[1]):
-            for b in range(col[0], col[1]):
-                from_output = source + row_entries[a, 0] * row_step + col_entries[b, 0] * col_step
-                gradient = widen(load(lanes, grad_output, from_output))
-                total = add(total, scale(gradient, row_scales[a] * col_scales[b]))
-        store(grad_input, at, total)
+    def spread(grad_input, cell, grad_output, at, skip, first, last, row_step, cols, col_step,
+               divisor):  # fmt: skip
+        # As `route`, with the same for every tap.
+        share = divide(load(lanes, grad_output, at), divisor)
+        share = select(from_lane(lanes, skip), share, splat(lanes, grad_input.dtype.type(0)))
+        for i in range(first, last):
+            for j in range(cols):
+                place = cell + i * row_step + j * col_step
+                store(grad_input, place, add(load(lanes, grad_input, place), share))
 
     return spread
 
@@ -315,28 +374,45 @@ _spread_many, _spread_few, _spread_one = (_make_spread(n) for n in (_MANY, _FEW,
 
 
 @kernel
-def _spread_over_windows(span, grad_input, grad_output, row_index, row_entries, row_scales,
-                         col_index, col_entries, col_scales):  # fmt: skip
-    # 2·N·H_out·W_out·C·taps flop. Parallel over (n, h): each task owns its cells.
+def _spread_over_windows(span, grad_input, grad_output, rows, row_divisors, cols, col_divisors,
+                         groups):  # fmt: skip
+    # N·H_out·W_out·C·taps additions. Parallel over (n, group of rows): each task owns its cells.
     N, H, W, C = grad_input.shape
     H_out, W_out = grad_output.shape[1:3]
-    for in_row in tasks(span, N * H):
-        n, h = in_row // H, in_row % H
-        c0, c1, c2, c3 = _cut(C, 0, 1)
-        row = (row_index[h], row_index[h + 1])
-        source = n * H_out * W_out * C
-        for w in range(W):
-            col = (col_index[w], col_index[w + 1])
-            at = (in_row * W + w) * C
-            for c in range(c0, c1, _MANY):
-                _spread_many(grad_input, at + c, grad_output, source + c, row, row_entries,
-                             row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
-            for c in range(c1, c2, _FEW):
-                _spread_few(grad_input, at + c, grad_output, source + c, row, row_entries,
-                            row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
-            for c in range(c2, c3):
-                _spread_one(grad_input, at + c, grad_output, source + c, row, row_entries,
-                            row_scales, col, col_entries, col_scales, W_out * C, C)  # fmt: skip
+    cells = grad_input.reshape(-1)
+    for task in light_tasks(span, N * groups, cells.size // max(1, N * groups)):
+        n, group = task // groups, task % groups
+        low, high = group * H // groups, (group + 1) * H // groups
+        cleared = low
+        for oh in range(H_out):
+            h, taps = rows[oh, 0], rows[oh, 1]
+            first, last = _taps_within(h, taps, 1, low, high)
+            if first >= last:
+                continue
+            reached = h + last
+            if reached > cleared:
+                cells[(n * H + cleared) * W * C : (n * H + reached) * W * C] = 0
+                cleared = reached
+            for ow in range(W_out):
+                w, taps = cols[ow, 0], cols[ow, 1]
+                at = ((n * H_out + oh) * W_out + ow) * C
+                cell = ((n * H + h) * W + w) * C
+                by = grad_input.dtype.type(row_divisors[oh] * col_divisors[ow])
+                if C >= _MANY:
+                    for place in range(0, C, _MANY):
+                        c = min(place, C - _MANY)
+                        _spread_many(grad_input, cell + c, grad_output, at + c, place - c,
+                                     first, last, W * C, taps, C, by)  # fmt: skip
+                elif C >= _FEW:
+                    for place in range(0, C, _FEW):
+                        c = min(place, C - _FEW)
+                        _spread_few(grad_input, cell + c, grad_output, at + c, place - c,
+                                    first, last, W * C, taps, C, by)  # fmt: skip
+                else:
+                    for c in range(C):
+                        _spread_one(grad_input, cell + c, grad_output, at + c, 0,
+                                    first, last, W * C, taps, C, by)  # fmt: skip
+        cells[(n * H + cleared) * W * C : (n * H + high) * W * C] = 0
 
 
 def avg_pool2d_backward_input(grad_input, grad_output, dims):
@@ -344,8 +420,8 @@ def avg_pool2d_backward_input(grad_input, grad_output, dims):
     # D[oh, ow] is the product of a divisor per row and one per column.
     rows, cols = window_axes(dims)
     _spread_over_windows(
-        grad_input, grad_output,
-        rows.index, rows.entries, rows.scales, cols.index, cols.entries, cols.scales,
+        grad_input, grad_output, rows.windows, rows.divisors, cols.windows, cols.divisors,
+        _row_groups(dims),
     )  # fmt: skip
 
 
@@ -362,7 +438,7 @@ def _lp_averages(span, out, input, rows, row_divisors, cols, col_divisors, cells
     # 2·N·H_out·W_out·C·taps flop for p = 2, else as many powers. Parallel over (n, oh): each task
     # owns its outputs.
     N, H_out, W_out, C = out.shape
-    for out_row in tasks(span, N * H_out):
+    for out_row in light_tasks(span, N * H_out, input.size // max(1, N * H_out)):
         n, oh = out_row // H_out, out_row % H_out
         for ow in range(W_out):
             by = row_divisors[oh] * col_divisors[ow]
@@ -389,7 +465,7 @@ def _spread_powers(span, grad_input, grad_output, out, input, row_index, row_ent
     # A power, or for p = 2 a division, for each window that a cell is in. Parallel over (n, h):
     # each task owns its cells.
     N, H, W, C = grad_input.shape
-    for in_row in tasks(span, N * H):
+    for in_row in light_tasks(span, N * H, W * C):
         n, h = in_row // H, in_row % H
         for w in range(W):
             for c in range(C):

@@ -5,27 +5,36 @@ partial result. How R is cut into chunks follows from the shape alone, and the p
 combined in the order of the chunks: the same bits whatever the number of threads.
 
 With inner = 1 a row is contiguous and is reduced by a vectorised loop. With inner > 1 whole rows
-of columns are combined, so that the inner loop is contiguous again.
+of columns are combined, so that the inner loop is contiguous again; sums of few columns of floats
+are those of channels (_channels.py).
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
+from ._channels import add_sums, block_size, sum_width
 from ._jit import helper, kernel
+from ._rows import add_to, fold_line, line_range
 from ._simd import whole_registers
-from ._tasks import light_tasks, tasks
+from ._tasks import light_tasks, whole
+from ._vector import exceeds, lane, load, scale, select, splat
 
 _CHUNK = 16384  # elements of a chunk, at least
 _MAX_CHUNKS = 64
 _COLUMNS = 1024  # of a block
+_FEW_COLUMNS = 256
+_LANES = 16
 
 
 def _chunks(shape) -> int:
     """Pieces into which R is cut. With many rows the rows are parallelism enough."""
     outer, R, inner = shape
     wanted = _MAX_CHUNKS // max(1, outer * -(-inner // _COLUMNS))
-    return max(1, min(wanted, R * min(inner, _COLUMNS) // _CHUNK, R))
+    # The sums of a chunk are to be little beside its rows.
+    return max(1, min(wanted, R * min(inner, _COLUMNS) // _CHUNK, R if inner == 1 else R // 64))
 
 
 # Sums -----------------------------------------------------------------------------------------
@@ -62,6 +71,14 @@ def _add_row(sums, row):
 
 
 @helper
+def _add_four_rows(sums, a, b, c, d):
+    whole_registers()
+    number = sums.dtype.type
+    for i in range(sums.size):
+        sums[i] += (number(a[i]) + number(b[i])) + (number(c[i]) + number(d[i]))
+
+
+@helper
 def _add_squares(sums, row, center):
     whole_registers()
     for i in range(row.size):
@@ -70,17 +87,18 @@ def _add_squares(sums, row, center):
 
 
 def _make_sums(squared: int):
-    """Partial sums of the elements or, if squared, of their squared distances from `center`."""
+    """scale · Σ over the elements or, if squared, over their squared distances from `center`."""
 
     @kernel
-    def sums(span, partial, input, center):
+    def sums(span, out, partial, input, center, scale):
         # 1 or 3 flop an element. Parallel over (outer, chunk, block of columns). Sums are float64
         # for floats, int64 for integers; blocks of a chunk are summed first, then added up, so
-        # that float64 inputs keep their precision too.
+        # that float64 inputs keep their precision too. Those of several chunks are added in order.
         outer, chunks, _, inner = partial.shape
         R, number = input.shape[1], partial.dtype.type
         blocks = (inner + _COLUMNS - 1) // _COLUMNS
-        for task in tasks(span, outer * chunks * blocks):
+        count = outer * chunks * blocks
+        for task in light_tasks(span, count, input.size // max(1, count)):
             o, chunk = task // blocks // chunks, task // blocks % chunks
             start = task % blocks * _COLUMNS
             stop = min(start + _COLUMNS, inner)
@@ -98,7 +116,16 @@ def _make_sums(squared: int):
             else:
                 for first in range(chunk * R // chunks, last, 128):
                     block[start:stop] = 0
-                    for r in range(first, min(first + 128, last)):
+                    until = min(first + 128, last)
+                    if not squared:
+                        for r in range(first, until - 3, 4):
+                            _add_four_rows(
+                                block[start:stop], input[o, r, start:stop],
+                                input[o, r + 1, start:stop], input[o, r + 2, start:stop],
+                                input[o, r + 3, start:stop],
+                            )  # fmt: skip
+                        first = until - (until - first) % 4
+                    for r in range(first, until):
                         row = input[o, r, start:stop]
                         if squared:
                             _add_squares(block[start:stop], row, center[o, start:stop])
@@ -106,6 +133,16 @@ def _make_sums(squared: int):
                             _add_row(block[start:stop], row)
                     for i in range(start, stop):
                         total[i] += block[i]
+            if chunks == 1:
+                for i in range(start, stop):
+                    out[o, i] = total[i] * scale
+        if chunks > 1 and whole(span):
+            for o in range(outer):
+                total = partial[o, 0, 0]
+                for chunk in range(1, chunks):
+                    _add_row(total, partial[o, chunk, 0])
+                for i in range(inner):
+                    out[o, i] = total[i] * scale
 
     return sums
 
@@ -114,29 +151,52 @@ _sums, _squared_sums = _make_sums(0), _make_sums(1)
 
 
 @kernel
-def _combine(span, out, partial, scale):
-    """out[o, i] = scale · Σ_chunk partial[o, chunk, 0, i], in the order of the chunks."""
-    outer, chunks, _, inner = partial.shape
-    for k in tasks(span, outer * inner):
-        o, i = k // inner, k % inner
-        total = partial[o, 0, 0, i]
-        for chunk in range(1, chunks):
-            total += partial[o, chunk, 0, i]
-        out[o, i] = total * scale
+def _channel_sums(span, out, partial, input, R, scale):
+    # As sums, for floats. Parallel over (outer, chunk of lines): each task owns its partial result.
+    outer, chunks, width = partial.shape
+    inner = out.shape[1]
+    size, block = R * inner, block_size(width)
+    for task in light_tasks(span, outer * chunks, size // chunks):
+        o, chunk = task // chunks, task % chunks
+        total = partial[o, chunk]
+        total[:] = 0
+        start, end = line_range(chunk, chunks, size, width)
+        for at in range(o * size + start, o * size + end, block):
+            add_sums(total, input, at, min(at + block, o * size + end))
+        if width > inner:
+            fold_line(total, inner)
+        if chunks == 1:
+            for i in range(inner):
+                out[o, i] = total[i] * scale
+    if chunks > 1 and whole(span):
+        for o in range(outer):
+            total = partial[o, 0]
+            for chunk in range(1, chunks):
+                add_to(total[:inner], partial[o, chunk, :inner])
+            for i in range(inner):
+                out[o, i] = total[i] * scale
 
 
 def sum_forward_workspace(shape) -> int:
-    return shape[0] * _chunks(shape) * 2 * shape[2]
+    # Of integers with several columns it would be as much or less.
+    return shape[0] * _chunks(shape) * max(2 * shape[2], sum_width(shape[2]))
 
 
 def _run_sums(kernel, out, input, center, scratch, scale):
     if out.size:
-        partial = scratch.reshape(input.shape[0], -1, 2, input.shape[2])
-        kernel(partial, input, center)
-        _combine(out, partial, scratch.dtype.type(scale))
+        outer, _, inner = input.shape
+        partial = scratch[: outer * _chunks(input.shape) * 2 * inner].reshape(outer, -1, 2, inner)
+        kernel(out, partial, input, center, scratch.dtype.type(scale))
 
 
 def sum_forward(out, input, scratch, scale):
+    outer, R, inner = input.shape
+    if 1 < inner <= _FEW_COLUMNS and input.dtype.kind == "f":
+        if out.size:
+            partial = scratch[: outer * _chunks(input.shape) * sum_width(inner)]
+            partial = partial.reshape(outer, -1, sum_width(inner))
+            _channel_sums(out, partial, input.reshape(-1), R, float(scale))
+        return
     # `center` is not read; the output stands in for it.
     _run_sums(_sums, out, _countable(input), out, scratch, scale)
 
@@ -159,6 +219,51 @@ def _beats(x, y, sign):
     return (x > y if sign > 0 else x < y) or (x != x and y == y)
 
 
+def _first_of(row, sign):
+    """The first position of the best."""
+    raise TypeError("only inside kernels")
+
+
+@helper
+def _first_from(row, sign, best, start):
+    for r in range(start, row.size):
+        if _beats(row[r], row[best], sign):
+            best = r
+    return best
+
+
+def _first_of_any(row, sign):
+    return _first_from(row, sign, 0, 1)
+
+
+def _first_of_floats(row, sign):
+    whole_registers()
+    lines = row.size // _LANES
+    if lines < 2:
+        return _first_from(row, sign, 0, 1)
+    # Each lane keeps its first best; a NaN, which wins, is looked for again.
+    factor = row.dtype.type(sign)
+    largest, position = scale(load(_LANES, row, 0), factor), splat(_LANES, np.int32(0))
+    for line in range(1, lines):
+        x = scale(load(_LANES, row, line * _LANES), factor)
+        better = exceeds(x, largest)
+        largest = select(better, x, largest)
+        position = select(better, splat(_LANES, np.int32(line)), position)
+    best, value = 0, -np.inf
+    for i in range(_LANES):
+        found, r = lane(largest, i), np.int64(lane(position, i)) * _LANES + i
+        if found != found:
+            return _first_from(row, sign, 0, 1)
+        if i == 0 or found > value or (found == value and r < best):
+            best, value = r, found
+    return _first_from(row, sign, best, lines * _LANES)
+
+
+@overload(_first_of, jit_options={"error_model": "numpy"})
+def _first_of_overload(row, sign):
+    return _first_of_floats if isinstance(row.dtype, types.Float) else _first_of_any
+
+
 def _make_extremum(sign: int):
     """First position of the largest (sign 1) or least (sign −1) element of each chunk."""
 
@@ -168,15 +273,12 @@ def _make_extremum(sign: int):
         outer, chunks, inner = best.shape
         R = input.shape[1]
         blocks = (inner + _COLUMNS - 1) // _COLUMNS
-        for task in tasks(span, outer * chunks * blocks):
+        count = outer * chunks * blocks
+        for task in light_tasks(span, count, input.size // max(1, count)):
             o, chunk, block = task // blocks // chunks, task // blocks % chunks, task % blocks
             first, last = chunk * R // chunks, (chunk + 1) * R // chunks
             if inner == 1:
-                index, value = first, input[o, first, 0]
-                for r in range(first + 1, last):
-                    if _beats(input[o, r, 0], value, sign):
-                        index, value = r, input[o, r, 0]
-                best[o, chunk, 0] = index
+                best[o, chunk, 0] = first + _first_of(input[o].reshape(-1)[first:last], sign)
             else:
                 start, stop = block * _COLUMNS, min((block + 1) * _COLUMNS, inner)
                 for i in range(start, stop):
@@ -196,7 +298,7 @@ _argmax, _argmin = _make_extremum(1), _make_extremum(-1)
 def _first_best(span, indices, best, input, sign):
     """The best of the chunks' best, the first of equals."""
     outer, chunks, inner = best.shape
-    for k in tasks(span, outer * inner):
+    for k in light_tasks(span, outer * inner, chunks):
         o, i = k // inner, k % inner
         index = best[o, 0, i]
         for chunk in range(1, chunks):
@@ -241,7 +343,7 @@ def take_forward(span, out, input, indices):
 def take_backward_input(span, grad_input, grad_output, indices):
     # y = x[index]: dy/dx is 1 at the index, else 0. Parallel over outer; a task owns its rows.
     outer, R, inner = grad_input.shape
-    for o in tasks(span, outer):
+    for o in light_tasks(span, outer, R * inner):
         for r in range(R):
             for i in range(inner):
                 grad_input[o, r, i] = 0
@@ -256,7 +358,7 @@ def take_backward_input(span, grad_input, grad_output, indices):
 def prod_forward(span, out, input):
     # Parallel over outputs, each the product of one column.
     R, inner = input.shape[1:]
-    for k in light_tasks(span, out.size, 1):
+    for k in light_tasks(span, out.size, R):
         o, i = k // inner, k % inner
         product = out.dtype.type(1)
         for r in range(R):
@@ -269,7 +371,7 @@ def prod_backward_input(span, grad_input, grad_output, input):
     # y = Π x_r: dy/dx_r is the product of all others, that is of those before r and those after r.
     # A quotient y / x_r would fail at zeros.
     outer, R, inner = input.shape
-    for k in tasks(span, outer * inner):
+    for k in light_tasks(span, outer * inner, R):
         o, i = k // inner, k % inner
         before = grad_output[o, i]
         for r in range(R):
@@ -285,7 +387,7 @@ def prod_backward_input(span, grad_input, grad_output, input):
 def _cumsum(span, out, input, zero, reverse):
     # Parallel over columns; the running sum has the type of `zero`.
     outer, R, inner = input.shape
-    for k in tasks(span, outer * inner):
+    for k in light_tasks(span, outer * inner, R):
         o, i = k // inner, k % inner
         total = zero
         for step in range(R):

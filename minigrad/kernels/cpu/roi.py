@@ -16,8 +16,9 @@ from ..formulas import box_overlap, roi_axis, roi_cells, roi_corners
 from ._jit import helper, kernel, serial_kernel
 from ._tasks import tasks
 
-# Channels of one backward task.
-_BLOCK = 16
+# Channels of one backward task. With 16 of 256 channels it would skip through gradients and image
+# in steps of 1 KiB, which share few lines of a cache: four times as long.
+_BLOCK = 128
 _LEAST = -float(np.finfo(np.float32).max)
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ._jit import kernel
-from ._tasks import tasks
+from ._tasks import light_tasks
 
 _TILE = 16
 
@@ -22,7 +22,7 @@ def _transpose(span, out, input):
     # columns of out.
     B, R, C = input.shape
     blocks = (R + _TILE - 1) // _TILE
-    for task in tasks(span, B * blocks):
+    for task in light_tasks(span, B * blocks, _TILE * C):
         b, r0 = task // blocks, task % blocks * _TILE
         rows = min(_TILE, R - r0)
         for c0 in range(0, C, _TILE):

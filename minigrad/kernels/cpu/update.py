@@ -18,19 +18,17 @@ from ._table import address, array_at, kept_address
 from ._tasks import elements, light_tasks, tasks, whole
 
 _PIECE = 8192
-# A float32 element of Adam moves 28 bytes: 32768 of them take about as long as starting threads.
-_PARALLEL_FROM = 32768
 
 
 @lru_cache(maxsize=256)
-def _pieces(sizes: tuple[int, ...]) -> np.ndarray:
-    """(row, start, stop) of every piece, (P, 3)."""
+def _pieces(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(row, start, stop) of every piece, (P, 3); and the sizes."""
     pieces = [
         (row, start, min(start + _PIECE, size))
         for row, size in enumerate(sizes)
         for start in range(0, size, _PIECE)
     ]
-    return np.array(pieces, np.int64).reshape(-1, 3)
+    return np.array(pieces, np.int64).reshape(-1, 3), np.array(sizes, np.int64)
 
 
 def _table(grads, options, *columns) -> np.ndarray:
@@ -63,10 +61,11 @@ def _distinct(addresses, sizes, itemsize):
 def _run(kernel, table, numbers, params):
     """On one thread if parameters must go one after the other."""
     sizes = tuple([param.size for param in params])
-    like, pieces, elements = params[0], _pieces(sizes), 0
-    if sum(sizes) >= _PARALLEL_FROM:
-        distinct = _distinct(table[:, 0], np.array(sizes, np.int64), like.itemsize)
-        elements = _PIECE if distinct else 0
+    like, (pieces, lengths) = params[0], _pieces(sizes)
+    # Small parameters are many pieces: what counts is their elements.
+    elements = -(-sum(sizes) // max(1, len(pieces)))
+    if not _distinct(table[:, 0], lengths, like.itemsize):
+        elements = 0
     kernel(table, numbers, pieces, elements, like)
 
 

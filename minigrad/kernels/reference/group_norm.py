@@ -20,7 +20,11 @@ def _inverse_root(x):
     return 1 / math.sqrt(x) if x > 0 else math.inf if x == 0 else math.nan
 
 
-def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
+def group_norm_forward_workspace(shape):
+    return 0
+
+
+def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
     N, L, C = input.shape
     G = mean.shape[1]
     for n in range(N):
@@ -37,7 +41,11 @@ def group_norm_forward(out, mean, invstd, input, weight, bias, eps):
                 out[place] = scaled if bias is None else scaled + bias[c]
 
 
-def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd):
+def group_norm_backward_input_workspace(shape):
+    return 0
+
+
+def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd, scratch):
     """dx = invstd · (w·g − mean(w·g) − x̂ · mean(w·g·x̂)) with x̂ = (x − mean) · invstd"""
     N, L, C = input.shape
     G = mean.shape[1]
