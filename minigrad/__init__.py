@@ -45,6 +45,7 @@ from .dtypes import (
 )
 from .engine import (
     Function,
+    Size,
     Tensor,
     enable_grad,
     inference_mode,
@@ -147,7 +148,7 @@ long, int, short = int64, int32, int16
 
 # torch's names of types; the file device.py stays importable beside its class.
 device = Device
-dtype, Size = _np.dtype, tuple
+dtype = _np.dtype
 
 autocast = amp.autocast
 detach, index_put = Tensor.detach, Tensor.index_put

@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 from ..device import Device, as_device
 from ..dtypes import as_dtype, float32
-from ..engine import Tensor
+from ..engine import Size, Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
 
@@ -34,7 +34,7 @@ class _Uninitialized(Tensor):
     _becomes: type[Tensor] = Tensor
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Size:
         raise ShapeError(
             "an uninitialised parameter or buffer has no shape yet; call the lazy module once"
         )

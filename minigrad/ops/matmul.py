@@ -123,7 +123,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         )
     if right.ndim == 2:
         # One matrix for all rows: the leading dimensions of the left operand are rows too.
-        batch = left.shape[:-2]
+        batch: tuple[int, ...] = left.shape[:-2]
         rows = math.prod(batch) * M
         dims = MatmulDims(1, rows, K, N)
         out = MatMul.apply(reshape(left, (1, rows, K)), unsqueeze(right, 0), dims)

@@ -102,7 +102,7 @@ def _apart(operand: Tensor, target: Tensor) -> Tensor:
 
 
 def _check_result(operation: str, target: Tensor, result: Tensor) -> None:
-    if result.shape != target.shape:
+    if result.array.shape != target.array.shape:
         raise ShapeError(
             f"{operation}: the result has shape {result.shape}, and the tensor's shape "
             f"{target.shape} cannot change in place"
