@@ -76,6 +76,15 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "trace": [case(M), case(INTS)],
     "meshgrid": [case(V, real(2), indexing="ij"), case(V, real(2), np.array(1.0), indexing="xy")],
     "cartesian_prod": [case(V, real(2)), case(V)],
+    "diagonal_scatter": [case(M, real(3)), case(X, real(2, 3), 1, 1, 2), case(SQUARE, V[:3], -1)],
+    "select_scatter": [case(X, real(2, 4), 1, -1), case(INTS, INTS[0], 0, 2)],
+    "slice_scatter": [case(X, real(2, 3, 2), 2, 1, 3), case(M, real(2, 4), 0, 0, None, 2)],
+    "as_strided": [
+        case(M, (2, 3), (4, 1)), case(M, (2, 2, 3), (4, 2, 1), 1), case(V, (3, 3), (1, 1)),
+        case(INTS, (2, 0), (1, 1)), case(np.array(1.0), (2,), (0,)),
+    ],
+    "as_strided_scatter": [case(INTS, INTS[:2, :2], (2, 2), (4, 2), 1)],
+    "sum_to_size": [case(X, (3, 1)), case(X, 1, 3, 4), case(X, (2, 3, 4)), case(V, ())],
     "block_diag": [case(M, V, np.array(2.0), real(2, 2))],
     # Products
     "mm": [case(M, SQUARE), case(SQUARE.T, real(4, 2))],
@@ -95,6 +104,13 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "kron": [case(M, real(2, 2)), case(V, M)],
     "dist": [case(M, SQUARE[0]), case(V, V * 2, 1)],
     "float_power": [case(INTS, 2), case(V**2, 0.5)],
+    "pdist": [case(M), case(real(4, 2), 1.0), case(real(1, 2))],
+    "cov": [
+        case(M), case(V, correction=0), case(INTS.T), case(real(2, 6), fweights=whole(6, low=1)),
+        case(M, aweights=np.abs(M[0])),
+    ],
+    "corrcoef": [case(M), case(V)],
+    "renorm": [case(M, 2, 0, 1.0), case(X, 1, 2, 3.0), case(M, INF, 1, 0.5)],
     "cdist": [case(X, real(2, 5, 4)), case(M, SQUARE, 1.0), case(M, real(3, 4), INF)],
     "einsum": [
         case("ij,jk->ik", M, SQUARE), case("bij,bjk", X, real(2, 4, 5)), case("ij->ji", M),
@@ -125,6 +141,10 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "index_copy": [case(X, 2, np.array([3, 1]), real(2, 3, 2))],
     "index_fill": [case(M, 1, np.array([0, 2]), -1.0), case(V, 0, np.array([], np.int64), 2.0),
                    case(M, 0, np.array([1, 1]), np.array(3.0))],
+    "index_reduce": [
+        case(M, 0, np.array([2, 0, 2]), real(3, 4), reduce, include_self=own)
+        for reduce in ("mean", "amax", "amin") for own in (True, False)
+    ],
     "masked_select": [case(M, MASK), case(real(4), MASK), case(M, np.zeros((3, 4), bool))],
     "masked_scatter": [case(M, MASK, real(9)), case(M, np.zeros((3, 4), bool), V)],
     "take": [case(M, np.array([[0, -1], [5, 5]]))],
@@ -158,6 +178,20 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     ],
     "bincount": [case(whole(9)), case(whole(9), real(9), minlength=6), case(np.zeros(0, np.int64))],
     "histc": [case(V, 4), case(X, 5, -1, 1), case(np.ones(3), 3)],
+    "histogram": [
+        case(V, 4), case(X, 5, range=(-1.0, 1.0), density=True), case(np.ones(3), 3),
+        case(FLOAT32[2:4], 2, weight=FLOAT32[2:4]),
+    ],
+    "mode": [
+        case(INTS), case(TIES, 1, True), case(X, 0), case(np.array([1.0, NAN, NAN, 2, 2])),
+        case(np.array([[3, 1, 3, 1, 2], [5, 4, 4, 5, 5]])),
+    ],
+    "msort": [case(X)],
+    "nanmedian": [
+        case(np.array([[1.0, NAN, 3, 2], [4.0, 1, NAN, NAN]]), 1), case(INTS, 0), case(M, 0, True),
+        case(np.array([1.0, NAN, 3, 2])),
+    ],
+    "unravel_index": [case(np.array([[0, 23], [7, 11]]), (2, 3, 4)), case(np.array([3]), 5)],
     "nansum": [case(SPECIAL[3:]), case(np.array([[1.0, NAN], [NAN, NAN]]), 1)],
     "nanmean": [case(np.array([[1.0, NAN, 2], [NAN, NAN, 3]]), 1, True)],
     "quantile": [
@@ -171,7 +205,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     + [case(INTS, DIVISORS, rounding_mode=mode) for mode in ("floor", "trunc")],
     "floor_divide": [
         case(SPECIAL, np.array([1.0, -1, 0.3, 0.0, 2, INF, 1, -INF])), case(INTS, 3),
-        case(np.array([2**62 + 1, -(2**63)]), 3),
+        case(np.array([2**62 + 1, -(2**63)]), 3), case(np.array([-7, 7, 2**62]), 2**62),
     ],
     "fmod": [case(M, SQUARE[0]), case(INTS, DIVISORS), case(SPECIAL, 0.3)],
     "remainder": [
@@ -200,6 +234,17 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         case(np.array([0.0, 0.0, 1.0, 2.0]), np.array([2.0, NAN, 3.0, 0.5])),
         case(2.0, real(3, low=1)),
     ],
+    "bitwise_left_shift": [
+        case(INTS, 2), case(INTS, np.array([0, 62, 63, 64])),
+        case(INTS.astype(np.int8), np.arange(4, 8).astype(np.int8)), case(INTS, -1),
+        case(3, INTS[:1] ** 2),
+    ],
+    "bitwise_right_shift": [
+        case(INTS * 2**58, np.array([0, 62, 63, 64])), case(INTS.astype(np.int32), 40),
+        case(INTS.astype(np.int8), np.arange(4, 8).astype(np.int8)),
+        case(np.array([200, 3], np.uint8), np.array([1, 9], np.uint8)),
+    ],
+    "logaddexp2": [case(M, SQUARE[0]), case(np.array([2000.0, -2000]), np.array([1999.0, -2000]))],
     "logaddexp": [case(M, SQUARE[0]), case(np.array([1000.0, -1000]), np.array([999.0, -1000]))],
     "fmax": [case(M, SQUARE[0]), case(FLOAT32, FLOAT32[::-1])],
     "fmin": [case(M, SQUARE[0]), case(FLOAT32, FLOAT32[::-1])],
@@ -234,6 +279,8 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         case(V, prepend=np.zeros(1), append=np.ones(2)),
     ],
     # Creation
+    "asarray": [case(INTS), case([1, 2.5], dtype="float64"), case(V, dtype="float64")],
+    "frombuffer": [case(bytearray(range(32)), dtype="float64", count=2, offset=8)],
     "tril_indices": [case(3, 4, 1), case(2, 2, -3)],
     "triu_indices": [case(3, 4, 1)],
     "scalar_tensor": [case(2), case(2, dtype="float64")],
@@ -259,12 +306,16 @@ METHODS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "ndimension": [case(X)],
     "is_floating_point": [case(X), case(INTS)],
     "tolist": [case(INTS)],
+    "__lshift__": [case(INTS, 2)],
+    "__rrshift__": [case(DIVISORS[:1], 999)],
+    "split_with_sizes": [case(X, (1, 3), 2)],
 }
 
 
 # Whose results torch marks as differentiable, although it has no gradient for them.
 WITHOUT_GRADIENT = {
-    "__floordiv__", "__rfloordiv__", "bincount", "floor_divide", "unique", "unique_consecutive",
+    "__floordiv__", "__rfloordiv__", "bincount", "floor_divide", "histogram", "unique",
+    "unique_consecutive",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from ..engine import Size, Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
 
-__all__ = ["Parameter", "UninitializedBuffer", "UninitializedParameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 
 class Parameter(Tensor):
@@ -25,6 +25,21 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+class Buffer(Tensor):
+    """A tensor that a Module lists among its buffers. It shares the memory of `data`.
+
+    persistent: whether state dicts have it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Tensor, *, persistent: bool = True) -> None:
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Buffer: data must be a Tensor, got {type(data).__name__}")
+        super().__init__(data.array, data.device, version=data._version)
+        self.persistent = persistent
 
 
 class _Uninitialized(Tensor):

@@ -30,7 +30,7 @@ class _Options:
 
 
 _options = _Options()
-_PROFILES = {
+_PROFILES: dict[str, dict[str, Any]] = {
     "default": {},
     "short": {"precision": 2, "edgeitems": 2},
     "full": {"threshold": math.inf},
