@@ -141,9 +141,10 @@ def reason_of(name: str) -> str | None:
 def absent(path: str, owners: list[Any]) -> tuple[int, dict[str, list[str]]]:
     """How many names torch has, and those that none of the owners has, by reason."""
     names = public_names(path)
-    here = {name for owner in owners for name in dir(owner)}
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names - here):
+    for name in sorted(names):
+        if any(hasattr(owner, name) for owner in owners):
+            continue
         reason = reason_of(name)
         if reason is None and path in ("torch", "torch.Tensor") and _is_function(name):
             reason = "in nn.functional"

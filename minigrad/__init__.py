@@ -235,7 +235,7 @@ __all__ = [
     "get_default_device", "get_default_dtype", "get_float32_matmul_precision", "get_num_threads",
     "group_norm", "half", "iinfo", "index_put", "inf", "inference_mode", "initial_seed", "int",
     "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm", "linalg", "long",
-    "manual_seed", "max_pool2d", "memory_format", "nan", "newaxis", "nn", "no_grad", "optim", "pi",
+    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
     "preserve_format", "promote_types", "runtime", "seed", "selu", "serialization",
     "set_default_device", "set_default_dtype", "set_float32_matmul_precision", "set_grad_enabled",
     "set_num_threads", "short", "uint8", "use_deterministic_algorithms", "vision", "viz",

@@ -439,6 +439,16 @@ ERRORS = [
     ("bincount", (np.array([-1]),), ValueError, "bincount: .* -1"),
     ("quantile", (V, 1.5), RuntimeError, "quantile: q must be from 0 to 1"),
     ("div", (M, M, "x"), TypeError, "div"),
+    ("as_strided", (M, (3, 4), (4, 2)), ValueError, "as_strided: .*lead out of .*(3, 4)"),
+    ("select_scatter", (M, V, 0, 0), ValueError, r"select_scatter: src must .*\(4,\), got \(5,\)"),
+    ("sum_to_size", (M, (2, 4)), ValueError, r"sum_to_size: .*\(2, 4\).*\(3, 4\)"),
+    ("unravel_index", (np.array([6]), (2, 3)), ValueError, "unravel_index: .*from 0 to 5"),
+    ("bitwise_left_shift", (M, 1), TypeError, "bitwise_left_shift: .*float64"),
+    ("renorm", (V, 2, 0, 1.0), ValueError, "renorm: .*two axes"),
+    ("mode", (np.zeros((2, 0)),), ValueError, "mode: axis 1 .*must not be empty"),
+    ("poisson", (np.array([-1.0]),), RuntimeError, "poisson: rates"),
+    ("fill_diagonal_", (V, 1.0), ValueError, "fill_diagonal_: .*2 dimensions"),
+    ("fill_diagonal_", (X, 1.0), ValueError, "fill_diagonal_: all sizes must be equal"),
     ("multinomial", (np.array([1.0, -1]), 1), RuntimeError, "multinomial: weights"),
     ("multinomial", (np.array([1.0, 0]), 2), RuntimeError, "multinomial: .* 2 of each row"),
     ("bernoulli", (V,), RuntimeError, "bernoulli: probabilities"),
@@ -448,7 +458,8 @@ ERRORS = [
 @pytest.mark.parametrize(("name", "args", "error", "match"), ERRORS)
 def test_bad_arguments_are_refused_by_name_rule_and_values(name, args, error, match) -> None:
     with pytest.raises(error, match=match):
-        flat(getattr(mg, name)(*map(to_minigrad, args)), mg.Tensor)[0].tolist()
+        function = getattr(mg, name, None) or getattr(mg.Tensor, name)
+        flat(function(*map(to_minigrad, args)), mg.Tensor)[0].tolist()
 
 
 # Random numbers -----------------------------------------------------------------------------
@@ -472,11 +483,26 @@ def test_fills_have_the_moments_of_their_distributions() -> None:
         ("exponential_", (2,), 0, INF, 0.5, 0.5),
         ("bernoulli_", (0.3,), 0, 1, 0.3, 0.21**0.5),
         ("random_", (3, 7), 3, 6, 4.5, 1.25**0.5),
+        ("geometric_", (0.25,), 1, INF, 4, 12**0.5),
+        ("log_normal_", (0.0, 0.5), 0, INF, np.exp(1 / 8), np.exp(1 / 8) * np.expm1(0.25) ** 0.5),
     ):
         drawn = sample(name, *args)
         assert low <= drawn.min() <= drawn.max() <= high, name
         assert abs(drawn.mean() - mean) < 4 * std / 6000**0.5, name
         assert abs(drawn.std() / std - 1) < 0.06, name
+
+
+def test_a_cauchy_distribution_has_its_quartiles() -> None:
+    drawn = sample("cauchy_", 1.0, 2.0)
+    np.testing.assert_allclose(np.quantile(drawn, (0.25, 0.5, 0.75)), (-1, 1, 3), atol=0.2)
+
+
+def test_poisson_counts_have_the_mean_and_variance_of_their_rates() -> None:
+    rates = np.array([[0.0], [0.3], [20.0], [1200.0]])
+    mg.manual_seed(0)
+    drawn = values(mg.poisson(mg.tensor(np.tile(rates, 2000), device=TEST_DEVICE)))
+    np.testing.assert_allclose(drawn.mean(1), rates[:, 0], atol=0.02, rtol=0.02)
+    np.testing.assert_allclose(drawn.var(1), rates[:, 0], atol=0.05, rtol=0.1)
 
 
 def test_multinomial_draws_by_weight_and_without_replacement_each_once() -> None:
@@ -537,3 +563,36 @@ def test_facts_of_views_are_those_of_torch() -> None:
     assert divmod(mine.sum(), 2)[0].item() == divmod(7, mine.sum())[1].item() == 1
     assert mg.ones(2, requires_grad=True).numpy(force=True).tolist() == [1, 1]
     assert mine.to(mg.float32, False, True) is not mine
+    with pytest.raises(mg.ShapeError, match="as_strided: .*must be contiguous"):
+        mine.as_strided((2,), (1,))
+    assert mine.shape[1:].numel() == theirs.shape[1:].numel() == 4
+    assert isinstance(mine.size(), mg.Size)
+
+
+def test_the_diagonal_is_filled_as_in_torch() -> None:
+    for shape, wrap in (((7, 3), True), ((7, 3), False), ((3, 7), True), ((3, 3, 3), False)):
+        mine = mg.zeros(shape, device=TEST_DEVICE)
+        assert mine.fill_diagonal_(2, wrap) is mine
+        assert mine.tolist() == torch.zeros(shape).fill_diagonal_(2, wrap).tolist()
+
+
+def test_functions_of_python_change_each_element() -> None:
+    for lib, kind in ((mg, {"device": TEST_DEVICE}), (torch, {})):
+        x = lib.tensor([[1, -2], [3, 4]])
+        x, y = x.to(**kind), x.to(**kind) * 10
+        assert x.apply_(lambda a: a + 1) is x
+        x.map_(y, lambda a, b: a * b)
+        x.map2_(y, y, lambda a, b, c: a + b - 2 * c)
+        assert x.tolist() == [[10, 40], [90, 160]]
+
+
+def test_asarray_shares_memory_copies_or_refuses() -> None:
+    array = np.ones(3)
+    mg.asarray(array)[0] = 5
+    mg.asarray(array, copy=True)[1] = 7
+    assert array.tolist() == [5, 1, 1]
+    with pytest.raises(ValueError, match="asarray: copy=False.*list"):
+        mg.asarray([1.0], copy=False)
+    leaf = mg.ones(2, requires_grad=True)
+    assert mg.asarray(leaf * 2).requires_grad
+    assert not mg.asarray(leaf * 2, requires_grad=False).requires_grad

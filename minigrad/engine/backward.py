@@ -135,6 +135,7 @@ def _walk(
 ) -> None:
     # Gradients that have arrived at the outputs of the nodes still to visit.
     arrived: dict[Node, list[Tensor | None]] = {}
+    hooked: dict[Tensor, Tensor] = {}
     heap: list[tuple[int, Node]] = []
 
     def arrive(producer: Node, index: int, grad: Tensor) -> None:
@@ -174,12 +175,18 @@ def _walk(
             owner = _owner(grad)
             if isinstance(target, Tensor):
                 _check_returned(node, grad, target.array.shape, target.array.dtype)
+                if target._hooks:  # which see the whole gradient, when all of it is there
+                    before = hooked.get(target)
+                    hooked[target] = copy(grad) if before is None else add(before, grad)
+                    continue
                 _accumulate_leaf(target, grad, owner in shared, wanted)
             else:
                 producer, index = target
                 _check_returned(node, grad, *producer.outputs[index])
                 arrive(producer, index, grad)
             shared.add(owner)
+    for leaf, grad in hooked.items():
+        _accumulate_leaf(leaf, grad, False, wanted)
 
 
 def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:

@@ -205,8 +205,11 @@ def become(operation: str, tensor: Tensor, view: Callable[[Tensor], Tensor]) -> 
     former._version, former._view = tensor._version, tensor._view
     result = view(former)
     tensor.array = result.array
+    tensor.mark_changed()  # as in torch: who saved it for a backward pass has lost it
     if grad_mode.mode.enabled or tensor._view is not None:
         tensor._view = result._view
+    if tensor._view is not None:
+        tensor._view.version = tensor._version.value
     if result._node is not None:
         _move(tensor, result._node, result.output_index)
 

@@ -682,3 +682,29 @@ def test_uninitialised_parameters_have_no_shape():
         layer.weight.shape  # noqa: B018
     with pytest.raises(mg.ShapeError, match="Conv2d: in_channels must be at least 1, got 0"):
         nn.LazyConv2d(2, 1)(leaf([1.0]))
+
+
+@pytest.mark.parametrize("lib", [nn, torch.nn])
+def test_a_buffer_registers_itself(lib):
+    make = leaf if lib is nn else torch.tensor
+    module = lib.Module()
+    module.kept = lib.Buffer(make([1.0]))
+    module.hidden = lib.Buffer(make([2.0]), persistent=False)
+    assert [name for name, _ in module.named_buffers()] == ["kept", "hidden"]
+    assert list(module.state_dict()) == ["kept"]
+
+
+def test_norms_of_images_are_no_batch_norms():
+    for lib in (nn, torch.nn):
+        base, images = lib.modules.batchnorm._NormBase, lib.InstanceNorm2d(2)
+        assert isinstance(images, base)
+        assert isinstance(lib.BatchNorm2d(2), base)
+        assert not isinstance(images, lib.modules.batchnorm._BatchNorm)
+
+
+def test_losses_with_weights_share_a_base():
+    for lib in (nn, torch.nn):
+        base = lib.modules.loss._WeightedLoss
+        for name in ("CrossEntropyLoss", "NLLLoss", "BCELoss", "MultiMarginLoss"):
+            assert isinstance(getattr(lib, name)(), base)
+        assert issubclass(base, lib.modules.loss._Loss)
