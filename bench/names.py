@@ -16,6 +16,9 @@ from typing import Any
 import minigrad
 from minigrad import nn, optim
 
+# The release whose names all have a reason.
+TORCH = "2.15"
+
 # torch's namespace, and where its names are here.
 NAMESPACES: list[tuple[str, list[Any]]] = [
     ("torch.nn", [nn]),
