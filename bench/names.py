@@ -17,7 +17,7 @@ import minigrad
 from minigrad import nn, optim
 
 # The release whose names all have a reason.
-TORCH = "2.15"
+TORCH = "2.14"
 
 # torch's namespace, and where its names are here.
 NAMESPACES: list[tuple[str, list[Any]]] = [

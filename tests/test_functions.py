@@ -88,6 +88,11 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "block_diag": [case(M, V, np.array(2.0), real(2, 2))],
     # Products
     "mm": [case(M, SQUARE), case(SQUARE.T, real(4, 2))],
+    "matmul": [
+        case(INTS, INTS.T), case(INTS[0], INTS.T), case(INTS, INTS[0]), case(INTS[0], INTS[0]),
+        case(INTS.astype(np.int8) * 9, INTS.T.astype(np.int8) * 5), case(INTS[:, :0], INTS[:0]),
+        case(whole(2, 1, 3, 4), whole(5, 4, 2)),
+    ],
     "bmm": [case(X, real(2, 4, 5)), case(real(2, 0, 4), real(2, 4, 5))],
     "mv": [case(M, real(4))],
     "dot": [case(V, real(5)), case(whole(3), whole(3))],
