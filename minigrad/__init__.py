@@ -45,6 +45,7 @@ from .dtypes import (
 )
 from .engine import (
     Function,
+    Size,
     Tensor,
     enable_grad,
     inference_mode,
@@ -88,6 +89,8 @@ from .ops import inplace as _inplace
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops import parts as _parts
+from .ops import printing as _printing
 from .ops import products as _products
 from .ops import promotion as _promotion
 from .ops import random as _random
@@ -115,6 +118,8 @@ from .ops.functions import *
 from .ops.gradcheck import *
 from .ops.join import *
 from .ops.matmul import *
+from .ops.parts import *
+from .ops.printing import *
 from .ops.products import *
 from .ops.promotion import *
 from .ops.random import *
@@ -147,7 +152,8 @@ long, int, short = int64, int32, int16
 
 # torch's names of types; the file device.py stays importable beside its class.
 device = Device
-dtype, Size = _np.dtype, tuple
+dtype = _np.dtype
+OutOfMemoryError = MemoryError
 
 autocast = amp.autocast
 detach, index_put = Tensor.detach, Tensor.index_put
@@ -214,6 +220,8 @@ __all__ = [
     *_scan.__all__,
     *_rearrange.__all__,
     *_products.__all__,
+    *_parts.__all__,
+    *_printing.__all__,
     *_functions.__all__,
     *_division.__all__,
     *_access.__all__,
@@ -221,10 +229,10 @@ __all__ = [
     *_vector_norm.__all__,
     *_inplace.FUNCTIONS,
     "CheckpointError", "DTypeError", "DataError", "Device", "DeviceError", "Function", "Generator",
-    "GradcheckError", "GraphError", "MinigradError", "ShapeError", "Size", "TargetError", "Tensor",
-    "__version__", "amp", "autocast", "autograd", "backends", "bfloat16", "bool", "bool_",
-    "can_cast", "capture", "celu", "channels_last", "compile", "contiguous_format", "conv2d",
-    "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
+    "GradcheckError", "GraphError", "MinigradError", "OutOfMemoryError", "ShapeError", "Size",
+    "TargetError", "Tensor", "__version__", "amp", "autocast", "autograd", "backends", "bfloat16",
+    "bool", "bool_", "can_cast", "capture", "celu", "channels_last", "compile", "contiguous_format",
+    "conv2d", "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device", "double",
     "dropout", "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
     "get_default_device", "get_default_dtype", "get_float32_matmul_precision", "get_num_threads",
     "group_norm", "half", "iinfo", "index_put", "inf", "inference_mode", "initial_seed", "int",
@@ -232,6 +240,5 @@ __all__ = [
     "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
     "preserve_format", "promote_types", "runtime", "save", "seed", "selu", "serialization",
     "set_default_device", "set_default_dtype", "set_float32_matmul_precision", "set_grad_enabled",
-    "set_num_threads", "short", "uint8", "use_deterministic_algorithms", "vision",
-    "viz",
+    "set_num_threads", "short", "uint8", "use_deterministic_algorithms", "vision", "viz",
 ]  # fmt: skip

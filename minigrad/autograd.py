@@ -3,15 +3,27 @@ grad modes."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from .engine import Function, Tensor, backward, enable_grad, grad, no_grad, set_grad_enabled
 from .ops.gradcheck import gradcheck
 
 __all__ = [
-    "Function", "Variable", "backward", "enable_grad", "grad", "gradcheck", "no_grad",
-    "set_grad_enabled",
+    "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "grad", "gradcheck",
+    "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
+
+
+class detect_anomaly(contextlib.nullcontext[None]):
+    """For scripts that ask for it: errors in backward passes name their operation in any case. NaN
+    is not looked for."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+
+set_detect_anomaly = detect_anomaly
 
 
 class _Wrapped(type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -82,3 +83,11 @@ def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
 def flat(array: np.ndarray, order: Order, device: Device) -> np.ndarray:
     """The elements in memory order `order` as one dimension: a view where possible, else a copy."""
     return contiguous(array.transpose(order), device).reshape(-1)
+
+
+def strided(array: Any, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    """A view of a vector without gaps, whose strides count elements."""
+    steps = tuple([step * array.itemsize for step in strides])
+    if isinstance(array, np.ndarray):
+        return np.ndarray(shape, array.dtype, array, strides=steps)
+    return array.strided(shape, steps)

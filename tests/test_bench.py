@@ -328,6 +328,18 @@ def test_steps_writes_table_json_and_png(
     assert chart.read_bytes().startswith(PNG)
 
 
+def test_every_name_of_torch_is_here_or_has_its_reason() -> None:
+    missing = {
+        path: by_reason["missing"]
+        for path, owners in names.NAMESPACES
+        if "missing" in (by_reason := names.absent(path, owners)[1])
+    }
+    if torch.__version__.startswith(names.TORCH):
+        assert not missing
+    else:  # a later release may have added some
+        assert set(missing) <= {path for path, _ in names.NAMESPACES}
+
+
 def test_names_are_counted_with_the_reason_for_each_that_is_absent() -> None:
     total, by_reason = names.absent("torch.optim", [optim])
     assert total == len(names.public_names("torch.optim")) > 10

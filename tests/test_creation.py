@@ -431,6 +431,26 @@ def test_text_tells_gradient_and_device() -> None:
     assert str(mg.zeros(2, dtype=mg.float64)) == "tensor([0., 0.], dtype=minigrad.float64)"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": 2}, {"threshold": 5, "edgeitems": 1}, {"linewidth": 30}, {"sci_mode": True},
+     {"sci_mode": False}, {"profile": "short"}, {"profile": "full"}],
+    ids=str,
+)  # fmt: skip
+def test_text_follows_the_options_as_torchs(options) -> None:
+    array = np.linspace(0, 1e4, 40, dtype=np.float32).reshape(4, 10)
+    try:
+        for lib in (mg, torch):
+            lib.set_printoptions(**options)
+        theirs = repr(torch.from_numpy(array)).replace("torch.", "minigrad.")
+        assert repr(mg.from_numpy(array)) == theirs
+    finally:
+        for lib in (mg, torch):
+            lib.set_printoptions(profile="default")
+    with pytest.raises(ValueError, match="profile must be one of default, short, full"):
+        mg.set_printoptions(profile="long")
+
+
 # Copies -------------------------------------------------------------------------------------
 
 

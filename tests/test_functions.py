@@ -76,9 +76,23 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "trace": [case(M), case(INTS)],
     "meshgrid": [case(V, real(2), indexing="ij"), case(V, real(2), np.array(1.0), indexing="xy")],
     "cartesian_prod": [case(V, real(2)), case(V)],
+    "diagonal_scatter": [case(M, real(3)), case(X, real(2, 3), 1, 1, 2), case(SQUARE, V[:3], -1)],
+    "select_scatter": [case(X, real(2, 4), 1, -1), case(INTS, INTS[0], 0, 2)],
+    "slice_scatter": [case(X, real(2, 3, 2), 2, 1, 3), case(M, real(2, 4), 0, 0, None, 2)],
+    "as_strided": [
+        case(M, (2, 3), (4, 1)), case(M, (2, 2, 3), (4, 2, 1), 1), case(V, (3, 3), (1, 1)),
+        case(INTS, (2, 0), (1, 1)), case(np.array(1.0), (2,), (0,)),
+    ],
+    "as_strided_scatter": [case(INTS, INTS[:2, :2], (2, 2), (4, 2), 1)],
+    "sum_to_size": [case(X, (3, 1)), case(X, 1, 3, 4), case(X, (2, 3, 4)), case(V, ())],
     "block_diag": [case(M, V, np.array(2.0), real(2, 2))],
     # Products
     "mm": [case(M, SQUARE), case(SQUARE.T, real(4, 2))],
+    "matmul": [
+        case(INTS, INTS.T), case(INTS[0], INTS.T), case(INTS, INTS[0]), case(INTS[0], INTS[0]),
+        case(INTS.astype(np.int8) * 9, INTS.T.astype(np.int8) * 5), case(INTS[:, :0], INTS[:0]),
+        case(whole(2, 1, 3, 4), whole(5, 4, 2)),
+    ],
     "bmm": [case(X, real(2, 4, 5)), case(real(2, 0, 4), real(2, 4, 5))],
     "mv": [case(M, real(4))],
     "dot": [case(V, real(5)), case(whole(3), whole(3))],
@@ -95,6 +109,13 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "kron": [case(M, real(2, 2)), case(V, M)],
     "dist": [case(M, SQUARE[0]), case(V, V * 2, 1)],
     "float_power": [case(INTS, 2), case(V**2, 0.5)],
+    "pdist": [case(M), case(real(4, 2), 1.0), case(real(1, 2))],
+    "cov": [
+        case(M), case(V, correction=0), case(INTS.T), case(real(2, 6), fweights=whole(6, low=1)),
+        case(M, aweights=np.abs(M[0])),
+    ],
+    "corrcoef": [case(M), case(V)],
+    "renorm": [case(M, 2, 0, 1.0), case(X, 1, 2, 3.0), case(M, INF, 1, 0.5)],
     "cdist": [case(X, real(2, 5, 4)), case(M, SQUARE, 1.0), case(M, real(3, 4), INF)],
     "einsum": [
         case("ij,jk->ik", M, SQUARE), case("bij,bjk", X, real(2, 4, 5)), case("ij->ji", M),
@@ -125,6 +146,10 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "index_copy": [case(X, 2, np.array([3, 1]), real(2, 3, 2))],
     "index_fill": [case(M, 1, np.array([0, 2]), -1.0), case(V, 0, np.array([], np.int64), 2.0),
                    case(M, 0, np.array([1, 1]), np.array(3.0))],
+    "index_reduce": [
+        case(M, 0, np.array([2, 0, 2]), real(3, 4), reduce, include_self=own)
+        for reduce in ("mean", "amax", "amin") for own in (True, False)
+    ],
     "masked_select": [case(M, MASK), case(real(4), MASK), case(M, np.zeros((3, 4), bool))],
     "masked_scatter": [case(M, MASK, real(9)), case(M, np.zeros((3, 4), bool), V)],
     "take": [case(M, np.array([[0, -1], [5, 5]]))],
@@ -158,6 +183,20 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     ],
     "bincount": [case(whole(9)), case(whole(9), real(9), minlength=6), case(np.zeros(0, np.int64))],
     "histc": [case(V, 4), case(X, 5, -1, 1), case(np.ones(3), 3)],
+    "histogram": [
+        case(V, 4), case(X, 5, range=(-1.0, 1.0), density=True), case(np.ones(3), 3),
+        case(FLOAT32[2:4], 2, weight=FLOAT32[2:4]),
+    ],
+    "mode": [
+        case(INTS), case(TIES, 1, True), case(X, 0), case(np.array([1.0, NAN, NAN, 2, 2])),
+        case(np.array([[3, 1, 3, 1, 2], [5, 4, 4, 5, 5]])),
+    ],
+    "msort": [case(X)],
+    "nanmedian": [
+        case(np.array([[1.0, NAN, 3, 2], [4.0, 1, NAN, NAN]]), 1), case(INTS, 0), case(M, 0, True),
+        case(np.array([1.0, NAN, 3, 2])),
+    ],
+    "unravel_index": [case(np.array([[0, 23], [7, 11]]), (2, 3, 4)), case(np.array([3]), 5)],
     "nansum": [case(SPECIAL[3:]), case(np.array([[1.0, NAN], [NAN, NAN]]), 1)],
     "nanmean": [case(np.array([[1.0, NAN, 2], [NAN, NAN, 3]]), 1, True)],
     "quantile": [
@@ -171,7 +210,7 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     + [case(INTS, DIVISORS, rounding_mode=mode) for mode in ("floor", "trunc")],
     "floor_divide": [
         case(SPECIAL, np.array([1.0, -1, 0.3, 0.0, 2, INF, 1, -INF])), case(INTS, 3),
-        case(np.array([2**62 + 1, -(2**63)]), 3),
+        case(np.array([2**62 + 1, -(2**63)]), 3), case(np.array([-7, 7, 2**62]), 2**62),
     ],
     "fmod": [case(M, SQUARE[0]), case(INTS, DIVISORS), case(SPECIAL, 0.3)],
     "remainder": [
@@ -200,6 +239,17 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         case(np.array([0.0, 0.0, 1.0, 2.0]), np.array([2.0, NAN, 3.0, 0.5])),
         case(2.0, real(3, low=1)),
     ],
+    "bitwise_left_shift": [
+        case(INTS, 2), case(INTS, np.array([0, 62, 63, 64])),
+        case(INTS.astype(np.int8), np.arange(4, 8).astype(np.int8)), case(INTS, -1),
+        case(3, INTS[:1] ** 2),
+    ],
+    "bitwise_right_shift": [
+        case(INTS * 2**58, np.array([0, 62, 63, 64])), case(INTS.astype(np.int32), 40),
+        case(INTS.astype(np.int8), np.arange(4, 8).astype(np.int8)),
+        case(np.array([200, 3], np.uint8), np.array([1, 9], np.uint8)),
+    ],
+    "logaddexp2": [case(M, SQUARE[0]), case(np.array([2000.0, -2000]), np.array([1999.0, -2000]))],
     "logaddexp": [case(M, SQUARE[0]), case(np.array([1000.0, -1000]), np.array([999.0, -1000]))],
     "fmax": [case(M, SQUARE[0]), case(FLOAT32, FLOAT32[::-1])],
     "fmin": [case(M, SQUARE[0]), case(FLOAT32, FLOAT32[::-1])],
@@ -234,6 +284,8 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         case(V, prepend=np.zeros(1), append=np.ones(2)),
     ],
     # Creation
+    "asarray": [case(INTS), case([1, 2.5], dtype="float64"), case(V, dtype="float64")],
+    "frombuffer": [case(bytearray(range(32)), dtype="float64", count=2, offset=8)],
     "tril_indices": [case(3, 4, 1), case(2, 2, -3)],
     "triu_indices": [case(3, 4, 1)],
     "scalar_tensor": [case(2), case(2, dtype="float64")],
@@ -259,12 +311,16 @@ METHODS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "ndimension": [case(X)],
     "is_floating_point": [case(X), case(INTS)],
     "tolist": [case(INTS)],
+    "__lshift__": [case(INTS, 2)],
+    "__rrshift__": [case(DIVISORS[:1], 999)],
+    "split_with_sizes": [case(X, (1, 3), 2)],
 }
 
 
 # Whose results torch marks as differentiable, although it has no gradient for them.
 WITHOUT_GRADIENT = {
-    "__floordiv__", "__rfloordiv__", "bincount", "floor_divide", "unique", "unique_consecutive",
+    "__floordiv__", "__rfloordiv__", "bincount", "floor_divide", "histogram", "unique",
+    "unique_consecutive",
 }  # fmt: skip
 
 
@@ -388,6 +444,16 @@ ERRORS = [
     ("bincount", (np.array([-1]),), ValueError, "bincount: .* -1"),
     ("quantile", (V, 1.5), RuntimeError, "quantile: q must be from 0 to 1"),
     ("div", (M, M, "x"), TypeError, "div"),
+    ("as_strided", (M, (3, 4), (4, 2)), ValueError, "as_strided: .*lead out of .*(3, 4)"),
+    ("select_scatter", (M, V, 0, 0), ValueError, r"select_scatter: src must .*\(4,\), got \(5,\)"),
+    ("sum_to_size", (M, (2, 4)), ValueError, r"sum_to_size: .*\(2, 4\).*\(3, 4\)"),
+    ("unravel_index", (np.array([6]), (2, 3)), ValueError, "unravel_index: .*from 0 to 5"),
+    ("bitwise_left_shift", (M, 1), TypeError, "bitwise_left_shift: .*float64"),
+    ("renorm", (V, 2, 0, 1.0), ValueError, "renorm: .*two axes"),
+    ("mode", (np.zeros((2, 0)),), ValueError, "mode: axis 1 .*must not be empty"),
+    ("poisson", (np.array([-1.0]),), RuntimeError, "poisson: rates"),
+    ("fill_diagonal_", (V, 1.0), ValueError, "fill_diagonal_: .*2 dimensions"),
+    ("fill_diagonal_", (X, 1.0), ValueError, "fill_diagonal_: all sizes must be equal"),
     ("multinomial", (np.array([1.0, -1]), 1), RuntimeError, "multinomial: weights"),
     ("multinomial", (np.array([1.0, 0]), 2), RuntimeError, "multinomial: .* 2 of each row"),
     ("bernoulli", (V,), RuntimeError, "bernoulli: probabilities"),
@@ -396,8 +462,9 @@ ERRORS = [
 
 @pytest.mark.parametrize(("name", "args", "error", "match"), ERRORS)
 def test_bad_arguments_are_refused_by_name_rule_and_values(name, args, error, match) -> None:
+    function = getattr(mg, name, None) or getattr(mg.Tensor, name)
     with pytest.raises(error, match=match):
-        flat(getattr(mg, name)(*map(to_minigrad, args)), mg.Tensor)[0].tolist()
+        flat(function(*map(to_minigrad, args)), mg.Tensor)[0].tolist()
 
 
 # Random numbers -----------------------------------------------------------------------------
@@ -421,11 +488,26 @@ def test_fills_have_the_moments_of_their_distributions() -> None:
         ("exponential_", (2,), 0, INF, 0.5, 0.5),
         ("bernoulli_", (0.3,), 0, 1, 0.3, 0.21**0.5),
         ("random_", (3, 7), 3, 6, 4.5, 1.25**0.5),
+        ("geometric_", (0.25,), 1, INF, 4, 12**0.5),
+        ("log_normal_", (0.0, 0.5), 0, INF, np.exp(1 / 8), np.exp(1 / 8) * np.expm1(0.25) ** 0.5),
     ):
         drawn = sample(name, *args)
         assert low <= drawn.min() <= drawn.max() <= high, name
         assert abs(drawn.mean() - mean) < 4 * std / 6000**0.5, name
         assert abs(drawn.std() / std - 1) < 0.06, name
+
+
+def test_a_cauchy_distribution_has_its_quartiles() -> None:
+    drawn = sample("cauchy_", 1.0, 2.0)
+    np.testing.assert_allclose(np.quantile(drawn, (0.25, 0.5, 0.75)), (-1, 1, 3), atol=0.2)
+
+
+def test_poisson_counts_have_the_mean_and_variance_of_their_rates() -> None:
+    rates = np.array([[0.0], [0.3], [20.0], [1200.0]])
+    mg.manual_seed(0)
+    drawn = values(mg.poisson(mg.tensor(np.tile(rates, 2000), device=TEST_DEVICE)))
+    np.testing.assert_allclose(drawn.mean(1), rates[:, 0], atol=0.02, rtol=0.02)
+    np.testing.assert_allclose(drawn.var(1), rates[:, 0], atol=0.05, rtol=0.1)
 
 
 def test_multinomial_draws_by_weight_and_without_replacement_each_once() -> None:
@@ -486,3 +568,36 @@ def test_facts_of_views_are_those_of_torch() -> None:
     assert divmod(mine.sum(), 2)[0].item() == divmod(7, mine.sum())[1].item() == 1
     assert mg.ones(2, requires_grad=True).numpy(force=True).tolist() == [1, 1]
     assert mine.to(mg.float32, False, True) is not mine
+    with pytest.raises(mg.ShapeError, match=r"as_strided: .*must be contiguous"):
+        mine.as_strided((2,), (1,))
+    assert mine.shape[1:].numel() == theirs.shape[1:].numel() == 4
+    assert isinstance(mine.size(), mg.Size)
+
+
+def test_the_diagonal_is_filled_as_in_torch() -> None:
+    for shape, wrap in (((7, 3), True), ((7, 3), False), ((3, 7), True), ((3, 3, 3), False)):
+        mine = mg.zeros(shape, device=TEST_DEVICE)
+        assert mine.fill_diagonal_(2, wrap) is mine
+        assert mine.tolist() == torch.zeros(shape).fill_diagonal_(2, wrap).tolist()
+
+
+def test_functions_of_python_change_each_element() -> None:
+    for lib, kind in ((mg, {"device": TEST_DEVICE}), (torch, {})):
+        x = lib.tensor([[1, -2], [3, 4]])
+        x, y = x.to(**kind), x.to(**kind) * 10
+        assert x.apply_(lambda a: a + 1) is x
+        x.map_(y, lambda a, b: a * b)
+        x.map2_(y, y, lambda a, b, c: a + b - 2 * c)
+        assert x.tolist() == [[10, 40], [90, 160]]
+
+
+def test_asarray_shares_memory_copies_or_refuses() -> None:
+    array = np.ones(3)
+    mg.asarray(array)[0] = 5
+    mg.asarray(array, copy=True)[1] = 7
+    assert array.tolist() == [5, 1, 1]
+    with pytest.raises(ValueError, match=r"asarray: copy=False.*list"):
+        mg.asarray([1.0], copy=False)
+    leaf = mg.ones(2, requires_grad=True)
+    assert mg.asarray(leaf * 2).requires_grad
+    assert not mg.asarray(leaf * 2, requires_grad=False).requires_grad

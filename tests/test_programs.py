@@ -70,13 +70,24 @@ VIEWS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
 }
 
 
+# A tensor becomes a view of itself.
+BECOME: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
+    "transpose_": VIEWS["transpose"], "unsqueeze_": VIEWS["unsqueeze"], "squeeze_": st.just(()),
+    "t_": st.just(()),
+}  # fmt: skip
+
+
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
-    kind = draw(st.sampled_from(("unary", "binary", "view", "view", "change", "change", "change")))
+    kinds = "unary", "binary", "view", "view", "become", "change", "change", "change"
+    kind = draw(st.sampled_from(kinds))
     of, other, quiet = draw(places), draw(places), draw(st.integers(0, 9)) == 0
     if kind == "view":
         name = draw(st.sampled_from(sorted(VIEWS)))
         return Step(kind, name, of, other, draw(VIEWS[name]), quiet and name != "detach")
+    if kind == "become":
+        name = draw(st.sampled_from(sorted(BECOME)))
+        return Step(kind, name, of, other, draw(BECOME[name]))
     if kind == "change":
         kind = draw(st.sampled_from(("change_unary", "change_binary", "change_number")))
         names = {"change_unary": CHANGE_UNARY, "change_binary": CHANGE_BINARY,
@@ -142,6 +153,8 @@ def perform(lib: Any, tensors: list[Any], quiet: set[int], step: Step) -> None:
         tensors.append(viewed(lib, x, step.name, step.args))
         if step.quiet or of in quiet:
             quiet.add(len(tensors) - 1)
+    elif step.kind == "become":
+        getattr(x, step.name)(*step.args)
     elif step.kind == "change_unary":
         getattr(x, step.name)()
     elif step.kind == "change_number":

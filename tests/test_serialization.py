@@ -203,7 +203,7 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
     before = other.values()
     wider = nn.Sequential(nn.Conv2d(2, 5, 3), *list(network())[1:])
     cases = [
-        ({"model": wider, "optimizer": other.optimizer}, r"0.weight must have shape \(5, 2"),
+        ({"model": wider, "optimizer": other.optimizer}, r"for 0.weight: must have shape \(5, 2"),
         (
             {"model": other.model, "optimizer": optim.SGD(other.model.parameters())},
             "SGD: the saved",

@@ -2,6 +2,7 @@
 
 from . import cuda as cuda
 from . import cudnn as cudnn
+from . import mps as mps
 
 
 def set_float32_matmul_precision(precision: str) -> None:

@@ -6,13 +6,14 @@ from .backward import backward, enable_grad, grad, is_grad_enabled, no_grad, set
 from .function import Context, Function, Node
 from .grad_mode import inference_mode
 from .gradient import clear_grad, read_grad
-from .tensor import Tensor
+from .tensor import Size, Tensor
 from .view import View
 
 __all__ = [
     "Context",
     "Function",
     "Node",
+    "Size",
     "Tensor",
     "View",
     "backward",

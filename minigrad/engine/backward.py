@@ -12,7 +12,7 @@ import heapq
 import itertools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -135,6 +135,7 @@ def _walk(
 ) -> None:
     # Gradients that have arrived at the outputs of the nodes still to visit.
     arrived: dict[Node, list[Tensor | None]] = {}
+    hooked: dict[Tensor, Tensor] = {}
     heap: list[tuple[int, Node]] = []
 
     def arrive(producer: Node, index: int, grad: Tensor) -> None:
@@ -174,12 +175,18 @@ def _walk(
             owner = _owner(grad)
             if isinstance(target, Tensor):
                 _check_returned(node, grad, target.array.shape, target.array.dtype)
+                if target._hooks:  # which see the whole gradient, when all of it is there
+                    before = hooked.get(target)
+                    hooked[target] = copy(grad) if before is None else add(before, grad)
+                    continue
                 _accumulate_leaf(target, grad, owner in shared, wanted)
             else:
                 producer, index = target
                 _check_returned(node, grad, *producer.outputs[index])
                 arrive(producer, index, grad)
             shared.add(owner)
+    for leaf, grad in hooked.items():
+        _accumulate_leaf(leaf, grad, False, wanted)
 
 
 def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
@@ -243,8 +250,11 @@ def _accumulate_leaf(
         shared = True  # hooks may have kept, or returned, memory of somebody else
     if wanted is not None:
         wanted.catch(leaf, grad)
-    else:
-        accumulate(leaf, grad, shared)
+        return
+    accumulate(leaf, grad, shared)
+    for hook in leaf._hooks.values() if leaf._hooks else ():
+        if isinstance(hook, _After):
+            hook.call(leaf)
 
 
 # Hooks --------------------------------------------------------------------------------------
@@ -268,7 +278,7 @@ class RemovableHandle:
         self.remove()
 
 
-def add_hook(hooks: dict[int, Any], hook: Callable[..., Any]) -> RemovableHandle:
+def add_hook(hooks: dict[int, Any], hook: Any) -> RemovableHandle:
     """Append `hook` to an ordered dict of hooks."""
     key = next(_hook_ids)
     hooks[key] = hook
@@ -286,6 +296,32 @@ def register_hook(tensor: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Re
     return add_hook(tensor._hooks, hook)
 
 
+class _After(NamedTuple):
+    """Among the hooks of a leaf: one that is called when its `.grad` is complete."""
+
+    call: Callable[[Tensor], Any]
+
+
+def register_post_accumulate_grad_hook(
+    tensor: Tensor, hook: Callable[[Tensor], None]
+) -> RemovableHandle:
+    """Call `hook(tensor)` whenever a backward pass has added to the `.grad` of this leaf."""
+    if tensor.node is not None or not tensor.requires_grad:
+        raise GraphError(
+            "register_post_accumulate_grad_hook: the tensor must be a leaf that requires gradients"
+        )
+    if tensor._hooks is None:
+        tensor._hooks = {}
+    return add_hook(tensor._hooks, _After(hook))
+
+
+def retains_grad(tensor: Tensor) -> bool:
+    """Whether `retain_grad` was called on this computed tensor."""
+    node = tensor.node
+    kept = None if node is None else node.retained.get(tensor.output_index)
+    return kept is not None and kept() is tensor
+
+
 def retain_grad(tensor: Tensor) -> None:
     """Keep the gradient of a computed tensor in its `.grad`, as leaves do. No effect on a leaf."""
     if not tensor.requires_grad:
@@ -296,6 +332,8 @@ def retain_grad(tensor: Tensor) -> None:
 
 def _run_hooks(hooks: dict[int, Any], grad: Tensor) -> Tensor:
     for hook in list(hooks.values()):
+        if isinstance(hook, _After):
+            continue
         replaced = hook(grad)
         if replaced is not None:
             if not isinstance(replaced, Tensor):

@@ -6,7 +6,8 @@ checkers read as a base class.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
     from .view import Path
 else:
     Methods = object
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that knows how many elements it holds, as its slices do."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        return math.prod(self)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> Size: ...
+    def __getitem__(self, key: Any) -> Any:
+        item = tuple.__getitem__(self, key)
+        return Size(item) if type(item) is tuple else item
 
 
 class Version:
@@ -75,8 +93,8 @@ class Tensor(Methods):
     # Array facts ------------------------------------------------------------------------------
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+    def shape(self) -> Size:
+        return Size(self.array.shape)
 
     @property
     def dtype(self) -> np.dtype:

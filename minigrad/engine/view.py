@@ -12,6 +12,7 @@ A view of a view has the same base and a longer path to it.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from .. import kernels
@@ -87,13 +88,17 @@ class Path:
     @property
     def base(self) -> Tensor | None:
         base = self._base
-        return base() if isinstance(base, weakref.ref) else base
+        base = base() if isinstance(base, weakref.ref) else base
+        # A base that became a view of itself in place (`become`) stands for what it was.
+        return base if base is None or base._view is None else base._view.base
 
     @property
     def follows(self) -> bool:
         """Whether the base requires a gradient, and its view with it."""
         base = self._base
-        return isinstance(base, Tensor) and base._requires_grad
+        return isinstance(base, Tensor) and (
+            base._requires_grad or (base._view is not None and base._view.follows)
+        )
 
     def renew(self, tensor: Tensor) -> None:
         """The memory has changed: the place in the graph of the view of the base as it is now."""
@@ -106,7 +111,7 @@ class Path:
             mode = grad_mode.mode
             recording, mode.enabled = mode.enabled, True
             try:
-                renewed = self._base
+                renewed: Any = self.base
                 for function, arguments in self.steps:
                     renewed = function.apply(renewed, *arguments)
             finally:
@@ -190,6 +195,23 @@ def change(tensor: Tensor, result: Tensor) -> None:
     _move(base, WriteBack.apply(base, result, view.steps)._node, 0)
     if tensor._node is not None and tensor._node.retained:
         tensor.node  # it finds its new place at once, and retains that gradient  # noqa: B018
+
+
+def become(operation: str, tensor: Tensor, view: Callable[[Tensor], Tensor]) -> None:
+    """Let the tensor be what a function views of it: `x.unsqueeze_(0)`."""
+    if is_recorded(tensor):
+        check_change(operation, tensor)
+    former = stand_in(Tensor, tensor, tensor.array)
+    former._version, former._view = tensor._version, tensor._view
+    result = view(former)
+    tensor.array = result.array
+    tensor.mark_changed()  # as in torch: who saved it for a backward pass has lost it
+    if grad_mode.mode.enabled or tensor._view is not None:
+        tensor._view = result._view
+    if tensor._view is not None:
+        tensor._view.version = tensor._version.value
+    if result._node is not None:
+        _move(tensor, result._node, result.output_index)
 
 
 def _move(tensor: Tensor, node: Node, index: int) -> None:

@@ -18,7 +18,7 @@ __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 _PADDING_MODES = ("zeros", *(mode for mode in PAD_MODES if mode != "constant"))
 
 
-class _Conv(Module):
+class _ConvNd(Module):
     """What all convolutions share: sizes, their checks, parameters and how they are shown.
 
     The weight's axes 0 and 1 are the channels; axis 1 counts those of one group.
@@ -114,7 +114,7 @@ class _Conv(Module):
         return text
 
 
-class _Convolution(_Conv):
+class _Convolution(_ConvNd):
     def __init__(
         self,
         in_channels: int,
@@ -174,7 +174,7 @@ class Conv2d(_Convolution):
     _function = staticmethod(F.conv2d)
 
 
-class _ConvTranspose(_Conv):
+class _ConvTransposeNd(_ConvNd):
     def __init__(
         self,
         in_channels: int,
@@ -232,7 +232,7 @@ class _ConvTranspose(_Conv):
         return extra
 
 
-class ConvTranspose1d(_ConvTranspose):
+class ConvTranspose1d(_ConvTransposeNd):
     """Transposed convolution.  (N, C_in, L) or (C_in, L) → (N, C_out, L_out).
 
     weight (in_channels, out_channels/groups, k), bias (out_channels,). A call may name the
@@ -244,7 +244,7 @@ class ConvTranspose1d(_ConvTranspose):
     _function = staticmethod(F.conv_transpose1d)
 
 
-class ConvTranspose2d(_ConvTranspose):
+class ConvTranspose2d(_ConvTransposeNd):
     """Transposed convolution.  (N, C_in, H, W) or (C_in, H, W) → (N, C_out, H_out, W_out).
 
     weight (in_channels, out_channels/groups, kH, kW), bias (out_channels,). A call may name the

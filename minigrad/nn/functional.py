@@ -15,6 +15,7 @@ from ..ops.one_dimensional import *
 from ..ops.pad import *
 from ..ops.pointwise_loss import *
 from ..ops.pool import *
+from ..ops.products import pdist as pdist
 from ..ops.random import alpha_dropout as alpha_dropout
 from ..ops.random import dropout as dropout
 from ..ops.random import dropout1d as dropout1d

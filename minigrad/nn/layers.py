@@ -100,7 +100,7 @@ class Linear(Module):
         )
 
 
-class _Norm(Module):
+class _Affine(Module):
     """What all normalisations share: eps, and weight and bias of the shape of what they scale."""
 
     eps: Any  # a number; None for RMSNorm's default
@@ -127,13 +127,8 @@ class _Norm(Module):
             init.zeros_(self.bias)
 
 
-class _BatchNorm(_Norm):
-    """Normalise every channel over the batch and all positions, then scale and shift.
-
-    In training with the batch's mean and biased variance, which also move running_mean and (the
-    unbiased one) running_var by `momentum`, or as a cumulative average if momentum is None. In
-    evaluation, or without a batch's statistics to use, with the running ones.
-    """
+class _NormBase(_Affine):
+    """Channels, their running statistics, and the checks of both."""
 
     _version = 2
     _dimensions: tuple[int, ...] = ()
@@ -184,14 +179,6 @@ class _BatchNorm(_Norm):
             state_dict[key] = zeros((), dtype=int64)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, input: Tensor) -> Tensor:
-        if not isinstance(input, Tensor):
-            raise TypeError(
-                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}"
-            )
-        self.check_shape(input.shape)
-        return running_batch_norm(input, *self.arguments())
-
     def check_shape(self, shape: tuple[int, ...]) -> None:
         name = type(self).__name__
         if len(shape) not in self._dimensions:
@@ -230,6 +217,23 @@ class _BatchNorm(_Norm):
         )
 
 
+class _BatchNorm(_NormBase):
+    """Normalise every channel over the batch and all positions, then scale and shift.
+
+    In training with the batch's mean and biased variance, which also move running_mean and (the
+    unbiased one) running_var by `momentum`, or as a cumulative average if momentum is None. In
+    evaluation, or without a batch's statistics to use, with the running ones.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}"
+            )
+        self.check_shape(input.array.shape)
+        return running_batch_norm(input, *self.arguments())
+
+
 class BatchNorm1d(_BatchNorm):
     __doc__ = f"""{_BatchNorm.__doc__}
     (N, C) or (N, C, L) → the same shape. weight, bias, running_mean, running_var: (C,).
@@ -251,7 +255,7 @@ class BatchNorm3d(_BatchNorm):
     _dimensions = (5,)
 
 
-class _InstanceNorm(_BatchNorm):
+class _InstanceNorm(_NormBase):
     """Normalise every channel of every sample, then scale and shift. See
     `functional.instance_norm`."""
 
@@ -339,7 +343,7 @@ class LocalResponseNorm(Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
-class GroupNorm(_Norm):
+class GroupNorm(_Affine):
     """Normalise each group of channels of each sample, then scale and shift the channels.
 
     (N, C, …) → the same shape. weight, bias: (num_channels,). See `functional.group_norm`.
@@ -378,7 +382,7 @@ class GroupNorm(_Norm):
         )
 
 
-class LayerNorm(_Norm):
+class LayerNorm(_Affine):
     """Normalise the last axes of each sample, then scale and shift.
 
     (…, *normalized_shape) → the same shape. weight, bias: normalized_shape. See
@@ -410,7 +414,7 @@ class LayerNorm(_Norm):
         )
 
 
-class RMSNorm(_Norm):
+class RMSNorm(_Affine):
     """Divide the last axes of each sample by their root mean square, then scale.
 
     (…, *normalized_shape) → the same shape. weight: normalized_shape. See `functional.rms_norm`.

@@ -14,7 +14,7 @@ from ..errors import DTypeError
 from ..layout import empty_array, order_of
 from ..ops.transfer import converted, share_memory
 from .hooks import Hooks, no_init
-from .parameter import Parameter
+from .parameter import Buffer, Parameter
 from .state import State
 
 __all__ = ["Module"]
@@ -122,6 +122,11 @@ class Module(Hooks, State):
             if isinstance(value, (Parameter, Module)):
                 raise AttributeError(no_init(self))
             object.__setattr__(self, name, value)
+            return
+        named = any(name in registries[kind] for kind in ("_parameters", "_modules"))
+        if isinstance(value, Buffer) and not named:
+            registries.pop(name, None)
+            self.register_buffer(name, value, value.persistent)
             return
         for kind, cls in (("_parameters", Parameter), ("_modules", Module), ("_buffers", Tensor)):
             own = isinstance(value, cls)

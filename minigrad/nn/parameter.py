@@ -6,11 +6,11 @@ from typing import Any, TypeGuard
 
 from ..device import Device, as_device
 from ..dtypes import as_dtype, float32
-from ..engine import Tensor
+from ..engine import Size, Tensor
 from ..errors import ShapeError
 from ..layout import empty_array
 
-__all__ = ["Parameter", "UninitializedBuffer", "UninitializedParameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter"]
 
 
 class Parameter(Tensor):
@@ -27,6 +27,21 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__()
 
 
+class Buffer(Tensor):
+    """A tensor that a Module lists among its buffers. It shares the memory of `data`.
+
+    persistent: whether state dicts have it.
+    """
+
+    __slots__ = ("persistent",)
+
+    def __init__(self, data: Tensor, *, persistent: bool = True) -> None:
+        if not isinstance(data, Tensor):
+            raise TypeError(f"Buffer: data must be a Tensor, got {type(data).__name__}")
+        super().__init__(data.array, data.device, version=data._version)
+        self.persistent = persistent
+
+
 class _Uninitialized(Tensor):
     """A tensor that has a dtype and a device, and will get a shape."""
 
@@ -34,7 +49,7 @@ class _Uninitialized(Tensor):
     _becomes: type[Tensor] = Tensor
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Size:
         raise ShapeError(
             "an uninitialised parameter or buffer has no shape yet; call the lazy module once"
         )

@@ -172,7 +172,10 @@ class State:
             if tensor.array.shape == () and value.array.shape == (1,):
                 value = value[0]  # as files of old releases of torch have it
             if not is_lazy(tensor) and value.array.shape != tensor.shape:
-                error_msgs.append(f"{key} must have shape {tensor.shape}, got {value.array.shape}")
+                error_msgs.append(
+                    f"size mismatch for {key}: must have shape {tensor.shape}, got "
+                    f"{value.array.shape}"
+                )
                 continue
             assign = isinstance(state_dict, _Loading) and state_dict.assign
             todo.append(partial(_change, self, name, tensor, value, assign))
@@ -243,14 +246,16 @@ class State:
     ) -> tuple[_Loading, IncompatibleKeys]:
         loading, result, errors = self._plan(state_dict, strict, assign)
         problems = []
-        if strict and result.missing_keys:
-            problems.append(f"missing: {', '.join(result.missing_keys)}")
-        if strict and result.unexpected_keys:
-            problems.append(f"unexpected: {', '.join(result.unexpected_keys)}")
+        listed = ("Missing", result.missing_keys), ("Unexpected", result.unexpected_keys)
+        for kind, keys in listed if strict else ():
+            if keys:  # in torch's words, which scripts look for
+                names = ", ".join(f'"{key}"' for key in keys)
+                problems.append(f"{kind} key(s) in state_dict: {names}.")
         problems += errors
         if problems:
             raise CheckpointError(
-                f"{type(self).__name__}: the state dict does not fit\n  " + "\n  ".join(problems)
+                f"Error(s) in loading state_dict for {type(self).__name__}:\n\t"
+                + "\n\t".join(problems)
             )
         return loading, result
 

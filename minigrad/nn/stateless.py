@@ -30,7 +30,7 @@ class Identity(Module):
         return input
 
 
-class _Dropout(Module):
+class _DropoutNd(Module):
     _shown = ("p", "inplace")
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
@@ -40,42 +40,42 @@ class _Dropout(Module):
         self.inplace = inplace
 
 
-class Dropout(_Dropout):
+class Dropout(_DropoutNd):
     """In training, zero each element with probability p and scale the others by 1/(1 − p)."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout(input, self.p, self.training, self.inplace)
 
 
-class Dropout2d(_Dropout):
+class Dropout2d(_DropoutNd):
     """As Dropout, but whole channels of (N, C, H, W) or (C, H, W) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout2d(input, self.p, self.training, self.inplace)
 
 
-class Dropout1d(_Dropout):
+class Dropout1d(_DropoutNd):
     """As Dropout, but whole channels of (N, C, L) or (C, L) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout1d(input, self.p, self.training, self.inplace)
 
 
-class Dropout3d(_Dropout):
+class Dropout3d(_DropoutNd):
     """As Dropout, but whole channels of (N, C, D, H, W) or (C, D, H, W) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout3d(input, self.p, self.training, self.inplace)
 
 
-class AlphaDropout(_Dropout):
+class AlphaDropout(_DropoutNd):
     """Dropout that keeps SELU's mean 0 and variance 1. See `functional.alpha_dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.alpha_dropout(input, self.p, self.training, self.inplace)
 
 
-class FeatureAlphaDropout(_Dropout):
+class FeatureAlphaDropout(_DropoutNd):
     """As AlphaDropout, but whole channels of (N, C, …) at once."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class Unflatten(Module):
 # Pooling --------------------------------------------------------------------------------------
 
 
-class _MaxPool(Module):
+class _MaxPoolNd(Module):
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
     _function: Any
 
@@ -141,14 +141,14 @@ class _MaxPool(Module):
         )  # fmt: skip
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPoolNd):
     """Maximum over each window; with return_indices also its place. See
     `functional.max_pool1d`."""
 
     _function = staticmethod(F.max_pool1d)
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPoolNd):
     """Maximum over each window; with return_indices also its place. See
     `functional.max_pool2d`."""
 
@@ -259,7 +259,7 @@ class AvgPool2d(Module):
         )  # fmt: skip
 
 
-class _LPPool(Module):
+class _LPPoolNd(Module):
     _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
     _function: Any
 
@@ -276,19 +276,19 @@ class _LPPool(Module):
         return self._function(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 
 
-class LPPool1d(_LPPool):
+class LPPool1d(_LPPoolNd):
     """Power average over each window. See `functional.lp_pool1d`."""
 
     _function = staticmethod(F.lp_pool1d)
 
 
-class LPPool2d(_LPPool):
+class LPPool2d(_LPPoolNd):
     """Power average over each window. See `functional.lp_pool2d`."""
 
     _function = staticmethod(F.lp_pool2d)
 
 
-class _AdaptiveAvgPool(Module):
+class _AdaptiveAvgPoolNd(Module):
     _shown = ("output_size",)
     _function: Any
 
@@ -300,19 +300,19 @@ class _AdaptiveAvgPool(Module):
         return self._function(input, self.output_size)
 
 
-class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+class AdaptiveAvgPool1d(_AdaptiveAvgPoolNd):
     """Mean over output_size windows that cover the input; None keeps the input's size."""
 
     _function = staticmethod(F.adaptive_avg_pool1d)
 
 
-class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd):
     """Mean over output_size windows that cover the input; None keeps the input's size."""
 
     _function = staticmethod(F.adaptive_avg_pool2d)
 
 
-class _AdaptiveMaxPool(Module):
+class _AdaptiveMaxPoolNd(Module):
     _shown = ("output_size",)
     _function: Any
 
@@ -325,13 +325,13 @@ class _AdaptiveMaxPool(Module):
         return self._function(input, self.output_size, self.return_indices)
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd):
     """Maximum over output_size windows that cover the input; None keeps the input's size."""
 
     _function = staticmethod(F.adaptive_max_pool1d)
 
 
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
     """Maximum over output_size windows that cover the input; None keeps the input's size."""
 
     _function = staticmethod(F.adaptive_max_pool2d)

@@ -3,7 +3,7 @@ arrays, its copies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from ..engine import Tensor
 from ..errors import DeviceError, DTypeError, GraphError, ShapeError
 from .cast import clone
 from .compare import eq
+from .creation import tensor as new_tensor
 from .extrema import any as any_
 from .join import unbind
 from .operands import address_of
+from .overwrite import copy_
 from .reduction import axis_of
+from .shape import reshape
 from .transfer import host, is_cuda
 
 __all__ = [
-    "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed", "is_tensor",
-    "numel",
+    "get_device", "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed",
+    "is_tensor", "numel",
 ]  # fmt: skip
 
 # Facts --------------------------------------------------------------------------------------
@@ -226,6 +229,29 @@ def requires_grad_(input: Tensor, requires_grad: bool = True) -> Tensor:
     """Whether operations on this leaf are recorded. Returns the tensor."""
     input.requires_grad = requires_grad
     return input
+
+
+def _called(input: Tensor, function: Callable[..., Any], *more: Tensor) -> Tensor:
+    """input ← function of its elements, and of others that broadcast, one after the other."""
+    others = [np.broadcast_to(host(tensor), input.shape) for tensor in more]
+    columns = zip(*(each.ravel().tolist() for each in (host(input), *others)), strict=True)
+    results = [function(*numbers) for numbers in columns]
+    return copy_(input, reshape(new_tensor(results, input.dtype, input.device), input.shape))
+
+
+def apply_(input: Tensor, callable: Callable[[Any], Any]) -> Tensor:
+    """input ← callable(element), a call of Python for each. Slow. Returns input."""
+    return _called(input, callable)
+
+
+def map_(input: Tensor, tensor: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
+    """input ← callable(element, that of tensor). Slow. Returns input."""
+    return _called(input, callable, tensor)
+
+
+def map2_(input: Tensor, x: Tensor, y: Tensor, callable: Callable[[Any, Any, Any], Any]) -> Tensor:
+    """input ← callable(element, that of x, that of y). Slow. Returns input."""
+    return _called(input, callable, x, y)
 
 
 def deepcopy(input: Tensor, memo: dict[int, Any]) -> Tensor:

@@ -94,19 +94,19 @@ def isfinite(input: Tensor) -> Tensor:
 
 def bitwise_and(input: Operand, other: Operand) -> Tensor:
     """input & other: bit by bit for integers, logical for bool."""
-    left, right = _integer_operands("bitwise_and", input, other)
+    left, right = integer_operands("bitwise_and", input, other)
     return pointwise("bitwise_and", lambda launch: launch.bitwise_and_forward, left, right)
 
 
 def bitwise_or(input: Operand, other: Operand) -> Tensor:
     """input | other: bit by bit for integers, logical for bool."""
-    left, right = _integer_operands("bitwise_or", input, other)
+    left, right = integer_operands("bitwise_or", input, other)
     return pointwise("bitwise_or", lambda launch: launch.bitwise_or_forward, left, right)
 
 
 def bitwise_xor(input: Operand, other: Operand) -> Tensor:
     """input ^ other: bit by bit for integers, logical for bool."""
-    left, right = _integer_operands("bitwise_xor", input, other)
+    left, right = integer_operands("bitwise_xor", input, other)
     return pointwise("bitwise_xor", lambda launch: launch.bitwise_xor_forward, left, right)
 
 
@@ -117,7 +117,7 @@ def bitwise_not(input: Tensor) -> Tensor:
     return bitwise_xor(input, ones.get(input.dtype.kind, 0))
 
 
-def _integer_operands(operation: str, input: Operand, other: Operand) -> tuple[Tensor, Tensor]:
+def integer_operands(operation: str, input: Operand, other: Operand) -> tuple[Tensor, Tensor]:
     left, right = operands(operation, input, other)
     if is_floating(left.dtype):
         raise DTypeError(

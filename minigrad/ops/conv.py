@@ -190,7 +190,7 @@ def check_conv2d(
     """The sizes of `conv2d` on a batched input; raises what it raises."""
     floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
     return conv2d_dims(
-        input.shape, weight.shape, None if bias is None else bias.shape,
+        input.array.shape, weight.array.shape, None if bias is None else bias.array.shape,
         stride, padding, dilation, groups,
     )  # fmt: skip
 
@@ -218,7 +218,7 @@ def conv_transpose2d(
     floating_operands("conv_transpose2d", input=input, weight=weight, optional={"bias": bias})
     input, restore = unbatched("conv_transpose2d", input)
     dims = conv_transpose2d_dims(
-        input.shape, weight.shape, None if bias is None else bias.shape,
+        input.array.shape, weight.array.shape, None if bias is None else bias.array.shape,
         stride, padding, output_padding, groups, dilation,
     )  # fmt: skip
     return restore(ConvTranspose2d.apply(input, weight, bias, dims))

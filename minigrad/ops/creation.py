@@ -40,9 +40,9 @@ from .transfer import is_cuda, placed
 
 __all__ = [
     "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor",
-    "LongTensor", "ShortTensor", "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy",
-    "full", "full_like", "linspace", "logspace", "ones", "ones_like", "scalar_tensor", "tensor",
-    "zeros", "zeros_like",
+    "LongTensor", "ShortTensor", "arange", "as_tensor", "asarray", "empty", "empty_like", "eye",
+    "from_numpy", "frombuffer", "full", "full_like", "linspace", "logspace", "ones", "ones_like",
+    "scalar_tensor", "tensor", "zeros", "zeros_like",
 ]  # fmt: skip
 
 # From data ----------------------------------------------------------------------------------
@@ -110,6 +110,41 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     if isinstance(data, np.ndarray) and (dtype is None or as_dtype(dtype) == data.dtype):
         return _shared("as_tensor", data, device)
     return tensor(data, dtype=dtype, device=device)
+
+
+def asarray(
+    obj: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool | None = None,
+) -> Tensor:
+    """As `as_tensor`; a Tensor stays in its graph, unless requires_grad says what the result shall
+    be. copy: always, or (False) never: ValueError where one is needed."""
+    own = isinstance(obj, Tensor)
+    source = obj.detach() if own and requires_grad is not None else obj
+    out = as_tensor(source, dtype=dtype, device=device)
+    shared = (own or isinstance(obj, np.ndarray)) and np.may_share_memory(
+        out.array, obj.array if own else obj
+    )
+    if copy is False and not shared:
+        raise ValueError(f"asarray: copy=False, but this {type(obj).__name__} needs a copy")
+    if copy and shared:
+        out = to(out, copy=True)
+    if requires_grad is not None:
+        out.requires_grad = requires_grad
+    return out
+
+
+def frombuffer(
+    buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
+    """A vector on the memory of a buffer, from the byte `offset` on: `count` elements, or all. A
+    read-only buffer is copied."""
+    out = from_numpy(np.frombuffer(buffer, as_dtype(dtype), count, offset))
+    out.requires_grad = requires_grad
+    return out
 
 
 def from_numpy(array: np.ndarray) -> Tensor:

@@ -12,18 +12,19 @@ import numpy as np
 
 from ..dtypes import float64, int64, is_floating
 from ..engine import Function, Tensor
-from .arithmetic import add, mul, product, quotient, refuse_bool, scaled, sub
+from .arithmetic import add, mul, pow, product, quotient, refuse_bool, scaled, sub
 from .arithmetic import div as true_divide
 from .cast import to
-from .compare import bitwise_and, eq, lt, ne, where
+from .compare import bitwise_and, eq, ge, integer_operands, lt, ne, where
 from .extrema import any
 from .operands import pointwise
 from .promotion import Operand, operands
 from .reduction import unbroadcast
-from .unary import floor, round, trunc
+from .unary import clamp, floor, round, trunc
 
 __all__ = [
-    "div", "divide", "floor_divide", "fmod", "remainder", "true_divide",
+    "bitwise_left_shift", "bitwise_right_shift", "div", "divide", "floor_divide", "fmod",
+    "remainder", "true_divide",
 ]  # fmt: skip
 
 
@@ -96,6 +97,9 @@ def _integer_parts(
     rest = sub(dividend, mul(whole, divisor))
     whole = add(whole, to(floor(quotient(to(rest, float64), real)), int64))
     rest = sub(dividend, mul(whole, divisor))
+    # −7/2^62 + 1 is 1 in float64: one too many.
+    excess = to(_unlike(rest, divisor), int64)
+    whole, rest = sub(whole, excess), add(rest, mul(excess, divisor))
     if not floored:
         behind = bitwise_and(ne(rest, 0), ne(lt(dividend, 0), lt(divisor, 0)))
         whole = add(whole, to(behind, int64))
@@ -141,3 +145,30 @@ def _remainder(operation: str, input: Operand, other: Operand, floored: bool) ->
     if is_floating(left.dtype):
         return Remainder.apply(left, right, floored)
     return _integer_parts(operation, left, right, other, floored)[1]
+
+
+# Shifts ----------------------------------------------------------------------------------------
+
+
+def _shifted(operation: str, input: Operand, other: Operand, left: bool) -> Tensor:
+    """In int64, in two steps, since 2^63 is no int64. A shift that is negative or by all bits of
+    the dtype counts as one by 64 bits."""
+    value, count = integer_operands(operation, input, other)
+    bits = value.dtype.itemsize * 8
+    own, count = value.dtype, to(count, int64)
+    count = where(bitwise_and(ge(count, 0), lt(count, bits)), count, 64)
+    moved = to(value, int64)
+    for step in (clamp(count, None, 62), clamp(sub(count, 62), 0, None)):
+        moved = (mul if left else floor_divide)(moved, pow(2, step))
+    return to(moved, own)
+
+
+def bitwise_left_shift(input: Operand, other: Operand) -> Tensor:
+    """input · 2^other of integers, without the bits that the dtype cannot hold; 0 where other is
+    negative or all bits are gone."""
+    return _shifted("bitwise_left_shift", input, other, True)
+
+
+def bitwise_right_shift(input: Operand, other: Operand) -> Tensor:
+    """⌊input / 2^other⌋ of integers; −1 or 0 where other is negative or all bits are gone."""
+    return _shifted("bitwise_right_shift", input, other, False)

@@ -28,11 +28,11 @@ from .reduction import unbroadcast
 from .unary import Unary, abs, atan, clamp, cos, erf, exp, expm1, log, log1p, sign, sin, sqrt, trunc
 
 __all__ = [
-    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh",
-    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh",
-    "clamp_max", "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "erfinv", "exp2",
-    "fix", "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside",
-    "hypot", "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp",
+    "absolute", "acos", "acosh", "addcdiv", "addcmul", "allclose", "arccos", "arccosh", "arcsin",
+    "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan2", "atanh", "clamp_max",
+    "clamp_min", "clip", "copysign", "cosh", "deg2rad", "equal", "erfinv", "exp2", "fix",
+    "float_power", "fmax", "fmin", "frac", "greater", "greater_equal", "heaviside", "hypot",
+    "isclose", "isneginf", "isposinf", "lerp", "less", "less_equal", "logaddexp", "logaddexp2",
     "logit", "multiply", "nan_to_num", "negative", "not_equal", "positive", "rad2deg", "sgn",
     "signbit", "sinc", "sinh", "subtract", "tan", "xlogy",
 ]  # fmt: skip
@@ -251,6 +251,11 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     # Of two equal infinities the difference would be NaN.
     distance = where(eq(left, right), 0, sub(left, right))
     return add(maximum(left, right), log1p(exp(neg(abs(distance)))))
+
+
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """log₂(2^input + 2^other), without overflow."""
+    return mul(logaddexp(mul(input, math.log(2)), mul(other, math.log(2))), 1 / math.log(2))
 
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:

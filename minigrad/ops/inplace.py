@@ -8,8 +8,24 @@ import numpy as np
 
 from ..engine import Tensor
 from ..errors import GraphError
-from . import arithmetic, compare, division, functions, indexing, overwrite, scatter, select, unary
-from .overwrite import in_place
+from . import (
+    arithmetic,
+    compare,
+    division,
+    functions,
+    indexing,
+    overwrite,
+    parts,
+    products,
+    reduce,
+    scan,
+    scatter,
+    select,
+    shape,
+    unary,
+    vector_norm,
+)
+from .overwrite import in_place, view_in_place
 from .promotion import Operand
 
 
@@ -58,6 +74,14 @@ class InPlace:
     floor_divide_ = in_place(division.floor_divide)
     fmod_ = in_place(division.fmod)
     remainder_ = in_place(division.remainder)
+    addmm_ = in_place(products.addmm)
+    addmv_ = in_place(products.addmv)
+    addr_ = in_place(products.addr)
+    addbmm_ = in_place(products.addbmm)
+    baddbmm_ = in_place(products.baddbmm)
+    cumsum_ = in_place(reduce.cumsum)
+    cumprod_ = in_place(scan.cumprod)
+    renorm_ = in_place(vector_norm.renorm)
     # Functions of one value
     abs_ = in_place(unary.abs, direct=True)
     exp_ = in_place(unary.exp, direct=True)
@@ -98,10 +122,14 @@ class InPlace:
     atanh_ = in_place(functions.atanh)
     clamp_max_ = in_place(functions.clamp_max)
     clamp_min_ = in_place(functions.clamp_min)
+    copysign_ = in_place(functions.copysign)
     cosh_ = in_place(functions.cosh)
     deg2rad_ = in_place(functions.deg2rad)
+    erfinv_ = in_place(functions.erfinv)
     exp2_ = in_place(functions.exp2)
+    float_power_ = in_place(functions.float_power)
     frac_ = in_place(functions.frac)
+    heaviside_ = in_place(functions.heaviside)
     hypot_ = in_place(functions.hypot)
     lerp_ = in_place(functions.lerp)
     logit_ = in_place(functions.logit)
@@ -118,10 +146,13 @@ class InPlace:
     le_ = in_place(compare.le)
     gt_ = in_place(compare.gt)
     ge_ = in_place(compare.ge)
+    not_equal_, less_, less_equal_, greater_, greater_equal_ = ne_, lt_, le_, gt_, ge_
     bitwise_and_ = in_place(compare.bitwise_and)
     bitwise_or_ = in_place(compare.bitwise_or)
     bitwise_xor_ = in_place(compare.bitwise_xor)
     bitwise_not_ = in_place(compare.bitwise_not)
+    bitwise_left_shift_ = in_place(division.bitwise_left_shift)
+    bitwise_right_shift_ = in_place(division.bitwise_right_shift)
     logical_and_ = in_place(compare.logical_and)
     logical_or_ = in_place(compare.logical_or)
     logical_xor_ = in_place(compare.logical_xor)
@@ -133,12 +164,20 @@ class InPlace:
     index_put_ = indexing.index_put_
     index_add_ = in_place(scatter.index_add)
     index_copy_ = in_place(scatter.index_copy)
+    index_reduce_ = in_place(scatter.index_reduce)
     index_fill_ = in_place(scatter.index_fill)
     masked_scatter_ = in_place(scatter.masked_scatter)
     put_ = in_place(scatter.put)
     scatter_ = in_place(scatter.scatter)
     scatter_add_ = in_place(scatter.scatter_add)
     scatter_reduce_ = in_place(scatter.scatter_reduce)
+    fill_diagonal_ = parts.fill_diagonal_
+    # Views of the tensor itself
+    squeeze_ = view_in_place(shape.squeeze)
+    unsqueeze_ = view_in_place(shape.unsqueeze)
+    transpose_ = swapaxes_ = swapdims_ = view_in_place(shape.transpose)
+    t_ = view_in_place(shape.t)
+    as_strided_ = view_in_place(parts.as_strided)
     # Graph
     detach_ = detach_
 
@@ -147,12 +186,12 @@ class InPlace:
 FUNCTIONS = {
     name: getattr(InPlace, name)
     for name in (
-        "abs_", "acos_", "acosh_", "arccos_", "arccosh_", "arcsin_", "arcsinh_", "arctan_",
-        "arctanh_", "asin_", "asinh_", "atan_", "atanh_", "ceil_", "clamp_", "clamp_max_",
-        "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_", "erf_", "exp2_", "exp_",
-        "expm1_", "fill_", "fix_", "floor_", "frac_", "index_put_", "log10_", "log1p_", "log2_",
-        "log_", "logit_", "nan_to_num_", "neg_", "negative_", "rad2deg_", "reciprocal_", "relu_",
-        "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_",
-        "tanh_", "trunc_", "xlogy_", "zero_",
+        "abs_", "acos_", "acosh_", "addmv_", "arccos_", "arccosh_", "arcsin_", "arcsinh_",
+        "arctan_", "arctanh_", "as_strided_", "asin_", "asinh_", "atan_", "atanh_", "ceil_",
+        "clamp_", "clamp_max_", "clamp_min_", "clip_", "cos_", "cosh_", "deg2rad_", "detach_",
+        "erf_", "exp2_", "exp_", "expm1_", "fill_", "fix_", "floor_", "frac_", "index_put_",
+        "log10_", "log1p_", "log2_", "log_", "logit_", "nan_to_num_", "neg_", "negative_",
+        "rad2deg_", "reciprocal_", "relu_", "round_", "rsqrt_", "sigmoid_", "sin_", "sinc_",
+        "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "xlogy_", "zero_",
     )
 }  # fmt: skip

@@ -19,7 +19,7 @@ from .promotion import as_common_dtype
 from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
 
-__all__ = ["cat", "chunk", "split", "stack", "unbind"]
+__all__ = ["cat", "chunk", "split", "split_with_sizes", "stack", "unbind"]
 
 # Join ---------------------------------------------------------------------------------------
 
@@ -152,6 +152,9 @@ def split(
         count = max(1, -(-total // size)) if size else 1
         lengths = tuple(min(size, total - i * size) for i in range(count))
     return Split.apply(tensor, axis, lengths)
+
+
+split_with_sizes = split
 
 
 @takes_tensor

@@ -6,16 +6,22 @@ import math
 from typing import Any
 
 from .. import kernels
-from ..dtypes import float64
+from ..dtypes import float64, int64
 from ..engine import Function, Tensor
+from ..engine.gradient import full
 from ..errors import ShapeError
 from ..geometry import MatmulDims
 from ..layout import contiguous
 from ..runtime.allocation import allocate
+from .arithmetic import add, mul
+from .cast import to
 from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
+from .reduce import sum
 from .shape import expand, reshape, squeeze, unsqueeze
 
 __all__ = ["matmul"]
+
+_WHOLE_ELEMENTS = 2**22  # of the products of integers that are there at once
 
 
 class MatMul(Function):
@@ -105,9 +111,12 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product, with torch's rules.
 
     (…, M, K) @ (…, K, N) → (…, M, N), leading dimensions broadcast. A one-dimensional operand is a
-    row on the left and a column on the right, and its dimension is dropped from the result.
+    row on the left and a column on the right, and its dimension is dropped from the result. Two of
+    one integer dtype give that dtype.
     """
-    floating_operands("matmul", input=input, other=other)
+    whole = all(isinstance(t, Tensor) and t.dtype.kind in "iu" for t in (input, other))
+    if not whole or input.dtype != other.dtype:
+        floating_operands("matmul", input=input, other=other)
     if input.ndim == 0 or other.ndim == 0:
         raise ShapeError(
             f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
@@ -121,7 +130,11 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         raise ShapeError(
             f"matmul: inner sizes must agree, got shapes {input.shape} and {other.shape}"
         )
-    if right.ndim == 2:
+    batch: tuple[int, ...]
+    if whole:
+        batch = broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
+        out = _whole_product(left, right, (*batch, M, N))
+    elif right.ndim == 2:
         # One matrix for all rows: the leading dimensions of the left operand are rows too.
         batch = left.shape[:-2]
         rows = math.prod(batch) * M
@@ -140,6 +153,16 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if other.ndim == 1:
         out = squeeze(out, -1)
     return squeeze(out, -2 if other.ndim > 1 else -1) if input.ndim == 1 else out
+
+
+def _whole_product(left: Tensor, right: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Of integers: Σ_k left[…, m, k]·right[…, k, n], some k at once so that memory stays small."""
+    K, total = left.shape[-1], full(shape, int64, left.device, 0)
+    step = max(_WHOLE_ELEMENTS // max(math.prod(shape), 1), 1)
+    for k in range(0, K, step):
+        columns, rows = left[..., k : k + step], right[..., k : k + step, :]
+        total = add(total, sum(mul(unsqueeze(columns, -1), unsqueeze(rows, -3)), -2))
+    return to(total, left.dtype)
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

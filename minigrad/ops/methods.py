@@ -12,7 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine import Tensor
-from ..engine.backward import register_hook, retain_grad
+from ..engine.backward import (
+    register_hook,
+    register_post_accumulate_grad_hook,
+    retain_grad,
+    retains_grad,
+)
 from . import (
     access,
     arithmetic,
@@ -26,6 +31,7 @@ from . import (
     indexing,
     join,
     matmul,
+    parts,
     printing,
     products,
     random,
@@ -128,6 +134,10 @@ class Methods(InPlace):
     __xor__ = _operator(compare.bitwise_xor)
     __rxor__ = _reflected(compare.bitwise_xor)
     __invert__ = compare.bitwise_not
+    __lshift__ = _operator(division.bitwise_left_shift)
+    __rlshift__ = _reflected(division.bitwise_left_shift)
+    __rshift__ = _operator(division.bitwise_right_shift)
+    __rrshift__ = _reflected(division.bitwise_right_shift)
     __iadd__ = _operator(InPlace.add_)
     __isub__ = _operator(InPlace.sub_)
     __imul__ = _operator(InPlace.mul_)
@@ -138,6 +148,8 @@ class Methods(InPlace):
     __iand__ = _operator(InPlace.bitwise_and_)
     __ior__ = _operator(InPlace.bitwise_or_)
     __ixor__ = _operator(InPlace.bitwise_xor_)
+    __ilshift__ = _operator(InPlace.bitwise_left_shift_)
+    __irshift__ = _operator(InPlace.bitwise_right_shift_)
     # Arithmetic
     add = arithmetic.add
     sub = arithmetic.sub
@@ -165,6 +177,8 @@ class Methods(InPlace):
     baddbmm = products.baddbmm
     cross = products.cross
     kron = products.kron
+    cov = products.cov
+    corrcoef = products.corrcoef
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
     neg = arithmetic.neg
@@ -235,6 +249,7 @@ class Methods(InPlace):
     isposinf = functions.isposinf
     lerp = functions.lerp
     logaddexp = functions.logaddexp
+    logaddexp2 = functions.logaddexp2
     logit = functions.logit
     nan_to_num = functions.nan_to_num
     positive = functions.positive
@@ -263,6 +278,8 @@ class Methods(InPlace):
     bitwise_or = compare.bitwise_or
     bitwise_xor = compare.bitwise_xor
     bitwise_not = compare.bitwise_not
+    bitwise_left_shift = division.bitwise_left_shift
+    bitwise_right_shift = division.bitwise_right_shift
     logical_and = compare.logical_and
     logical_or = compare.logical_or
     logical_xor = compare.logical_xor
@@ -272,6 +289,9 @@ class Methods(InPlace):
     normal_ = random.normal_
     bernoulli_ = random.bernoulli_
     exponential_ = random.exponential_
+    cauchy_ = random.cauchy_
+    geometric_ = random.geometric_
+    log_normal_ = random.log_normal_
     random_ = random.random_
     # New tensors
     new_empty = creation.new_empty
@@ -304,12 +324,14 @@ class Methods(InPlace):
     is_contiguous = cast.is_contiguous
     # Reductions
     sum = reduce.sum
+    sum_to_size = reduce.sum_to_size
     mean = reduce.mean
     var = reduce.var
     std = reduce.std
     count_nonzero = reduce.count_nonzero
     norm = vector_norm.norm
     dist = vector_norm.dist
+    renorm = vector_norm.renorm
     amax = extrema.amax
     amin = extrema.amin
     aminmax = extrema.aminmax
@@ -331,14 +353,18 @@ class Methods(InPlace):
     quantile = search.quantile
     nanquantile = search.nanquantile
     histc = search.histc
+    histogram = search.histogram
     bincount = search.bincount
     logsumexp = reduce.logsumexp
     softmax = softmaxes.softmax
     sort = sorting.sort
     argsort = sorting.argsort
+    msort = sorting.msort
+    mode = search.mode
     topk = sorting.topk
     kthvalue = sorting.kthvalue
     median = sorting.median
+    nanmedian = sorting.nanmedian
     log_softmax = softmaxes.log_softmax
     # Shape
     reshape = shapes.reshape
@@ -376,6 +402,11 @@ class Methods(InPlace):
     moveaxis = rearrange.moveaxis
     ravel = rearrange.ravel
     unfold = rearrange.unfold
+    as_strided = parts.as_strided
+    as_strided_scatter = parts.as_strided_scatter
+    diagonal_scatter = parts.diagonal_scatter
+    select_scatter = parts.select_scatter
+    slice_scatter = parts.slice_scatter
     diagonal = rearrange.diagonal
     diag = rearrange.diag
     diag_embed = rearrange.diag_embed
@@ -388,6 +419,7 @@ class Methods(InPlace):
     H: Tensor = property(shapes.matrix_adjoint)  # type: ignore[assignment]
     mH: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]
     split = join.split
+    split_with_sizes = join.split
     chunk = join.chunk
     unbind = join.unbind
     # Indexing
@@ -404,6 +436,7 @@ class Methods(InPlace):
     scatter_reduce = scatters.scatter_reduce
     index_add = scatters.index_add
     index_copy = scatters.index_copy
+    index_reduce = scatters.index_reduce
     index_fill = scatters.index_fill
     masked_scatter = scatters.masked_scatter
     masked_select = scatters.masked_select
@@ -449,6 +482,9 @@ class Methods(InPlace):
     item = access.item
     tolist = access.tolist
     numpy = access.numpy
+    apply_ = access.apply_
+    map_ = access.map_
+    map2_ = access.map2_
     # Other libraries
     __dlpack__ = exchange.to_dlpack
     __dlpack_device__ = exchange.dlpack_device
@@ -456,7 +492,9 @@ class Methods(InPlace):
     # Graph
     requires_grad_ = access.requires_grad_
     register_hook = register_hook
+    register_post_accumulate_grad_hook = register_post_accumulate_grad_hook
     retain_grad = retain_grad
+    retains_grad: builtins.bool = property(retains_grad)  # type: ignore[assignment]
 
 
 for _name, _member in (vars(InPlace) | vars(Methods)).items():

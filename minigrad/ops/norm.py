@@ -139,7 +139,7 @@ class BatchNorm(Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        out, out_rows = empty_rows(input.shape, 1, input.dtype, input.device)
+        out, out_rows = empty_rows(input.array.shape, 1, input.dtype, input.device)
         mean, invstd = normalize(
             out_rows, to_rows(input, 1), weight, bias, running, training, momentum, eps,
             input.device,
@@ -159,7 +159,7 @@ class BatchNorm(Function):
         if needs_weight or needs_bias or ctx.training:
             grad_weight, grad_bias = affine_gradients(grad_rows, input_rows, mean, invstd)
         if needs_input:
-            grad_input, out = empty_rows(input.shape, 1, dtype, device)
+            grad_input, out = empty_rows(input.array.shape, 1, dtype, device)
             if out.size:
                 workspace = scratch(
                     launch.batch_norm_backward_input_workspace(*out.shape), dtype, device
@@ -217,7 +217,7 @@ def running_batch_norm(
     eps: float,
 ) -> Tensor:
     """batch_norm that also counts the batches."""
-    check_batch_norm(input, input.shape, weight, bias, running, training, momentum, eps)
+    check_batch_norm(input, input.array.shape, weight, bias, running, training, momentum, eps)
     return BatchNorm.apply(input, weight, bias, running, bool(training), momentum, eps)
 
 
@@ -259,7 +259,7 @@ def _check_operands(
     for name, tensor in optional.items():
         if tensor is None:
             continue
-        if tensor.shape != (C,):
+        if tensor.array.shape != (C,):
             raise ShapeError(
                 f"{operation}: {name} must have shape ({C},) for input of shape {shape}, "
                 f"got {tensor.shape}"

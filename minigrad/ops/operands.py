@@ -237,7 +237,7 @@ def elementwise(
             return _same_memory(into), into.array.reshape(-1), flats
         array = allocate(shape, wanted, device)
         return Tensor(array, device), array.reshape(-1), flats
-    if any(t.shape != shape for t in operands):
+    if any(t.array.shape != shape for t in operands):
         shape = broadcast_shape(operation, *(t.shape for t in operands))
     order: Order | None = None
     if into is not None and into.shape == shape and (order := memory_order(into.array)) is not None:

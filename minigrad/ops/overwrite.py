@@ -20,7 +20,7 @@ from ..arguments import check_number
 from ..dtypes import is_floating
 from ..engine import Function, Tensor
 from ..engine.gradient import copy, zeros_like
-from ..engine.view import change, check_change, is_recorded, stand_in
+from ..engine.view import become, change, check_change, is_recorded, stand_in
 from ..errors import DTypeError, ShapeError
 from ..layout import memory_order
 from .cast import To, clone, to
@@ -84,6 +84,22 @@ def overwrite(
     return target
 
 
+def view_in_place(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """The in-place form of a public function that views: the tensor becomes the view."""
+    operation = function.__name__ + "_"
+
+    @functools.wraps(function)
+    def changed(input: Any, *args: Any, **kwargs: Any) -> Tensor:
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{operation}: input must be a Tensor, got {type(input).__name__}")
+        become(operation, input, lambda former: cast(Any, function)(former, *args, **kwargs))
+        return input
+
+    changed.__name__ = changed.__qualname__ = operation
+    changed.__doc__ = f"`{function.__name__}` in place: the tensor becomes that view. Returns it."
+    return cast("Callable[P, Tensor]", changed)
+
+
 def applied(
     operation: str, function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool
 ) -> Tensor:
@@ -102,7 +118,7 @@ def _apart(operand: Tensor, target: Tensor) -> Tensor:
 
 
 def _check_result(operation: str, target: Tensor, result: Tensor) -> None:
-    if result.shape != target.shape:
+    if result.array.shape != target.array.shape:
         raise ShapeError(
             f"{operation}: the result has shape {result.shape}, and the tensor's shape "
             f"{target.shape} cannot change in place"

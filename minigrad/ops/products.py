@@ -9,21 +9,28 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..dtypes import is_floating
+from ..dtypes import get_default_dtype, is_floating
 from ..engine import Tensor
 from ..errors import ShapeError
-from .arithmetic import add, mul, sub
+from .arithmetic import add, div, mul, sub
+from .cast import to
+from .creation import ones
+from .join import unbind
 from .matmul import matmul
 from .operands import broadcast_shape, takes_tensor
 from .rearrange import diagonal, movedim, roll
 from .reduce import sum
 from .reduction import axis_of
-from .shape import broadcast_to, permute, reshape, unsqueeze
+from .search import triu_indices
+from .select import index_select
+from .shape import broadcast_to, permute, reshape, squeeze, t, unsqueeze
+from .unary import clamp, sqrt
 from .vector_norm import vector_norm
 
 __all__ = [
-    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "cross",
-    "dot", "einsum", "ger", "inner", "kron", "mm", "mv", "outer", "tensordot", "vdot",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "corrcoef",
+    "cov", "cross", "dot", "einsum", "ger", "inner", "kron", "mm", "mv", "outer", "pdist",
+    "tensordot", "vdot",
 ]  # fmt: skip
 
 # Of a given number of axes -------------------------------------------------------------------
@@ -246,6 +253,55 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(f"cdist: expects rows of one length, got shapes {x1.shape} and {x2.shape}")
     return vector_norm(sub(unsqueeze(x1, -2), unsqueeze(x2, -3)), p, -1)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances of all pairs of rows (N, M), each pair once: (N·(N − 1)/2,)."""
+    _ranks("pdist", input=(input, 2))
+    pairs = triu_indices(len(input), len(input), 1, device=input.device)
+    first, second = (index_select(input, 0, places) for places in unbind(pairs))
+    return vector_norm(sub(first, second), p, -1)
+
+
+@takes_tensor
+def cov(
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
+    """The covariance matrix of variables, a row each, or the variance of one row.
+
+    fweights: how often each column counts; aweights: how much. The sums are divided by
+    Σw − correction, where aweights have their share of it: Σw − correction·Σ(w·aweights)/Σw.
+    """
+    rows = input if is_floating(input.dtype) else to(input, get_default_dtype())
+    if rows.ndim > 2:
+        raise ShapeError(f"cov: input must have at most 2 dimensions, got shape {input.shape}")
+    rows = reshape(rows, (1, -1)) if rows.ndim < 2 else rows
+    weights = ones(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    for name, given in (("fweights", fweights), ("aweights", aweights)):
+        if given is not None and given.shape != weights.shape:
+            raise ShapeError(f"cov: {name} must have shape {weights.shape}, got {given.shape}")
+        weights = weights if given is None else mul(weights, to(given, rows.dtype))
+    total = sum(weights)
+    if aweights is None:
+        count = sub(total, correction)
+    else:
+        count = sub(total, div(mul(sum(mul(weights, aweights)), correction), total))
+    centred = sub(rows, div(sum(mul(rows, weights), 1, keepdim=True), total))
+    return squeeze(div(matmul(mul(centred, weights), t(centred)), clamp(count, 0, None)))
+
+
+@takes_tensor
+def corrcoef(input: Tensor) -> Tensor:
+    """The correlation coefficients of variables, a row each, from −1 to 1."""
+    matrix = cov(input)
+    if matrix.ndim == 0:
+        return div(matrix, matrix)
+    scale = sqrt(diagonal(matrix))
+    return clamp(div(div(matrix, unsqueeze(scale, 1)), unsqueeze(scale, 0)), -1, 1)
 
 
 # Einstein summation --------------------------------------------------------------------------

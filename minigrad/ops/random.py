@@ -5,6 +5,7 @@ The same seed gives the same values on every device, whatever the number of thre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,10 @@ from ..runtime.cuda import table
 from .arithmetic import add, div, mul, neg
 from .cast import to
 from .compare import ge, gt, isfinite, le, logical_and, lt, where
-from .creation import _kind, new_tensor, ones, placed_like
+from .creation import _kind, new_tensor, ones, placed_like, zeros
 from .extrema import all as all_
+from .extrema import amax
+from .functions import tan
 from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
 from .overwrite import applied, copy_, overwrite
 from .promotion import check_fits
@@ -30,11 +33,11 @@ from .reduce import cumsum, sum
 from .search import searchsorted
 from .shape import broadcast_to, sizes_of
 from .sort import topk
-from .unary import activated, clamp, log1p
+from .unary import activated, ceil, clamp, exp, log1p
 
 __all__ = [
-    "bernoulli", "get_rng_state", "multinomial", "normal", "rand", "rand_like", "randint",
-    "randint_like", "randn", "randn_like", "randperm", "set_rng_state",
+    "bernoulli", "get_rng_state", "multinomial", "normal", "poisson", "rand", "rand_like",
+    "randint", "randint_like", "randn", "randn_like", "randperm", "set_rng_state",
 ]  # fmt: skip
 
 
@@ -287,6 +290,66 @@ def exponential_(
     if check_number("exponential_", "lambd", lambd) <= 0:
         raise RuntimeError(f"exponential_: lambd must be positive, got {lambd!r}")
     return _filled(input, "exponential_", rand, lambda drawn: log1p(neg(drawn)) / -lambd, generator)
+
+
+@takes_tensor
+def log_normal_(
+    input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← e^x of normal numbers x of this mean and standard deviation. Returns input."""
+    if check_number("log_normal_", "std", std) <= 0:
+        raise RuntimeError(f"log_normal_: std must be positive, got {std!r}")
+    check_number("log_normal_", "mean", mean)
+    return _filled(input, "log_normal_", randn, lambda drawn: exp(drawn * std + mean), generator)
+
+
+@takes_tensor
+def cauchy_(
+    input: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
+    """input ← numbers of the Cauchy distribution. Returns input."""
+    if check_number("cauchy_", "sigma", sigma) <= 0:
+        raise RuntimeError(f"cauchy_: sigma must be positive, got {sigma!r}")
+    check_number("cauchy_", "median", median)
+
+    def change(drawn: Tensor) -> Tensor:
+        return tan((drawn - 0.5) * math.pi) * sigma + median
+
+    return _filled(input, "cauchy_", rand, change, generator)
+
+
+@takes_tensor
+def geometric_(input: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """input ← how many trials of success p it takes to succeed, from 1. Returns input."""
+    if not 0 < check_number("geometric_", "p", p) < 1:
+        raise RuntimeError(f"geometric_: p must be between 0 and 1, got {p!r}")
+    drawn = rand(input.shape, generator=generator, dtype=float64, device=input.device)
+    return copy_(input, clamp(ceil(log1p(neg(drawn)) / math.log1p(-p)), 1, None))
+
+
+@takes_tensor
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Counts of the Poisson distributions whose rates the elements are.
+
+    By inversion: as many steps as the largest rate has, and more, on all elements. Waits for a GPU.
+    """
+    dtype = floating_dtype("poisson", input=input.dtype)
+    if input.array.size and not bool(all_(logical_and(ge(input, 0), isfinite(input)))):
+        raise RuntimeError("poisson: rates must be finite and at least 0")
+    rates = to(input.detach(), float64)
+    largest = float(amax(rates)) if rates.array.size else 0.0
+    # The counts of several shares of a rate add up; e^−rate of one share is no denormal number.
+    shares = int(largest // 500) + 1
+    rate, counts = rates / shares, zeros(rates.shape, dtype=float64, device=rates.device)
+    steps = int(largest / shares + 10 * (largest / shares) ** 0.5) + 20
+    for _ in range(shares):
+        left = rand(rates.shape, generator=generator, dtype=float64, device=rates.device)
+        chance = exp(neg(rate))  # of 0, 1, 2, …
+        for count in range(1, steps):
+            left = left - chance
+            counts = counts + to(ge(left, 0), float64)
+            chance = chance * rate / count
+    return to(counts, dtype)
 
 
 def _filled(

@@ -42,12 +42,11 @@ from .shape import (
 from .transfer import host
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes",
-    "broadcast_tensors", "cartesian_prod", "column_stack", "concat", "concatenate", "diag",
-    "diag_embed", "diagflat", "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud",
-    "hsplit", "hstack", "meshgrid", "moveaxis", "movedim", "ravel", "repeat_interleave", "roll",
-    "rot90", "row_stack", "swapaxes", "swapdims", "tensor_split", "tile", "trace", "vsplit",
-    "vstack",
+    "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
+    "cartesian_prod", "column_stack", "concat", "concatenate", "diag", "diag_embed", "diagflat",
+    "diagonal", "dsplit", "dstack", "flip", "fliplr", "flipud", "hsplit", "hstack", "meshgrid",
+    "moveaxis", "movedim", "ravel", "repeat_interleave", "roll", "rot90", "row_stack", "swapaxes",
+    "swapdims", "tensor_split", "tile", "trace", "vsplit", "vstack",
 ]  # fmt: skip
 
 concat = concatenate = cat
@@ -159,16 +158,16 @@ def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
 @takes_tensor
 def fliplr(input: Tensor) -> Tensor:
     """Axis 1 in reverse order."""
-    return flip(_with_axes("fliplr", input, 2), 1)
+    return flip(with_axes("fliplr", input, 2), 1)
 
 
 @takes_tensor
 def flipud(input: Tensor) -> Tensor:
     """Axis 0 in reverse order."""
-    return flip(_with_axes("flipud", input, 1), 0)
+    return flip(with_axes("flipud", input, 1), 0)
 
 
-def _with_axes(operation: str, input: Tensor, least: int) -> Tensor:
+def with_axes(operation: str, input: Tensor, least: int) -> Tensor:
     if input.ndim < least:
         raise ShapeError(
             f"{operation}: input must have at least {least} dimensions, got shape {input.shape}"
@@ -357,7 +356,7 @@ def tensor_split(
 
 
 def _split_along(operation: str, input: Tensor, sections: Any, axis: int, least: int) -> Any:
-    _with_axes(operation, input, least)
+    with_axes(operation, input, least)
     if isinstance(sections, int) and (sections < 1 or input.shape[axis] % sections):
         raise ShapeError(
             f"{operation}: axis {axis} of shape {input.shape} does not split into {sections} equal "

@@ -15,6 +15,7 @@ from .. import kernels
 from ..arguments import check_number
 from ..dtypes import as_dtype, float64, floating_dtype, int64, is_floating
 from ..engine import Function, Tensor
+from ..errors import ShapeError
 from .arithmetic import add, mul, product, quotient, sub
 from .cast import to
 from .compare import eq, isfinite, ne, where
@@ -32,6 +33,7 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .shape import reshape, sizes_of
 from .unary import exp, log, sqrt
 
 __all__ = [
@@ -138,6 +140,21 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = N
         return Sum.apply(input, axes, keepdim, 1)
     wanted = as_dtype(dtype)
     return to(Sum.apply(to(input, wanted), axes, keepdim, 1), wanted)
+
+
+@takes_tensor
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Σ over the axes along which a tensor of shape `size` would repeat to have the input's."""
+    wanted = sizes_of("sum_to_size", size)
+    extra = input.ndim - len(wanted)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(wanted, input.shape[extra:], strict=True)):
+        raise ShapeError(
+            f"sum_to_size: a tensor of shape {wanted} does not broadcast to shape {input.shape}"
+        )
+    axes = tuple(
+        axis for axis, n in enumerate(input.shape) if axis < extra or wanted[axis - extra] != n
+    )
+    return reshape(sum(input, axes, keepdim=True), wanted) if axes or extra else input
 
 
 @takes_tensor

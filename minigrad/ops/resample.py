@@ -194,8 +194,7 @@ def interpolate(
     align_corners: the corners' centres stay in place, instead of their outer edges.
     recompute_scale_factor: go by the ratio of the sizes instead of by the factor.
     antialias: 'bilinear' and 'bicubic' average over as many pixels as one result covers.
-    Raises ShapeError, DTypeError, ValueError, or NotImplementedError for a mode that does not take
-    so many dimensions.
+    Raises ShapeError, DTypeError or ValueError.
     """
     floating_operands("interpolate", input=input)
     if mode in ("nearest", "nearest-exact", "area") and align_corners is not None:
@@ -213,7 +212,7 @@ def interpolate(
             f"mode {mode!r} and shape {input.shape}"
         )
     if input.ndim not in _MODES.get(mode, ()):
-        raise NotImplementedError(
+        raise ValueError(
             f"interpolate: modes and the dimensions that they take are {_MODES}, got mode {mode!r} "
             f"and shape {input.shape}"
         )

@@ -128,6 +128,14 @@ def roi_align(
     return RoIAlign.apply(input, rows, size, options)
 
 
+def region_rows(
+    operation: str, input: Tensor, boxes: Boxes, output_size: Size2d, spatial_scale: float
+) -> Tensor:
+    """The checked boxes of either form as rows (image, x1, y1, x2, y2)."""
+    rows, _ = _checked(operation, input, boxes, output_size, spatial_scale, math.inf)
+    return Tensor(rows, input.device)
+
+
 def suppress(
     operation: str, boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> Tensor:

@@ -36,8 +36,8 @@ from .sort import argsort
 from .unary import clamp
 
 __all__ = [
-    "index_add", "index_copy", "index_fill", "masked_scatter", "masked_select", "put", "scatter",
-    "scatter_add", "scatter_reduce", "take", "take_along_dim",
+    "index_add", "index_copy", "index_fill", "index_reduce", "masked_scatter", "masked_select",
+    "put", "scatter", "scatter_add", "scatter_reduce", "take", "take_along_dim",
 ]  # fmt: skip
 
 # At the positions of an index ----------------------------------------------------------------
@@ -263,6 +263,21 @@ def index_add(
     spread = _spread("index_add", input, dim, index, source)
     values = spread[3] if alpha == 1 else mul(spread[3], alpha)
     return reshape(_scattered("index_add", ScatterAdd.apply, *spread[:3], values), input.shape)
+
+
+@takes_tensor
+def index_reduce(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> Tensor:
+    """`scatter_reduce` of source at the positions `index` (K,) of an axis: mean, amax or amin."""
+    spread = _spread("index_reduce", input, dim, index, source)
+    return reshape(scatter_reduce(*spread, reduce, include_self=include_self), input.shape)
 
 
 @takes_tensor

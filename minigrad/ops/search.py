@@ -3,6 +3,8 @@ histograms, quantiles. Made of sorting, running sums and selection."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import check_int, check_number
@@ -12,28 +14,37 @@ from ..errors import DTypeError, ShapeError
 from .arithmetic import mul, sub
 from .cast import clone, to
 from .compare import bitwise_and, bitwise_not, eq, ge, isnan, le, lt, ne, where
-from .creation import full, ones, tensor, zeros
+from .creation import arange, full, linspace, ones, ones_like, tensor, zeros
 from .division import div, remainder
-from .extrema import all, amax, amin
+from .extrema import all, amax, amin, argmax
 from .extrema import any as any_
 from .functions import lerp
 from .indexing import _true_positions, get_item
 from .join import cat, stack
 from .operands import c_order, takes_tensor
 from .promotion import operands
-from .rearrange import movedim
+from .rearrange import movedim, roll
 from .reduce import cumsum, sum
 from .reduction import Dim, axis_of
+from .scan import cummax
 from .scatter import index_add, scatter
 from .select import gather, index_select, narrow, tril, triu
-from .shape import flatten, real_axis, reshape, squeeze, unsqueeze
-from .sort import argsort, sort
+from .shape import (
+    broadcast_to,
+    flatten,
+    real_axis,
+    reshape,
+    sizes_of,
+    squeeze,
+    unsqueeze,
+)
+from .sort import SortResult, argsort, sort, taken
 from .unary import ceil, clamp, floor, round
 
 __all__ = [
-    "argwhere", "bincount", "bucketize", "histc", "isin", "nanmean", "nanquantile", "nansum",
-    "nonzero", "quantile", "searchsorted", "tril_indices", "triu_indices", "unique",
-    "unique_consecutive",
+    "argwhere", "bincount", "bucketize", "histc", "histogram", "isin", "mode", "nanmean",
+    "nanquantile", "nansum", "nonzero", "quantile", "searchsorted", "tril_indices", "triu_indices",
+    "unique", "unique_consecutive", "unravel_index",
 ]  # fmt: skip
 
 # What is not zero ----------------------------------------------------------------------------
@@ -45,17 +56,34 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     as_tuple: one vector an axis, fit to index with. Waits for a GPU."""
     truth = c_order(to(input.detach(), bool_))
     numbers = Tensor(_true_positions(truth, input.device), input.device)
-    columns, step = [], 1
-    for size in reversed(input.shape):
-        before = div(numbers, step, rounding_mode="floor") if step > 1 else numbers
-        columns.append(remainder(before, size) if size else before)
-        step *= size
-    columns.reverse()
+    columns = _coordinates(numbers, input.shape)
     if as_tuple:
-        return tuple(columns) if input.ndim else nonzero(reshape(input, 1), as_tuple=True)
+        return columns if input.ndim else nonzero(reshape(input, 1), as_tuple=True)
     if not columns:
         return zeros(len(numbers), 0, dtype=int64, device=input.device)
     return stack(columns, 1)
+
+
+def _coordinates(positions: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Flat positions in a shape as positions along each of its axes."""
+    columns, step = [], 1
+    for size in reversed(shape):
+        before = div(positions, step, rounding_mode="floor") if step > 1 else positions
+        columns.append(remainder(before, size) if size else before)
+        step *= size
+    return tuple(reversed(columns))
+
+
+@takes_tensor
+def unravel_index(indices: Tensor, shape: int | Sequence[int]) -> tuple[Tensor, ...]:
+    """Flat positions in a shape as positions along each of its axes."""
+    if is_floating(indices.dtype) or indices.dtype == bool_:
+        raise DTypeError(f"unravel_index: indices must be integers, got {indices.dtype.name}")
+    sizes = sizes_of("unravel_index", (shape,))
+    size = math.prod(sizes)
+    if indices.array.size and not bool(all(bitwise_and(ge(indices, 0), lt(indices, size)))):
+        raise ValueError(f"unravel_index: indices must be from 0 to {size - 1} for shape {sizes}")
+    return _coordinates(indices, sizes)
 
 
 @takes_tensor
@@ -292,6 +320,58 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Ten
     inside = get_item(values, bitwise_and(ge(values, low), le(values, high)))
     places = to(floor(div(mul(sub(inside, low), bins), high - low)), int64)
     return to(bincount(clamp(places, None, bins - 1), minlength=bins), dtype)
+
+
+@takes_tensor
+def histogram(
+    input: Tensor,
+    bins: int | Tensor,
+    *,
+    range: Sequence[float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """(how many elements, or what weight, lies in each bin; the edges of the bins), as `histc`.
+
+    bins: their number, or ascending edges. range: (low, high). density: the integral is 1.
+    """
+    dtype = floating_dtype("histogram", input=input.dtype)
+    values = flatten(input.detach())
+    if isinstance(bins, Tensor):
+        edges = bins.detach()
+    else:
+        check_int("histogram", "bins", bins, 1)
+        found = (float(amin(values)), float(amax(values))) if len(values) else (0.0, 1.0)
+        low, high = found if range is None else range
+        wide = (low, high) if low < high else (low - 0.5, high + 0.5)
+        edges = linspace(*wide, bins + 1, dtype=dtype, device=input.device)
+    if edges.ndim != 1 or len(edges) < 2:
+        raise ShapeError(f"histogram: bins must have two edges at least, got shape {edges.shape}")
+    inside = bitwise_and(ge(values, edges[0]), le(values, edges[-1]))
+    places = sub(searchsorted(edges, values[inside], right=True), 1)
+    shares = ones_like(values) if weight is None else flatten(weight.detach())
+    counts = zeros(len(edges) - 1, dtype=dtype, device=input.device)
+    counts = index_add(counts, 0, clamp(places, None, len(edges) - 2), shares[inside])
+    if density:
+        counts = div(counts, mul(sub(edges[1:], edges[:-1]), sum(counts)))
+    return counts, edges
+
+
+@takes_tensor
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> SortResult:
+    """The value that occurs most often along dim, the least of several; and where it is last."""
+    axis = axis_of("mode", dim, input.ndim)
+    if input.ndim == 0:
+        return sort(input)
+    if input.shape[axis] == 0:
+        raise ShapeError(f"mode: axis {axis} of a tensor of shape {input.shape} must not be empty")
+    ordered, order = sort(movedim(input.detach(), axis, -1), -1)
+    places = broadcast_to(arange(ordered.shape[-1], device=input.device), ordered.shape)
+    first = ne(ordered, roll(ordered, 1, -1))  # of a run of equal values; NaN equals nothing
+    first[..., 0] = True
+    lengths = sub(places, cummax(where(first, places, 0), -1).values)
+    found = gather(order, -1, argmax(lengths, -1, keepdim=True))
+    return taken(input, axis, movedim(found, -1, axis), keepdim)
 
 
 # Without NaN, and quantiles ------------------------------------------------------------------

@@ -10,17 +10,21 @@ from ..arguments import check_int
 from ..dtypes import int64, is_floating
 from ..engine import Function, Tensor
 from ..errors import ShapeError
+from .arithmetic import sub
 from .cast import clone
-from .compare import isnan, where
+from .compare import bitwise_not, isnan, where
+from .division import floor_divide
 from .extrema import Extremum, argmax
 from .operands import scratch, takes_tensor, widened
 from .promotion import scalar
+from .reduce import sum
 from .reduction import axis_of
 from .rows import empty_rows, to_rows
 from .select import gather, narrow
-from .shape import flatten, reshape, squeeze
+from .shape import flatten, real_axis, reshape, squeeze
+from .unary import clamp
 
-__all__ = ["argsort", "kthvalue", "median", "sort", "topk"]
+__all__ = ["argsort", "kthvalue", "median", "msort", "nanmedian", "sort", "topk"]
 
 
 class SortResult(NamedTuple):
@@ -78,6 +82,12 @@ def _sort(operation: str, input: Tensor, dim: int, descending: bool) -> SortResu
 
 
 @takes_tensor
+def msort(input: Tensor) -> Tensor:
+    """The elements along the first axis in ascending order."""
+    return sort(input, 0).values
+
+
+@takes_tensor
 def topk(
     input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
 ) -> SortResult:
@@ -105,10 +115,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     _check_count("kthvalue", k, 1, input, axis)
     if input.ndim == 0:
         return sort(input)
-    return _taken(input, axis, narrow(_positions(input, axis, False), axis, int(k) - 1, 1), keepdim)
+    return taken(input, axis, narrow(_positions(input, axis, False), axis, int(k) - 1, 1), keepdim)
 
 
-def _taken(input: Tensor, axis: int, index: Tensor, keepdim: bool) -> SortResult:
+def taken(input: Tensor, axis: int, index: Tensor, keepdim: bool) -> SortResult:
     """Values and indices of one position along an axis, kept in `index`."""
     values, indices = gather(input, axis, index), clone(index)
     if keepdim:
@@ -157,4 +167,22 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     # The first NaN, if there is one, is where argmax finds the maximum.
     largest = argmax(input.detach(), axis, keepdim=True)
     index = where(isnan(gather(input.detach(), axis, largest)), largest, middle)
-    return _taken(input, axis, index, keepdim)
+    return taken(input, axis, index, keepdim)
+
+
+@takes_tensor
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """As `median`, of what is not NaN; NaN where there is nothing else."""
+    if dim is None:
+        kept = input[bitwise_not(isnan(input))] if is_floating(input.dtype) else input
+        return median(kept)
+    axis = real_axis("nanmedian", dim, input) if input.ndim else 0
+    if input.ndim == 0 or not is_floating(input.dtype):
+        return median(input, axis, keepdim)
+    if input.shape[axis] == 0:
+        raise ShapeError(
+            f"nanmedian: axis {axis} of a tensor of shape {input.shape} must not be empty"
+        )
+    count = sum(bitwise_not(isnan(input)), axis, keepdim=True)
+    middle = clamp(floor_divide(sub(count, 1), 2), 0, None)
+    return taken(input, axis, gather(_positions(input, axis, False), axis, middle), keepdim)

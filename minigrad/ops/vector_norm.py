@@ -12,9 +12,9 @@ from ..arguments import check_number
 from ..dtypes import as_dtype, float64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from .arithmetic import pow, product, quotient, sub
+from .arithmetic import add, div, mul, pow, product, quotient, sub
 from .cast import to
-from .compare import eq, ne, where
+from .compare import eq, gt, ne, where
 from .extrema import Extremum
 from .operands import floating_operands, scratch, takes_tensor
 from .reduce import Sum
@@ -23,6 +23,7 @@ from .reduction import (
     Dim,
     accumulator,
     axes_of,
+    axis_of,
     count_of,
     kept_axes,
     reduction,
@@ -30,7 +31,7 @@ from .reduction import (
 )
 from .unary import abs, sign, sqrt
 
-__all__ = ["dist", "norm"]
+__all__ = ["dist", "norm", "renorm"]
 
 
 class VectorNorm(Function):
@@ -116,6 +117,21 @@ def norm(
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
     """The p-norm of input − other."""
     return _norm("dist", sub(input, other), p, None, False, None)
+
+
+@takes_tensor
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """The slices along dim, those whose p-norm is above maxnorm scaled to it."""
+    axis = axis_of("renorm", dim, input.ndim)
+    if input.ndim < 2 or check_number("renorm", "maxnorm", maxnorm) < 0:
+        raise ShapeError(
+            f"renorm: expects two axes at least and maxnorm from 0, got shape {input.shape} and "
+            f"{maxnorm!r}"
+        )
+    rest = tuple([each for each in range(input.ndim) if each != axis])
+    lengths = _norm("renorm", input, p, rest, True, None)
+    scale = where(gt(lengths, maxnorm), div(maxnorm, add(lengths, 1e-7)), 1.0)
+    return mul(input, scale)
 
 
 def _norm(operation: str, input: Tensor, p: float, dim: Dim, keepdim: bool, dtype: Any) -> Tensor:

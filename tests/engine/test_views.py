@@ -348,3 +348,49 @@ def test_gradients_that_threads_accumulate_onto_one_leaf_are_all_counted() -> No
     for thread in threads:
         thread.join()
     assert (leaf.grad.array == 2 * 1200).all()
+
+
+# A tensor that becomes a view of itself --------------------------------------------------------
+
+
+def transposed(lib: Any, x: Any, w: Any) -> Any:
+    x.t_().mul_(lib.ones(4, 1, dtype=lib.float64) * 3)
+    return x
+
+
+def viewed_before(lib: Any, x: Any, w: Any) -> Any:
+    flat = x.view(-1)
+    x.unsqueeze_(0).transpose_(0, 2)
+    x[1] = w[0, 0]
+    return flat * x.sum()
+
+
+def view_of_a_view(lib: Any, x: Any, w: Any) -> Any:
+    row = x[1].unsqueeze_(1)
+    row += w[0, :1]
+    return x
+
+
+def constant(lib: Any, x: Any, w: Any) -> Any:
+    c = lib.zeros(1, 4, dtype=lib.float64).squeeze_(0)
+    c[1:] += w[0, 1:]
+    return c.unsqueeze_(-1).t_()
+
+
+@pytest.mark.parametrize("program", [transposed, viewed_before, view_of_a_view, constant])
+def test_a_tensor_that_becomes_a_view_stays_in_the_graph(program: Program) -> None:
+    mine = outcome(mg, mg.from_numpy, program)
+    theirs = outcome(torch, torch.from_numpy, program)
+    np.testing.assert_allclose(mine[0], theirs[0], rtol=1e-12)
+    np.testing.assert_allclose(mine[1], theirs[1], rtol=1e-12)
+
+
+def test_a_leaf_becomes_a_view_without_recording_only() -> None:
+    leaf = mg.ones(2, 3, requires_grad=True)
+    with pytest.raises(GraphError, match=r"t_: .* is a leaf that requires a gradient"):
+        leaf.t_()
+    with mg.no_grad():
+        leaf.t_()
+    assert leaf.shape == (3, 2)
+    leaf.sum().backward()
+    assert leaf.grad.shape == (3, 2)

@@ -93,6 +93,10 @@ def test_steps_written_for_mixed_precision_are_plain_steps():
 def test_switches_may_be_set(monkeypatch):
     monkeypatch.setattr(mg.backends.cudnn, "benchmark", True)
     assert not mg.backends.cudnn.is_available()
+    assert not mg.backends.mps.is_available()
+    mg.autograd.set_detect_anomaly(True)
+    with mg.autograd.detect_anomaly():
+        mg.ones(1, requires_grad=True).sum().backward()
 
     @mg.inference_mode()
     def evaluate(x):

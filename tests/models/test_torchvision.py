@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,6 +65,13 @@ def _swin(version: str) -> Build:
     return build
 
 
+def _fcn(module: Any) -> Any:
+    block = sys.modules[module.ResNet.__module__].BasicBlock
+    layers = {"layer3": "aux", "layer4": "out"}
+    body = module.IntermediateLayerGetter(module.ResNet(block, [1, 1, 1, 1]), layers)
+    return module.FCN(body, module.FCNHead(512, 5), module.FCNHead(256, 5))
+
+
 # A network of each file: (file, how it is built, size of the image).
 SMALL: dict[str, tuple[str, Build, int]] = {
     "alexnet": ("alexnet", builder("alexnet", num_classes=10), 64),
@@ -107,6 +115,7 @@ SMALL: dict[str, tuple[str, Build, int]] = {
         builder("lraspp_mobilenet_v3_large", weights_backbone=None, num_classes=5),
         48,
     ),
+    "fcn": ("segmentation.fcn", _fcn, 40),
     "deeplabv3": (
         "segmentation.deeplabv3",
         builder(
@@ -151,6 +160,20 @@ def test_every_other_file_of_torchvisions_models_can_be_imported() -> None:
         if found.ispkg or name.split(".")[0] in NOT_HERE:
             continue
         load(found.name)
+
+
+def test_every_file_of_networks_has_one_in_the_tests() -> None:
+    others = "detection", "optical_flow", *NOT_HERE  # test_detection.py; RAFT is too large
+    files = set()
+    for name in sys.modules.copy():
+        file = name.removeprefix("torchvision.models.")
+        if file == name or file.split(".")[0] in (*others, "_utils"):
+            continue
+        members = vars(sys.modules[name]).values()
+        if any(isinstance(m, type) and issubclass(m, torch.nn.Module) and m.__module__ == name
+               for m in members):  # fmt: skip
+            files.add(file)
+    assert files - {"segmentation._utils"} == {file for file, _, _ in SMALL.values()}
 
 
 ALL = os.environ.get("MINIGRAD_ALL_MODELS")

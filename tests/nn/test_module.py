@@ -182,11 +182,11 @@ def test_load_lists_everything_that_does_not_fit_and_changes_nothing(ours):
     with pytest.raises(CheckpointError) as caught:
         ours.load_state_dict(state)
     message = str(caught.value)
-    assert "missing: seen, fc.bias" in message
-    assert "unexpected: extra" in message
-    assert "scale must have shape (2,), got (3,)" in message
+    assert 'Missing key(s) in state_dict: "seen", "fc.bias".' in message
+    assert 'Unexpected key(s) in state_dict: "extra".' in message
+    assert "size mismatch for scale: must have shape (2,), got (3,)" in message
     assert "norm.bias must be a Tensor, got ndarray" in message
-    with pytest.raises(CheckpointError, match="scale must have shape"):
+    with pytest.raises(CheckpointError, match="size mismatch for scale: must have shape"):
         ours.load_state_dict(state, strict=False)
     for name, tensor in ours.state_dict().items():
         np.testing.assert_array_equal(tensor.array, before[name])
@@ -257,7 +257,7 @@ def test_a_failed_load_changes_nothing_below_an_override():
     state = net.state_dict()
     state = {name: t if name.endswith("state") else t + 1 for name, t in state.items()}
     state["0.norm.weight"] = leaf([1.0])
-    with pytest.raises(CheckpointError, match=r"0.norm.weight must have shape \(2,\)"):
+    with pytest.raises(CheckpointError, match=r"for 0.norm.weight: must have shape \(2,\)"):
         net.load_state_dict(state)
     assert net[0].scale.tolist() == [1, 2]
     assert "loaded" not in net[0].seen
@@ -682,3 +682,29 @@ def test_uninitialised_parameters_have_no_shape():
         layer.weight.shape  # noqa: B018
     with pytest.raises(mg.ShapeError, match="Conv2d: in_channels must be at least 1, got 0"):
         nn.LazyConv2d(2, 1)(leaf([1.0]))
+
+
+@pytest.mark.parametrize("lib", [nn, torch.nn])
+def test_a_buffer_registers_itself(lib):
+    make = leaf if lib is nn else torch.tensor
+    module = lib.Module()
+    module.kept = lib.Buffer(make([1.0]))
+    module.hidden = lib.Buffer(make([2.0]), persistent=False)
+    assert [name for name, _ in module.named_buffers()] == ["kept", "hidden"]
+    assert list(module.state_dict()) == ["kept"]
+
+
+def test_norms_of_images_are_no_batch_norms():
+    for lib in (nn, torch.nn):
+        base, images = lib.modules.batchnorm._NormBase, lib.InstanceNorm2d(2)
+        assert isinstance(images, base)
+        assert isinstance(lib.BatchNorm2d(2), base)
+        assert not isinstance(images, lib.modules.batchnorm._BatchNorm)
+
+
+def test_losses_with_weights_share_a_base():
+    for lib in (nn, torch.nn):
+        base = lib.modules.loss._WeightedLoss
+        for name in ("CrossEntropyLoss", "NLLLoss", "BCELoss", "MultiMarginLoss"):
+            assert isinstance(getattr(lib, name)(), base)
+        assert issubclass(base, lib.modules.loss._Loss)

@@ -23,11 +23,12 @@ INDEX = np.array([[0, 2, 1, 1], [2, 0, 0, 2]])
 NUMBER_OR_TENSOR = (
     "add", "sub", "mul", "div", "divide", "true_divide", "multiply", "subtract", "pow", "eq", "ne",
     "lt", "le", "gt", "ge", "floor_divide", "fmod", "remainder", "xlogy", "clamp_min", "clamp_max",
+    "not_equal", "less", "less_equal", "greater", "greater_equal",
 )  # fmt: skip
 ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     **{name: [(Y,), (0.5,), (Y[0],)] for name in NUMBER_OR_TENSOR},
     **{name: [(Y,)] for name in ("atan2", "arctan2", "hypot", "logical_and", "logical_or",
-                                 "logical_xor", "copy")},
+                                 "logical_xor", "copy", "heaviside")},
     "addcmul": [(Y, Y)], "addcdiv": [(Y, Y)], "lerp": [(Y, 0.3), (Y, Y)], "fill": [(2.0,)],
     "clamp": [(0.3, 0.7), (None, 0.6), (Y, None)], "clip": [(0.3, 0.7)],
     "masked_fill": [(MASK, 3.0), (MASK[0], -1.0)], "masked_scatter": [(MASK, Y)],
@@ -36,16 +37,29 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "index_fill": [(1, PICKS, 5.0)], "put": [(PICKS, Y[0, :2]), (PICKS, Y[0, :2], True)],
     "scatter": [(0, INDEX, Y[:2]), (0, INDEX, 2.0)], "scatter_add": [(0, INDEX, Y[:2])],
     "scatter_reduce": [(0, INDEX, Y[:2], "mean")], "tril": [(), (1,)], "triu": [()],
-    **{f"bitwise_{name}": [(INDEX + 3,)] for name in ("and", "or", "xor")},
+    **{f"bitwise_{name}": [(INDEX + 3,)]
+       for name in ("and", "or", "xor", "left_shift", "right_shift")},
+    "addmm": [(Y[:, :2], Y[:2])], "addr": [(Y[:, 0], Y[0])],
+    "addbmm": [(Y.reshape(2, 3, 2), Y[:2].reshape(2, 1, 4).repeat(2, 1))],
+    "cumsum": [(0,)], "cumprod": [(1,)], "renorm": [(2, 0, 0.5)], "copysign": [(Y - 1,)],
+    "float_power": [(2.0,)], "index_reduce": [(0, PICKS, Y[:2], "amax")],
+    "fill_diagonal": [(2.0,), (2.0, True)], "unsqueeze": [(1,)], "as_strided": [((4, 2), (3, 1))],
+    **{name: [(0, 1)] for name in ("transpose", "swapaxes", "swapdims")},
 }  # fmt: skip
-INTEGERS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")
+INTEGERS = tuple(
+    f"bitwise_{name}" for name in ("and", "or", "xor", "not", "left_shift", "right_shift")
+)
 # torch forgets that the first are not differentiable, and has no derivative of the others in place.
 UNRECORDED = (
     "logical_and", "logical_or", "logical_xor", "logical_not", "floor_divide", "acosh", "arccosh",
-    "asinh", "arcsinh", "atanh", "arctanh",
+    "asinh", "arcsinh", "atanh", "arctanh", "heaviside",
 )  # fmt: skip
 LARGE = ("acosh", "arccosh")
-NAMES = sorted(name for name in vars(InPlace) if name.endswith("_") and not name.endswith("__"))
+OTHER_SHAPES = ("addmv_", "baddbmm_")
+NAMES = sorted(
+    name for name in vars(InPlace) if name.endswith("_") and name[-2] != "_"
+    if name not in OTHER_SHAPES
+)  # fmt: skip
 
 
 def as_tensors(value: Any, make: Any) -> Any:
@@ -83,7 +97,7 @@ CASES = [(name, args) for name in NAMES for args in ARGUMENTS.get(name.rstrip("_
 @pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize(("name", "args"), CASES, ids=lambda v: v if isinstance(v, str) else "")
 def test_in_place_method_matches_torch(name: str, args: tuple[Any, ...], gaps: bool) -> None:
-    if name == "detach_":
+    if name == "detach_" or (name == "as_strided_" and gaps):
         return
     ours = changed(Tensor, name, args, gaps)
     theirs = changed(torch.from_numpy, name, args, gaps)
@@ -99,6 +113,16 @@ def test_in_place_method_matches_torch(name: str, args: tuple[Any, ...], gaps: b
 def test_torchs_functions_are_the_methods(name: str) -> None:
     assert getattr(mg, name) is getattr(Tensor, name)
     assert hasattr(torch, name)
+
+
+@pytest.mark.parametrize("name", OTHER_SHAPES)
+def test_products_are_added_in_place(name: str) -> None:
+    shapes = {"addmv_": ((3,), (3, 4), (4,)), "baddbmm_": ((2, 3, 2), (2, 3, 1), (2, 1, 2))}[name]
+    results = []
+    for make in (Tensor, torch.from_numpy):
+        x, left, right = (make(np.resize(X, shape)) for shape in shapes)
+        results.append(getattr(x, name)(left, right, beta=0.5, alpha=2).numpy())
+    np.testing.assert_allclose(*results, rtol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["floor", "trunc"])

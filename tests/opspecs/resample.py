@@ -61,8 +61,8 @@ def interpolate_errors() -> tuple[ErrorCase, ...]:
         (x, size | {"recompute_scale_factor": True}, ValueError, r"is for a scale_factor"),
         (x, size | {"align_corners": False}, ValueError, r"'nearest' takes no align_corners"),
         (x, size | {"antialias": True}, ValueError, r"antialias is for .*got mode 'nearest'"),
-        (x, size | {"mode": "linear"}, NotImplementedError, r"got mode 'linear' and shape"),
-        (x, size | {"mode": "cubic"}, NotImplementedError, r"got mode 'cubic'"),
+        (x, size | {"mode": "linear"}, ValueError, r"got mode 'linear' and shape"),
+        (x, size | {"mode": "cubic"}, ValueError, r"got mode 'cubic'"),
         (x[:, :0], size, ShapeError, r"only the batch may be empty"),
     ]
     huge = ErrorCase((x,), {"scale_factor": 1e30}, ShapeError, "interpolate: .*from 1 to", False)

@@ -85,6 +85,11 @@ class DeviceArray:
     def view(self, dtype: Any) -> DeviceArray:
         return DeviceArray(self._geometry.view(dtype), self.driver, self._pointer)
 
+    def strided(self, shape: tuple[int, ...], strides: tuple[int, ...]) -> DeviceArray:
+        """A view of a vector without gaps, with these strides."""
+        geometry = np.ndarray(shape, self.dtype, self._geometry, strides=strides)
+        return DeviceArray(geometry, self.driver, self._pointer)
+
     def __getitem__(self, index: Any) -> DeviceArray:
         """By integers, slices, None and Ellipsis only; always a view, also of one element."""
         items = index if isinstance(index, tuple) else (index,)
