@@ -240,8 +240,8 @@ def normalise_and_pool(
         grad_weight, grad_bias, grad, window, x, mean, invstd, scratch, dims
     )
     grad_input = np.full_like(x, -7)
-    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_relu_workspace(dims))
-    launch.norm_pool.batch_norm_max_pool2d_backward_relu(
+    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_input_workspace(dims))
+    launch.norm_pool.batch_norm_max_pool2d_backward_input(
         grad_input, sums, grad, window, x, mean, invstd, weight, grad_weight, grad_bias, scratch,
         dims,
     )  # fmt: skip
