@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..engine import Tensor
+from ..engine.backward import set_joining
 from ..engine.grad_mode import mode
 from ..geometry import Conv2dDims, Pool2dDims, pool2d_dims
 from ..ops.conv import Conv2d as Conv2dFunction
@@ -52,9 +53,11 @@ def is_fusion_enabled() -> bool:
 
 
 def set_fusion_enabled(enabled: bool) -> None:
-    """Whether `Sequential` joins chains of layers; on by default."""
+    """Whether `Sequential` joins chains of layers, and a backward pass those of batch norm and the
+    activation after it; on by default."""
     global _enabled
     _enabled = bool(enabled)
+    set_joining(_enabled)
 
 
 @contextmanager

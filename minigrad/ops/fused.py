@@ -11,6 +11,7 @@ go with the pass that makes the gradient of relu's result anyway.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,21 @@ from ..errors import GraphError
 from ..geometry import Conv2dDims, Pool2dDims
 from ..kernels.protocol import Bounds
 from ..runtime.allocation import allocate
+from .activation import Hardtanh, SiLU
 from .conv import FROM_HWIO, convolution_gradients, convolve, hwio
-from .norm import Running, affine_gradients, batch_statistics, normalize, parameter, statistics
+from .norm import (
+    BatchNorm,
+    Running,
+    affine_gradients,
+    batch_statistics,
+    normalize,
+    parameter,
+    statistics,
+)
 from .operands import elementwise, empty, empty_like, from_nhwc, nhwc, scratch
 from .pool import empty_maxima, pool_maxima, spread_to_maxima
 from .rows import empty_rows, to_rows
+from .unary import ReLU
 
 
 class ConvReLU(Function):
@@ -183,30 +194,67 @@ class BatchNormActivation(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        # dz = dy·f'(z), and then as batch norm's.
         input, scale, shift, mean, invstd = ctx.saved_tensors
-        device, dtype, C = input.device, input.dtype, invstd.shape
-        launch = kernels.get(device).norm_activation
-        needs_input, needs_scale, needs_shift = ctx.needs_input_grad[:3]
-        grad_rows, rows = to_rows(grad_output, 1), to_rows(input, 1)
-        if not rows.size:
-            zeros = affine_gradients(grad_rows, rows, mean, invstd)
-            return _wanted(ctx, empty_rows(input.shape, 1, dtype, device)[0], *zeros)
-        arrays = grad_rows, rows, mean.array, invstd.array, parameter(scale), parameter(shift)
-        grad_input, grad_scale, grad_shift = None, empty(C, dtype, device), empty(C, dtype, device)
-        affine = grad_scale.array, grad_shift.array
-        if needs_scale or needs_shift or ctx.training:
-            elements = launch.batch_norm_activation_backward_affine_workspace(*rows.shape)
-            launch.batch_norm_activation_backward_affine(
-                *affine, *arrays, ctx.bounds, scratch(elements, float64, device)
-            )
-        if needs_input:
-            grad_input, out = empty_rows(input.shape, 1, dtype, device)
-            elements = launch.batch_norm_activation_backward_input_workspace(*rows.shape)
-            launch.batch_norm_activation_backward_input(
-                out, *arrays, *affine, ctx.training, ctx.bounds, scratch(elements, dtype, device)
-            )
-        return _wanted(ctx, grad_input, grad_scale, grad_shift)
+        return _activation_gradients(
+            ctx, grad_output, input, scale, shift, mean, invstd, ctx.bounds
+        )
+
+
+def _activation_gradients(
+    ctx: Any,
+    grad_output: Tensor,
+    input: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor,
+    invstd: Tensor,
+    bounds: Bounds,
+) -> tuple[Tensor | None, ...]:
+    """Of y = f(z), z = batch_norm(x): dz = dy·f'(z), and then as batch norm's. ctx: of a Function
+    whose first arguments are x, scale and shift."""
+    device, dtype, C = input.device, input.dtype, invstd.shape
+    launch = kernels.get(device).norm_activation
+    needs_input, needs_scale, needs_shift = ctx.needs_input_grad[:3]
+    grad_rows, rows = to_rows(grad_output, 1), to_rows(input, 1)
+    grad_input, out = empty_rows(input.shape, 1, dtype, device) if needs_input else (None, rows)
+    if not rows.size:
+        return _wanted(ctx, grad_input, *affine_gradients(grad_rows, rows, mean, invstd))
+    arrays = grad_rows, rows, mean.array, invstd.array, parameter(scale), parameter(shift)
+    grad_scale, grad_shift = empty(C, dtype, device), empty(C, dtype, device)
+    affine = grad_scale.array, grad_shift.array
+    if needs_scale or needs_shift or ctx.training:
+        elements = launch.batch_norm_activation_backward_affine_workspace(*rows.shape)
+        launch.batch_norm_activation_backward_affine(
+            *affine, *arrays, bounds, scratch(elements, float64, device)
+        )
+    if needs_input:
+        elements = launch.batch_norm_activation_backward_input_workspace(*rows.shape)
+        launch.batch_norm_activation_backward_input(
+            out, *arrays, *affine, ctx.training, bounds, scratch(elements, dtype, device)
+        )
+    return _wanted(ctx, grad_input, grad_scale, grad_shift)
+
+
+def _joined(bounds_of: Callable[[Any], Bounds]) -> dict[type[Function], Callable[..., Any]]:
+    """The backward pass of an activation together with that of batch norm before it, as in any
+    `forward` that calls one after the other. bounds_of(ctx of the activation)."""
+
+    def join(norm: Any, activation: Any, grad_output: Tensor) -> Any:
+        activation.saved_tensors  # raises: changed in place since  # noqa: B018
+        shift, version = norm.shift or (None, 0)
+        if shift is not None and shift._version.value != version:
+            return None
+        input, scale, mean, invstd = norm.saved_tensors
+        return _activation_gradients(
+            norm, grad_output, input, scale, shift, mean, invstd, bounds_of(activation)
+        )
+
+    return {BatchNorm: join}
+
+
+ReLU.joined = _joined(lambda ctx: (0.0, math.nan))
+Hardtanh.joined = _joined(lambda ctx: ctx.parameters)
+SiLU.joined = _joined(lambda ctx: None)
 
 
 def _wanted(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

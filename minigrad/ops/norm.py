@@ -152,6 +152,8 @@ class BatchNorm(Function):
         )  # fmt: skip
         ctx.save_for_backward(input, weight, mean, invstd)
         ctx.training = training
+        # For the backward pass of an activation that follows, if it has not changed until then.
+        ctx.shift = None if bias is None else (bias.detach(), bias._version.value)
         return out
 
     @staticmethod

@@ -45,7 +45,9 @@ def _through(grad, z, bounds):
         s = sigmoid(z)
         return grad * s * (one + z * (one - s))
     low, high = bounds
-    return type(z)(0) if (z <= low) | (z >= high) else grad
+    # NaN passes as through relu, but not as through clamp.
+    outside = (z <= low) | (z >= high) | ((z != z) & (high == high))
+    return type(z)(0) if outside else grad
 
 
 @helper

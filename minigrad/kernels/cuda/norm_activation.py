@@ -38,7 +38,8 @@ def _through(grad, z, low, high, silu, zero):
         one = type(z)(1)
         s = sigmoid(z)
         return grad * s * (one + z * (one - s))
-    return zero if z <= low or z >= high else grad
+    # NaN passes as through relu, but not as through clamp.
+    return zero if z <= low or z >= high or (z != z and high == high) else grad
 
 
 def _numbers(bounds):

@@ -16,11 +16,11 @@ def _normal(input, mean, invstd, weight, bias, r, c):
 
 
 def _slope(z, bounds):
-    """∂out / ∂z: of a bound 0 at the bound itself, and 1 for NaN, as relu's"""
+    """∂out / ∂z, 0 at a bound; for NaN 1 as relu's, but with two bounds 0 as clamp's"""
     if bounds is None:
         return silu_backward_input.formula(1.0, float(z))
     low, high = bounds
-    return 0.0 if z <= low or z >= high else 1.0
+    return 0.0 if z <= low or z >= high or (z != z and high == high) else 1.0
 
 
 def batch_norm_activation_forward_workspace(rows, C):
