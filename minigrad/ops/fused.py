@@ -1,7 +1,8 @@
 """Operator fusion: chains of operations as one Function: the same results in fewer passes over
 memory.
 
-`nn.Sequential` uses them for chains of its layers; see nn/fusion.py.
+`nn.Sequential` uses them for chains of its layers; see nn/fusion.py. Backward passes are joined in
+any graph; see `Function.joined`.
 
 Relu's derivative can be read off its result, so the convolution's own output is never stored: it
 leaves the convolution's registers through relu. Backward, relu's derivative and the bias's gradient
@@ -194,24 +195,18 @@ class BatchNormActivation(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, scale, shift, mean, invstd = ctx.saved_tensors
-        return _activation_gradients(
-            ctx, grad_output, input, scale, shift, mean, invstd, ctx.bounds
-        )
+        return _activation_gradients(ctx, grad_output, ctx.saved_tensors, ctx.bounds)
 
 
 def _activation_gradients(
-    ctx: Any,
-    grad_output: Tensor,
-    input: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    mean: Tensor,
-    invstd: Tensor,
-    bounds: Bounds,
+    ctx: Any, grad_output: Tensor, saved: tuple[Any, ...], bounds: Bounds
 ) -> tuple[Tensor | None, ...]:
-    """Of y = f(z), z = batch_norm(x): dz = dy·f'(z), and then as batch norm's. ctx: of a Function
-    whose first arguments are x, scale and shift."""
+    """Of y = f(z), z = batch_norm(x): dz = dy·f'(z), and then as batch norm's.
+
+    ctx: of a Function whose first arguments are x, scale and shift. saved: these, with the mean and
+    invstd that x was normalised by.
+    """
+    input, scale, shift, mean, invstd = saved
     device, dtype, C = input.device, input.dtype, invstd.shape
     launch = kernels.get(device).norm_activation
     needs_input, needs_scale, needs_shift = ctx.needs_input_grad[:3]
@@ -221,17 +216,17 @@ def _activation_gradients(
         return _wanted(ctx, grad_input, *affine_gradients(grad_rows, rows, mean, invstd))
     arrays = grad_rows, rows, mean.array, invstd.array, parameter(scale), parameter(shift)
     grad_scale, grad_shift = empty(C, dtype, device), empty(C, dtype, device)
-    affine = grad_scale.array, grad_shift.array
     if needs_scale or needs_shift or ctx.training:
         elements = launch.batch_norm_activation_backward_affine_workspace(*rows.shape)
         launch.batch_norm_activation_backward_affine(
-            *affine, *arrays, bounds, scratch(elements, float64, device)
+            grad_scale.array, grad_shift.array, *arrays, bounds, scratch(elements, float64, device)
         )
     if needs_input:
         elements = launch.batch_norm_activation_backward_input_workspace(*rows.shape)
         launch.batch_norm_activation_backward_input(
-            out, *arrays, *affine, ctx.training, bounds, scratch(elements, dtype, device)
-        )
+            out, *arrays, grad_scale.array, grad_shift.array, ctx.training, bounds,
+            scratch(elements, dtype, device),
+        )  # fmt: skip
     return _wanted(ctx, grad_input, grad_scale, grad_shift)
 
 
@@ -245,9 +240,8 @@ def _joined(bounds_of: Callable[[Any], Bounds]) -> dict[type[Function], Callable
         if shift is not None and shift._version.value != version:
             return None
         input, scale, mean, invstd = norm.saved_tensors
-        return _activation_gradients(
-            norm, grad_output, input, scale, shift, mean, invstd, bounds_of(activation)
-        )
+        saved = input, scale, shift, mean, invstd
+        return _activation_gradients(norm, grad_output, saved, bounds_of(activation))
 
     return {BatchNorm: join}
 

@@ -336,5 +336,7 @@ def test_the_maxima_and_the_bias_of_a_chain_may_not_both_change_in_place() -> No
     out = model(mg.ones(1, 2, 6, 6)).mul_(2)
     with mg.no_grad():
         model[0].bias.zero_()
-    with pytest.raises(mg.GraphError, match=r"ConvReLU: the result of shape \(1, 3, 2, 2\) and the"):
+    with pytest.raises(
+        mg.GraphError, match=r"ConvReLU: the result of shape \(1, 3, 2, 2\) and the"
+    ):
         out.sum().backward()

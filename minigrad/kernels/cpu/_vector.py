@@ -2,9 +2,9 @@
 
 LLVM vectorises a loop over channels only when it is long: with 16 channels it would run the scalar
 remainder. A Vector is a register of a fixed number of lanes, so a kernel that keeps its running
-maximum or sum in one is vector code for any number of channels, without a word about pointers that
-might overlap. A kernel takes as many channels as it can 16 at a time, then 4, then 1, and so never
-touches memory outside the array.
+maximum or sum in one is vector code for any number of channels, without a word about pointers
+that might overlap. A kernel takes as many channels as it can 16 at a time, then 4, then 1, or the
+last 16 once more in part, and so never touches memory outside the array.
 
 `lanes` must be a literal int: a module's global or the int that a factory closes over.
 """
@@ -195,3 +195,18 @@ def select(typing_context, mask, true, false):
         return builder.select(*arguments)
 
     return true(mask, true, false), codegen
+
+
+@intrinsic(prefer_literal=True)
+def from_lane(typing_context, lanes, first):
+    """The lanes first, first + 1, …"""
+    if not isinstance(lanes, types.IntegerLiteral):
+        return None
+    mask = Vector(types.boolean, lanes.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        kind = ir.VectorType(ir.IntType(32), mask.lanes)
+        first_ = _splat(builder, builder.trunc(arguments[1], kind.element), kind)
+        return builder.icmp_signed(">=", ir.Constant(kind, list(range(mask.lanes))), first_)
+
+    return mask(lanes, types.int64), codegen

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...runtime.threads import get_num_threads
+from ._channels import add_products, sum_width
 from ._exp import sigmoid
 from ._jit import helper, inlined, kernel
 from ._rows import backwards, chunk_count, fold_line, line_range, line_width, repeat_row
@@ -50,17 +51,15 @@ def _through(grad, z, bounds):
     return type(z)(0) if outside else grad
 
 
-@helper
+@inlined
 def _activate(y, x, centre, rest, scale, offset, bounds):
-    whole_registers()
     for j in range(x.size):
         y[j] = _activated(_normal(x[j], centre[j], rest[j], scale[j], offset[j]), bounds)
 
 
-@helper
+@inlined
 def _pass_through(grad, grad_output, x, centre, rest, scale, offset, bounds):
     """grad: of z."""
-    whole_registers()
     for j in range(x.size):
         z = _normal(x[j], centre[j], rest[j], scale[j], offset[j])
         grad[j] = _through(grad_output[j], z, bounds)
@@ -104,6 +103,7 @@ def _forward(span, out, input, mean, invstd, weight, bias, bounds, scratch):
     if whole(span):
         _fill_table(table, mean, invstd, weight, bias)
     lines = (input.size + width - 1) // width
+    whole_registers()
     for line in tasks(span, lines):
         place = slice(line * width, min((line + 1) * width, input.size))
         _activate(out[place], input[place], table[0], table[1], table[2], table[3], bounds)
@@ -113,30 +113,35 @@ def _forward(span, out, input, mean, invstd, weight, bias, bounds, scratch):
 
 
 def batch_norm_activation_backward_affine_workspace(rows: int, C: int) -> int:
-    return (chunk_count(rows * C) * 4 + 4) * line_width(C)
+    width, chunks = _sum_width(C), chunk_count(rows * C)
+    return (chunks * 3 + 4) * width + chunks * _block_size(width)
+
+
+def _sum_width(C: int) -> int:
+    """Elements of a line whose channels are summed: long enough to be a loop by itself."""
+    return sum_width(C) * max(1, 256 // max(1, sum_width(C)))
+
+
+@helper
+def _block_size(width):
+    """Elements of a block: gradients of z that stay in the first-level cache."""
+    return max(1, 2048 // width) * width
 
 
 def batch_norm_activation_backward_affine(
     grad_weight, grad_bias, grad_output, input, mean, invstd, weight, bias, bounds, scratch
 ):
     # z = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ gz·x̂, gb = Σ gz.
-    width, chunks = line_width(input.shape[1]), chunk_count(input.size)
+    width, chunks = _sum_width(input.shape[1]), chunk_count(input.size)
     partial = scratch[: chunks * 3 * width].reshape(chunks, 3, width)
-    lines = scratch[partial.size :].view(input.dtype)[: (chunks + 4) * width].reshape(-1, width)
+    rest = scratch[partial.size :].view(input.dtype)
+    table, spare = rest[: 4 * width].reshape(4, width), rest[4 * width :]
+    spare = spare[: chunks * _block_size(width)].reshape(chunks, -1)
     _partial_products(
-        partial, lines[4:], grad_output.reshape(-1), input.reshape(-1), mean, invstd, weight, bias,
-        _of_type(bounds, input.dtype), lines[:4], get_num_threads(),
+        partial, spare, grad_output.reshape(-1), input.reshape(-1), mean, invstd, weight, bias,
+        _of_type(bounds, input.dtype), table, get_num_threads(),
     )  # fmt: skip
     _combine_products(grad_weight, grad_bias, partial, invstd)
-
-
-@helper
-def _add_products(grads, products, grad_line, line, centre):
-    whole_registers()
-    for j in range(line.size):
-        g = np.float64(grad_line[j])
-        grads[j] += g
-        products[j] += g * (np.float64(line[j]) - centre[j])
 
 
 @kernel
@@ -144,30 +149,32 @@ def _partial_products(
     span, partial, spare, grad_output, input, mean, invstd, weight, bias, bounds, table, threads
 ):
     # Eight flop an element and the slope's, one pass. Parallel over chunks of lines; each task owns
-    # spare[chunk] and partial[chunk] = (μ, Σ gz, Σ gz·(x − μ)), first by place in the line, then,
-    # in the first C places, by channel.
+    # spare[chunk], the gradients of a block, and partial[chunk] = (μ, Σ gz, Σ gz·(x − μ)), first by
+    # place in the line, then, in the first C places, by channel.
     chunks, _, width = partial.shape
-    C = invstd.size
+    C, block = invstd.size, spare.shape[1]
     if whole(span):
         _fill_table(table, mean, invstd, weight, bias)
+    whole_registers()
     for task in tasks(span, chunks):
         chunk = backwards(task, chunks, threads)
-        centre, grads, products = partial[chunk, 0], partial[chunk, 1], partial[chunk, 2]
-        grads[:] = 0
-        products[:] = 0
+        sums, grad = partial[chunk], spare[chunk]
+        sums[1:] = 0
         for c in range(C):
-            centre[c] = np.float64(mean[0, c]) + np.float64(mean[1, c])
-        repeat_row(centre[C:], centre[:C])
+            sums[0, c] = np.float64(mean[0, c]) + np.float64(mean[1, c])
+        repeat_row(sums[0, C:], sums[0, :C])
         start, end = line_range(chunk, chunks, input.size, width)
-        for at in range(start, end, width):
-            place = slice(at, min(at + width, end))
-            x, grad = input[place], spare[chunk]
-            _pass_through(
-                grad, grad_output[place], x, table[0], table[1], table[2], table[3], bounds
-            )
-            _add_products(grads, products, grad, x, centre)
-        fold_line(grads, C)
-        fold_line(products, C)
+        for first in range(start, end, block):
+            last = min(first + block, end)
+            for at in range(first, last, width):
+                place = slice(at, min(at + width, last))
+                _pass_through(
+                    grad[at - first :], grad_output[place], input[place],
+                    table[0], table[1], table[2], table[3], bounds,
+                )  # fmt: skip
+            add_products(sums, grad, input[first:last], 0, last - first, 0, width)
+        fold_line(sums[1], C)
+        fold_line(sums[2], C)
 
 
 # Gradient of the input ----------------------------------------------------------------------
@@ -189,17 +196,15 @@ def batch_norm_activation_backward_input(
     )  # fmt: skip
 
 
-@helper
+@inlined
 def _input_gradient(grad, input, centre, rest, scale, mean_grad, slope):
-    whole_registers()
     for j in range(input.size):
         x = (input[j] - centre[j]) - rest[j]
         grad[j] = (grad[j] - mean_grad[j] - x * slope[j]) * scale[j]
 
 
-@helper
+@inlined
 def _scale(grad, scale):
-    whole_registers()
     for j in range(grad.size):
         grad[j] *= scale[j]
 
@@ -224,6 +229,7 @@ def _backward_input(
             for k in range(4, 6):
                 repeat_row(table[k, C:], table[k, :C])
     lines = (input.size + width - 1) // width
+    whole_registers()
     for line in tasks(span, lines):
         place = slice(line * width, min((line + 1) * width, input.size))
         grad, x = grad_input[place], input[place]

@@ -1,7 +1,7 @@
 """Operator fusion: batch normalisation and then an activation, by the definitions of either.
 
-z[r, c] = (input[r, c] − μ_c) · invstd_c · weight_c + bias_c, rounded as batch_norm_forward stores it
-out[r, c] = min(max(z, low), high) with bounds (low, high), of which NaN is none; z·sigmoid(z) without
+z[r, c] = (input[r, c] − μ_c) · invstd_c · weight_c + bias_c, rounded as batch_norm_forward does
+out[r, c] = min(max(z, low), high) with bounds (low, high), of which NaN is none; else z·sigmoid(z)
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""Sums of channels over the rows of (rows, C) arrays, in vectors of MANY channels.
+
+A vector of float64 sums stays in registers while a block of lines is walked down, and in memory
+between the blocks: added in memory, an element would cost five accesses of eight bytes.
+
+A table has a row for each sum and each constant of a channel, `width` places long, which is the
+length of a line: whole rows of the array, so that place j belongs to channel j % C. The last vector
+of a line may overlap the one before. Its first `skip` lanes, which that one has added, add 0.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+
+from ._jit import helper, inlined
+from ._simd import whole_registers
+from ._vector import (
+    add,
+    from_lane,
+    load,
+    multiply_add,
+    select,
+    splat,
+    store,
+    subtract,
+    widen,
+)
+
+MANY = 16
+_LONGEST = 512
+# Elements of a block: they stay in the first-level cache.
+_BLOCK = 4096
+
+
+def sum_width(C: int) -> int:
+    """Elements of a line: the fewest rows that are whole vectors, or one row of more than MANY."""
+    whole = lcm(C, MANY)
+    return whole if whole <= _LONGEST else C
+
+
+@inlined
+def block_size(width):
+    """Elements of a block of whole lines."""
+    return max(1, _BLOCK // width) * width
+
+
+def _make_moments(lanes: int):
+    @inlined
+    def add_moments(table, c, skip, input, start, lines):
+        # Places c to c + lanes of every line; table: (shift, Σ (x − shift), Σ (x − shift)²).
+        width = table.shape[1]
+        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
+        shift = load(lanes, table, c)
+        total, squares = load(lanes, table, width + c), load(lanes, table, 2 * width + c)
+        for line in range(lines):
+            x = widen(load(lanes, input, start + line * width + c))
+            d = select(own, subtract(x, shift), zero)
+            total = add(total, d)
+            squares = multiply_add(d, d, squares)
+        store(table, width + c, total)
+        store(table, 2 * width + c, squares)
+
+    return add_moments
+
+
+_moments_many, _moments_one = _make_moments(MANY), _make_moments(1)
+
+
+@helper
+def add_moments(table, input, start, end, first, last):
+    """Add elements start to end of the flat input, in columns `first` to `last` of every line; all
+    columns if the last line is shorter."""
+    whole_registers()
+    width = table.shape[1]
+    lines = (end - start) // width
+    for place in range(first, last, MANY):
+        c = min(place, last - MANY)
+        _moments_many(table, c, place - c, input, start, lines)
+    rest = start + lines * width
+    for c in range(end - rest):
+        _moments_one(table, c, 0, input, rest, 1)
+
+
+def _make_products(lanes: int):
+    @inlined
+    def add_products(table, c, skip, grad_output, input, start, lines):
+        # As above; table: (μ, Σ g, Σ g·(x − μ)).
+        width = table.shape[1]
+        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
+        centre = load(lanes, table, c)
+        grads, products = load(lanes, table, width + c), load(lanes, table, 2 * width + c)
+        for line in range(lines):
+            at = start + line * width + c
+            grad = select(own, widen(load(lanes, grad_output, at)), zero)
+            d = select(own, subtract(widen(load(lanes, input, at)), centre), zero)
+            grads = add(grads, grad)
+            products = multiply_add(grad, d, products)
+        store(table, width + c, grads)
+        store(table, 2 * width + c, products)
+
+    return add_products
+
+
+_products_many, _products_one = _make_products(MANY), _make_products(1)
+
+
+@helper
+def add_products(table, grad_output, input, start, end, first, last):
+    """As `add_moments`, for the sums of g and g·(x − μ)."""
+    whole_registers()
+    width = table.shape[1]
+    lines = (end - start) // width
+    for place in range(first, last, MANY):
+        c = min(place, last - MANY)
+        _products_many(table, c, place - c, grad_output, input, start, lines)
+    rest = start + lines * width
+    for c in range(end - rest):
+        _products_one(table, c, 0, grad_output, input, rest, 1)
