@@ -163,7 +163,17 @@ def _walk(
                     wanted.catch((node, index), grad_outputs[index])
             if node not in wanted.nodes:
                 continue
-        grad_inputs = _call_backward(node, grad_outputs)
+        producer = _joined_with(node, arrived) if wanted is None and _joining else None
+        grad_inputs = None
+        if producer is not None:
+            join = node.function.joined[producer.function]
+            grad_inputs = join(producer.context, node.context, *grad_outputs)
+        if producer is None or grad_inputs is None:
+            grad_inputs = _call_backward(node, grad_outputs)
+        else:
+            if not retain_graph:
+                node.context.release()
+            node = producer
         # Memory that a gradient may share with another tensor; a leaf gets its own copy then.
         shared = {_owner(g) for g in grad_outputs}
         shared.update([_owner(saved[0]) for saved in node.context._saved or () if saved])
@@ -187,6 +197,29 @@ def _walk(
             shared.add(owner)
     for leaf, grad in hooked.items():
         _accumulate_leaf(leaf, grad, False, wanted)
+
+
+_joining = True
+
+
+def set_joining(enabled: bool) -> None:
+    """Whether backward passes that can run as one do; on by default."""
+    global _joining
+    _joining = enabled
+
+
+def _joined_with(node: Node, arrived: dict[Node, Any]) -> Node | None:
+    """The node that made this one's first argument, if their backward passes can run as one.
+
+    Nobody else may see the gradient between them, or add to it. What was recorded after this node
+    has been walked through; that nothing was recorded between the two, their numbers tell.
+    """
+    if not node.function.joined or not isinstance(node.inputs[0], tuple):
+        return None
+    producer = node.inputs[0][0]
+    private = not (producer in arrived or producer.hooks or producer.retained)
+    adjacent = producer.sequence + 1 == node.sequence and producer.context._saved is not None
+    return producer if private and adjacent and producer.function in node.function.joined else None
 
 
 def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:

@@ -19,7 +19,8 @@ Every operation of minigrad is such a Function.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -161,6 +162,10 @@ class Function:
     nothing inside is recorded. backward(ctx, *grad_outputs) gets a gradient for every output and
     returns a gradient or None for every argument; `ctx.needs_input_grad` says which are wanted.
     """
+
+    # joined[F](ctx of F, ctx, *grad_outputs): the backward pass and that of F, which made the first
+    # argument, as one; the gradients of F's arguments, or None if it cannot. See backward.py.
+    joined: ClassVar[Mapping[type[Function], Callable[..., Any]]] = {}
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:

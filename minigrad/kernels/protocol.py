@@ -467,6 +467,22 @@ class Norm(Protocol):
     ) -> None:
         """The same from the running statistics, for evaluation."""
 
+    def batch_norm_fold(
+        self,
+        out_weight: Array,
+        out_bias: Array,
+        weight: Array,
+        bias: Array | None,
+        running_mean: Array,
+        running_var: Array,
+        scale: Array | None,
+        shift: Array | None,
+        eps: float,
+        scratch: Array,
+    ) -> None:
+        """Weight (rows, C) and bias (C,) of a convolution with the batch norm behind it, whose
+        weight and bias are scale and shift, in evaluation. scratch: (C,), float64."""
+
     def batch_norm_forward_workspace(self, rows: int, C: int) -> int: ...
 
     def batch_norm_forward(
@@ -566,9 +582,9 @@ class NormPool(Protocol):
     ) -> None:
         """As batch_norm_backward_affine, from the maxima's gradients."""
 
-    def batch_norm_max_pool2d_backward_relu_workspace(self, dims: Pool2dDims) -> int: ...
+    def batch_norm_max_pool2d_backward_input_workspace(self, dims: Pool2dDims) -> int: ...
 
-    def batch_norm_max_pool2d_backward_relu(
+    def batch_norm_max_pool2d_backward_input(
         self,
         grad_input: Array,
         grad_sums: Array,
@@ -580,10 +596,73 @@ class NormPool(Protocol):
         weight: Array | None,
         grad_weight: Array,
         grad_bias: Array,
+        relu: bool,
         scratch: Array,
         dims: Pool2dDims,
     ) -> None:
-        """As batch_norm_backward_relu, from the maxima's gradients."""
+        """As batch_norm_backward_relu, from the maxima's gradients; without `relu`, for an input
+        that relu did not make."""
+
+
+Bounds = tuple[float, float] | None
+
+
+class NormActivation(Protocol):
+    """norm_activation.py. Batch norm with its statistics, and then an activation: the result is
+    limited to `bounds` (low, high), of which NaN is none; None stands for silu. Arrays as in Norm.
+
+    Backward, the activation's slope is taken from batch norm's input, which is all that is kept.
+    """
+
+    def batch_norm_activation_forward_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_activation_forward(
+        self,
+        out: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        bias: Array | None,
+        bounds: Bounds,
+        scratch: Array,
+    ) -> None: ...
+
+    def batch_norm_activation_backward_affine_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_activation_backward_affine(
+        self,
+        grad_weight: Array,
+        grad_bias: Array,
+        grad_output: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        bias: Array | None,
+        bounds: Bounds,
+        scratch: Array,
+    ) -> None:
+        """As batch_norm_backward_affine."""
+
+    def batch_norm_activation_backward_input_workspace(self, rows: int, C: int) -> int: ...
+
+    def batch_norm_activation_backward_input(
+        self,
+        grad_input: Array,
+        grad_output: Array,
+        input: Array,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        bias: Array | None,
+        grad_weight: Array | None,
+        grad_bias: Array | None,
+        training: bool,
+        bounds: Bounds,
+        scratch: Array,
+    ) -> None:
+        """As batch_norm_backward_input."""
 
 
 class Loss(Protocol):
@@ -911,6 +990,7 @@ class Backend(Protocol):
     loss: Loss
     matmul: Matmul
     norm: Norm
+    norm_activation: NormActivation
     norm_pool: NormPool
     pad: Pad
     pool: Pool

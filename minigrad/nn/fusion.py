@@ -2,6 +2,12 @@
 memory.
 
     Conv2d → ReLU [→ BatchNorm2d, in training] [→ MaxPool2d]
+    Conv2d → BatchNorm2d [→ ReLU], in evaluation and without gradients
+    BatchNorm → ReLU, ReLU6 or SiLU
+    BatchNorm2d [→ ReLU or ReLU6] → MaxPool2d, in training
+
+So Conv2d → BatchNorm2d → ReLU is a convolution and one pass for the rest in training, and a
+convolution alone in evaluation.
 
 The result is that of one layer after the other. A layer takes part if it is exactly of that class
 and has no hooks, which would want to see what lies between. Off within `with nn.no_fusion():` or
@@ -10,18 +16,30 @@ after `nn.set_fusion_enabled(False)`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ..engine import Tensor
-from ..geometry import pool2d_dims
+from ..engine.backward import set_joining
+from ..engine.grad_mode import mode
+from ..geometry import Conv2dDims, Pool2dDims, pool2d_dims
+from ..ops.conv import Conv2d as Conv2dFunction
 from ..ops.conv import check_conv2d
-from ..ops.fused import ConvReLU, ConvReLUBatchNorm
+from ..ops.fused import (
+    UNLIMITED,
+    BatchNormActivation,
+    BatchNormMaxPool,
+    ConvReLU,
+    ConvReLUBatchNorm,
+    FoldedConv,
+)
+from ..ops.norm import BatchNorm as BatchNormFunction
 from ..ops.norm import check_batch_norm
-from .activation import ReLU
+from .activation import ReLU, ReLU6, SiLU
 from .conv import Conv2d
-from .layers import BatchNorm2d
+from .layers import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .module import Module
 from .stateless import MaxPool2d
 
@@ -35,9 +53,11 @@ def is_fusion_enabled() -> bool:
 
 
 def set_fusion_enabled(enabled: bool) -> None:
-    """Whether `Sequential` joins chains of layers; on by default."""
+    """Whether `Sequential` joins chains of layers, and a backward pass those of batch norm and the
+    activation after it; on by default."""
     global _enabled
     _enabled = bool(enabled)
+    set_joining(_enabled)
 
 
 @contextmanager
@@ -55,85 +75,172 @@ def steps(modules: Sequence[Module]) -> Iterator[Callable[[Any], Any]]:
     """What to call one after the other: the modules, or chains of them."""
     position = 0
     while position < len(modules):
-        length = _chain_length(modules, position) if _enabled else 1
-        chain = modules[position : position + length]
-        yield chain[0] if length == 1 else _Chain(*chain)
-        position += length
+        chain = _chain(modules, position) if _enabled else None
+        yield chain or modules[position]
+        position += len(chain.layers) if chain else 1
 
 
-def _chain_length(modules: Sequence[Module], position: int) -> int:
-    if not _plain(modules[position], Conv2d) or modules[position].padding_mode != "zeros":
-        return 1
-    if position + 1 == len(modules) or not _plain(modules[position + 1], ReLU):
-        return 1
-    end = position + 2
-    if end < len(modules) and _is_training_norm(modules[end]):
-        end += 1
-    if end < len(modules) and _is_pool(modules[end]):
-        # Without a norm, the maxima are saved for relu's derivative and must not change.
-        after = modules[end + 1] if end + 1 < len(modules) else None
-        if end > position + 2 or not getattr(after, "inplace", False):
-            end += 1
-    return end - position
+def _chain(modules: Sequence[Module], position: int) -> _Chain | None:
+    first = modules[position]
+    if type(first) not in _FIRST or not _is_plain(first):
+        return None
+    one, two, three = _plain_ones(modules[position + 1 : position + 4])
+    if type(first) is not Conv2d:
+        bounds = _bounds_of(one)
+        activation = () if bounds is UNLIMITED else (one,)
+        pool = two if activation else one
+        can_pool = type(first) is BatchNorm2d and _is_training(first) and bounds is not None
+        # A dilated window can step over the whole input: of nothing, the order makes a difference.
+        if can_pool and _is_pool(pool) and pool.dilation in (1, (1, 1)):
+            return _NormPool(bounds, first, *activation, pool)
+        return _NormActivation(bounds, first, one) if activation else None
+    if first.padding_mode != "zeros":
+        return None
+    if type(one) is BatchNorm2d and not _is_training(one):
+        return _ConvNorm(first, one, *([two] if type(two) is ReLU else []))
+    if type(one) is not ReLU:
+        return None
+    norm = [two] if type(two) is BatchNorm2d and _is_training(two) else []
+    pool = three if norm else two
+    return _ConvReLU(first, one, *norm, *([pool] if _is_pool(pool) else []))
 
 
-def _is_training_norm(module: Module) -> bool:
-    return _plain(module, BatchNorm2d) and (module.training or module.running_mean is None)
+def _plain_ones(modules: Sequence[Module]) -> list[Any]:
+    """Three modules, None for those that are to be called by themselves."""
+    return [m if _is_plain(m) else None for m in modules] + [None] * (3 - len(modules))
 
 
-def _is_pool(module: Module) -> bool:
-    return _plain(module, MaxPool2d) and not module.return_indices
+def _is_training(norm: Module) -> bool:
+    return norm.training or norm.running_mean is None
 
 
-def _plain(module: Module, kind: type[Module]) -> bool:
-    return (
-        type(module) is kind
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and not module._backward_hooks
-        and not module._backward_pre_hooks
-        and "forward" not in module.__dict__
+def _is_pool(module: Module | None) -> bool:
+    return type(module) is MaxPool2d and not module.return_indices
+
+
+def _bounds_of(module: Any) -> tuple[float, float] | None:
+    """Of what a layer limits its input to; None for silu, UNLIMITED for any other layer."""
+    if type(module) is ReLU:
+        return 0.0, math.nan
+    if type(module) is ReLU6 and (module.min_val, module.max_val) == (0, 6):
+        return 0.0, 6.0
+    return None if type(module) is SiLU else UNLIMITED
+
+
+_FIRST = Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d
+
+
+def _is_plain(module: Module) -> bool:
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
     )
 
 
 class _Chain:
-    """Conv2d, ReLU and perhaps BatchNorm2d and MaxPool2d, called as one."""
+    """Layers that are called as one."""
 
-    __slots__ = ("conv", "layers", "norm", "pool")
-
-    def __init__(self, *layers: Module) -> None:
-        self.layers, self.conv = layers, layers[0]
-        self.norm: Module | None = None
-        self.pool: Module | None = None
-        for layer in layers[2:]:
-            if isinstance(layer, BatchNorm2d):
-                self.norm = layer
-            else:
-                self.pool = layer
+    def __init__(self, *layers: Any) -> None:
+        self.layers = layers
 
     def __call__(self, input: Any) -> Any:
-        if not isinstance(input, Tensor) or input.ndim != 4:
-            for layer in self.layers:
-                input = layer(input)
-            return input
-        conv, norm, pool = self.conv, self.norm, self.pool
-        weight, bias = conv.weight, conv.bias
-        dims = check_conv2d(
-            input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
-        shape = dims.N, dims.C_out, dims.H_out, dims.W_out
-        windows = None
-        if norm is not None:
-            norm.check_shape(shape)
-            scale, shift, running, training, momentum, eps = norm.arguments()
-            check_batch_norm(input, shape, scale, shift, running, training, momentum, eps)
-        if pool is not None:
-            windows = pool2d_dims(
-                "max_pool2d", shape, pool.kernel_size, pool.stride, pool.padding, pool.dilation,
-                pool.ceil_mode,
-            )  # fmt: skip
+        if isinstance(input, Tensor) and input.ndim == 4:
+            return self.run(input)
+        for layer in self.layers:
+            input = layer(input)
+        return input
+
+    def run(self, input: Tensor) -> Tensor:
+        """Of (N, C, H, W)."""
+        raise TypeError("a chain must define run(input)")
+
+
+class _ConvReLU(_Chain):
+    """Conv2d, ReLU and perhaps BatchNorm2d and MaxPool2d."""
+
+    def run(self, input: Tensor) -> Tensor:
+        conv, _, *rest = self.layers
+        norm = rest.pop(0) if rest and type(rest[0]) is BatchNorm2d else None
+        dims, shape = _convolved(input, conv)
+        weight, bias, pool = conv.weight, conv.bias, _windows(shape, *rest)
         if norm is None:
-            return ConvReLU.apply(input, weight, bias, dims, windows)
+            return ConvReLU.apply(input, weight, bias, dims, pool)
+        scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
         return ConvReLUBatchNorm.apply(
-            input, weight, bias, scale, shift, dims, running, momentum, eps, windows
+            input, weight, bias, scale, shift, dims, running, momentum, eps, pool
         )
+
+
+class _ConvNorm(_Chain):
+    """Conv2d, BatchNorm2d in evaluation and perhaps ReLU."""
+
+    def run(self, input: Tensor) -> Tensor:
+        conv, norm, *activation = self.layers
+        dims, shape = _convolved(input, conv)
+        weight, bias = conv.weight, conv.bias
+        scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
+        operands = input, weight, bias, scale, shift
+        recorded = mode.enabled and any(t is not None and t.requires_grad for t in operands)
+        # The weights are scaled at each call. With eps = 0 a channel may be scaled by infinity.
+        if not recorded and weight.array.size <= math.prod(shape) and eps > 0:
+            return FoldedConv.apply(*operands, dims, running, eps, bool(activation))
+        out = Conv2dFunction.apply(input, weight, bias, dims)
+        arguments = scale, shift, running, False, momentum, eps
+        if activation:
+            return BatchNormActivation.apply(out, *arguments, _bounds_of(activation[0]))
+        return BatchNormFunction.apply(out, *arguments)
+
+
+class _NormActivation(_Chain):
+    """BatchNorm and an activation."""
+
+    def __init__(self, bounds: tuple[float, float] | None, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.bounds = bounds
+
+    def __call__(self, input: Any) -> Any:
+        if not isinstance(input, Tensor):
+            return super().__call__(input)
+        arguments = _checked(self.layers[0], input, input.shape)
+        return BatchNormActivation.apply(input, *arguments, self.bounds)
+
+
+class _NormPool(_NormActivation):
+    """BatchNorm2d in training, perhaps ReLU or ReLU6, and MaxPool2d."""
+
+    __call__ = _Chain.__call__
+
+    def run(self, input: Tensor) -> Tensor:
+        norm, *_, pool = self.layers
+        scale, shift, running, _, momentum, eps = _checked(norm, input, input.shape)
+        windows = _windows(input.shape, pool)
+        return BatchNormMaxPool.apply(
+            input, scale, shift, running, momentum, eps, self.bounds, windows
+        )
+
+
+def _convolved(input: Tensor, conv: Any) -> tuple[Conv2dDims, tuple[int, ...]]:
+    """The checked sizes of a convolution, and the shape of its result."""
+    options = conv.stride, conv.padding, conv.dilation, conv.groups
+    dims = check_conv2d(input, conv.weight, conv.bias, *options)
+    return dims, (dims.N, dims.C_out, dims.H_out, dims.W_out)
+
+
+def _checked(norm: Any, input: Tensor, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """The checked arguments of a batch norm of that shape."""
+    norm.check_shape(shape)
+    arguments = norm.arguments()
+    check_batch_norm(input, shape, *arguments)
+    return arguments
+
+
+def _windows(shape: tuple[int, ...], pool: Any = None) -> Pool2dDims | None:
+    if pool is None:
+        return None
+    return pool2d_dims(
+        "max_pool2d", shape, pool.kernel_size, pool.stride, pool.padding, pool.dilation,
+        pool.ceil_mode,
+    )  # fmt: skip

@@ -44,7 +44,7 @@ def convolve(
     out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
     workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, input.device)
     launch.conv2d_forward(
-        out, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
+        out, nhwc(input), hwio(weight), None if bias is None else c_order(bias),
         workspace, dims, relu,
     )  # fmt: skip
     return out
@@ -63,7 +63,7 @@ def convolution_gradients(
     if needed[0]:
         grad_input, out = empty_nhwc(input.shape, dtype, input.device)
         workspace = scratch(launch.conv2d_backward_input_workspace(dims), dtype, input.device)
-        launch.conv2d_backward_input(out, grad_output, _hwio(weight), workspace, dims)
+        launch.conv2d_backward_input(out, grad_output, hwio(weight), workspace, dims)
     if needed[1]:
         grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
     return grad_input, grad_weight
@@ -107,7 +107,7 @@ class ConvTranspose2d(Function):
             launch.conv_transpose2d_forward_workspace(dims), input.dtype, input.device
         )
         launch.conv_transpose2d_forward(
-            out_nhwc, nhwc(input), _hwio(weight), None if bias is None else c_order(bias),
+            out_nhwc, nhwc(input), hwio(weight), None if bias is None else c_order(bias),
             workspace, dims,
         )  # fmt: skip
         return out
@@ -122,7 +122,7 @@ class ConvTranspose2d(Function):
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
             workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, device)
-            launch.conv2d_forward(out, grad_nhwc, _hwio(weight), None, workspace, dims, False)
+            launch.conv2d_forward(out, grad_nhwc, hwio(weight), None, workspace, dims, False)
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
         if ctx.needs_input_grad[2]:
@@ -149,7 +149,7 @@ def _bias_gradient(grad_output: Any, device: Device) -> Tensor:
     return grad
 
 
-def _hwio(weight: Tensor) -> Any:
+def hwio(weight: Tensor) -> Any:
     """The C-ordered (kH, kW, C_in/groups, C_out) array: free for weights that nn made."""
     return contiguous(weight.array.transpose(TO_HWIO), weight.device)
 

@@ -80,6 +80,15 @@ def _running_statistics(running: Running, eps: float) -> tuple[Tensor, Tensor]:
     return mean, invstd
 
 
+def statistics(
+    input: np.ndarray, running: Running, training: bool, momentum: float, eps: float, device: Device
+) -> tuple[Tensor, Tensor]:
+    """The mean (2, C) and invstd (C,) to normalise by: the batch's or the running ones."""
+    if training:
+        return batch_statistics(input, running, momentum, eps, device)
+    return _running_statistics(running, eps)
+
+
 def normalize(
     out: np.ndarray,
     input: np.ndarray,
@@ -93,10 +102,7 @@ def normalize(
 ) -> tuple[Tensor, Tensor]:
     """Fill out (rows, C) from input; the mean (2, C) and invstd (C,) for the gradients."""
     launch = kernels.get(device).norm
-    if training:
-        mean, invstd = batch_statistics(input, running, momentum, eps, device)
-    else:
-        mean, invstd = _running_statistics(running, eps)
+    mean, invstd = statistics(input, running, training, momentum, eps, device)
     if input.size:
         workspace = scratch(launch.batch_norm_forward_workspace(*input.shape), input.dtype, device)
         launch.batch_norm_forward(
@@ -146,6 +152,8 @@ class BatchNorm(Function):
         )  # fmt: skip
         ctx.save_for_backward(input, weight, mean, invstd)
         ctx.training = training
+        # For the backward pass of an activation that follows, if it has not changed until then.
+        ctx.shift = None if bias is None else (bias.detach(), bias._version.value)
         return out
 
     @staticmethod

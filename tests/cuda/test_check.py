@@ -16,7 +16,7 @@ from minigrad.kernels.cuda._launch import Kernel, kernel
 from minigrad.kernels.cuda.check import Launch, inspect
 
 ROOT = Path(__file__).resolve().parents[2]
-POOL = ["float64*"] * 3 + ["uint8*"] + ["float64*"] * 6 + ["int32"] * 20
+POOL = ["float64*"] * 3 + ["uint8*"] + ["float64*"] * 6 + ["boolean"] + ["int32"] * 20
 
 
 def _check(folder: Path, **launch: Any) -> subprocess.CompletedProcess[str]:
@@ -32,7 +32,7 @@ def test_a_block_must_have_registers_for_all_its_threads(
     tmp_path, threads: int, fits: bool
 ) -> None:
     done = _check(
-        tmp_path, module="norm_pool", name="_backward_relu", dtype="float64",
+        tmp_path, module="norm_pool", name="_backward_input", dtype="float64",
         constants=[256, 64], types=POOL, threads=threads,
     )  # fmt: skip
     assert (done.returncode == 0) is fits, done.stdout + done.stderr
@@ -50,7 +50,7 @@ def test_a_folder_without_launches_is_refused(tmp_path) -> None:
 
 def test_the_forms_for_large_arrays_are_checked_too(tmp_path) -> None:
     done = _check(
-        tmp_path, module="norm_pool", name="_backward_relu", dtype="float32",
+        tmp_path, module="norm_pool", name="_backward_input", dtype="float32",
         constants=[256, 32], types=[name.replace("float64*", "float32*") if at else name
         for at, name in enumerate(POOL)], threads=256,
     )  # fmt: skip

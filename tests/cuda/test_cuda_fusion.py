@@ -70,3 +70,41 @@ def test_agrees_with_the_definition(
         np.testing.assert_allclose(
             results["cuda"][name], wanted, rtol=tolerance, atol=tolerance, err_msg=name
         )
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("activation", [None, nn.ReLU, nn.ReLU6, nn.SiLU])
+def test_batch_norm_and_what_follows_agree_with_the_definition(
+    activation: Any, pooled: bool, affine: bool, dtype: Any
+) -> None:
+    """In training, and then in evaluation with gradients and without, where it is folded."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(-2, 3, (2, 2, 7, 6)).astype(dtype)
+    results = {}
+    for device in ("cuda", "reference"):
+        layers: list[nn.Module] = [nn.Conv2d(2, 5, 1), nn.BatchNorm2d(5, affine=affine)]
+        if activation is not None:
+            layers.append(activation())
+        if pooled:
+            layers.append(nn.MaxPool2d(3, 2, 1))
+        model = nn.Sequential(*layers).to(dtype=dtype)
+        model[0].weight.array[:] = np.resize([1, -2, 0.5], (5, 2, 1, 1))
+        model[0].bias.array[:] = np.resize([0, 1], 5)
+        if affine:
+            model[1].weight.array[:] = np.resize([0.6, -2.1, 3.3], 5)
+            model[1].bias.array[:] = np.resize([-1.1, 1.2], 5)
+        model = model.to(device)
+        named = _run(model, x, device)
+        model.zero_grad()
+        model.eval()
+        named |= {f"evaluation {name}": v for name, v in _run(model, x, device).items()}
+        with mg.no_grad():
+            named["folded"] = model(mg.tensor(x, device=device)).cpu().numpy()
+        results[device] = named
+    tolerance = 300 * np.finfo(dtype).eps
+    for name, wanted in results["reference"].items():
+        np.testing.assert_allclose(
+            results["cuda"][name], wanted, rtol=tolerance, atol=tolerance, err_msg=name
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_hooks_subclasses_and_evaluation_keep_layers_apart() -> None:
     conv, relu, norm = nn.Conv2d(2, 3, 3), nn.ReLU(), nn.BatchNorm2d(3)
     assert joined(conv, relu, norm) == 2
     assert joined(conv, Doubled(), norm) == 0
-    assert joined(conv, norm, relu) == 0
+    assert joined(conv, norm, relu) == 1
     assert joined(nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), relu) == 0
     assert joined(conv, relu, nn.MaxPool2d(2, return_indices=True)) == 1
     assert joined(conv, relu, norm, nn.MaxPool2d(2, return_indices=True)) == 2
@@ -224,7 +225,7 @@ def backend(name: str) -> Any:
 
 
 def normalise_and_pool(
-    name: str, arrays: dict[str, np.ndarray], dims: Pool2dDims
+    name: str, arrays: dict[str, np.ndarray], relu: bool, dims: Pool2dDims
 ) -> dict[str, np.ndarray]:
     """What one backend makes of the same statistics and gradients."""
     launch, x, grad = backend(name), arrays["x"], arrays["grad"]
@@ -240,10 +241,10 @@ def normalise_and_pool(
         grad_weight, grad_bias, grad, window, x, mean, invstd, scratch, dims
     )
     grad_input = np.full_like(x, -7)
-    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_relu_workspace(dims))
-    launch.norm_pool.batch_norm_max_pool2d_backward_relu(
-        grad_input, sums, grad, window, x, mean, invstd, weight, grad_weight, grad_bias, scratch,
-        dims,
+    scratch = np.empty(launch.norm_pool.batch_norm_max_pool2d_backward_input_workspace(dims))
+    launch.norm_pool.batch_norm_max_pool2d_backward_input(
+        grad_input, sums, grad, window, x, mean, invstd, weight, grad_weight, grad_bias, relu,
+        scratch, dims,
     )  # fmt: skip
     return {
         "window": window, "out": out, "grad_weight": grad_weight, "grad_bias": grad_bias,
@@ -251,6 +252,7 @@ def normalise_and_pool(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # One by one, four at a time, sixteen at a time, and all of them.
 @pytest.mark.parametrize("C", [3, 4, 16, 23])
@@ -263,12 +265,20 @@ def normalise_and_pool(
     ],
 )  # fmt: skip
 def test_backends_normalise_and_pool_alike(
-    dtype: Any, C: int, kernel: Any, stride: Any, padding: int, dilation: Any, ceil_mode: bool
+    dtype: Any,
+    relu: bool,
+    C: int,
+    kernel: Any,
+    stride: Any,
+    padding: int,
+    dilation: Any,
+    ceil_mode: bool,
 ) -> None:
     rng = np.random.default_rng(C)
     dims = pool2d_dims("", (2, C, 7, 8), kernel, stride, padding, dilation, ceil_mode)
     # Small integers, and zeros of both signs: ties.
-    x = np.maximum(rng.integers(-2, 3, (2, 7, 8, C)), 0).astype(dtype) * 0.5
+    x = rng.integers(-2, 3, (2, 7, 8, C)).astype(dtype) * 0.5
+    x = np.maximum(x, 0) if relu else x
     arrays = {
         "x": x,
         "grad": rng.standard_normal((2, dims.H_out, dims.W_out, C)).astype(dtype),
@@ -277,8 +287,8 @@ def test_backends_normalise_and_pool_alike(
         "weight": np.resize([0.5, -2.0, 0.0], C).astype(dtype),
         "bias": rng.standard_normal(C).astype(dtype),
     }
-    ours = normalise_and_pool("cpu", arrays, dims)
-    definition = normalise_and_pool("reference", arrays, dims)
+    ours = normalise_and_pool("cpu", arrays, relu, dims)
+    definition = normalise_and_pool("reference", arrays, relu, dims)
     held = np.isfinite(definition["out"])  # in a window without cells there is no tap
     np.testing.assert_array_equal(ours["window"][held], definition["window"][held])
     tolerance = 100 * np.finfo(dtype).eps
@@ -302,14 +312,31 @@ def test_a_chain_checks_before_any_work() -> None:
     ).shape == (3, 3, 3)
 
 
-def test_a_layer_may_change_the_maxima_of_a_chain_in_place() -> None:
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("by_a_layer", [True, False])
+def test_the_maxima_of_a_chain_may_change_in_place(by_a_layer: bool, bias: bool) -> None:
+    """As those of a MaxPool2d, whose backward pass does not read them."""
     results = []
+    changing = nn.Hardtanh(0.1, 0.4, inplace=True)
     for fused in (True, False):
         mg.manual_seed(0)
-        changing = nn.Hardtanh(0.1, 0.4, inplace=True)
-        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2), changing)
-        nn.set_fusion_enabled(fused)
-        model(mg.ones(1, 2, 6, 6)).sum().backward()
-        results.append(model[0].weight.grad.array)
-    nn.set_fusion_enabled(True)
-    np.testing.assert_allclose(*results, rtol=1e-6)
+        model = nn.Sequential(nn.Conv2d(2, 3, 3, bias=bias), nn.ReLU(), nn.MaxPool2d(2))
+        with nullcontext() if fused else nn.no_fusion():
+            out = nn.Sequential(*model, changing)(x := mg.rand(1, 2, 6, 6))
+            out = out if by_a_layer else model(x).mul_(-1)
+            assert not fused or "ConvReLU" in nodes(model, 1, 2, 6, 6)
+            out.sum().backward()
+        results.append([parameter.grad.array for parameter in model.parameters()])
+    for joined, apart in zip(*results, strict=True):
+        np.testing.assert_allclose(joined, apart, rtol=1e-6)
+
+
+def test_the_maxima_and_the_bias_of_a_chain_may_not_both_change_in_place() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(2))
+    out = model(mg.ones(1, 2, 6, 6)).mul_(2)
+    with mg.no_grad():
+        model[0].bias.zero_()
+    with pytest.raises(
+        mg.GraphError, match=r"ConvReLU: the result of shape \(1, 3, 2, 2\) and the"
+    ):
+        out.sum().backward()

@@ -158,3 +158,12 @@ def _expm1_overload(x):
 @overload(tanh, jit_options={"forceinline": True})
 def _tanh_overload(x):
     return _tanh32 if x == types.float32 else _tanh64
+
+
+@inlined
+def sigmoid(x):
+    """1/(1 + e^−x) for x ≥ 0, e^x/(1 + e^x) for x < 0: the exponent is never positive, so nothing
+    overflows and small results keep their digits."""
+    one = type(x)(1)
+    e = exp(-abs(x))
+    return (e if x < 0 else one) / (one + e)

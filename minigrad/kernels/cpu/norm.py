@@ -126,6 +126,30 @@ def _running_statistics(mean, invstd, running_mean, running_var, eps):
         invstd[c] = 1 / sqrt(np.float64(running_var[c]) + eps)
 
 
+@helper
+def _scaled_row(out, row, factors):
+    for c in range(row.size):
+        out[c] = np.float64(row[c]) * factors[c]
+
+
+@kernel
+def batch_norm_fold(
+    span, out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, scratch
+):
+    # One flop a weight. Parallel over rows; each task owns its rows.
+    rows, C = weight.shape
+    if whole(span):
+        for c in range(C):
+            factor = 1 / sqrt(np.float64(running_var[c]) + eps)
+            factor = factor if scale is None else factor * np.float64(scale[c])
+            before = np.float64(0) if bias is None else np.float64(bias[c])
+            after = np.float64(0) if shift is None else np.float64(shift[c])
+            scratch[c] = factor
+            out_bias[c] = (before - np.float64(running_mean[c])) * factor + after
+    for r in light_tasks(span, rows, C):
+        _scaled_row(out_weight[r], weight[r], scratch)
+
+
 # Forward ------------------------------------------------------------------------------------
 
 

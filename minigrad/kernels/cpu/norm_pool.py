@@ -216,7 +216,7 @@ def _make_gradients(lanes: int):
         centre, rest = load(lanes, table, c), load(lanes, table, C + c)
         mean_grad, slope = load(lanes, table, 2 * C + c), load(lanes, table, 3 * C + c)
         scale = load(lanes, table, 4 * C + c)
-        zero = splat(lanes, input.dtype.type(0))
+        floor, zero = load(lanes, table, 5 * C + c), splat(lanes, input.dtype.type(0))
         total = load(lanes, sums, c)
         for w in range(W):
             grad = zero
@@ -230,7 +230,7 @@ def _make_gradients(lanes: int):
             x = load(lanes, input, at + w * C)
             centred = subtract(subtract(x, centre), rest)
             grad = multiply(multiply_add(centred, slope, subtract(grad, mean_grad)), scale)
-            grad = select(exceeds(x, zero), grad, zero)
+            grad = select(exceeds(x, floor), grad, zero)
             store(grad_input, at + w * C, grad)
             total = add(total, widen(grad))
         store(sums, c, total)
@@ -242,9 +242,9 @@ _gradients_many, _gradients_few, _gradients_one = (_make_gradients(n) for n in (
 
 
 @kernel
-def _backward_relu(span, partial, grad_input, grad_output, window, input, mean, invstd, weight,
-                   grad_weight, grad_bias, table, row_index, row_entries, col_index, col_entries,
-                   kW):  # fmt: skip
+def _backward_input(span, partial, grad_input, grad_output, window, input, mean, invstd, weight,
+                    grad_weight, grad_bias, floor, table, row_index, row_entries, col_index,
+                    col_entries, kW):  # fmt: skip
     # Six flop and a comparison an element. Parallel over chunks of rows of the images: each task
     # owns its rows and partial[chunk].
     chunks = partial.shape[0]
@@ -258,6 +258,7 @@ def _backward_relu(span, partial, grad_input, grad_output, window, input, mean, 
             table[2, c] = np.float64(grad_bias[c]) / cells
             table[3, c] = -np.float64(grad_weight[c]) * np.float64(invstd[c]) / cells
             table[4, c] = invstd[c] if weight is None else invstd[c] * weight[c]
+            table[5, c] = floor
     many, few = _cut(C)
     for chunk in tasks(span, chunks):
         sums = partial[chunk]
@@ -277,22 +278,25 @@ def _backward_relu(span, partial, grad_input, grad_output, window, input, mean, 
                                table, c, row, row_entries, col_index, col_entries, kW)  # fmt: skip
 
 
-def batch_norm_max_pool2d_backward_relu_workspace(dims) -> int:
-    return (chunk_count(dims.N * dims.H * dims.W * dims.C) + 5) * dims.C
+def batch_norm_max_pool2d_backward_input_workspace(dims) -> int:
+    return (chunk_count(dims.N * dims.H * dims.W * dims.C) + 6) * dims.C
 
 
-def batch_norm_max_pool2d_backward_relu(
+def batch_norm_max_pool2d_backward_input(
     grad_input, grad_sums, grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias,
-    scratch, dims,
+    relu, scratch, dims,
 ):  # fmt: skip
     # As in norm.py, gx = w·s·(g − gb/n − (x − μ)·s·gw/n) with s = invstd, n = N·H·W, and g the
-    # sum over the outputs that found their maximum here; then 0 where relu gave x = 0.
+    # sum over the outputs that found their maximum here; then 0 where relu gave x = 0. Without relu
+    # all x are above the floor.
     C = dims.C
     rows, cols = window_axes(dims)
-    table = scratch[: 5 * C].view(input.dtype)[: 5 * C].reshape(5, C)
-    partial = scratch[5 * C :].reshape(-1, C)
-    _backward_relu(
+    table = scratch[: 6 * C].view(input.dtype)[: 6 * C].reshape(6, C)
+    partial = scratch[6 * C :].reshape(-1, C)
+    floor = input.dtype.type(0 if relu else -np.inf)
+    _backward_input(
         partial, grad_input, grad_output, window, input, mean, invstd, weight,
-        grad_weight, grad_bias, table, rows.index, rows.entries, cols.index, cols.entries, dims.kW,
+        grad_weight, grad_bias, floor, table,
+        rows.index, rows.entries, cols.index, cols.entries, dims.kW,
     )  # fmt: skip
     combine_sums(grad_sums, partial)

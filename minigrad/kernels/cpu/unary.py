@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ._erf import erf, erfc_and_gauss
-from ._exp import exp, expm1, tanh
+from ._exp import exp, expm1, sigmoid, tanh
 from ._jit import inlined
 from ._log import log, log1p
 from ._map import pointwise
@@ -119,18 +119,9 @@ def clamp_backward_input(grad_output, x, low, high):
 # Activations --------------------------------------------------------------------------------
 
 
-@inlined
-def _sigmoid(x):
-    """1/(1 + e^−x) for x ≥ 0, e^x/(1 + e^x) for x < 0: the exponent is never positive, so nothing
-    overflows and small results keep their digits."""
-    one = type(x)(1)
-    e = exp(-abs(x))
-    return (e if x < 0 else one) / (one + e)
-
-
 @pointwise
 def sigmoid_forward(x):
-    return _sigmoid(x)
+    return sigmoid(x)
 
 
 @pointwise
@@ -225,14 +216,14 @@ def gelu_tanh_backward_input(grad_output, x):
 
 @pointwise
 def silu_forward(x):
-    return x * _sigmoid(x)
+    return x * sigmoid(x)
 
 
 @pointwise
 def silu_backward_input(grad_output, x):
     # y = x·s(x): dy/dx = s + x·s·(1 − s)
     one = type(x)(1)
-    s = _sigmoid(x)
+    s = sigmoid(x)
     return grad_output * s * (one + x * (one - s))
 
 
@@ -280,7 +271,7 @@ def softplus_forward(x, beta, threshold):
 def softplus_backward_input(grad_output, x, beta, threshold):
     # d ln(1 + e^(βx))/β / dx = s(βx)
     z = beta * x
-    return grad_output * (type(x)(1) if z > threshold else _sigmoid(z))
+    return grad_output * (type(x)(1) if z > threshold else sigmoid(z))
 
 
 @inlined

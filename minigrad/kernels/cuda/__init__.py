@@ -13,6 +13,7 @@ from . import (
     loss,
     matmul,
     norm,
+    norm_activation,
     norm_pool,
     pad,
     pool,

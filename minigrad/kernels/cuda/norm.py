@@ -18,7 +18,7 @@ from ._device import cuda, device, sqrt, through_relu
 from ._launch import kernel, launch, over
 from ._middle import AT_ONCE, load_rows, place, reduction, rows_of, spread, whole
 from ._reduce import SUM, add_compensated, exact_sum, fold
-from ._span import span
+from ._span import quotient, span
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -135,6 +135,38 @@ def batch_norm_running(mean, invstd, running_mean, running_var, eps):
     launch(
         _running_statistics(invstd.dtype), over(C), mean, invstd, running_mean,
         _step(running_mean), running_var, _step(running_var), float(eps), C,
+    )  # fmt: skip
+
+
+@kernel
+def _fold(real):
+    def fold(
+        out_weight, out_bias, weight, bias, running_mean, mean_step, running_var, var_step, scale,
+        shift, eps, n, C,
+    ):  # fmt: skip
+        # A few flop a weight. Each thread owns weights.
+        for at in span(cuda.grid(1), n, cuda.gridsize(1)):
+            c = at - quotient(at, C) * C
+            factor = real(1) / sqrt(running_var[c * var_step] + eps)
+            if scale is not None:
+                factor *= scale[c]
+            out_weight[at] = weight[at] * factor
+            if at < C:
+                offset = real(0) if bias is None else bias[c]
+                offset = (offset - running_mean[c * mean_step]) * factor
+                out_bias[c] = offset if shift is None else offset + shift[c]
+
+    return fold
+
+
+def batch_norm_fold(
+    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, scratch
+):
+    rows, C = weight.shape
+    launch(
+        _fold(weight.dtype), over(rows * C), out_weight, out_bias, weight, bias,
+        running_mean, _step(running_mean), running_var, _step(running_var), scale, shift,
+        float(eps), rows * C, C,
     )  # fmt: skip
 
 

@@ -127,23 +127,23 @@ def batch_norm_max_pool2d_backward_affine(
 # Gradient of the input ----------------------------------------------------------------------
 
 
-def batch_norm_max_pool2d_backward_relu_workspace(dims) -> int:
+def batch_norm_max_pool2d_backward_input_workspace(dims) -> int:
     return reduction(1, dims.N * dims.H * dims.W, dims.C).chunks * dims.C
 
 
 @kernel
-def _backward_relu(real, threads, bits):
+def _backward_input(real, threads, bits):
     _, _, unravel = arithmetic(bits)
     routed = routed_to(real, bits)
 
-    def backward_relu(
+    def backward_input(
         partial, grad_input, grad_output, window, input, mean, invstd, weight, grad_weight,
-        grad_bias, n_in, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW,
+        grad_bias, relu, n_in, C, H, H_out, kH, sH, pH, dH, W, W_out, kW, sW, pW, dW,
         tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # Seven flop a cell and a comparison for each window it is in, one pass. A cell takes what
-        # the maxima pass to it, and sends that through batch norm and relu. Each thread owns cells
-        # of one channel, a block partial[chunk, c], the sums of their gradients.
+        # the maxima pass to it, and sends that through batch norm, and relu before it. Each thread
+        # owns cells of one channel, a block partial[chunk, c], the sums of their gradients.
         shared = cuda.shared.array(threads, np.float64)
         rows, cols = (H, H_out, kH, sH, pH, dH), (W, W_out, kW, sW, pW, dW)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
@@ -154,24 +154,27 @@ def _backward_relu(real, threads, bits):
             for r in span(first, end, depth):
                 n, h, w, _ = unravel(r, H, W, 1)
                 g, x = routed(grad_output, window, n, h, w, c, C, rows, cols), input[r * C + c]
-                g = through_relu(gradient(g, x, slopes), x, real(0))
+                g = gradient(g, x, slopes)
+                if relu:
+                    g = through_relu(g, x, real(0))
                 grad_input[r * C + c] = g
                 total, rest = add_compensated(total, rest, g)
         keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
 
-    return backward_relu
+    return backward_input
 
 
-def batch_norm_max_pool2d_backward_relu(
+def batch_norm_max_pool2d_backward_input(
     grad_input, grad_sums, grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias,
-    scratch, dims,
+    relu, scratch, dims,
 ):  # fmt: skip
     C, n_in = dims.C, dims.N * dims.H * dims.W
     bits = bits_for(dims)
     plan = reduction(1, n_in, C, bits)
     launch(
-        _backward_relu(input.dtype, plan.threads, bits), plan.shape, scratch, grad_input,
-        grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias, n_in, C,
+        _backward_input(input.dtype, plan.threads, bits), plan.shape, scratch, grad_input,
+        grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias, relu,
+        n_in, C,
         *axes_of(dims), *plan.cut,
     )  # fmt: skip
     column_totals(grad_sums, None, scratch, None, plan.chunks, C)

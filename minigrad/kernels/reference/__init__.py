@@ -12,6 +12,7 @@ from . import (
     loss,
     matmul,
     norm,
+    norm_activation,
     norm_pool,
     pad,
     pool,

@@ -59,6 +59,17 @@ def batch_norm_running(mean, invstd, running_mean, running_var, eps):
         invstd[c] = _invert(float(running_var[c]), eps)
 
 
+def batch_norm_fold(
+    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, scratch
+):
+    """(Σ input·weight + bias − μ_c) · invstd_c · scale_c + shift_c as one sum and one bias"""
+    for c in range(out_bias.size):
+        factor = _invert(float(running_var[c]), eps) * _or(scale, c, 1.0)
+        for r in range(weight.shape[0]):
+            out_weight[r, c] = float(weight[r, c]) * factor
+        out_bias[c] = (_or(bias, c, 0.0) - float(running_mean[c])) * factor + _or(shift, c, 0.0)
+
+
 def batch_norm_forward_workspace(rows, C):
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from .norm import _or, batch_norm_backward_relu
+from .norm import _or, batch_norm_backward_input, batch_norm_backward_relu
 from .pool import _cells, _outputs, max_pool2d_backward_input
 
 
@@ -55,18 +55,22 @@ def batch_norm_max_pool2d_backward_affine(
     grad_bias[...] = bias_total
 
 
-def batch_norm_max_pool2d_backward_relu_workspace(dims):
+def batch_norm_max_pool2d_backward_input_workspace(dims):
     return 0
 
 
-def batch_norm_max_pool2d_backward_relu(
+def batch_norm_max_pool2d_backward_input(
     grad_input, grad_sums, grad_output, window, input, mean, invstd, weight, grad_weight, grad_bias,
-    scratch, dims,
+    relu, scratch, dims,
 ):  # fmt: skip
-    """Each maximum's gradient goes to its cell, and from there through batch norm and relu."""
+    """Each maximum's gradient goes to its cell, and from there through batch norm, and relu before
+    it."""
     max_pool2d_backward_input(grad_input, grad_output, window, dims)
-    rows = grad_input.reshape(-1, dims.C)
-    batch_norm_backward_relu(
-        rows, grad_sums, rows, input.reshape(-1, dims.C), mean, invstd, weight,
-        grad_weight, grad_bias, scratch,
-    )  # fmt: skip
+    rows, input_rows = grad_input.reshape(-1, dims.C), input.reshape(-1, dims.C)
+    arrays = rows, input_rows, mean, invstd, weight, grad_weight, grad_bias
+    if relu:
+        batch_norm_backward_relu(rows, grad_sums, *arrays, scratch)
+        return
+    batch_norm_backward_input(rows, *arrays, True, scratch)
+    for c in range(dims.C):
+        grad_sums[c] = sum(float(g) for g in rows[:, c])
