@@ -51,6 +51,34 @@ def product_tile(
 
 
 @vector_code(literals=1)
+def add_row_product(
+    builder,
+    terms,  # literal
+    out, out_offset,
+    left, left_offset,
+    right, right_offset, right_stride,
+    columns,
+):  # fmt: skip
+    """out[c] += Σ_i left[i] · right[i, c]: `right` is read where it lies."""
+    tile = Tile(builder, out)
+    first_left, first_right = left.at(left_offset), right.at(right_offset)
+    factors = [tile.splat(builder.load(tile.step(first_left, i64(i)))) for i in range(terms)]
+    rows = [tile.step(first_right, builder.mul(right_stride, i64(i))) for i in range(terms)]
+    # Several sums, so that a product need not wait for the one before.
+    sums = tile.accumulators(min(terms, 4))
+    for c in tile.over_channels(columns):
+        place = tile.step(out.at(out_offset), c)
+        tile.clear(sums)
+        builder.store(tile.load(place), sums[0][0])
+        for i, (factor, row) in enumerate(zip(factors, rows, strict=True)):
+            tile.add_product(sums[i % len(sums)][0], factor, tile.load(tile.step(row, c)))
+        values = [builder.load(slot) for (slot,) in sums]
+        while len(values) > 1:
+            values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+        tile.store(values[0], place)
+
+
+@vector_code(literals=1)
 def copy_columns(
     builder,
     most,  # literal: valid_columns are no more

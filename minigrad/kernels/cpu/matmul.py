@@ -8,6 +8,9 @@ all rows pass over them; of a strip of rows of `left` the chunk stays in the fir
 it meets all panels of the block.
 
 `left` is read as it is, but packed where its terms are far apart: for the gradient of `right`.
+
+A few rows are a matrix-vector product (GEMV), which takes as long as `right` takes to read: nothing
+is packed, and eight terms at a time are added to all columns of a block.
 """
 
 from __future__ import annotations
@@ -19,15 +22,17 @@ from ...geometry import Conv2dDims, MatmulDims
 from ...runtime.threads import MAX_THREADS
 from . import conv_weight
 from ._jit import helper, kernel
-from ._product import copy_columns, product_tile, square_side, transpose_square
+from ._product import add_row_product, copy_columns, product_tile, square_side, transpose_square
 from ._simd import PIXELS, VECTOR_BYTES
 from ._table import array_at
-from ._tasks import tasks, thread
+from ._tasks import light_tasks, tasks, thread
 
 _COLUMNS, _TERMS = 128, 1024  # of a block of right
 _STRIP = 8 * PIXELS  # rows of left
 # Between the rows of a packed strip: keeps the rows of a tile out of the same cache set.
 _GAP = 16
+# So few rows do not make up for packing, and take so many columns at a time.
+_FEW_ROWS, _ROW_COLUMNS = 6, 512
 
 
 class _Plan(NamedTuple):
@@ -141,10 +146,40 @@ def _make_multiply(vectors: int):
 _multiply = (_make_multiply(1), _make_multiply(2))
 
 
+@kernel
+def _multiply_rows(span, out, left, right, bias, use_bias):
+    # 2·B·rows·columns·terms flop; right, which is most of the work, is read once. Parallel over
+    # (b, block of columns), whose results a task owns.
+    B, rows, columns = out.shape
+    terms = right.shape[1]
+    blocks = (columns + _ROW_COLUMNS - 1) // _ROW_COLUMNS
+    for task in light_tasks(span, B * blocks, rows * terms * _ROW_COLUMNS // 16):
+        b, first = task // blocks, task % blocks * _ROW_COLUMNS
+        count = min(_ROW_COLUMNS, columns - first)
+        for r in range(rows):
+            for c in range(first, first + count):
+                out[b, r, c] = bias[c] if use_bias else 0
+        i = 0
+        while i < terms:
+            step = 8 if i + 8 <= terms else 1
+            for r in range(rows):
+                to, row = (b * rows + r) * columns + first, (b * rows + r) * terms + i
+                at = (b * terms + i) * columns + first
+                if step == 8:
+                    add_row_product(8, out, to, left, row, right, at, columns, count)
+                else:
+                    add_row_product(1, out, to, left, row, right, at, columns, count)
+            i += step
+
+
 def _product(out, left, right, bias, scratch, terms, transposed=""):
     """out = left · right + bias, one of them `transposed`."""
     B, rows, columns = out.shape
     if out.size == 0:
+        return
+    if _has_few_rows(rows, transposed):
+        flat = out.reshape(-1) if bias is None else bias
+        _multiply_rows(out, left, right, flat, bias is not None)
         return
     plan = _plan(B, rows, columns, terms, transposed)
     _multiply[VECTOR_BYTES // out.itemsize < columns](
@@ -156,7 +191,13 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
     )  # fmt: skip
 
 
+def _has_few_rows(rows: int, transposed: str) -> bool:
+    return rows <= _FEW_ROWS and not transposed
+
+
 def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = "") -> int:
+    if _has_few_rows(rows, transposed):
+        return 0
     plan = _plan(B, rows, columns, terms, transposed)
     return MAX_THREADS * (plan.panels + plan.strip)
 
