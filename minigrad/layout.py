@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 import math
+import operator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -58,13 +60,14 @@ def empty_array(
     """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
     if order is None or len(shape) < 2 or order == c_axes(len(shape)):
         return allocate(shape, dtype, device)
-    stored = allocate(tuple([shape[axis] for axis in order]), dtype, device)
-    return stored.transpose(_inverse(order))
+    in_memory, inverse = _permutation(order)
+    return allocate(in_memory(shape), dtype, device).transpose(inverse)
 
 
 @functools.cache
-def _inverse(order: Order) -> Order:
-    return tuple([order.index(axis) for axis in range(len(order))])
+def _permutation(order: Order) -> tuple[Callable[[Order], Order], Order]:
+    """What puts sizes of at least two axes into this order, and the inverse order."""
+    return operator.itemgetter(*order), tuple([order.index(axis) for axis in range(len(order))])
 
 
 def broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -52,7 +52,9 @@ def test_linear_equals_torch(shape: tuple[int, int, int], dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(3, 40, 70, 90), (5, 130, 20, 33), (2, 2100, 5, 6), (3, 2, 21, 40)])
+@pytest.mark.parametrize(
+    "shape", [(3, 40, 70, 90), (5, 130, 20, 33), (2, 2100, 5, 6), (3, 2, 21, 40)]
+)
 def test_batches_equal_torch(shape: tuple[int, ...], dtype: Any) -> None:
     B, M, K, N = shape
     rng = np.random.default_rng(0)
