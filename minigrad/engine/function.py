@@ -177,14 +177,15 @@ class Function:
         # Every operation passes here: plain loops, no calls that can be avoided.
         mode = grad_mode.mode
         recording = mode.enabled
-        needs = tuple(
-            [
-                recording
-                and isinstance(arg, Tensor)
-                and (arg._requires_grad or (arg._view is not None and arg._view.follows))
-                for arg in args
-            ]
-        )
+        needs: tuple[bool, ...] = (False,) * len(args)
+        if recording:
+            needs = tuple(
+                [
+                    isinstance(arg, Tensor)
+                    and (arg._requires_grad or (arg._view is not None and arg._view.follows))
+                    for arg in args
+                ]
+            )
         recorded = True in needs
         if not recorded:
             for arg in args:
