@@ -18,6 +18,7 @@ SHAPES = (
     (64, 1024, 1024), (300, 600, 140), (17, 513, 129), (16, 100, 200), (128, 576, 10),
     (33, 31, 65), (1, 700, 300), (260, 7, 64), (5, 1, 1), (4100, 20, 12), (2048, 3, 1), (9, 0, 70),
     (5, 3, 0), (3, 19, 1100), (6, 8, 7),
+    (40, 1100, 96),
 )  # fmt: skip
 TOLERANCES = {np.float32: 2e-5, np.float64: 1e-12}
 
@@ -69,6 +70,7 @@ def test_the_shapes_take_every_path() -> None:
         plans.append(matmul._plan(1, M, N, K, ""))
         assert matmul.matmul_forward_workspace(dims) % matmul.MAX_THREADS == 0
     assert {matmul._has_few_rows(M, "") for M, _, _ in SHAPES} == {False, True}
+    assert {plan.pack_right for plan in plans} == {False, True}
     assert {plan.row_parts > 1 for plan in plans} == {False, True}
     assert {matmul._few_results(matmul.MatmulDims(1, *shape)) for shape in SHAPES} == {False, True}
 

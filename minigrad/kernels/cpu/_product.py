@@ -21,7 +21,7 @@ def product_tile(
     bias, bias_offset, use_bias,
     more,  # out holds the sum of earlier terms, bias included
     left, left_offset, left_stride,  # row r at left_offset + r·left_stride, term after term
-    panel, panel_offset,  # of right: `vectors` whole vectors a term
+    panel, panel_offset, panel_stride,  # of right: `vectors` whole vectors a term
     terms, valid_rows, valid_columns,
 ):  # fmt: skip
     """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
@@ -42,7 +42,7 @@ def product_tile(
     first_left, first_panel = left.at(left_offset), panel.at(panel_offset)
     left_rows = [tile.step(first_left, builder.mul(r, left_stride)) for r in row]
     with tile.loop(terms) as i:
-        factor = tile.step(first_panel, builder.mul(i.index, i64(vectors * tile.lanes)))
+        factor = tile.step(first_panel, builder.mul(i.index, panel_stride))
         columns = tile.load_row(factor, whole=True)
         for sums_r, left_r in zip(sums, left_rows, strict=True):
             tile.add_products(sums_r, builder.load(tile.step(left_r, i.index)), columns)
