@@ -10,6 +10,7 @@ from examples.make_mixed_mnist import load_mixed
 from minigrad.data import ImageDataset, load_cifar10, load_digits, load_image_folder, load_mnist
 from minigrad.data.image_folder import IMAGE_SUFFIXES
 from minigrad.errors import DataError
+from minigrad.vision import datasets
 
 CACHE = Path("runs") / "cache"  # decoded image folders
 
@@ -28,8 +29,8 @@ class Data:
 def load(name: str, root: Path | None, size: int | None = None) -> Data:
     """One of digits (embedded), mnist, mixed (what make_mixed_mnist.py makes) and cifar10.
 
-    root: its folder, by default data, data/mixed or data. MNIST and CIFAR-10 are downloaded by
-    torchvision if they are absent. CIFAR-10 may also be an image folder {train,test}/<class>/*.
+    root: its folder, by default data, data/mixed or data. MNIST and CIFAR-10 are downloaded
+    if they are absent. CIFAR-10 may also be an image folder {train,test}/<class>/*.
     size: the images of an image folder are resized to it as they are decoded, antialiased.
     """
     if name == "digits":
@@ -71,27 +72,14 @@ def _folder(root: Path, size: int | None) -> Data:
 def _fetched(
     name: str, reader: Callable[..., ImageDataset], root: Path
 ) -> tuple[ImageDataset, ImageDataset]:
-    """What the reader reads; torchvision fetches it, if it is absent."""
+    """What the reader reads; downloaded, if it is absent."""
     try:
         return reader(root, train=True), reader(root, train=False)
-    except FileNotFoundError as missing:
-        _download(name, root, missing)
+    except FileNotFoundError:
+        try:
+            getattr(datasets, name)(root, download=True)
+        except (DataError, OSError) as error:
+            raise SystemExit(
+                f"{name} is not in {root}, and {error}\nOr give its folder with --data-root."
+            ) from error
         return reader(root, train=True), reader(root, train=False)
-
-
-def _download(name: str, root: Path, missing: FileNotFoundError) -> None:
-    """Let torchvision fetch the files, or end with a sentence that says what to do."""
-    try:
-        from torchvision import datasets
-
-        getattr(datasets, name)(str(root), download=True)
-    except ImportError:
-        raise SystemExit(
-            f"{name} is not in {root}: give its folder with --data-root, or "
-            "`pip install torch torchvision`, with which it is downloaded"
-        ) from missing
-    except (OSError, RuntimeError) as error:
-        raise SystemExit(
-            f"{name} is not in {root} and torchvision could not download it "
-            f"({str(error).splitlines()[0].rstrip(':')}); give its folder with --data-root"
-        ) from missing

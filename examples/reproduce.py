@@ -4,7 +4,7 @@
     python -m examples.reproduce --quick               # the same path on few images, in minutes
     python -m examples.reproduce mnist cifar10         # some parts only
 
-MNIST and CIFAR-10 are downloaded by torchvision if --mnist and --cifar10 do not hold them. Every
+MNIST and CIFAR-10 are downloaded if --mnist and --cifar10 do not hold them. Every
 run has a folder of its own in --out; one that is done is skipped, and one that was interrupted goes
 on after its last epoch, so the same command finishes the work, with the same results. The page is
 written anew after every run.

@@ -7,13 +7,10 @@ a reader or a crash never meets half a file.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import uuid
 import zlib
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +18,16 @@ from .device import Device, as_device, default_generator
 from .dtypes import SUPPORTED
 from .engine import Tensor
 from .errors import CheckpointError
+from .files import StrPath, check_readable, written_whole
 from .nn.module import Module
 from .ops.transfer import host_c_order, placed
 from .optim.lr_scheduler import LRScheduler
 from .optim.optimizer import Optimizer
+from .pth.unpickler import widened
 
 __all__ = ["load_checkpoint", "load_file", "save_checkpoint", "save_file"]
 
 FORMAT = 1
-StrPath: TypeAlias = str | os.PathLike[str]
 
 # safetensors' names of the dtypes.
 _NAMES = {
@@ -52,12 +50,14 @@ def save_file(
                 f"save_file: tensors must map names to Tensors, got {name!r}: "
                 f"{type(tensor).__name__}"
             )
+        if name == "__metadata__":
+            raise ValueError("save_file: the format keeps the name '__metadata__' for itself")
         arrays[name] = host_c_order(tensor)
     _write(arrays, Path(path), metadata)
 
 
 def load_file(path: StrPath, device: Device | str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in the order of their names.
+    """The tensors of a safetensors file, in the order of their names; half precision is widened.
 
     Raises FileNotFoundError, or CheckpointError for a file that is damaged or of another kind or
     has dtypes that minigrad lacks.
@@ -71,58 +71,38 @@ def _write(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str] |
     from safetensors import SafetensorError
     from safetensors.numpy import save_file as write
 
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if target.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"no folder {target.parent} to write {target.name} into")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        # safetensors makes private files; this one gets the mode that the process gives to files.
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode
+    with written_whole(path) as part:
         try:
-            write(arrays, str(temporary), metadata)
+            write(arrays, str(part), metadata)
         except SafetensorError as error:
             raise OSError(f"could not write {path}: {error}") from error
-        os.chmod(temporary, mode)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself durable, where the system lets folders be synced."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize, safe_open
 
-    if not path.exists():
-        raise FileNotFoundError(f"no such file: {path}")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file")
-    arrays = {}
+    check_readable(path)
+    arrays, half = {}, list[str]()
     try:
         with safe_open(str(path), framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118  the handle is no dict
                 dtype = file.get_slice(name).get_dtype()
+                if dtype in ("F16", "BF16"):
+                    half.append(name)
+                    continue
                 if dtype not in _NAMES:
                     listed = ", ".join(d.name for d in SUPPORTED)
                     raise CheckpointError(
-                        f"{path}: tensor {name!r} has dtype {dtype}; minigrad reads {listed}"
+                        f"{path}: tensor {name!r} has dtype {dtype}; minigrad reads {listed} and "
+                        "half precision"
                     )
                 arrays[name] = file.get_tensor(name)
             metadata = file.metadata() or {}
+        if half:  # NumPy has no bfloat16, so the library hands out the bytes
+            raw = dict(deserialize(path.read_bytes()))
+            for name in half:
+                code = "bfloat16" if raw[name]["dtype"] == "BF16" else "f2"
+                arrays[name] = widened(raw[name]["data"], code, "<").reshape(raw[name]["shape"])
     except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
     return arrays, metadata

@@ -142,9 +142,9 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(CheckpointError, match="damaged or no safetensors file"):
         load_file(tmp_path / "empty")
-    safetensors.torch.save_file({"w": torch.ones(2).bfloat16()}, tmp_path / "half")
-    with pytest.raises(CheckpointError, match="tensor 'w' has dtype BF16; minigrad reads float32"):
-        load_file(tmp_path / "half")
+    safetensors.torch.save_file({"w": torch.ones(2).to(torch.float8_e5m2)}, tmp_path / "f8")
+    with pytest.raises(CheckpointError, match="'w' has dtype F8_E5M2; minigrad reads float32"):
+        load_file(tmp_path / "f8")
     with pytest.raises(TypeError, match="names to Tensors, got 'w': ndarray"):
         save_file({"w": np.ones(2)}, tmp_path / "t")
     with pytest.raises(FileNotFoundError, match="no folder"):
@@ -310,3 +310,18 @@ def test_saved_files_have_ordinary_permissions(tmp_path):
     save_checkpoint(tmp_path / "c", epoch=1)
     (tmp_path / "plain").touch()
     assert (tmp_path / "c").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_half_precision_is_widened(tmp_path):
+    x = torch.randn(3, 4)
+    tensors = {"half": x.half(), "bfloat16": x.bfloat16(), "float": x}
+    safetensors.torch.save_file(tensors, tmp_path / "x.safetensors")
+    loaded = load_file(tmp_path / "x.safetensors")
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == mg.float32
+        assert np.array_equal(loaded[name].numpy(), tensor.float().numpy())
+
+
+def test_the_name_that_the_format_keeps_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'__metadata__' for itself"):
+        save_file({"__metadata__": mg.ones(1)}, tmp_path / "x.safetensors")

@@ -6,11 +6,29 @@ for images, labels in loader: ...
 """
 
 from .cifar10 import load_cifar10
-from .collate import default_collate
-from .datasets import ArrayDataset, BucketDataset, ImageDataset, Subset, random_split
+from .collate import default_collate, default_convert
+from .datasets import ArrayDataset, BucketDataset, ImageDataset
+from .generic import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
 from .image_folder import load_image_folder
 from .loader import DataLoader
 from .mnist import load_digits, load_mnist, read_idx
+from .samplers import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from .transforms import (
     Compose,
     Normalize,
@@ -21,22 +39,37 @@ from .transforms import (
     Resize,
     Transform,
 )
+from .workers import get_worker_info
 
 __all__ = [
     "ArrayDataset",
+    "BatchSampler",
     "BucketDataset",
+    "ChainDataset",
     "Compose",
+    "ConcatDataset",
     "DataLoader",
+    "Dataset",
     "ImageDataset",
+    "IterableDataset",
     "Normalize",
     "RandomAffine",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomRotation",
+    "RandomSampler",
     "Resize",
+    "Sampler",
+    "SequentialSampler",
+    "StackDataset",
     "Subset",
+    "SubsetRandomSampler",
+    "TensorDataset",
     "Transform",
+    "WeightedRandomSampler",
     "default_collate",
+    "default_convert",
+    "get_worker_info",
     "load_cifar10",
     "load_digits",
     "load_image_folder",

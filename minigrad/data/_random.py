@@ -10,7 +10,7 @@ import numpy as np
 from ..arguments import check_int
 
 # Which numbers are drawn; transforms count on from TRANSFORMS.
-ORDER, BUCKETS, SPLIT, TRANSFORMS = 0, 1, 2, 16
+ORDER, BUCKETS, SPLIT, SAMPLER, WORKER, TRANSFORMS = 0, 1, 2, 3, 4, 16
 
 # In the counter's last word it keeps these numbers apart from those of the tensors' generator,
 # which counts its streams from 1 in the same place.

@@ -142,7 +142,7 @@ class _Unpickler(pickle._Unpickler):
         )
 
 
-def _unpickled(path: Path, *keys: str) -> list[Any]:
+def read_pickle(path: Path, *keys: str) -> list[Any]:
     """The values of these keys in the dict that a pickle holds; arrays as arrays."""
     try:
         content = _Unpickler(path.read_bytes(), path).load()
@@ -170,7 +170,7 @@ def _text(value: Any) -> Any:
 
 def _pickled_batch(path: Path) -> tuple[np.ndarray, list[int]]:
     """Pixels (n, 3072) and n labels."""
-    data, labels = _unpickled(path, "data", "labels")
+    data, labels = read_pickle(path, "data", "labels")
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS:
         shape = f"shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise DataError(f"load_cifar10: data in {path} must be (n, {_PIXELS}) uint8, got {shape}")
@@ -180,5 +180,5 @@ def _pickled_batch(path: Path) -> tuple[np.ndarray, list[int]]:
 
 
 def _pickled_classes(path: Path) -> tuple[str, ...]:
-    (names,) = _unpickled(path, "label_names")
+    (names,) = read_pickle(path, "label_names")
     return _checked_classes(path, [_text(name) for name in names])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,31 @@ def default_collate(samples: Sequence[Any], device: Device | str | None = None) 
     if isinstance(first, (np.ndarray, np.generic, Tensor, bool, int, float)):
         return _stack([host(s) if isinstance(s, Tensor) else s for s in samples], device)
     return list(samples)
+
+
+def default_convert(sample: Any) -> Any:
+    """Arrays and NumPy numbers in a sample as tensors; all else as it is."""
+    if isinstance(sample, (np.ndarray, np.generic)) and sample.dtype in SUPPORTED:
+        return Tensor(np.asarray(sample))
+    return _each(default_convert, sample)
+
+
+def moved(batch: Any, device: Device) -> Any:
+    """The batch with its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return _each(lambda part: moved(part, device), batch)
+
+
+def _each(function: Callable[[Any], Any], value: Any) -> Any:
+    """A container with the function's results for its parts; anything else itself."""
+    if isinstance(value, Mapping):
+        return {key: function(part) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(function, value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(function, value))
+    return value
 
 
 def _stack(values: list[Any], device: Device | str | None) -> Tensor:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import floor, isclose
 from typing import Any
 
 import numpy as np
 
 from ..arguments import check_int
 from ..errors import DTypeError, ShapeError, TargetError
-from ._random import SPLIT, check_seed, permutation
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class ImageDataset:
 
     def subset(self, indices: Iterable[int]) -> ImageDataset:
         """The samples at `indices`, in that order, renumbered from 0. The pixels are shared."""
-        chosen = _index_array("subset", indices, len(self))
+        chosen = index_array("subset", indices, len(self))
         bucket_of, row_of = self._places()
         buckets = []
         for number, bucket in enumerate(self.buckets):
@@ -170,7 +168,7 @@ class BucketDataset(ImageDataset):
         made = []
         for indices, images in buckets:
             pixels = _image_array("BucketDataset", images)
-            numbers = _index_array("BucketDataset", indices, count)
+            numbers = index_array("BucketDataset", indices, count)
             if len(numbers) != len(pixels):
                 raise ShapeError(
                     f"BucketDataset: a bucket has {len(numbers)} indices for {len(pixels)} images"
@@ -197,49 +195,6 @@ class BucketDataset(ImageDataset):
             names,
             check_int("BucketDataset", "max_value", max_value, 1, 255),
         )
-
-
-class Subset:
-    """The samples at `indices` of any data set, in that order."""
-
-    def __init__(self, dataset: Any, indices: Iterable[int]) -> None:
-        self.dataset = dataset
-        self.indices = _index_array("Subset", indices, len(dataset))
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.dataset[int(self.indices[index])]
-
-
-def random_split(dataset: Any, lengths: Sequence[int | float], seed: int = 0) -> list[Any]:
-    """Divide a data set at random into parts that do not overlap.
-
-    lengths: numbers of samples, which must add up to len(dataset), or fractions, which must add up
-    to 1; samples that rounding down leaves over go to the parts in turn, as in torch.
-    """
-    total = len(dataset)
-    if not lengths:
-        raise ShapeError("random_split: lengths must name at least one part")
-    if all(isinstance(part, (int, np.integer)) for part in lengths) and sum(lengths) == total:
-        counts = [int(part) for part in lengths]
-    elif isclose(sum(lengths), 1) and all(0 <= part <= 1 for part in lengths):
-        counts = [floor(total * part) for part in lengths]
-        for i in range(total - sum(counts)):
-            counts[i % len(counts)] += 1
-    else:
-        raise ShapeError(
-            f"random_split: lengths must add up to the {total} samples or, as fractions, to 1, "
-            f"got {list(lengths)}"
-        )
-    if any(count < 0 for count in counts):
-        raise ShapeError(f"random_split: lengths must not be negative, got {list(lengths)}")
-    order = permutation(np.arange(total), check_seed("random_split", seed), 0, SPLIT)
-    parts = np.split(order, np.cumsum(counts)[:-1])
-    if isinstance(dataset, ImageDataset):
-        return [dataset.subset(part) for part in parts]
-    return [Subset(dataset, part) for part in parts]
 
 
 # Checks -------------------------------------------------------------------------------------
@@ -279,7 +234,7 @@ def _label_array(
     return array
 
 
-def _index_array(owner: str, indices: Any, count: int) -> np.ndarray:
+def index_array(owner: str, indices: Any, count: int) -> np.ndarray:
     array = np.asarray(indices if hasattr(indices, "__len__") else list(indices))
     if array.size == 0:
         return np.empty(0, np.int64)

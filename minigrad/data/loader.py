@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import kernels
-from ..arguments import check_int
-from ..device import Device, as_device
+from ..arguments import check_int, check_number
+from ..device import Device, Generator, as_device, default_generator
 from ..engine import Tensor
 from ..errors import CheckpointError, DataError
 from ..ops.transfer import placed
 from . import _random
-from .collate import default_collate
+from .collate import default_collate, default_convert, moved
 from .datasets import ImageDataset
+from .generic import IterableDataset, Subset
 from .prefetch import Prefetcher
-from .samplers import Batch, batch_count, epoch_batches, epoch_orders
+from .samplers import (
+    Batch,
+    BatchSampler,
+    DrawnSampler,
+    batch_count,
+    epoch_batches,
+    epoch_orders,
+)
 from .transforms import Compose, Plan, Renderer, Transform, packed
+from .workers import Job, Workers
 
 # Samples for which random numbers are drawn at once: NumPy costs microseconds a call, so a few
 # thousand samples share it.
@@ -28,61 +39,125 @@ _DRAW = 4096
 class DataLoader:
     """Batches of a data set.
 
-    An ImageDataset gives (images, labels): float32 (N, C, H, W), stored channels-last, and int64
-    (N,). Images of different sizes are never in one batch; the batches of all sizes are mixed. Any
-    other object with __len__ and __getitem__ gives what collate_fn makes of a list of its items,
-    by default `default_collate`.
+    An ImageDataset, or a Subset of one, gives (images, labels): float32 (N, C, H, W), stored
+    channels-last, and int64 (N,), each batch by one kernel. Images of different sizes are never in
+    one batch; the batches of all sizes are mixed. Any other object with __len__ and __getitem__
+    gives what collate_fn makes of a list of its items, by default `default_collate`; an
+    IterableDataset is cut into batches as it comes.
 
-    batch_size: samples of a batch; the last one (of each size) may be smaller, unless drop_last.
-    shuffle: a new order every epoch. transform: for an ImageDataset, see transforms.
-    prefetch: batches that a background thread prepares ahead; 0 prepares each when it is asked for.
-    device: where the tensors live.
+    batch_size: samples of a batch; the last one (of each size) may be smaller, unless drop_last;
+    None gives the items themselves. shuffle: a new order every epoch. sampler, batch_sampler: the
+    numbers, or lists of numbers, in their order, instead.
+    num_workers: processes that make batches (of items; images need none, and get a thread).
+    prefetch_factor: batches that each prepares ahead, 2 by default. persistent_workers: they live
+    on from epoch to epoch. worker_init_fn(number) is called in each. timeout: seconds to wait for a
+    batch; 0 for ever. multiprocessing_context: as torch, workers are forked where that is possible.
+    in_order: False hands out batches as they come.
+    seed: of order and augmentation; by default the generator's, or the default generator's.
+    pin_memory changes nothing: what goes to a GPU is staged in pinned memory anyhow.
+    transform: for an ImageDataset, see transforms. prefetch: batches that a background thread
+    prepares ahead; 0 prepares each when it is asked for. device: where the tensors live.
 
-    The order and every augmentation follow from (seed, epoch, sample index) alone. Each full or
-    abandoned pass is one epoch; `set_epoch` chooses the next, `state_dict` resumes in the middle.
+    The order and every augmentation of images follow from (seed, epoch, sample index) alone. Each
+    full or abandoned pass is one epoch; `set_epoch` chooses the next, `state_dict` resumes in the
+    middle.
     """
 
     def __init__(
         self,
         dataset: Any,
-        batch_size: int = 1,
-        shuffle: bool = False,
-        *,
-        seed: int = 0,
-        drop_last: bool = False,
-        transform: Transform | Compose | Sequence[Transform] | None = None,
+        batch_size: int | None = 1,
+        shuffle: bool | None = False,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: Generator | None = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+        seed: int | None = None,
+        transform: Transform | Compose | Sequence[Transform] | None = None,
         prefetch: int = 0,
         device: Device | str | None = None,
     ) -> None:
-        check_int("DataLoader", "batch_size", batch_size, low=1)
         check_int("DataLoader", "prefetch", prefetch, low=0)
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        check_int("DataLoader", "num_workers", num_workers, low=0)
+        if prefetch_factor is not None:
+            check_int("DataLoader", "prefetch_factor", prefetch_factor, low=1)
+        check_number("DataLoader", "timeout", timeout, low=0)
+        if not num_workers and (prefetch_factor or persistent_workers or timeout):
+            raise ValueError(
+                "DataLoader: prefetch_factor, persistent_workers and timeout are for workers; "
+                "num_workers is 0"
+            )
+        chosen = sampler is not None or batch_sampler is not None
+        self._streams = isinstance(dataset, IterableDataset)
+        if self._streams and (shuffle or chosen):
+            raise ValueError(
+                "DataLoader: an IterableDataset gives its items in its own order; shuffle, sampler "
+                "and batch_sampler are for data sets with numbers"
+            )
+        if chosen and shuffle:
+            raise ValueError("DataLoader: a sampler gives the order; leave shuffle out")
+        if batch_sampler is not None and (batch_size != 1 or sampler is not None or drop_last):
+            raise ValueError(
+                "DataLoader: a batch_sampler gives whole batches; leave batch_size, sampler and "
+                "drop_last out"
+            )
+        if batch_size is not None:
+            check_int("DataLoader", "batch_size", batch_size, low=1)
+        elif drop_last:
+            raise ValueError("DataLoader: without a batch_size there is no batch to drop")
+        needed = ["__getitem__"] if chosen else ["__len__", "__getitem__"]
+        if not self._streams and not all(hasattr(dataset, name) for name in needed):
             raise TypeError(
                 f"DataLoader: a data set needs __len__ and __getitem__, got "
                 f"{type(dataset).__name__}"
             )
-        by_item = collate_fn is not None or not isinstance(dataset, ImageDataset)
+        images = _as_images(dataset)
+        by_item = images is None or collate_fn is not None or chosen or batch_size is None
         if by_item and transform is not None:
             raise TypeError(
-                "DataLoader: transform works on image data sets without collate_fn; transform the "
-                "items of other data sets in their __getitem__ or in collate_fn"
+                "DataLoader: transform works on image data sets without collate_fn or sampler; "
+                "transform the items of other data sets in their __getitem__ or in collate_fn"
             )
         self.dataset = dataset
-        self.batch_size = int(batch_size)
+        self.batch_size = batch_size if batch_size is None else int(batch_size)
         self.shuffle = bool(shuffle)
-        self.seed = _random.check_seed("DataLoader", seed)
+        self.sampler, self.batch_sampler = sampler, batch_sampler
+        self.generator = generator
+        self.seed = _random.check_seed(
+            "DataLoader", (generator or default_generator).seed if seed is None else seed
+        )
         self.drop_last = bool(drop_last)
+        self.num_workers = num_workers
+        self.timeout, self.worker_init_fn = timeout, worker_init_fn
+        self.multiprocessing_context, self.in_order = multiprocessing_context, bool(in_order)
+        self.prefetch_factor = prefetch_factor or (2 if num_workers else None)
+        self.persistent_workers = bool(persistent_workers)
+        self.pin_memory, self.pin_memory_device = pin_memory, pin_memory_device
         self.prefetch = prefetch
         self.device = as_device(device)
         self.collate_fn = collate_fn
         self.transform: Compose | None = None
         if not by_item:
+            assert images is not None
+            self._images: ImageDataset = images
+            self.prefetch = max(prefetch, self.prefetch_factor or 0)
             if isinstance(transform, (Transform, Compose)):
                 transform = [transform]  # type: ignore[list-item]
             self.transform = Compose(transform or [])
-            for bucket in dataset.buckets:  # images that do not fit are an error now, not later
+            for bucket in images.buckets:  # images that do not fit are an error now, not later
                 self._plan(bucket.images)
+        self._workers: Workers | None = None
         self._made: list[Renderer] | None = None
         self._epoch = 0
         self._position = 0  # batches of the epoch that were handed out
@@ -94,18 +169,43 @@ class DataLoader:
     def _plan(self, images: np.ndarray) -> Plan:
         assert self.transform is not None
         H, W, C = images.shape[1:]
-        return self.transform.plan(H, W, C, self.dataset.max_value)
-
-    def _bucket_indices(self) -> list[np.ndarray]:
-        """Sample indices of each bucket; a data set of another kind is one bucket."""
-        if self.transform is not None:
-            return [bucket.indices for bucket in self.dataset.buckets]
-        return [np.arange(len(self.dataset))]
+        return self.transform.plan(H, W, C, self._images.max_value)
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        sizes = [len(indices) for indices in self._bucket_indices()]
-        return batch_count(sizes, self.batch_size, self.drop_last)
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
+        if self.transform is not None:
+            sizes = [len(bucket.indices) for bucket in self._images.buckets]
+        else:
+            sizes = [len(self.dataset if self.sampler is None else self.sampler)]  # type: ignore[arg-type]
+        return batch_count(sizes, self.batch_size or 1, self.drop_last)
+
+    def _tasks(self, epoch: int) -> Iterable[Any]:
+        """The samples of each batch of an epoch; None for each of a stream."""
+        if self._streams:
+            return repeat(None)
+        if self.batch_sampler is not None:
+            _follow(self.batch_sampler, epoch)
+            return self.batch_sampler
+        numbers: Iterable[int]
+        if self.sampler is not None:
+            _follow(self.sampler, epoch)
+            numbers = self.sampler
+        else:
+            everything = [np.arange(len(self.dataset))]
+            (order,) = epoch_orders(everything, self.shuffle, self.seed, epoch)
+            numbers = order.tolist()
+        if self.batch_size is None:
+            return numbers
+        return BatchSampler(numbers, self.batch_size, self.drop_last)
+
+    def _job(self) -> Job:
+        """What makes batches of items, here or in workers."""
+        collate = self.collate_fn or (default_convert if self.batch_size is None else _stacked)
+        fetch = partial(_fetch, collate, self.batch_size is None)
+        cut = partial(_cut, collate, self.batch_size, self.drop_last) if self._streams else None
+        return Job(self.dataset, fetch, cut, self.worker_init_fn)
 
     # Epochs -----------------------------------------------------------------------------------
 
@@ -150,7 +250,7 @@ class DataLoader:
         if self._made is None:
             self._made = [
                 self._plan(bucket.images).renderer(bucket.images, self.device)
-                for bucket in self.dataset.buckets
+                for bucket in self._images.buckets
             ]
         return self._made
 
@@ -162,7 +262,7 @@ class DataLoader:
 
     def _facts(self) -> dict[str, Any]:
         return {
-            "samples": len(self.dataset),
+            "samples": len(self.dataset) if hasattr(self.dataset, "__len__") else None,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "seed": self.seed,
@@ -172,7 +272,7 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: the epoch, and how many of its batches were handed out."""
         epoch, position = self._epoch, self._position
-        if position and position == len(self):
+        if position and not self._streams and position == len(self):
             epoch, position = epoch + 1, 0
         return {"epoch": epoch, "position": position, **self._facts()}
 
@@ -193,10 +293,10 @@ class DataLoader:
                     f"loader {name}={mine!r}"
                 )
         position = state["position"]
-        if not isinstance(position, int) or not 0 <= position <= len(self):
+        most = 2**63 if self._streams else len(self)
+        if not isinstance(position, int) or not 0 <= position <= most:
             raise CheckpointError(
-                f"DataLoader.load_state_dict: position must be in [0, {len(self)}], got "
-                f"{position!r}"
+                f"DataLoader.load_state_dict: position must be in [0, {most}], got {position!r}"
             )
         self.set_epoch(state["epoch"])
         self._position, self._resume = position, True
@@ -217,25 +317,54 @@ class _Epoch:
     def __init__(self, loader: DataLoader, rendered: bool = True) -> None:
         self._loader, self._mark = loader, loader._running
         self._epoch, self._position = loader._epoch, loader._position
-        indices = loader._bucket_indices()
+        self._workers: Workers | None = None
+        self._batches: Iterator[Any]
+        if loader.transform is not None:
+            self._batches = self._of_images(rendered)
+        else:
+            self._batches = self._of_items()
+
+    def _of_images(self, rendered: bool) -> Iterator[Any]:
+        loader, epoch = self._loader, self._epoch
+        indices = [bucket.indices for bucket in loader._images.buckets]
+        orders = epoch_orders(indices, loader.shuffle, loader.seed, epoch)
         sizes = [len(i) for i in indices]
-        orders = epoch_orders(indices, loader.shuffle, loader.seed, self._epoch)
+        assert loader.batch_size is not None
         batches = epoch_batches(
-            sizes, loader.batch_size, loader.shuffle, loader.drop_last, loader.seed, self._epoch
+            sizes, loader.batch_size, loader.shuffle, loader.drop_last, loader.seed, epoch
         )[self._position :]
         # A GPU works by itself, and all of its work is queued by one thread.
         prefetch = 0 if loader.device.type == "cuda" else loader.prefetch
-        make: Callable[[Batch], Any]
-        if loader.transform is not None:
-            kernels.get(loader.device)  # imported here and not in the background thread
-            make = _ImageBatches(loader, self._epoch, orders, rendered, serial=prefetch > 0)
+        kernels.get(loader.device)  # imported here and not in the background thread
+        make = _ImageBatches(loader, epoch, orders, rendered, serial=prefetch > 0)
+        return Prefetcher(make, batches, prefetch) if prefetch else map(make, batches)
+
+    def _of_items(self) -> Iterator[Any]:
+        loader, done = self._loader, self._position
+        tasks, job = loader._tasks(self._epoch), loader._job()
+        batches: Iterator[Any]
+        if loader.num_workers:
+            seed = int(_random.words(np.array([0]), loader.seed, self._epoch, _random.WORKER)[0, 0])
+            self._workers = loader._workers
+            if self._workers is None or not self._workers.close.alive:
+                self._workers = Workers(
+                    job, loader.num_workers, loader.prefetch_factor or 2, loader.timeout,
+                    loader.multiprocessing_context, loader.persistent_workers,
+                )  # fmt: skip
+                loader._workers = self._workers if loader.persistent_workers else None
+            ahead = islice(tasks, done if job.batches is None else 0, None)
+            batches = self._workers.run(ahead, seed, loader.in_order)
+        elif job.batches is not None:
+            batches = job.batches(loader.dataset)
         else:
-            make = _ItemBatches(loader, orders[0])
-        self._batches: Iterator[Any]
-        if prefetch:
-            self._batches = Prefetcher(make, batches, prefetch)
-        else:
-            self._batches = map(make, batches)
+            batches = map(partial(job.fetch, loader.dataset), islice(tasks, done, None))
+        if job.batches is not None:
+            batches = islice(batches, done, None)
+        if loader.device.type == "cuda":
+            return (moved(batch, loader.device) for batch in batches)
+        if loader.prefetch and not loader.num_workers:
+            return Prefetcher(_same, batches, loader.prefetch)
+        return batches
 
     def __iter__(self) -> _Epoch:
         return self
@@ -271,10 +400,11 @@ class _ImageBatches:
     def __init__(
         self, loader: DataLoader, epoch: int, orders: list[np.ndarray], rendered: bool, serial: bool
     ) -> None:
-        self._dataset = loader.dataset
+        self._dataset = loader._images
         self._seed, self._epoch, self._orders = loader.seed, epoch, orders
         self._device, self._rendered, self._serial = loader.device, rendered, serial
-        self._chunk_size = loader.batch_size * max(_DRAW // loader.batch_size, 1)
+        size = loader.batch_size or 1
+        self._chunk_size = size * max(_DRAW // size, 1)
         self._renderers = loader._renderers()
         self._chunks: dict[int, _Chunk] = {}
 
@@ -307,18 +437,57 @@ class _ImageBatches:
         )
 
 
-class _ItemBatches:
-    """What collate_fn makes of the items of a batch."""
+# Items --------------------------------------------------------------------------------------
 
-    def __init__(self, loader: DataLoader, order: np.ndarray) -> None:
-        self._dataset, self._order = loader.dataset, order
-        self._collate, self._device = loader.collate_fn, loader.device
 
-    def __call__(self, batch: Batch) -> Any:
-        items = [self._dataset[i] for i in self._order[batch.start : batch.stop].tolist()]
-        if self._collate is not None:
-            return self._collate(items)
-        try:
-            return default_collate(items, self._device)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"DataLoader: cannot stack the items of a batch: {error}") from error
+def _as_images(dataset: Any) -> ImageDataset | None:
+    """The data set, if it or what it is a part of are images that kernels batch."""
+    if isinstance(dataset, ImageDataset):
+        return dataset
+    if type(dataset) is Subset and (whole := _as_images(dataset.dataset)) is not None:
+        return whole.subset(dataset.indices)
+    return None
+
+
+def _follow(sampler: Any, epoch: int) -> None:
+    """Sets the epoch of minigrad's own samplers."""
+    if isinstance(sampler, BatchSampler):
+        _follow(sampler.sampler, epoch)
+    elif isinstance(sampler, DrawnSampler):
+        sampler.set_epoch(epoch)
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+def _stacked(items: list[Any]) -> Any:
+    try:
+        return default_collate(items)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"DataLoader: cannot stack the items of a batch: {error}") from error
+
+
+def _fetch(collate: Callable[[Any], Any], single: bool, dataset: Any, numbers: Any) -> Any:
+    """The batch of these samples."""
+    try:
+        if single:
+            return collate(dataset[numbers])
+        if hasattr(dataset, "__getitems__"):
+            return collate(dataset.__getitems__(numbers))
+        return collate([dataset[i] for i in numbers])
+    except StopIteration as error:  # which would end the epoch
+        raise RuntimeError("DataLoader: the data set raised StopIteration") from error
+
+
+def _cut(
+    collate: Callable[[Any], Any], size: int | None, drop_last: bool, dataset: Any
+) -> Iterator[Any]:
+    """The batches of a stream."""
+    items = iter(dataset)
+    if size is None:
+        yield from map(collate, items)
+        return
+    while batch := list(islice(items, size)):
+        if len(batch) == size or not drop_last:
+            yield collate(batch)

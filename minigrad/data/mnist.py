@@ -7,7 +7,9 @@ import gzip
 import math
 import os
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,8 @@ _DIGITS = tuple("0123456789")
 # Type codes of the IDX format; its numbers are big-endian.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
+_PIECE = 1 << 24
+
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """The array in an IDX file, MNIST's format, plain or gzip-compressed.
@@ -27,32 +31,45 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     Raises DataError for a file that is truncated, too long or of another format.
     """
     path = Path(path)
-    content = bytearray(path.read_bytes())
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = bytearray(gzip.decompress(content))
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"read_idx: {path} is a damaged gzip file: {error}") from error
-    if len(content) < 4:
-        raise DataError(f"read_idx: {path} has {len(content)} bytes, an IDX file at least 4")
-    if content[0] or content[1] or content[2] not in _IDX_TYPES:
+    try:
+        with open(path, "rb") as plain:
+            packed = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            # Compressed files are unpacked no further than their header promises.
+            with gzip.GzipFile(fileobj=plain) if packed else nullcontext(plain) as file:
+                return _read_idx(path, file)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"read_idx: {path} is a damaged gzip file: {error}") from error
+
+
+def _read_idx(path: Path, file: Any) -> np.ndarray:
+    head = file.read(4)
+    if len(head) < 4:
+        raise DataError(f"read_idx: {path} has {len(head)} bytes, an IDX file at least 4")
+    if head[0] or head[1] or head[2] not in _IDX_TYPES:
         raise DataError(
-            f"read_idx: {path} is no IDX file: its first four bytes are {content[:4].hex(' ')}, "
+            f"read_idx: {path} is no IDX file: its first four bytes are {head.hex(' ')}, "
             "expected 00 00, a type from 08 to 0e, and the number of dimensions"
         )
-    dtype, rank = np.dtype(_IDX_TYPES[content[2]]), content[3]
+    dtype, rank = np.dtype(_IDX_TYPES[head[2]]), head[3]
     start = 4 + 4 * rank
-    if rank > 32 or len(content) < start:
+    sizes = file.read(4 * rank)
+    if rank > 32 or len(sizes) < 4 * rank:
         raise DataError(f"read_idx: {path} ends within its header of {start} bytes")
-    shape = tuple(np.frombuffer(content, ">u4", rank, 4).tolist())
-    expected = start + math.prod(shape) * dtype.itemsize
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    expected = math.prod(shape) * dtype.itemsize
+    content = bytearray()
+    # In pieces: a damaged header may promise what no memory holds.
+    while len(content) <= expected and (piece := file.read(min(_PIECE, expected + 1))):
+        content += piece
     if len(content) != expected:
         state = "is truncated" if len(content) < expected else "is too long"
+        count = f"{start + len(content)}" + (" or more" if len(content) > expected else "")
         raise DataError(
-            f"read_idx: {path} {state}: shape {shape} of {dtype.name} needs {expected} bytes, "
-            f"the file has {len(content)}"
+            f"read_idx: {path} {state}: shape {shape} of {dtype.name} needs {start + expected} "
+            f"bytes, the file has {count}"
         )
-    array = np.frombuffer(content, dtype, offset=start).reshape(shape)
+    array = np.frombuffer(content, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_PATIENCE = 0.1  # seconds
+
 
 class Prefetcher:
     """make(item) for each item in order, at most `ahead` of them waiting.
@@ -67,6 +69,7 @@ def _produce(
 def _shut_down(thread: threading.Thread, slots: threading.Semaphore, stop: threading.Event) -> None:
     stop.set()
     slots.release()
-    # The collector may run in the very thread that shall end.
+    # It ends with the item that it is making, for which nobody shall wait long. And the collector
+    # may run in the very thread that shall end.
     if thread is not threading.current_thread():
-        thread.join()
+        thread.join(_PATIENCE)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..arguments import check_int
+from ..device import Generator, default_generator
+from ..engine import Tensor
+from ..ops.transfer import host
 from . import _random
+
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -51,3 +58,154 @@ def epoch_batches(
         starts[bucket] = stop = min(start + batch_size, sizes[bucket])
         batches.append(Batch(bucket, start, stop))
     return batches
+
+
+# torch.utils.data's samplers -----------------------------------------------------------------
+#
+# An order at random follows from a seed and from how often it was drawn, so that a loader can go on
+# in the middle of an epoch.
+
+
+class Sampler(Generic[T]):
+    """Gives the numbers of the samples of an epoch: subclasses define __iter__, and __len__ where
+    it is known."""
+
+    def __init__(self, data_source: Any = None) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[T]:
+        raise TypeError(f"{type(self).__name__} must define __iter__")
+
+
+class SequentialSampler(Sampler[int]):
+    """0 … n − 1."""
+
+    def __init__(self, data_source: Any) -> None:
+        self.data_source = data_source
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class DrawnSampler(Sampler[int]):
+    """Another order every epoch. generator: its seed decides, else the default generator's."""
+
+    def __init__(self, generator: Generator | None) -> None:
+        self.generator = generator
+        self._seed = (generator or default_generator).seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next order is this epoch's."""
+        self._epoch = _random.check_epoch("set_epoch", epoch)
+
+    def _draw(self, draws: np.random.Generator) -> np.ndarray:
+        """The numbers of one epoch."""
+        raise TypeError(f"{type(self).__name__} must define _draw")
+
+    def __iter__(self) -> Iterator[int]:
+        key = np.random.SeedSequence(self._seed, spawn_key=(_random.SAMPLER, self._epoch))
+        self._epoch += 1
+        return iter(self._draw(np.random.Generator(np.random.Philox(key))).tolist())
+
+
+class RandomSampler(DrawnSampler):
+    """The samples in random order, or num_samples of them; replacement: each may come again."""
+
+    def __init__(
+        self,
+        data_source: Any,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__(generator)
+        if num_samples is not None:
+            check_int("RandomSampler", "num_samples", num_samples, low=1)
+        self.data_source, self.replacement, self._count = data_source, replacement, num_samples
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.data_source) if self._count is None else self._count
+
+    def _draw(self, draws: np.random.Generator) -> np.ndarray:
+        total, count = len(self.data_source), self.num_samples
+        if self.replacement:
+            return draws.integers(total, size=count)
+        orders = [draws.permutation(total) for _ in range(-(-count // max(1, total)))]
+        return np.concatenate([np.empty(0, np.int64), *orders])[:count]
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(DrawnSampler):
+    """The given numbers in random order."""
+
+    def __init__(self, indices: Sequence[int], generator: Generator | None = None) -> None:
+        super().__init__(generator)
+        self.indices = indices
+
+    def _draw(self, draws: np.random.Generator) -> np.ndarray:
+        return np.asarray(self.indices, np.int64)[draws.permutation(len(self.indices))]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(DrawnSampler):
+    """num_samples numbers, i with a probability in proportion to weights[i]."""
+
+    def __init__(
+        self,
+        weights: Any,
+        num_samples: int,
+        replacement: bool = True,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__(generator)
+        check_int("WeightedRandomSampler", "num_samples", num_samples, low=1)
+        values = np.asarray(host(weights) if isinstance(weights, Tensor) else weights, np.float64)
+        if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError(
+                "WeightedRandomSampler: weights must be a list of finite numbers ≥ 0, got shape "
+                f"{values.shape}"
+            )
+        possible = np.count_nonzero(values)
+        if not possible or (not replacement and num_samples > possible):
+            raise ValueError(
+                f"WeightedRandomSampler: {num_samples} samples cannot be drawn from {possible} "
+                "weights above 0 without replacement"
+            )
+        self.weights, self.num_samples, self.replacement = weights, num_samples, replacement
+        self._shares = values / values.sum()
+
+    def _draw(self, draws: np.random.Generator) -> np.ndarray:
+        return draws.choice(
+            len(self._shares), self.num_samples, replace=self.replacement, p=self._shares
+        )
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler[list[int]]):
+    """Lists of batch_size numbers of another sampler; the last may be shorter, unless drop_last."""
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
+        check_int("BatchSampler", "batch_size", batch_size, low=1)
+        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, bool(drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        numbers = iter(self.sampler)
+        while batch := list(islice(numbers, self.batch_size)):
+            if self.drop_last and len(batch) < self.batch_size:
+                return
+            yield batch
+
+    def __len__(self) -> int:
+        count = len(self.sampler)  # type: ignore[arg-type]
+        return batch_count([count], self.batch_size, self.drop_last)

@@ -1,3 +1,4 @@
-"""What torch.utils has: checkpointing."""
+"""What torch.utils has: checkpointing and data loading."""
 
 from . import checkpoint as checkpoint
+from . import data as data

@@ -1,0 +1,411 @@
+"""Data sets of any items, samplers, and worker processes."""
+
+import functools
+import multiprocessing
+import operator
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.utils.data as theirs
+from minigrad.utils.data.sampler import SubsetRandomSampler
+
+import minigrad as mg
+import minigrad.utils.data as ours
+from minigrad.data import ArrayDataset, Normalize
+
+
+class Squares(ours.Dataset):
+    """Item i is (an image-like tensor of i², its number, {"name": …})."""
+
+    def __init__(self, count=20):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        if i >= self.count:
+            raise IndexError(i)
+        picture = mg.full((4, 5, 3), float(i * i)).permute(2, 0, 1)
+        return picture, i, {"name": f"item {i}"}
+
+
+class Counted(ours.IterableDataset):
+    """Numbers that workers share among themselves."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        info = ours.get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return iter(range(first, self.count, step))
+
+
+def numbers(loader):
+    return [batch[1].tolist() for batch in loader]
+
+
+def shared_memory():
+    folder = Path("/dev/shm")
+    return {p.name for p in folder.glob("psm_*")} if folder.is_dir() else set()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    blocks = shared_memory()
+    yield
+    limit = time.monotonic() + 10
+    while multiprocessing.active_children() and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not multiprocessing.active_children()
+    assert shared_memory() <= blocks
+
+
+CONTEXTS = [("spawn", True)] + [("fork", True), ("fork", False)] * hasattr(os, "fork")
+
+
+@pytest.mark.parametrize(("context", "persistent"), CONTEXTS)
+def test_workers_give_what_the_process_itself_gives(context, persistent):
+    options = {"batch_size": 3, "shuffle": True, "seed": 5}
+    alone = ours.DataLoader(Squares(), **options)
+    helped = ours.DataLoader(
+        Squares(), **options, num_workers=2, multiprocessing_context=context,
+        persistent_workers=persistent,
+    )  # fmt: skip
+    for _ in range(3):
+        for mine, other in zip(alone, helped, strict=True):
+            assert np.array_equal(mine[0].numpy(), other[0].numpy())
+            assert mine[0].array.strides == other[0].array.strides
+            assert mine[1].tolist() == other[1].tolist()
+            assert mine[2] == other[2]
+            other[0].add_(1)  # memory of its own
+    del helped
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(("size", "drop_last"), [(4, False), (4, True), (None, False)])
+def test_streams(workers, size, drop_last):
+    options = {"batch_size": size, "num_workers": workers, "drop_last": drop_last}
+    got = [np.asarray(b).tolist() for b in ours.DataLoader(Counted(22), **options)]
+    expected = [np.asarray(b).tolist() for b in theirs.DataLoader(_TorchCounted(22), **options)]
+    assert got == expected
+
+
+class _TorchCounted(theirs.IterableDataset):
+    def __init__(self, count):
+        self.count = count
+
+    def __iter__(self):
+        info = theirs.get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        return iter(range(first, self.count, step))
+
+
+class Failing(Squares):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def __getitem__(self, i):
+        if i == 7:
+            raise self.error
+        return super().__getitem__(i)
+
+
+class UnpicklableError(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (KeyError("lost"), KeyError, "lost"),
+        (StopIteration(), RuntimeError, "raised StopIteration"),
+        (UnpicklableError("a", "b"), RuntimeError, "UnpicklableError: a b"),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_errors_arrive_with_their_traceback(error, kind, message, workers):
+    if workers == 0 and isinstance(error, UnpicklableError):
+        kind, message = UnpicklableError, "a b"
+    batches = iter(ours.DataLoader(Failing(error), 3, num_workers=workers))
+    assert next(batches)[1].tolist() == [0, 1, 2]
+    assert next(batches)[1].tolist() == [3, 4, 5]
+    with pytest.raises(kind, match=message) as caught:
+        next(batches)
+    if workers:
+        assert "in worker 0" in str(caught.value.__cause__)
+        assert "__getitem__" in str(caught.value.__cause__)
+        assert list(batches) == []
+
+
+class Killing(Squares):
+    def __getitem__(self, i):
+        if i == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(i)
+
+
+def test_a_killed_worker_is_an_error():
+    loader = ours.DataLoader(Killing(), 2, num_workers=2)
+    with pytest.raises(RuntimeError, match="worker 1 was killed by signal 9"):
+        list(loader)
+
+
+class Slow(Squares):
+    def __getitem__(self, i):
+        if i >= 4:
+            time.sleep(60)
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"prefetch": 2}], ids=str)
+def test_leaving_the_loop_waits_for_nobody(options):
+    begin = time.monotonic()
+    for _ in ours.DataLoader(Slow(), 2, **options):
+        break
+    assert time.monotonic() - begin < 30
+
+
+def test_timeout():
+    with pytest.raises(RuntimeError, match=r"no batch came within timeout=0\.2 seconds"):
+        list(ours.DataLoader(Slow(), 2, num_workers=1, timeout=0.2))
+
+
+def test_an_abandoned_epoch_of_persistent_workers():
+    loader = ours.DataLoader(Squares(), 2, num_workers=2, persistent_workers=True)
+    assert next(iter(loader))[1].tolist() == [0, 1]
+    assert functools.reduce(operator.iadd, numbers(loader), []) == list(range(20))
+    del loader
+
+
+def test_batches_as_they_come():
+    loader = ours.DataLoader(Squares(), 2, num_workers=2, in_order=False)
+    assert sorted(functools.reduce(operator.iadd, numbers(loader), [])) == list(range(20))
+
+
+class Random(Squares):
+    def __getitem__(self, i):
+        info = ours.get_worker_info()
+        return np.random.rand(), mg.rand(()).item(), info.id, info.seed
+
+
+def test_every_worker_has_a_seed_of_its_own():
+    loader = ours.DataLoader(Random(8), 1, num_workers=2, seed=3)
+    first, second = ([tuple(t.item() for t in batch) for batch in loader] for _ in range(2))
+    assert [item[2] for item in first] == [0, 1] * 4
+    assert len({item[0] for item in first + second}) == 16  # other numbers every epoch
+    assert len({item[1] for item in first + second}) == 16
+    assert len({item[3] for item in first}) == 2
+    again = ours.DataLoader(Random(8), 1, num_workers=2, seed=3)
+    assert [tuple(t.item() for t in batch) for batch in again] == first
+
+
+def mark(number):
+    os.environ["MARK"] = str(number)
+
+
+class Marked(Squares):
+    def __getitem__(self, i):
+        return int(os.environ.get("MARK", -1))
+
+
+def test_worker_init_fn():
+    loader = ours.DataLoader(Marked(6), 1, num_workers=2, worker_init_fn=mark)
+    assert [batch.item() for batch in loader] == [0, 1] * 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda w: ours.DataLoader(Squares(), 3, shuffle=True, num_workers=w, seed=1),
+        lambda w: ours.DataLoader(
+            Squares(), 3, num_workers=w, sampler=ours.RandomSampler(Squares(), True, 17), seed=1
+        ),
+        lambda w: ours.DataLoader(
+            Squares(), num_workers=w,
+            batch_sampler=ours.BatchSampler(SubsetRandomSampler(range(3, 20)), 4, True),
+        ),
+    ],
+    ids=["shuffle", "sampler", "batch_sampler"],
+)  # fmt: skip
+def test_a_loader_goes_on_in_the_middle_of_an_epoch(make, workers):
+    mg.manual_seed(4)
+    loader = make(workers)
+    list(loader)
+    batches = iter(loader)
+    next(batches)
+    state = loader.state_dict()
+    rest = [batch[1].tolist() for batch in batches] + numbers(loader)
+    del batches
+    mg.manual_seed(4)
+    other = make(workers)
+    other.load_state_dict(state)
+    assert numbers(other) + numbers(other) == rest
+
+
+def gone(group):
+    """Whether all processes of a group end soon."""
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_ctrl_c_leaves_nothing():
+    program = textwrap.dedent(
+        """
+        import time
+        import minigrad.utils.data as data
+
+        class Slow(data.Dataset):
+            def __len__(self):
+                return 1000
+
+            def __getitem__(self, i):
+                time.sleep(0.05)
+                return i
+
+        for batch in data.DataLoader(Slow(), 2, num_workers=2):
+            print(batch.tolist(), flush=True)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal sends it, to all of them
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
+    assert "leaked" not in errors
+    assert gone(process.pid)
+
+
+# Samplers -----------------------------------------------------------------------------------
+
+
+def test_samplers_draw_what_they_say():
+    mg.manual_seed(0)
+    data = Squares(50)
+    assert list(ours.SequentialSampler(data)) == list(range(50))
+    for sampler, pool in [
+        (ours.RandomSampler(data), range(50)),
+        (ours.SubsetRandomSampler([3, 4, 9]), [3, 4, 9]),
+        (ours.RandomSampler(data, num_samples=7), range(50)),
+        (ours.RandomSampler(data, num_samples=120), range(50)),
+        (ours.RandomSampler(data, replacement=True), range(50)),
+        (ours.WeightedRandomSampler([0, 1, 1], 2, replacement=False), [1, 2]),
+    ]:
+        first, second = list(sampler), list(sampler)
+        assert len(first) == len(second) == len(sampler)
+        assert set(first) <= set(pool)
+        if len(sampler) > 2:
+            assert first != second
+    assert sorted(ours.RandomSampler(data)) == list(range(50))
+    assert len(set(ours.RandomSampler(data, replacement=True))) < 50
+    assert set(Counter(ours.RandomSampler(data, num_samples=100)).values()) == {2}
+    drawn = Counter(ours.WeightedRandomSampler(mg.tensor([1.0, 0.0, 3.0]), 4000))
+    assert drawn[1] == 0
+    assert abs(drawn[2] - 3000) < 5 * (4000 * 0.75 * 0.25) ** 0.5
+    mg.manual_seed(1)
+    a, b = (list(ours.RandomSampler(data, generator=mg.Generator(3))) for _ in range(2))
+    assert a == b
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_batch_sampler(drop_last):
+    arguments = range(10), 4, drop_last
+    assert list(ours.BatchSampler(*arguments)) == list(theirs.BatchSampler(*arguments))
+    assert len(ours.BatchSampler(*arguments)) == len(theirs.BatchSampler(*arguments))
+
+
+# Data sets ----------------------------------------------------------------------------------
+
+
+def both(build):
+    """The same data set in both libraries, as lists of items."""
+    return [
+        [build(module, tensor)] for module, tensor in ((ours, mg.tensor), (theirs, torch.tensor))
+    ]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda m, t: m.TensorDataset(t([[1, 2], [3, 4]]), t([5, 6])),
+        lambda m, t: m.ConcatDataset([m.TensorDataset(t([1, 2])), m.TensorDataset(t([3]))]),
+        lambda m, t: m.TensorDataset(t([1, 2])) + m.TensorDataset(t([3])),
+        lambda m, t: m.Subset(m.TensorDataset(t([1, 2, 3])), [2, 0]),
+        lambda m, t: m.StackDataset(m.TensorDataset(t([1, 2])), [7, 8]),
+        lambda m, t: m.StackDataset(x=[1, 2], y=[7, 8]),
+    ],
+)
+def test_data_sets_are_torchs(build):
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, tuple):
+            return tuple(map(plain, value))
+        return value.tolist() if hasattr(value, "tolist") else value
+
+    ((mine,), (other,)) = both(build)
+    assert len(mine) == len(other)
+    for i in range(-len(other) if not isinstance(other, theirs.Subset) else 0, len(other)):
+        assert plain(mine[i]) == plain(other[i])
+    chained = ours.ChainDataset([Counted(2), Counted(3)])
+    assert list(chained) == [0, 1, 0, 1, 2]
+
+
+def test_a_subset_of_images_is_batched_as_images():
+    pixels = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
+    data = ArrayDataset(pixels, np.arange(6))
+    part = ours.Subset(ours.Subset(data, [5, 1, 3]), [2, 0])
+    ((images, labels),) = ours.DataLoader(part, 2, transform=Normalize(0.0, 1.0), num_workers=2)
+    assert labels.tolist() == [3, 5]
+    expected = pixels[[3, 5]].transpose(0, 3, 1, 2) / np.float32(255)
+    assert np.allclose(images.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sampler": [1], "shuffle": True}, ValueError, "a sampler gives the order"),
+        ({"batch_sampler": [[1]], "batch_size": 2}, ValueError, "whole batches"),
+        ({"batch_size": None, "drop_last": True}, ValueError, "no batch to drop"),
+        ({"prefetch_factor": 2}, ValueError, "num_workers is 0"),
+        ({"persistent_workers": True}, ValueError, "num_workers is 0"),
+        ({"num_workers": -1}, ValueError, "num_workers must be at least 0"),
+        ({"num_workers": 1, "timeout": -1}, ValueError, "timeout"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other(options, error, message):
+    with pytest.raises(error, match=message):
+        ours.DataLoader(Squares(), **options)
+    with pytest.raises(error):
+        theirs.DataLoader([1, 2], **options)
+
+
+def test_streams_have_no_order_to_choose():
+    for options in ({"shuffle": True}, {"sampler": [1]}):
+        with pytest.raises(ValueError, match="its own order"):
+            ours.DataLoader(Counted(3), **options)
