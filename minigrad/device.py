@@ -106,6 +106,9 @@ def get_default_device() -> Device:
 
 def same_device(operation: str, **devices: Device | None) -> Device:
     """The one device of all named operands (None is skipped), or a DeviceError."""
+    given = [device for device in devices.values() if device is not None]
+    if given.count(given[0]) == len(given):  # one object nearly always: no names to hash
+        return given[0]
     named = {name: device for name, device in devices.items() if device is not None}
     distinct = set(named.values())
     if len(distinct) > 1:

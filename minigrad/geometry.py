@@ -32,6 +32,10 @@ def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[in
     """(height, width) of a size given as one int or as two; each at least `minimum`."""
     if type(value) is int and minimum <= value <= _LARGEST:
         return value, value
+    if type(value) is tuple and len(value) == 2:
+        height, width = value
+        if type(height) is type(width) is int and min(value) >= minimum and max(value) <= _LARGEST:
+            return value
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(items) == 1:
         items = items * 2

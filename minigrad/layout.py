@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import functools
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,35 +34,41 @@ class MemoryFormat(enum.Enum):
         return f"minigrad.{self.name}"
 
 
+@functools.cache
+def c_axes(ndim: int) -> Order:
+    """C order: the last axis lies innermost."""
+    return tuple(range(ndim))
+
+
 def memory_order(array: np.ndarray) -> Order | None:
     """Axes from outermost to innermost if the array fills its memory without gaps, else None."""
-    identity = tuple(range(array.ndim))
     if array.flags.c_contiguous:
-        return identity
+        return c_axes(array.ndim)
     if array.ndim == 4 and array.transpose(CHANNELS_LAST).flags.c_contiguous:
         return CHANNELS_LAST
-    order = tuple(sorted(identity, key=lambda axis: (-array.strides[axis], axis)))
+    order = tuple(sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis)))
     return order if array.transpose(order).flags.c_contiguous else None
 
 
 def order_of(array: np.ndarray) -> Order:
     """The memory order, or C order if there are gaps."""
-    return memory_order(array) or tuple(range(array.ndim))
+    return memory_order(array) or c_axes(array.ndim)
 
 
 def empty_array(
     shape: tuple[int, ...], dtype: np.dtype, device: Device, order: Order | None = None
 ) -> np.ndarray:
     """Uninitialised array of `shape` whose axes lie in memory in `order` (default: C order)."""
-    if order is None or len(shape) < 2:
+    if order is None or len(shape) < 2 or order == c_axes(len(shape)):
         return allocate(shape, dtype, device)
-    stored = allocate(tuple([shape[axis] for axis in order]), dtype, device)
-    return stored.transpose(_inverse(order))
+    in_memory, inverse = _permutation(order)
+    return allocate(in_memory(shape), dtype, device).transpose(inverse)
 
 
 @functools.cache
-def _inverse(order: Order) -> Order:
-    return tuple([order.index(axis) for axis in range(len(order))])
+def _permutation(order: Order) -> tuple[Callable[[Order], Order], Order]:
+    """What puts sizes of at least two axes into this order, and the inverse order."""
+    return operator.itemgetter(*order), tuple([order.index(axis) for axis in range(len(order))])
 
 
 def broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -73,7 +81,8 @@ def broadcast(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def contiguous(array: np.ndarray, device: Device) -> np.ndarray:
     """The array itself if C-ordered, else a C-ordered copy."""
-    if array.flags.c_contiguous and array.flags.writeable:
+    flags = array.flags
+    if flags.c_contiguous and flags.writeable:
         return array
     out = allocate(array.shape, array.dtype, device)
     kernels.get(device).elementwise.copy_strided(out, array)

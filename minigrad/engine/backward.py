@@ -175,14 +175,17 @@ def _walk(
                 node.context.release()
             node = producer
         # Memory that a gradient may share with another tensor; a leaf gets its own copy then.
-        shared = {_owner(g) for g in grad_outputs}
-        shared.update([_owner(saved[0]) for saved in node.context._saved or () if saved])
+        shared: set[int] = set()
+        reaches_leaf = True in [isinstance(target, Tensor) for target in node.inputs]
+        if reaches_leaf:
+            shared.update([_owner(grad) for grad in grad_outputs])
+            shared.update([_owner(saved[0]) for saved in node.context._saved or () if saved])
         if not retain_graph:
             node.context.release()
         for target, grad in zip(node.inputs, grad_inputs, strict=True):
             if target is None or grad is None:
                 continue
-            owner = _owner(grad)
+            owner = _owner(grad) if reaches_leaf else 0
             if isinstance(target, Tensor):
                 _check_returned(node, grad, target.array.shape, target.array.dtype)
                 if target._hooks:  # which see the whole gradient, when all of it is there
@@ -224,6 +227,8 @@ def _joined_with(node: Node, arrived: dict[Node, Any]) -> Node | None:
 
 def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
     """Zeros for outputs that received no gradient; then hooks and retained gradients."""
+    if len(grads) == 1 and not node.hooks and not node.retained:
+        return grads  # type: ignore[return-value]  # one has arrived
     complete = []
     for index, ((shape, dtype), grad) in enumerate(zip(node.outputs, grads, strict=True)):
         if grad is None:

@@ -36,14 +36,18 @@ _sequence = itertools.count()
 class Context:
     """What a forward pass keeps for its backward pass. Any attribute may be set on it."""
 
+    _saved: tuple[tuple[Tensor, int] | None, ...] | None = ()
+    _non_differentiable: tuple[Tensor, ...] = ()
+
     def __init__(self, function: type[Function], needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
         self._function = function
-        self._saved: tuple[tuple[Tensor, int] | None, ...] | None = ()
-        self._non_differentiable: tuple[Tensor, ...] = ()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors (inputs, outputs or temporaries) for backward; None is kept as None."""
+        """Keep tensors (inputs, outputs or temporaries) for backward, if there will be one; None is
+        kept as None."""
+        if True not in self.needs_input_grad:
+            return
         # Saved without their place in the graph: a node that held its own output would be a
         # reference cycle, and its memory would wait for the garbage collector.
         self._saved = tuple(
@@ -92,7 +96,6 @@ class Context:
         self.__dict__.clear()
         self.needs_input_grad, self._function = keep
         self._saved = None
-        self._non_differentiable = ()
 
 
 class Node:
@@ -145,8 +148,6 @@ def _place(tensor: Tensor) -> Any:
 
 def _refuse_arrays(name: str, args: tuple[Any, ...]) -> None:
     """Of arguments among which there is no Tensor."""
-    if any(isinstance(arg, Tensor) for arg in args):
-        return
     for arg in args:
         if isinstance(arg, np.ndarray):
             raise TypeError(
@@ -181,16 +182,22 @@ class Function:
         # Every operation passes here: plain loops, no calls that can be avoided.
         mode = grad_mode.mode
         recording = mode.enabled
-        needs = tuple(
-            [
-                recording
-                and isinstance(arg, Tensor)
-                and (arg._requires_grad or (arg._view is not None and arg._view.follows))
-                for arg in args
-            ]
-        )
-        if True not in needs:
-            _refuse_arrays(cls.__name__, args)
+        needs: tuple[bool, ...] = (False,) * len(args)
+        if recording:
+            needs = tuple(
+                [
+                    isinstance(arg, Tensor)
+                    and (arg._requires_grad or (arg._view is not None and arg._view.follows))
+                    for arg in args
+                ]
+            )
+        recorded = True in needs
+        if not recorded:
+            for arg in args:
+                if isinstance(arg, Tensor):
+                    break
+            else:
+                _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)
         mode.enabled = False
         try:
@@ -206,10 +213,10 @@ class Function:
                 )
             if output._view is not None and not any(output is arg for arg in args):
                 output._view = None  # of a temporary of forward's
-        if True not in needs:
+        if not recorded:
             return result
         node = Node(cls, context, args)
-        recorded = []
+        results = []
         for index, output in enumerate(outputs):
             shape, dtype = output.array.shape, output.array.dtype
             differentiable = is_floating(dtype)
@@ -225,6 +232,6 @@ class Function:
             if differentiable:
                 output._node, output.output_index = node, index
                 output._requires_grad = True
-            recorded.append(output)
+            results.append(output)
         context._non_differentiable = ()
-        return tuple(recorded) if isinstance(result, tuple) else recorded[0]
+        return tuple(results) if isinstance(result, tuple) else results[0]

@@ -75,7 +75,7 @@ class Tensor(Methods):
         requires_grad: Any = False,
         version: Any = None,
     ) -> None:
-        if isinstance(array, (int, list, tuple)):
+        if type(array) is not np.ndarray and isinstance(array, (int, list, tuple)):
             array = _of_sizes_or_numbers(array, device, requires_grad, version)
             device, requires_grad, version = CPU, False, None
         self.array = array

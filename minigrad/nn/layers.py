@@ -193,22 +193,13 @@ class _NormBase(_Affine):
 
     def arguments(self) -> tuple[Any, ...]:
         """(weight, bias, running, training, momentum, eps) of `ops.norm.running_batch_norm`."""
-        tracking = self.training and self.running_mean is not None
-        momentum = self.momentum
+        training, buffers, momentum = self.training, self._buffers, self.momentum
+        mean, var = buffers["running_mean"], buffers["running_var"]
+        batches = buffers["num_batches_tracked"] if training and mean is not None else None
         if momentum is None:
-            momentum = 1.0 / (self.num_batches_tracked.item() + 1) if tracking else 0.0
-        return (
-            self.weight,
-            self.bias,
-            Running(
-                self.running_mean,
-                self.running_var,
-                self.num_batches_tracked if tracking else None,
-            ),
-            self.training or self.running_mean is None,
-            momentum,
-            self.eps,
-        )
+            momentum = 0.0 if batches is None else 1.0 / (batches.item() + 1)
+        running = Running(mean, var, batches)
+        return self.weight, self.bias, running, training or mean is None, momentum, self.eps
 
     def extra_repr(self) -> str:
         return (

@@ -171,24 +171,26 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     A weight (in,) without bias gives (…,), as in torch.
     """
     floating_operands("linear", input=input, weight=weight, optional={"bias": bias})
-    if weight.ndim not in (1, 2):
-        raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight.shape}")
-    if weight.ndim == 1:
+    shape, weight_shape = input.array.shape, weight.array.shape
+    if len(weight_shape) not in (1, 2):
+        raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight_shape}")
+    if len(weight_shape) == 1:
         if bias is not None:
             raise ShapeError(
-                f"linear: a weight of shape {weight.shape} takes no bias, got one of shape "
+                f"linear: a weight of shape {weight_shape} takes no bias, got one of shape "
                 f"{bias.shape}"
             )
         return matmul(input, weight)
-    N, K = weight.shape
-    if input.ndim == 0 or input.shape[-1] != K:
+    N, K = weight_shape
+    if not shape or shape[-1] != K:
         raise ShapeError(
-            f"linear: weight of shape {weight.shape} expects {K} input features, got input of "
-            f"shape {input.shape}"
+            f"linear: weight of shape {weight_shape} expects {K} input features, got input of "
+            f"shape {shape}"
         )
-    if bias is not None and bias.shape != (N,):
+    if bias is not None and bias.array.shape != (N,):
         raise ShapeError(f"linear: bias must have shape ({N},), got {bias.shape}")
-    M = math.prod(input.shape[:-1])
-    rows = input if input.ndim == 2 else reshape(input, (M, K))
-    out = Linear.apply(rows, weight, bias, MatmulDims(1, M, K, N))
-    return out if input.ndim == 2 else reshape(out, (*input.shape[:-1], N))
+    if len(shape) == 2:
+        return Linear.apply(input, weight, bias, MatmulDims(1, shape[0], K, N))
+    M = math.prod(shape[:-1])
+    out = Linear.apply(reshape(input, (M, K)), weight, bias, MatmulDims(1, M, K, N))
+    return reshape(out, (*shape[:-1], N))

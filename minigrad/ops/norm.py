@@ -263,18 +263,17 @@ def _check_operands(
     floating_operands(operation, input=input, optional=optional)
     if len(shape) < 2:
         raise ShapeError(f"{operation}: input must be (N, C) or (N, C, …), got shape {shape}")
-    C = shape[1]
+    channels = (shape[1],)
     for name, tensor in optional.items():
-        if tensor is None:
-            continue
-        if tensor.array.shape != (C,):
+        if tensor is not None and tensor.array.shape != channels:
             raise ShapeError(
-                f"{operation}: {name} must have shape ({C},) for input of shape {shape}, "
+                f"{operation}: {name} must have shape {channels} for input of shape {shape}, "
                 f"got {tensor.shape}"
             )
-        if name.startswith("running") and tensor.requires_grad:
+    for name, tensor in (("running_mean", running.mean), ("running_var", running.var)):
+        if tensor is not None and tensor.requires_grad:
             raise GraphError(f"{operation}: {name} must not require gradients")
-        if name.startswith("running") and training:
+        if tensor is not None and training:
             check_writable(f"{operation}: {name}", tensor)
     if (running.mean is None) != (running.var is None):
         raise ValueError(f"{operation}: running_mean and running_var must be given both or neither")

@@ -26,6 +26,7 @@ from ..layout import (
     FROM_NHWC,
     Order,
     broadcast,
+    c_axes,
     contiguous,
     empty_array,
     flat,
@@ -221,40 +222,37 @@ def elementwise(
     Returns the uninitialised output, its flat array, and the operands' flat arrays in the same
     memory order. The output takes the order of the first operand that has its full shape.
     """
-    device, shape = operands[0].device, operands[0].array.shape
-    wanted = dtype or operands[0].array.dtype
-    flats, into = [], None
+    first, into, alike = operands[0].array, None, True
+    device, shape, wanted = operands[0].device, first.shape, dtype or first.dtype
     for t in operands:
         if t.device is not device:
             same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-        data = t.array
-        if data.shape == shape and data.flags.c_contiguous:
-            flats.append(data.reshape(-1))
-        if type(t) is Overwritten and data.dtype == wanted:
+        if t.array.shape != shape:
+            alike = False
+        if type(t) is Overwritten and t.array.dtype == wanted:
             into = t
-    if len(flats) == len(operands):
-        if into is not None:
-            return _same_memory(into), into.array.reshape(-1), flats
-        array = allocate(shape, wanted, device)
-        return Tensor(array, device), array.reshape(-1), flats
-    if any(t.array.shape != shape for t in operands):
-        shape = broadcast_shape(operation, *(t.shape for t in operands))
+    if not alike:
+        shape = broadcast_shape(operation, *[t.array.shape for t in operands])
     order: Order | None = None
-    if into is not None and into.shape == shape and (order := memory_order(into.array)) is not None:
+    if into is not None and into.array.shape == shape:
+        order = memory_order(into.array)
+    if into is not None and order is not None:
         out = _same_memory(into)
     else:
         for t in operands:
-            if t.shape == shape and (order := memory_order(t.array)) is not None:
+            if t.array.shape == shape and (order := memory_order(t.array)) is not None:
                 break
-        order = order or tuple(range(len(shape)))
+        order = order or c_axes(len(shape))
         out = Tensor(empty_array(shape, wanted, device, order), device)
-    size = math.prod(shape)
     flats = []
     for t in operands:
-        if t.array.size == 1 and size != 1:
-            flats.append(repeated(t.array, size))
+        data = t.array
+        if data.shape == shape:
+            flats.append(flat(data, order, device))
+        elif data.size == 1 != (size := math.prod(shape)):
+            flats.append(repeated(data, size))
         else:
-            flats.append(flat(broadcast(t.array, shape), order, device))
+            flats.append(flat(broadcast(data, shape), order, device))
     return out, out.array.transpose(order).reshape(-1), flats
 
 

@@ -41,7 +41,9 @@ def axes_of(operation: str, dim: Dim, ndim: int) -> Axes:
 def axis_of(operation: str, dim: int, ndim: int) -> int:
     """One axis, counted from 0."""
     # An array has an __index__ too, which fails unless it has one element.
-    if isinstance(dim, (bool, np.ndarray, Tensor)) or not hasattr(dim, "__index__"):
+    if type(dim) is not int and (
+        isinstance(dim, (bool, np.ndarray, Tensor)) or not hasattr(dim, "__index__")
+    ):
         raise DTypeError(f"{operation}: dim must be an int or several, got {dim!r}")
     axis, limit = dim.__index__(), max(ndim, 1)
     if not -limit <= axis < limit:

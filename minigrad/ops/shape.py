@@ -102,8 +102,11 @@ class Reshape(View):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, shape: tuple[int, ...]) -> Tensor:
-        ctx.shape = input.shape
-        ctx.order = None if can_view(input.array, shape) else memory_order(input.array)
+        data = input.array
+        ctx.shape, ctx.order = data.shape, None
+        if can_view(data, shape):
+            return view_of(input, data.reshape(shape))
+        ctx.order = memory_order(data)
         return _reshaped(input, shape)
 
     @staticmethod
@@ -168,17 +171,18 @@ def view(input: Tensor, *shape: Any) -> Tensor:
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the axes start_dim to end_dim into one; a tensor of no axes gets one. The tensor itself
     where there is nothing to merge."""
-    first = axis_of("flatten", start_dim, input.ndim)
-    last = axis_of("flatten", end_dim, input.ndim)
+    shape = input.array.shape
+    first = axis_of("flatten", start_dim, len(shape))
+    last = axis_of("flatten", end_dim, len(shape))
     if first > last:
         raise ShapeError(
             f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim} for "
-            f"shape {input.shape}"
+            f"shape {shape}"
         )
-    if first == last and input.ndim:
+    if first == last and shape:
         return input
-    merged = math.prod(input.shape[first : last + 1])
-    return Reshape.apply(input, (*input.shape[:first], merged, *input.shape[last + 1 :]))
+    merged = math.prod(shape[first : last + 1])
+    return Reshape.apply(input, (*shape[:first], merged, *shape[last + 1 :]))
 
 
 @takes_tensor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from minigrad import DTypeError, Function, GraphError, ShapeError, Tensor
+from minigrad import DTypeError, Function, GraphError, ShapeError, Tensor, no_grad
 
 
 def leaf(*values: float, dtype: type = np.float32) -> Tensor:
@@ -48,6 +48,28 @@ class Product(Function):
             Tensor(grad_output.array * y.array) if ctx.needs_input_grad[0] else None,
             Tensor(grad_output.array * x.array) if ctx.needs_input_grad[1] else None,
         )
+
+
+class Kept(Function):
+    """The identity; contexts: of all its calls."""
+
+    contexts: ClassVar[list[Any]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        Kept.contexts.append(ctx)
+        return Tensor(x.array * 1)
+
+
+def test_nothing_is_kept_where_no_gradient_will_be_needed():
+    Kept.contexts.clear()
+    with no_grad():
+        Kept.apply(leaf(1.0))
+    Kept.apply(tensor(1.0))
+    Kept.apply(leaf(1.0))
+    assert [len(ctx.saved_tensors) for ctx in Kept.contexts] == [0, 0, 1]
+    Kept.contexts.clear()
 
 
 class SplitSign(Function):

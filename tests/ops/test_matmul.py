@@ -13,11 +13,12 @@ import minigrad.nn.functional as F
 from minigrad.kernels.cpu import matmul
 
 # (rows, terms, columns): around the sizes of tiles (8, 32), blocks (128) and chunks (512); then few
-# results of many terms, and products of hardly anything.
+# results of many terms, products of hardly anything, and of few rows.
 SHAPES = (
     (64, 1024, 1024), (300, 600, 140), (17, 513, 129), (16, 100, 200), (128, 576, 10),
     (33, 31, 65), (1, 700, 300), (260, 7, 64), (5, 1, 1), (4100, 20, 12), (2048, 3, 1), (9, 0, 70),
-    (5, 3, 0),
+    (5, 3, 0), (3, 19, 1100), (6, 8, 7),
+    (40, 1100, 96),
 )  # fmt: skip
 TOLERANCES = {np.float32: 2e-5, np.float64: 1e-12}
 
@@ -52,7 +53,9 @@ def test_linear_equals_torch(shape: tuple[int, int, int], dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(3, 40, 70, 90), (5, 130, 20, 33), (2, 2100, 5, 6)])
+@pytest.mark.parametrize(
+    "shape", [(3, 40, 70, 90), (5, 130, 20, 33), (2, 2100, 5, 6), (3, 2, 21, 40)]
+)
 def test_batches_equal_torch(shape: tuple[int, ...], dtype: Any) -> None:
     B, M, K, N = shape
     rng = np.random.default_rng(0)
@@ -66,6 +69,8 @@ def test_the_shapes_take_every_path() -> None:
         dims = matmul.MatmulDims(1, M, K, N)
         plans.append(matmul._plan(1, M, N, K, ""))
         assert matmul.matmul_forward_workspace(dims) % matmul.MAX_THREADS == 0
+    assert {matmul._has_few_rows(M, "") for M, _, _ in SHAPES} == {False, True}
+    assert {plan.pack_right for plan in plans} == {False, True}
     assert {plan.row_parts > 1 for plan in plans} == {False, True}
     assert {matmul._few_results(matmul.MatmulDims(1, *shape)) for shape in SHAPES} == {False, True}
 

@@ -21,7 +21,7 @@ def product_tile(
     bias, bias_offset, use_bias,
     more,  # out holds the sum of earlier terms, bias included
     left, left_offset, left_stride,  # row r at left_offset + r·left_stride, term after term
-    panel, panel_offset,  # of right: `vectors` whole vectors a term
+    panel, panel_offset, panel_stride,  # of right: `vectors` whole vectors a term
     terms, valid_rows, valid_columns,
 ):  # fmt: skip
     """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
@@ -42,12 +42,40 @@ def product_tile(
     first_left, first_panel = left.at(left_offset), panel.at(panel_offset)
     left_rows = [tile.step(first_left, builder.mul(r, left_stride)) for r in row]
     with tile.loop(terms) as i:
-        factor = tile.step(first_panel, builder.mul(i.index, i64(vectors * tile.lanes)))
+        factor = tile.step(first_panel, builder.mul(i.index, panel_stride))
         columns = tile.load_row(factor, whole=True)
         for sums_r, left_r in zip(sums, left_rows, strict=True):
             tile.add_products(sums_r, builder.load(tile.step(left_r, i.index)), columns)
 
     tile.store_sums(sums, out_rows)
+
+
+@vector_code(literals=1)
+def add_row_product(
+    builder,
+    terms,  # literal
+    out, out_offset,
+    left, left_offset,
+    right, right_offset, right_stride,
+    columns,
+):  # fmt: skip
+    """out[c] += Σ_i left[i] · right[i, c]: `right` is read where it lies."""
+    tile = Tile(builder, out)
+    first_left, first_right = left.at(left_offset), right.at(right_offset)
+    factors = [tile.splat(builder.load(tile.step(first_left, i64(i)))) for i in range(terms)]
+    rows = [tile.step(first_right, builder.mul(right_stride, i64(i))) for i in range(terms)]
+    # Several sums, so that a product need not wait for the one before.
+    sums = tile.accumulators(min(terms, 4))
+    for c in tile.over_channels(columns):
+        place = tile.step(out.at(out_offset), c)
+        tile.clear(sums)
+        builder.store(tile.load(place), sums[0][0])
+        for i, (factor, row) in enumerate(zip(factors, rows, strict=True)):
+            tile.add_product(sums[i % len(sums)][0], factor, tile.load(tile.step(row, c)))
+        values = [builder.load(slot) for (slot,) in sums]
+        while len(values) > 1:
+            values = [builder.fadd(*pair) for pair in zip(values[::2], values[1::2], strict=True)]
+        tile.store(values[0], place)
 
 
 @vector_code(literals=1)
