@@ -1,1 +1,2 @@
-"""Benchmarks against torch: `python -m bench.kernels` and `python -m bench.steps`."""
+"""Benchmarks beside torch: `python -m bench.steps`, and `kernels`, `start`, `beside` and `gpu`.
+`bench.history` compares runs."""

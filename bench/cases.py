@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from minigrad.geometry import conv_output_size
 
@@ -30,9 +30,15 @@ from .operation import (
     step,
     weight,
 )
-from .training import QUICK, layers, parameter_shapes
+from .training import layers, parameter_shapes
 
 NETWORK_CONVOLUTIONS = "convolutions of the networks"
+UNTUNED_CONVOLUTIONS = "convolutions of untuned networks"
+TUNED = [("MNIST fixed", 16), ("MNIST fixed", 128), ("CIFAR A", 64), ("CIFAR B", 64)]
+UNTUNED = [
+    ("LeNet", 64), ("ResNet-20", 64), ("MobileNet 32²", 64), ("MobileNet 96²", 16), ("U-Net", 8),
+    ("ResNet-18", 8),
+]  # fmt: skip
 ODD_CONVOLUTIONS = "convolutions of odd shapes"
 PRODUCTS = "linear layers"
 MEMORY = "memory-bound operations"
@@ -61,25 +67,25 @@ def convolution(
     padding: int = 0,
     dilation: int = 1,
     groups: int = 1,
-    quick: bool = False,
+    **options: bool,
 ) -> Operation:
     """A K×K convolution with bias of an (N, C_in, H, W) image.
 
     2·N·C_out·H_out·W_out·(C_in/groups)·K·K flop: what a matrix product of the unfolded image needs,
-    zeros of the padding included.
+    zeros of the padding included. options: of Case.
     """
     N, C_in, H, W = image
     H_out, W_out = (conv_output_size(size, K, stride, 2 * padding, dilation) for size in (H, W))
-    options = {"stride": stride, "dilation": dilation, "groups": groups}
-    texts = [f"{name} {value}" for name, value in options.items() if value != 1]
+    geometry = {"stride": stride, "dilation": dilation, "groups": groups}
+    texts = [f"{name} {value}" for name, value in geometry.items() if value != 1]
     return Operation(
         family,
         " ".join([f"conv {C_in}→{C_out} {K}×{K}", *texts]),
         products(2 * N * C_out * H_out * W_out * (C_in // groups) * K * K),
-        lambda e, x, w, b: e.F.conv2d(x, w, b, padding=padding, **options),
+        lambda e, x, w, b: e.F.conv2d(x, w, b, padding=padding, **geometry),
         (activation(*image), weight(C_out, C_in // groups, K, K), weight(C_out)),
         bound="sgemm",
-        quick=quick,
+        **options,
     )
 
 
@@ -98,19 +104,27 @@ def conv_transpose(
     )
 
 
-def network_convolutions() -> Iterator[Operation]:
-    """Every distinct convolution of the quick configurations of `bench.steps`."""
+def network_convolutions(
+    family: str, networks: Sequence[tuple[str, int]], **options: bool
+) -> Iterator[Operation]:
+    """Every distinct convolution of (network, batch). options: of `convolution`."""
     quick = {((64, 16, 32, 32), 16), ((64, 128, 4, 4), 128), ((128, 32, 7, 7), 64)}
     seen = set()
-    for network, batch in QUICK:
+    for network, batch in networks:
         for layer in layers(network):
             if layer.kind == "Conv2d":
-                C_in, C_out, K = layer.arguments
-                key = (batch, C_in, layer.H, layer.W), C_out
+                _, C_out, K = layer.arguments
+                image = (batch, *layer.given)
+                stride, groups = layer.option("stride", 1), layer.option("groups", 1)
+                key = image, C_out, K, stride, groups
                 if key not in seen:
                     seen.add(key)
-                    picked = key in quick
-                    yield convolution(NETWORK_CONVOLUTIONS, *key, K, padding=K // 2, quick=picked)
+                    picked = {"quick": key[:2] in quick, **options}
+                    padding = layer.option("padding", 0)
+                    yield convolution(
+                        family, image, C_out, K, stride, K // 2 if padding == "same" else padding,
+                        groups=groups, **picked,
+                    )  # fmt: skip
 
 
 def linear(rows: int, features: int, out: int, quick: bool = False) -> Operation:
@@ -131,7 +145,8 @@ def all_cases() -> tuple[Case, ...]:
     parameters = tuple(parameter_shapes("CIFAR B"))
     P = sum(map(math.prod, parameters))
     return (
-        *network_convolutions(),
+        *network_convolutions(NETWORK_CONVOLUTIONS, TUNED),
+        *network_convolutions(UNTUNED_CONVOLUTIONS, UNTUNED, named=True, quick=False),
         convolution(ODD_CONVOLUTIONS, (64, 3, 64, 64), 16, 5, stride=2, dilation=2),
         convolution(ODD_CONVOLUTIONS, (64, 64, 32, 32), 64, 3, padding=1, groups=64, quick=True),
         convolution(ODD_CONVOLUTIONS, (64, 64, 28, 28), 128, 1),

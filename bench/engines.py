@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-MINIGRAD = "minigrad"
+MINIGRAD, CAPTURED = "minigrad", "minigrad captured"
+HIGH = " high"  # at the end of either, in this precision of float32 products
 EAGER = ("torch nchw", "torch channels_last")
 COMPILED = ("torch compile", "torch compile channels_last")
 
@@ -53,6 +54,10 @@ class Engine(ABC):
         """The function, compiled if that is what this engine is about."""
         return function
 
+    def captured(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step, recorded and replayed if that is what this engine is about."""
+        return step
+
     def forget(self) -> None:  # noqa: B027 — most engines compile nothing
         """Drop what was compiled for earlier benchmarks."""
 
@@ -64,15 +69,20 @@ _WEIGHT_ORDERS = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
 class Minigrad(Engine):
-    """Activations channels-last, weights in the memory order of its layers."""
+    """Activations channels-last, weights in the memory order of its layers.
 
-    name = MINIGRAD
+    Its name says what else is asked of it: "minigrad", "minigrad captured", and both with " high"
+    for that precision of float32 products.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = MINIGRAD) -> None:
         import minigrad
         import minigrad.nn.functional
 
+        self.name = name
         self.lib = minigrad
+        if name.endswith(HIGH):
+            minigrad.set_float32_matmul_precision("high")
         self.nn, self.optim = minigrad.nn, minigrad.optim
         self.F = self.regions = minigrad.nn.functional
 
@@ -80,6 +90,9 @@ class Minigrad(Engine):
         if order := (_WEIGHT_ORDERS if weight else _ORDERS).get(array.ndim):
             array = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
         return self.lib.from_numpy(array).clone()
+
+    def captured(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        return self.lib.capture(step) if self.name.startswith(CAPTURED) else step
 
     def gradients(self, out: Any, inputs: Sequence[Any], grad_output: Any = None) -> list[Any]:
         for each in inputs:
@@ -135,7 +148,7 @@ class Torch(Engine):
 
 def load(name: str, threads: int) -> Engine:
     """The engine of this name, working with so many threads."""
-    engine: Engine = Minigrad() if name == MINIGRAD else Torch(name)
+    engine: Engine = Minigrad(name) if name.startswith(MINIGRAD) else Torch(name)
     engine.lib.set_num_threads(threads)
     if engine.lib.get_num_threads() != threads:
         raise SystemExit(

@@ -2,7 +2,9 @@
 
     python -m bench.kernels                             # every row, 1 and 2 threads: minutes
     python -m bench.kernels --quick                     # under a minute
-    python -m bench.kernels --only "conv.*weight"       # rows whose label matches
+    python -m bench.kernels --only "conv.*weight"       # rows whose label matches; also the
+                                                        # convolutions of untuned networks
+    python -m bench.kernels --record                    # for bench.history
 
 Each engine runs in its own process and they take turns. Before a row is timed, the results of both
 on the same inputs are compared: a difference ends the program. Times are medians over all turns.
@@ -22,6 +24,9 @@ are the same in all calls, so what fits in the caches stays there, for both.
 GFLOP/s count the products of the textbook definition, GB/s the arrays that must be read or written,
 each once. The share sets minigrad's rate against a large sgemm, or a copy of 64 MiB, by torch in
 the same turns: it passes 100 % where padding needs no products, or where arrays fit in the caches.
+
+A turn during which other processes used the cores is repeated; a row that found no quiet ones has
+no ratio and counts in no mean.
 """
 
 from __future__ import annotations
@@ -30,14 +35,15 @@ import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from . import cases, floors
 from .engines import COMPILED, EAGER, MINIGRAD
-from .measure import Worker, check, cores, geometric_mean, machine, take_turns
+from .history import Entry
+from .load import load_note
+from .measure import Worker, check, cores, disturbed, geometric_mean, machine, take_turns
 from .operation import Case, Pass
-from .report import Bar, compiled_variants, write_chart, write_json
+from .report import Bar, add_options, finish, thread_counts
 
 # Of the largest magnitude: float32 sums of 100,000 terms in another order stay far below, a wrong
 # tap, tie or neighbour far above.
@@ -59,6 +65,14 @@ class Row:
     unit: str
     floor_rate: float
     """Of sgemm or of a copy, in operations or bytes a second."""
+    others: float | None = None
+    """How many cores other processes used."""
+    noise: float = 0.0
+    """How far apart the ratios of the turns lie, as a share."""
+
+    @property
+    def marked(self) -> bool:
+        return disturbed(self.others)
 
     @property
     def best_torch(self) -> str:
@@ -79,6 +93,8 @@ class Row:
         return self.work / self.seconds[MINIGRAD] / self.floor_rate
 
     def report(self) -> dict[str, Any]:
+        if self.marked:
+            return asdict(self)
         rates = {"minigrad": self.rate(MINIGRAD), "torch": self.rate(self.best_torch)}
         return {
             **asdict(self),
@@ -87,6 +103,12 @@ class Row:
             "rate": rates,
             "share_of_floor": self.share,
         }
+
+    def entry(self) -> Entry:
+        label = f"{self.family}: {self.operation}, {self.shape}, {self.direction}"
+        return Entry(
+            f"{label}, {self.threads} threads", self.seconds[MINIGRAD], self.ratio, self.noise
+        )
 
 
 def measure(
@@ -100,11 +122,13 @@ def measure(
     mine = ours.prepare(label=label)[MINIGRAD]
     for name, results in theirs.prepare(label=label, floor=case.bound).items():
         check(label, mine, results, name, TOLERANCE)
-    seconds, _ = take_turns([ours, theirs], turns, budget)
+    timing = take_turns([ours, theirs], turns, budget)
+    seconds = timing.seconds
     floor_rate = floors.WORK[case.bound] / seconds.pop(case.bound)
+    noise = timing.noise(MINIGRAD, seconds.keys() - {MINIGRAD})
     return Row(
         case.family, case.name, case.shape, step.name, threads, seconds,
-        case.work(step), floors.UNITS[case.bound], floor_rate,
+        case.work(step), floors.UNITS[case.bound], floor_rate, timing.others, noise,
     )  # fmt: skip
 
 
@@ -116,16 +140,22 @@ HEADER = (
 
 def line(row: Row) -> str:
     best = row.best_torch
-    return (
+    start = (
         f"{row.operation:<38}{row.shape:<16}{row.direction:<19}"
         f"{row.seconds[MINIGRAD] * 1e3:>10.3f}{row.seconds[best] * 1e3:>10.3f}  "
+    )
+    if row.marked:
+        return f"{start}no ratio: others used {row.others:.2f} cores"
+    return start + (
         f"{best.removeprefix('torch '):<22}{row.ratio:>6.2f}×"
         f"{row.rate(MINIGRAD):>10.1f}{row.rate(best):>8.1f}  {row.unit:<8}{row.share:>7.0%}"
     )
 
 
 def summary(rows: Sequence[Row]) -> str:
-    ratios = [row.ratio for row in rows]
+    ratios = [row.ratio for row in rows if not row.marked]
+    if not ratios:
+        return "no row was measured on quiet cores"
     won = sum(ratio >= 1 for ratio in ratios)
     return (
         f"geometric mean {geometric_mean(ratios):.2f}×, lowest {min(ratios):.2f}×, "
@@ -138,7 +168,9 @@ def selected(only: str | None, quick: bool) -> list[tuple[Case, Pass]]:
     if only is not None:
         pattern = re.compile(only, re.IGNORECASE)
         return [(case, step) for case, step in cases.rows() if pattern.search(case.label(step))]
-    return [(case, step) for case, step in cases.rows() if case.quick or not quick]
+    return [
+        (case, step) for case, step in cases.rows() if (case.quick if quick else not case.named)
+    ]
 
 
 def run(
@@ -166,6 +198,8 @@ def means(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The geometric mean of the ratios of each family, by threads."""
     groups: dict[tuple[str, int], list[float]] = {}
     for row in rows:
+        if row.marked:
+            continue
         groups.setdefault((row.family, row.threads), []).append(row.ratio)
     return [
         {"family": family, "threads": threads, "ratio": geometric_mean(ratios)}
@@ -179,37 +213,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rows and turns, 2 threads only")
-    parser.add_argument("--only", metavar="PATTERN", help="rows whose label this regex is found in")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too")
-    parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default: 1 2)")
-    parser.add_argument("--json", type=Path, help="write the results to this file")
-    parser.add_argument("--png", type=Path, help="draw the ratios")
+    add_options(parser)
     arguments = parser.parse_args(argv)
-    most = min(2, cores())
-    counts = arguments.threads or ([most] if arguments.quick else sorted({1, most}))
     turns, budget = (3, 0.02) if arguments.quick else (5, 0.1)
     torch_engines = [*EAGER, *(COMPILED if arguments.compile else [])]
     chosen = selected(arguments.only, arguments.quick)
     if not chosen:
         parser.error(f"no row matches {arguments.only!r}")
 
-    print(f"Operations in ms (median), float32, {machine()}, {cores()} cores")
+    print(f"Operations in ms (median), float32, {machine()}, {cores()} cores; {load_note()}")
     rows = [
-        row for count in counts for row in run(chosen, count, torch_engines, turns, budget)
-    ]  # fmt: skip
+        row
+        for count in thread_counts(arguments)
+        for row in run(chosen, count, torch_engines, turns, budget)
+    ]
     print("\nratio: best of torch / minigrad, above 1 is faster than torch")
     print("share: minigrad's rate against a large sgemm (GFLOP/s) or a copy of 64 MiB (GB/s)")
-    variants = compiled_variants()
-    if arguments.json:
-        reports = [row.report() for row in rows]
-        write_json(arguments.json, rows=reports, geometric_means=means(rows), **variants)
-    if arguments.png:
-        bars = [
-            Bar(r.family, f"{r.operation}, {r.shape}, {r.direction}", r.threads, r.ratio)
-            for r in rows
-        ]
-        write_chart(arguments.png, f"minigrad beside torch, {machine()}", bars)
+    print(f"all rows: {summary(rows)}")
+    quiet = [row for row in rows if not row.marked]
+    bars = [
+        Bar(r.family, f"{r.operation}, {r.shape}, {r.direction}", r.threads, r.ratio) for r in quiet
+    ]
+    finish(
+        arguments, "kernels", [row.report() for row in rows], means(rows), bars,
+        [row.entry() for row in quiet],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

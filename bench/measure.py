@@ -5,20 +5,23 @@ Nothing here imports an engine.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .load import LIMIT, Watch, allowed_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +39,7 @@ class Worker:
             text=True,
             cwd=ROOT,
         )
+        self.pid = self.process.pid
 
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -75,24 +79,71 @@ class Worker:
         self.process.wait()
 
 
-def take_turns(
-    workers: Sequence[Any], turns: int, budget: float
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Median seconds of a call and peak memory, by name.
+@dataclass(frozen=True)
+class Timing:
+    """What some rounds of turns gave."""
 
-    The workers time what they prepared for about `budget` seconds each, one after the other,
-    `turns` times; a turn before these warms up.
+    rounds: list[dict[str, list[float]]]
+    """Seconds of each call by name."""
+    peak_bytes: dict[str, int]
+    others: float | None
+    """How many cores other processes used, in the round in which they used most; None: unknown."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Medians over all calls."""
+        return {
+            name: statistics.median(itertools.chain(*(each[name] for each in self.rounds)))
+            for name in self.rounds[0]
+        }
+
+    def noise(self, ours: str, theirs: Collection[str]) -> float:
+        """How far apart the rounds' ratios lie, of the best of `theirs` to `ours`: the middle half,
+        as a share of the median."""
+        medians = [{n: statistics.median(s) for n, s in each.items()} for each in self.rounds]
+        ratios = [min(each[name] for name in theirs) / each[ours] for each in medians]
+        low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        return float((high - low) / middle)
+
+
+def disturbed(others: float | None) -> bool:
+    """Whether other processes used so much of the cores that a figure says nothing."""
+    return others is not None and others > LIMIT
+
+
+def take_turns(
+    workers: Sequence[Any], turns: int, budget: float, own: Collection[int] = ()
+) -> Timing:
+    """The workers time what they prepared for about `budget` seconds each, one after the other, in
+    `turns` rounds; a round before these warms up.
+
+    Rounds in which other processes used the cores are repeated, up to `turns` times, unless none
+    was quiet. Where that does not help, the quietest are taken, and `others` says so.
+    own: processes that are not others.
     """
-    seconds: dict[str, list[float]] = {}
     peaks: dict[str, int] = {}
-    for turn in range(turns + 1):
+    rounds: list[tuple[float | None, dict[str, list[float]]]] = []
+    pids = {*own, *(worker.pid for worker in workers)}
+
+    def one_round(budget: float) -> dict[str, list[float]]:
+        seconds = {}
         for worker in workers:
-            answer = worker.ask(budget=budget if turn else budget / 2)
-            for name, measured in answer["seconds"].items():
-                if turn:
-                    seconds.setdefault(name, []).extend(measured)
-                peaks[name] = answer["peak_bytes"]
-    return {name: statistics.median(each) for name, each in seconds.items()}, peaks
+            answer = worker.ask(budget=budget)
+            seconds |= answer["seconds"]
+            peaks.update(dict.fromkeys(answer["seconds"], answer["peak_bytes"]))
+        return seconds
+
+    one_round(budget / 2)
+    while len(rounds) < 2 * turns:
+        watch = Watch(pids)
+        measured = one_round(budget)
+        rounds.append((watch.others(), measured))
+        quiet = sum(not disturbed(others) for others, _ in rounds)
+        if quiet == turns or (len(rounds) == turns and not quiet):
+            break
+    rounds.sort(key=lambda each: each[0] or 0.0)
+    quietest = rounds[:turns]
+    return Timing([measured for _, measured in quietest], peaks, quietest[-1][0])
 
 
 def check(
@@ -126,9 +177,7 @@ def geometric_mean(ratios: Iterable[float]) -> float:
 
 
 def cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(allowed_cores())
 
 
 def machine() -> str:

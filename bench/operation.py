@@ -109,6 +109,8 @@ class Case(ABC):
     """The floor that it is measured against: 'sgemm', or 'copy' for what memory limits."""
     quick: bool = False
     """Whether --quick measures it."""
+    named: bool = False
+    """Whether it is measured only if --only names it."""
 
     checks: ClassVar[int] = 1
     """Calls whose results are compared before timing."""

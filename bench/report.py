@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .measure import conditions
+from .history import Entry, record
+from .measure import conditions, cores, machine
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,41 @@ class Bar:
     ratio: float
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command lines of benchmarks beside torch share."""
+    parser.add_argument("--quick", action="store_true", help="fewer rows and turns, 2 threads only")
+    parser.add_argument("--only", metavar="PATTERN", help="rows whose label this regex is found in")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--threads", type=int, nargs="+", help="thread counts (default: 1 2)")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--png", type=Path, help="draw the ratios")
+    parser.add_argument("--record", action="store_true", help="add a line to bench.history's file")
+
+
+def thread_counts(arguments: argparse.Namespace) -> list[int]:
+    most = min(2, cores())
+    return arguments.threads or ([most] if arguments.quick else sorted({1, most}))
+
+
+def finish(
+    arguments: argparse.Namespace,
+    benchmark: str,
+    rows: Sequence[dict[str, Any]],
+    means: Sequence[dict[str, Any]],
+    bars: Sequence[Bar],
+    entries: Sequence[Entry],
+) -> None:
+    """Write what the options ask for."""
+    variants = compiled_variants()
+    if arguments.json:
+        report = {**conditions(), "rows": rows, "geometric_means": means, **variants}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.png and bars:
+        write_chart(arguments.png, f"minigrad beside torch, {machine()}", bars)
+    if arguments.record:
+        record(benchmark, entries)
+
+
 def compiled_variants() -> dict[str, Any]:
     """Print how many compiled kernels the cache holds; the entry for a JSON report."""
     from minigrad.warmup import compiled_variants
@@ -28,10 +65,6 @@ def compiled_variants() -> dict[str, Any]:
     count, folder = compiled_variants()
     print(f"{count} compiled kernel variants in {folder}")
     return {"compiled_variants": count}
-
-
-def write_json(path: Path, **report: Any) -> None:
-    path.write_text(json.dumps({**conditions(), **report}, indent=1) + "\n")
 
 
 def write_chart(path: Path, title: str, bars: Sequence[Bar]) -> None:

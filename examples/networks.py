@@ -81,6 +81,27 @@ def cifar(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, classes))
 
 
+def speedrun(nn: Any = minigrad.nn, classes: int = 10) -> Any:
+    """For 32×32 RGB images: a 2×2 convolution that whitens, three groups of two 3×3 convolutions,
+    the maximum over the last 3×3 pixels, a linear layer: 1,972,792 parameters.
+
+    Scales of batch norm are frozen at 1, and the filters of the first layer where they start.
+    Source: Jordan 2024 (airbench94).
+    """
+    whitened = 2 * 3 * 2 * 2
+    layers = [nn.Conv2d(3, whitened, 2), nn.GELU()]
+    layers[0].weight.requires_grad = False
+    for C_in, C_out in pairwise((whitened, 64, 256, 256)):
+        for width, pool in ((C_in, [nn.MaxPool2d(2)]), (C_out, [])):
+            convolution = nn.Conv2d(width, C_out, 3, padding=1, bias=False)
+            norm = nn.BatchNorm2d(C_out, eps=1e-12, momentum=0.4)
+            norm.weight.requires_grad = False
+            layers += [convolution, *pool, norm, nn.GELU()]
+    return nn.Sequential(
+        *layers, nn.MaxPool2d(3), nn.Flatten(), nn.Linear(256, classes, bias=False)
+    )
+
+
 _BUILDERS = {
     "fixed": mnist_fixed,
     "variable": mnist_variable,

@@ -26,7 +26,9 @@ def _tiny(nn: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _torch_on_the_cpu(monkeypatch) -> None:
     pytest.importorskip("torch")
-    monkeypatch.setitem(training.NETWORKS, "tiny", (_tiny, (6, 6, 1)))
+    monkeypatch.setitem(
+        training.NETWORKS, "tiny", training.Network(lambda lib: _tiny(lib.nn), (6, 6, 1))
+    )
     if not ptx.installed():
         return
     monkeypatch.setattr(gpu.TorchGpu, "recorded", lambda self, run: run)
