@@ -29,6 +29,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ...runtime.interrupts import Deferred
 from ...runtime.threads import (
     ACTIVE,
     ADDRESS,
@@ -242,7 +243,8 @@ class _Workers:
 
     def _start(self, *launch: int) -> int:
         """Called by kernels; 0 says that the caller does this work alone."""
-        with self._lock:
+        # This is a callback from C, through which no KeyboardInterrupt gets to Python.
+        with self._lock, Deferred(elsewhere=True):
             try:
                 if self._compiled is None:
                     compiled = callback(types.int64(*[types.int64] * 4))(_launch)
