@@ -14,12 +14,14 @@ its kernels in the cache starts no helper. `runtime/ahead.py` says when there is
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import os
 import pickle
 import queue
 import sys
 import threading
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -42,13 +44,13 @@ _described: set[Any] = set()
 
 def _notice() -> None:
     """A kernel is about to be compiled: tell the helper what will follow."""
-    frame = sys._getframe()
-    while frame is not None and frame.f_code is not _APPLY:  # type: ignore[redundant-expr]
-        frame = frame.f_back  # type: ignore[assignment]
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back
     if frame is None:
         return
-    function, args, needs = (frame.f_locals.get(name) for name in ("cls", "args", "needs"))
-    if not needs or True not in needs or not function.__module__.startswith(f"{_PACKAGE}."):
+    function, args, needs = (frame.f_locals.get(name, ()) for name in ("cls", "args", "needs"))
+    if True not in needs or not function.__module__.startswith(f"{_PACKAGE}."):
         return
     if any(isinstance(arg, Tensor) and arg.device.type != "cpu" for arg in args):
         return
@@ -72,8 +74,9 @@ def _is_optimizer(one: Any) -> bool:
 
 
 def _options(optimizer: Optimizer) -> dict[str, Any]:
+    taken = inspect.signature(type(optimizer)).parameters
     group = optimizer.param_groups[0]
-    return {name: value for name, value in group.items() if name in optimizer.defaults}
+    return {name: group[name] for name in optimizer.defaults if name in taken}
 
 
 def _describe(work: tuple[Any, ...]) -> None:
@@ -132,6 +135,14 @@ def _compile_optimizer(kind: type[Optimizer], options: dict[str, Any]) -> None:
     kind(parameters, **options).step()
 
 
+def compile_one(described: tuple[Any, ...]) -> None:
+    """Compile what one description stands for."""
+    if len(described) == 3:
+        _compile_function(*described)
+    else:
+        _compile_optimizer(*described)
+
+
 def serve() -> None:
     """Do what comes from standard input until it ends, or nothing has come for a while."""
     from .kernels.cpu._cache import writing
@@ -149,15 +160,12 @@ def serve() -> None:
     threading.Thread(target=read, daemon=True).start()
     while True:
         try:
-            described = _Maker(io.BytesIO(work.get(timeout=_IDLE))).load()
+            content = work.get(timeout=_IDLE)
         except queue.Empty:
             return
-        except Exception:
-            continue
         try:
-            compile_one = _compile_function if len(described) == 3 else _compile_optimizer
-            compile_one(*described)
-        except Exception:  # this process will come to it itself, and report it
+            compile_one(_Maker(io.BytesIO(content)).load())
+        except Exception:  # the other process will come to it as well, and report it
             continue
 
 

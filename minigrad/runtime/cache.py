@@ -10,9 +10,12 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+import uuid
+import zipfile
 from pathlib import Path
 
 
@@ -42,37 +45,68 @@ def cache_folder(name: str) -> Path:
     return folder
 
 
-# In a folder that was packed: what its kernels were compiled for.
+# Kernels in a file or in a folder that is shared -------------------------------------------------
+
+# Beside packed kernels: what they were compiled for. That names their folder, too.
 MADE_FOR = "made-for.json"
 
 
 def shared_folders(name: str, made_for: dict[str, str]) -> list[Path]:
-    """The folder called `name` in the shared cache, if there is one: the kernels of another
-    processor, Numba or minigrad have another name. One line says that they are not used, and why.
-    """
+    """The folder called `name` in the shared cache. If it is not there, as all kernels were made
+    for another processor, Numba or minigrad, one line says so."""
     root = os.environ.get("MINIGRAD_SHARED_CACHE")
     if not root:
         return []
     folder = Path(root) / name
     if folder.is_dir():
         return [folder]
-    print(f"minigrad: no kernels are used of MINIGRAD_SHARED_CACHE: {why_not(Path(root), made_for)}",
-          file=sys.stderr)  # fmt: skip
+    there = [path.read_bytes() for path in Path(root).glob(f"cpu-*/{MADE_FOR}")]
+    reason = _differences(there, made_for)
+    print(f"minigrad: MINIGRAD_SHARED_CACHE={root} is not used: {reason}", file=sys.stderr)
     return []
 
 
-def why_not(root: Path, made_for: dict[str, str]) -> str:
-    """What the kernels in a folder are made for instead."""
-    found = []
-    for path in sorted(root.glob(f"cpu-*/{MADE_FOR}")):
-        try:
-            found.append(differences(json.loads(path.read_text()), made_for))
-        except (OSError, ValueError):
-            continue
-    return f"{root} has {' and '.join(found) or 'none'}"
+def _differences(found: list[bytes], made_for: dict[str, str]) -> str:
+    """Why none of the kernels that were found can be used."""
+    reasons = []
+    for content in found:
+        theirs = json.loads(content)
+        reasons += [
+            f"kernels for {what} {theirs.get(what)}, here it is {ours}"
+            for what, ours in made_for.items() if theirs.get(what) != ours
+        ]  # fmt: skip
+    return "; ".join(dict.fromkeys(reasons)) or "there are no kernels"
 
 
-def differences(theirs: dict[str, str], ours: dict[str, str]) -> str:
-    differing = [f"{what} {theirs.get(what)}, here {ours[what]}"
-                 for what in ours if theirs.get(what) != ours[what]]  # fmt: skip
-    return f"those for {'; '.join(differing)}"
+def pack(folder: Path, made_for: dict[str, str], file: Path) -> int:
+    """Write the kernels of a folder to a zip file; returns how many."""
+    kernels = sorted(folder.glob("*.nbc"))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{folder.name}/{MADE_FOR}", json.dumps(made_for, indent=1))
+        for path in kernels:
+            archive.write(path, f"{folder.name}/{path.name}")
+    return len(kernels)
+
+
+def unpack(file: Path, made_for: dict[str, str], folder: Path) -> int:
+    """Put the kernels of a packed file into a folder; returns how many.
+
+    Raises ValueError if they are not for this machine and minigrad.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            kernels = [
+                name for name in archive.namelist()
+                if re.fullmatch(rf"{folder.name}/[^/\\]+\.nbc", name)
+            ]  # fmt: skip
+            if not kernels:
+                found = [archive.read(name) for name in archive.namelist() if MADE_FOR in name]
+                raise ValueError(f"{file} is not used: {_differences(found, made_for)}")
+            for name in [*kernels, f"{folder.name}/{MADE_FOR}"]:
+                path = folder / name.partition("/")[2]
+                part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+                part.write_bytes(archive.read(name))
+                os.replace(part, path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{file} is not a file of packed kernels: {error}") from None
+    return len(kernels)
