@@ -174,19 +174,27 @@ def test_no_helper_of_a_program_that_is_not_python(
     assert not process.is_useful(useful)
 
 
-HELPED = f"""{STEP}
-import os
+HELPED = """
+import os, sys
+import minigrad as mg
+from minigrad import ahead
 from minigrad.runtime import ahead as process
 process.available_cores = lambda: 2
-loss = step()
+mg.ones(10, requires_grad=True).sigmoid()
 running = ahead._helper._process
 print(running.pid if running else 0, flush=True)
 """
 
 
 def test_a_program_that_finds_its_kernels_starts_no_helper(tmp_path: Path) -> None:
-    output(STEP + "step()", MINIGRAD_CACHE_DIR=tmp_path)
-    assert output(HELPED, MINIGRAD_CACHE_DIR=tmp_path, MINIGRAD_COMPILE_AHEAD=1) == "0\n"
+    environment = {"MINIGRAD_CACHE_DIR": tmp_path, "MINIGRAD_COMPILE_AHEAD": 1}
+    assert output(HELPED, **environment) != "0\n"
+    assert output(HELPED, **environment) == "0\n"
+
+
+def test_a_program_without_gradients_starts_no_helper(tmp_path: Path) -> None:
+    script = HELPED.replace(", requires_grad=True", "")
+    assert output(script, MINIGRAD_CACHE_DIR=tmp_path, MINIGRAD_COMPILE_AHEAD=1) == "0\n"
 
 
 def ends(pid: int) -> bool:

@@ -17,38 +17,44 @@ class Deferred:
     elsewhere: deliver it from another thread soon after, for a block in a callback from C.
     """
 
-    _pending = False
+    _current: Deferred | None = None  # the outermost block of the main thread
 
     def __init__(self, elsewhere: bool = False) -> None:
         self._elsewhere = elsewhere
+        self._pending = False
         self._handler: Any = None
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # the main thread gets it
+            return  # which does not get it
         handler = signal.getsignal(signal.SIGINT)
-        if callable(handler) and getattr(handler, "__func__", None) is not Deferred._note:
-            Deferred._pending = False
-            self._handler = handler
+        if Deferred._current is None and callable(handler):
+            self._handler, Deferred._current = handler, self
             signal.signal(signal.SIGINT, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
-        if Deferred._pending:
+        if self._pending:
             self._handler(number, frame)
-        Deferred._pending = True
+        self._pending = True
 
     def __exit__(self, *_: object) -> None:
-        if self._handler is None:
+        if Deferred._current is not self:
             return
+        Deferred._current = None
         signal.signal(signal.SIGINT, self._handler)
-        if self._elsewhere and Deferred._pending:
+        if self._elsewhere and self._pending:
             threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
         else:
-            deliver(self._handler)
+            self.deliver()
+
+    def deliver(self) -> None:
+        if self._pending and not self._elsewhere:
+            self._pending = False
+            self._handler(signal.SIGINT, None)
 
 
-def deliver(handler: Any = signal.default_int_handler) -> None:
-    """If Ctrl-C was noted, it takes effect here."""
-    if Deferred._pending:
-        Deferred._pending = False
-        handler(signal.SIGINT, None)
+def deliver() -> None:
+    """A place where Ctrl-C may take effect although it was deferred."""
+    current = Deferred._current
+    if current is not None and threading.current_thread() is threading.main_thread():
+        current.deliver()
