@@ -81,7 +81,7 @@ def test_a_shared_folder_is_read_besides_the_own_one(unpacked: Path, tmp_path: P
     before = sorted(unpacked.rglob("*"))
     where = {"MINIGRAD_CACHE_DIR": tmp_path, "MINIGRAD_SHARED_CACHE": unpacked}
     assert use(**where) == (["55.0", "0"], "")
-    done = run(USE.replace("+", "-"), **where)
+    done = run(USE.replace("+", "*"), **where)
     assert done.stdout.split()[1] == "1"
     assert len(list(tmp_path.rglob("*.nbc"))) == 1
     assert sorted(unpacked.rglob("*")) == before

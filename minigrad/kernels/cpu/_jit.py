@@ -1,12 +1,12 @@
 """JIT compilation: how every CPU kernel is compiled, with one set of flags, one cache on disk, one
 progress line.
 
-Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
-constant in another file does. So what several files' kernels use lives in geometry.py, in
-runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
+A cached kernel is compiled again when the file that defines it changes (_cache.py), but not when a
+helper or a constant in another file does. So what several files' kernels use lives in geometry.py,
+in runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
 underscore, or, for the kernels of a package like conv/, in its modules but for plan.py, which
 chooses among kernels and is used by none. The cache lies in a folder named by a digest of all
-those.
+those, of the processor and of the versions (`made_for`).
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def shared_sources() -> list[Path]:
     return [*above, *sorted(shared)]
 
 
+@cache
 def made_for() -> dict[str, str]:
     """What compiled kernels depend on, besides their own files."""
     sources = hashlib.sha256()
