@@ -38,9 +38,16 @@ def is_useful(cache: Path) -> bool:
         and "python" in Path(sys.executable or "").name  # not a program that has Python inside
         and not getattr(sys, "frozen", False)
         and available_cores() > 1
-        and cache.parent == cache_root()
         and os.access(cache, os.W_OK)
+        and _is_kept(cache)
     )
+
+
+def _is_kept(cache: Path) -> bool:
+    try:
+        return cache.parent == cache_root()
+    except RuntimeError:  # the user has no home folder
+        return False
 
 
 class Helper:
