@@ -239,7 +239,7 @@ class _Workers:
     def _start(self, *launch: int) -> int:
         """Called by kernels; 0 says that the caller does this work alone."""
         # This is a callback from C, through which no KeyboardInterrupt gets to Python.
-        with self._lock, Deferred(elsewhere=True):
+        with self._lock, Deferred(callback=True):
             try:
                 if self._compiled is None:
                     compiled = callback(types.int64(*[types.int64] * 4))(_launch)
