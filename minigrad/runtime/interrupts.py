@@ -33,9 +33,16 @@ class Deferred:
         if threading.current_thread() is not threading.main_thread():
             return  # which does not get it
         handler = signal.getsignal(signal.SIGINT)
-        if Deferred._current is None and callable(handler):
-            self._handler, Deferred._current = handler, self
-            signal.signal(signal.SIGINT, self._note)
+        if Deferred._current is not None or not callable(handler):
+            return
+        before = getattr(handler, "__self__", None)
+        if isinstance(before, Deferred):  # whose signal is still under way: now it is for this one
+            with before._lock:
+                before._callback = None
+            handler = before._handler
+        self._handler, Deferred._current = handler, self
+        signal.signal(signal.SIGINT, self._note)
+        self._pending = isinstance(before, Deferred)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._left:
