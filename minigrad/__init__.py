@@ -9,6 +9,7 @@ from typing import Any as _Any
 
 import numpy as _np
 
+from . import ahead as _ahead  # noqa: F401  hears of compilations
 from . import amp, autograd, backends, cuda, linalg, nn, optim, runtime
 from .backends import (
     get_float32_matmul_precision,

@@ -3,10 +3,17 @@ step.
 
     python -m minigrad.warmup             # float32
     python -m minigrad.warmup --float64   # float64 too
+    python -m minigrad.warmup --pack kernels.zip    # and put all into a file
+    python -m minigrad.warmup --unpack kernels.zip  # from there into the cache
 
 Kernels are specialised by element type, not by shape; some have a second form for many elements. So
 tiny inputs, and a few that are not tiny, compile what training uses. The kernels stay in the cache
 on disk (MINIGRAD_CACHE_DIR): run this once after an update.
+
+A packed file serves where processor, Numba, Python and minigrad are the same; elsewhere one line
+says what differs. Unpacked into a folder of its own, it can be shared: MINIGRAD_SHARED_CACHE names
+a folder that processes read besides their own. Loading kernels runs code: take no such file from
+people whose code you would not run, and let nobody else write to the folder.
 """
 
 from __future__ import annotations
@@ -15,6 +22,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +30,7 @@ import numpy as np
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import data, nn, optim
+from minigrad.runtime.cache import pack, unpack
 
 # More than two vectors of channels in any dtype, and less than one: both widths of register tile.
 _MANY, _FEW = 40, 3
@@ -168,11 +177,26 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--float64", action="store_true", help="compile for float64 as well")
+    parser.add_argument("--pack", metavar="FILE", type=Path, help="then write all kernels there")
+    parser.add_argument(
+        "--unpack", metavar="FILE", type=Path, help="compile nothing, but take kernels from there"
+    )
     arguments = parser.parse_args(argv)
+    from .kernels.cpu._jit import CACHE_DIR, made_for
+
+    if arguments.unpack:
+        try:
+            count = unpack(arguments.unpack, made_for(), CACHE_DIR)
+        except (OSError, ValueError) as error:
+            raise SystemExit(f"minigrad: {error}") from None
+        print(f"unpacked {count} compiled variants into {CACHE_DIR}")
+        return
     start = time.perf_counter()
     warmup((mg.float32, mg.float64) if arguments.float64 else (mg.float32,))
     count, folder = compiled_variants()
     print(f"ready after {time.perf_counter() - start:.1f} s: {count} compiled variants in {folder}")
+    if arguments.pack:
+        print(f"packed {pack(CACHE_DIR, made_for(), arguments.pack)} into {arguments.pack}")
 
 
 if __name__ == "__main__":

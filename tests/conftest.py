@@ -17,6 +17,8 @@ from typing import Any
 
 # Processes that run tests side by side leave each other the cores: threads that wait for a core
 # that another process has would wait for milliseconds. Read when minigrad is imported.
+# No second process for each of the many that tests start.
+os.environ.setdefault("MINIGRAD_COMPILE_AHEAD", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("MINIGRAD_NUM_THREADS", "1")
 

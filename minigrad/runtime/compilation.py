@@ -24,6 +24,8 @@ from typing import Any
 
 from numba.core import event, types
 
+from .ahead import at_compilation
+
 
 class CompilationProgress(event.Listener):
     """Reports the compilations of functions whose module lies in `package`.
@@ -50,6 +52,8 @@ class CompilationProgress(event.Listener):
         self._kernel, self._start = event.data["dispatcher"], time.perf_counter()
         self.count += 1
         self._report(f"{function.__name__.lstrip('_')}{_dtypes(event.data['args'])}")
+        for call in at_compilation:
+            call()
 
     def on_end(self, event: Any) -> None:
         if event.data["dispatcher"] is not self._kernel:

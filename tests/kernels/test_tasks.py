@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import numba
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.kernels.cpu._jit import helper, kernel
+from minigrad.kernels.cpu._jit import FASTMATH, kernel
+from minigrad.kernels.cpu._rows import add_to
 from minigrad.kernels.cpu._tasks import elements, lower_to, tasks, thread, whole
 from minigrad.runtime.threads import ADDRESS, BLOCK, GENERATION, MAX_THREADS
 
@@ -102,7 +104,8 @@ def _sum_of_squares(count: int) -> float:
     return float((x * x).sum().item())
 
 
-@helper  # as a kernel, but compiled anew, because code from the cache cannot be inspected
+# As a kernel, but compiled anew, because code from the cache cannot be inspected.
+@numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)
 def _limited(span, out, input, high):
     for i in elements(span, out.size):
         out[i] = high if input[i] > high else input[i]
@@ -114,6 +117,11 @@ def test_loops_over_elements_are_vectorised() -> None:
     (code,) = _limited.inspect_llvm().values()
     assert re.search(r"fcmp [a-z ]*<\d+ x float>", code)
     assert "masked.gather" not in code  # as where an index may be negative
+
+
+def test_a_helper_that_python_calls_says_that_it_is_for_kernels() -> None:
+    with pytest.raises(TypeError, match="add_to: is for kernels to call, not for Python"):
+        add_to(np.zeros(3), np.zeros(3))
 
 
 @needs_fork

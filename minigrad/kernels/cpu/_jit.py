@@ -1,12 +1,12 @@
 """JIT compilation: how every CPU kernel is compiled, with one set of flags, one cache on disk, one
 progress line.
 
-Numba recompiles a cached kernel when the file that defines it changes, but not when a helper or a
-constant in another file does. So what several files' kernels use lives in geometry.py, in
-runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
+A cached kernel is compiled again when the file that defines it changes (_cache.py), but not when a
+helper or a constant in another file does. So what several files' kernels use lives in geometry.py,
+in runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
 underscore, or, for the kernels of a package like conv/, in its modules but for plan.py, which
 chooses among kernels and is used by none. The cache lies in a folder named by a digest of all
-those.
+those, of the processor and of the versions (`made_for`).
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -15,19 +15,19 @@ Numba's cache miss in every new process, so helpers and intrinsics are module gl
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 from numba.core.ccallback import CFunc
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import register_jitable
 
-from ...runtime.cache import cache_folder
+from ...runtime.cache import cache_folder, shared_folders
 from ...runtime.compilation import report_compilations
 from ...runtime.threads import ADDRESS
 from ..formulas import (
@@ -41,6 +41,8 @@ from ..formulas import (
     round_half_away,
 )
 from ._cache import KernelCache
+from ._compiler import Compiled, Linked
+from ._simd import VECTOR_BITS
 
 # Contraction (fused multiply-add) and reassociation are allowed. NaN, infinity and signed zeros
 # keep their meaning.
@@ -56,38 +58,40 @@ def shared_sources() -> list[Path]:
     return [*above, *sorted(shared)]
 
 
-def _source_digest() -> str:
-    width = os.environ.get("MINIGRAD_VECTOR_BITS", "")
-    digest = hashlib.sha256(f"{numba.__version__} {sys.version_info[:2]} {width}".encode())
+@cache
+def made_for() -> dict[str, str]:
+    """What compiled kernels depend on, besides their own files."""
+    sources = hashlib.sha256()
     for source in shared_sources():
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
+        sources.update(source.read_bytes())
+    features = numba.config.CPU_FEATURES or get_host_cpu_features()
+    return {
+        "Numba": numba.__version__,
+        "Python": ".".join(map(str, sys.version_info[:2])),
+        "processor": numba.config.CPU_NAME or llvm.get_host_cpu_name(),
+        "its features": hashlib.sha256(features.encode()).hexdigest()[:8],
+        "vectors": f"{VECTOR_BITS} bits",
+        "minigrad's sources": sources.hexdigest()[:8],
+    }
 
 
-CACHE_DIR = cache_folder(f"cpu-{_source_digest()}")
+_NAME = f"cpu-{hashlib.sha256(repr(made_for()).encode()).hexdigest()[:16]}"
+CACHE_DIR = cache_folder(_NAME)
+_FOLDERS = [CACHE_DIR, *shared_folders(_NAME, made_for())]
 compilations = report_compilations(__package__, CACHE_DIR)
 
 
-@contextmanager
-def _our_cache() -> Iterator[None]:
-    # Numba picks the cache folder while it decorates; the process-wide setting is put back so
-    # that a user's own cached functions stay where they were.
-    outer = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(CACHE_DIR)
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR = outer
+_OPTIONS = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
 
 
-def _jit(
-    function: Callable[..., Any], fastmath: Any = FASTMATH, cache: bool = False, **options: Any
-) -> Any:
-    made = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, **options)(function)
-    if cache:
-        with _our_cache():
-            made._cache = KernelCache(function)
-    return made
+def _compiled(function: Callable[..., Any]) -> Any:
+    if numba.config.DISABLE_JIT:
+        return function
+    return Compiled(function, _OPTIONS, KernelCache(function, _FOLDERS))
+
+
+def _linked(function: Callable[..., Any], **options: Any) -> Any:
+    return function if numba.config.DISABLE_JIT else Linked(function, {**_OPTIONS, **options})
 
 
 class Kernel(partial):  # type: ignore[type-arg]
@@ -101,12 +105,12 @@ class Kernel(partial):  # type: ignore[type-arg]
 def kernel(function: Callable[..., Any]) -> Kernel:
     """A parallel kernel: function(span, …) has a loop over tasks (_tasks.py), which threads share.
     It is called without the span."""
-    return Kernel(_jit(function, cache=True), ADDRESS)
+    return Kernel(_compiled(function), ADDRESS)
 
 
 def serial_kernel(function: Callable[..., Any]) -> Any:
     """A kernel on the calling thread alone: safe in a background thread, cheap for small work."""
-    return _jit(function, cache=True)
+    return _compiled(function)
 
 
 def callback(signature: Any) -> Callable[..., Any]:
@@ -115,9 +119,11 @@ def callback(signature: Any) -> Callable[..., Any]:
     def compiled(function: Callable[..., Any]) -> Any:
         types = signature.args, signature.return_type
         made = CFunc(function, types, locals={}, options={"error_model": "numpy"})
-        with _our_cache():
-            made._cache = KernelCache(function)
-        made.compile()
+        made._cache = KernelCache(function, _FOLDERS)
+        try:
+            made.compile()
+        finally:
+            made._cache.release()
         return made
 
     return compiled
@@ -125,12 +131,12 @@ def callback(signature: Any) -> Callable[..., Any]:
 
 def helper(function: Callable[..., Any]) -> Any:
     """A function that kernels call; it is compiled into each of them."""
-    return _jit(function)
+    return _linked(function)
 
 
 def exact_helper(function: Callable[..., Any]) -> Any:
     """A helper whose arithmetic stays as it is written: for rounding that decides an index."""
-    return _jit(function, fastmath=False)
+    return _linked(function, fastmath=False)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -138,7 +144,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
     For bodies of a few instructions: an array argument is some fifteen words on the stack.
     """
-    return _jit(function, forceinline=True)
+    return _linked(function, forceinline=True)
 
 
 # Their arithmetic stays as it is written.

@@ -29,6 +29,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ...runtime.interrupts import Deferred
 from ...runtime.threads import (
     ACTIVE,
     ADDRESS,
@@ -72,30 +73,30 @@ def _on_words(emit):
     return intrinsic(typed)
 
 
-def _pointer(builder, address):
-    return builder.inttoptr(address, _word.as_pointer())
+def _place(builder, block, index):
+    return builder.gep(builder.inttoptr(block, _word.as_pointer()), [index])
 
 
 @_on_words
-def _load(builder, address):
-    return builder.load_atomic(_pointer(builder, address), "seq_cst", 8)
+def _load(builder, block, index):
+    return builder.load_atomic(_place(builder, block, index), "seq_cst", 8)
 
 
 @_on_words
-def _store(builder, address, value):
-    builder.store_atomic(value, _pointer(builder, address), "seq_cst", 8)
+def _store(builder, block, index, value):
+    builder.store_atomic(value, _place(builder, block, index), "seq_cst", 8)
     return value
 
 
 @_on_words
-def _add(builder, address, value):
-    return builder.atomic_rmw("add", _pointer(builder, address), value, "seq_cst")
+def _add(builder, block, index, value):
+    return builder.atomic_rmw("add", _place(builder, block, index), value, "seq_cst")
 
 
 @_on_words
-def _exchanged(builder, address, old, new):
+def _exchanged(builder, block, index, old, new):
     """1 if the word was `old`, and is `new` now."""
-    pair = builder.cmpxchg(_pointer(builder, address), old, new, "seq_cst", "seq_cst")
+    pair = builder.cmpxchg(_place(builder, block, index), old, new, "seq_cst", "seq_cst")
     return builder.zext(builder.extract_value(pair, 1), _word)
 
 
@@ -139,85 +140,80 @@ _yield = _posix("sched_yield", 0)
 
 
 @helper
-def _at(block, index):
-    return block + 8 * index
-
-
-@helper
 def _take_chunks(block, thread, generation):
     """Run chunks of the launch until none is left: one's own, then those of others."""
-    active = _load(_at(block, ACTIVE))
+    active = _load(block, ACTIVE)
     for turn in range(active):
         owner = (thread + turn) % active
-        place = _at(block, TICKETS + LINE * owner)
+        place = TICKETS + LINE * owner
         while True:
-            ticket = _load(place)
+            ticket = _load(block, place)
             first, last = ticket >> 16 & 0xFFFF, ticket & 0xFFFF
             if ticket >> 32 != generation or first >= last:
                 break
             chunk, taken = (first, 1 << 16) if turn == 0 else (last - 1, -1)
-            body, arguments = _load(_at(block, BODY)), _load(_at(block, ARGUMENTS))
-            tasks, size = _load(_at(block, TASKS)), _load(_at(block, CHUNK))
-            if _exchanged(place, ticket, ticket + taken):
+            body, arguments = _load(block, BODY), _load(block, ARGUMENTS)
+            tasks, size = _load(block, TASKS), _load(block, CHUNK)
+            if _exchanged(block, place, ticket, ticket + taken):
                 begin = chunk * size
                 _call(body, begin, min(begin + size, tasks), thread, arguments)
-                _add(_at(block, DONE), 1)
+                _add(block, DONE, 1)
 
 
 def _launch(block, body, arguments, tasks):
     """Run all tasks, and return 1; or 0 if another launch is under way, or workers are missing."""
-    active = _load(_at(block, THREADS))
-    if _load(_at(block, STARTED)) < active - 1:
-        return _start(_load(_at(block, START)))
-    if not _exchanged(_at(block, BUSY), 0, 1):
+    active = _load(block, THREADS)
+    if _load(block, STARTED) < active - 1:
+        return _start(_load(block, START))
+    if not _exchanged(block, BUSY, 0, 1):
         return 0
     size = -(-tasks // _CHUNKS)
     if size > 64:
         size = (size + 63) // 64 * 64  # whole cache lines, and whole vectors
     chunks = -(-tasks // size)
-    generation = _load(_at(block, GENERATION)) % 0x3FFFFFFF + 1
-    _store(_at(block, BODY), body)
-    _store(_at(block, ARGUMENTS), arguments)
-    _store(_at(block, TASKS), tasks)
-    _store(_at(block, CHUNK), size)
-    _store(_at(block, ACTIVE), active)
-    _store(_at(block, DONE), 0)
+    generation = _load(block, GENERATION) % 0x3FFFFFFF + 1
+    _store(block, BODY, body)
+    _store(block, ARGUMENTS, arguments)
+    _store(block, TASKS, tasks)
+    _store(block, CHUNK, size)
+    _store(block, ACTIVE, active)
+    _store(block, DONE, 0)
     for owner in range(active):
         first, last = owner * chunks // active, (owner + 1) * chunks // active
-        _store(_at(block, TICKETS + LINE * owner), generation << 32 | first << 16 | last)
-    _store(_at(block, GENERATION), generation)
-    if _load(_at(block, SLEEPING)):
-        _mutex_lock(_at(block, MUTEX))
-        _condition_broadcast(_at(block, CONDITION))
-        _mutex_unlock(_at(block, MUTEX))
+        _store(block, TICKETS + LINE * owner, generation << 32 | first << 16 | last)
+    _store(block, GENERATION, generation)
+    if _load(block, SLEEPING):
+        _mutex_lock(block + 8 * MUTEX)
+        _condition_broadcast(block + 8 * CONDITION)
+        _mutex_unlock(block + 8 * MUTEX)
     _take_chunks(block, 0, generation)
     spins = 0
-    while _load(_at(block, DONE)) < chunks:
+    while _load(block, DONE) < chunks:
         _pause(0)
         spins += 1
         if spins > _PATIENCE:
             _yield()
-    _store(_at(block, BUSY), 0)
+    _store(block, BUSY, 0)
     return 1
 
 
 def _work(block, thread):
     """What a worker does, for ever."""
-    seen = _load(_at(block, GENERATION))
+    seen = _load(block, GENERATION)
     while True:
         spins = 0
-        while spins < _SPINS and _load(_at(block, GENERATION)) == seen:
+        while spins < _SPINS and _load(block, GENERATION) == seen:
             _pause(0)
             spins += 1
-        if _load(_at(block, GENERATION)) == seen:
-            _mutex_lock(_at(block, MUTEX))
-            _add(_at(block, SLEEPING), 1)
-            while _load(_at(block, GENERATION)) == seen:
-                _condition_wait(_at(block, CONDITION), _at(block, MUTEX))
-            _add(_at(block, SLEEPING), -1)
-            _mutex_unlock(_at(block, MUTEX))
-        seen = _load(_at(block, GENERATION))
-        if thread < _load(_at(block, ACTIVE)):
+        if _load(block, GENERATION) == seen:
+            _mutex_lock(block + 8 * MUTEX)
+            _add(block, SLEEPING, 1)
+            while _load(block, GENERATION) == seen:
+                _condition_wait(block + 8 * CONDITION, block + 8 * MUTEX)
+            _add(block, SLEEPING, -1)
+            _mutex_unlock(block + 8 * MUTEX)
+        seen = _load(block, GENERATION)
+        if thread < _load(block, ACTIVE):
             _take_chunks(block, thread, seen)
 
 
@@ -242,7 +238,8 @@ class _Workers:
 
     def _start(self, *launch: int) -> int:
         """Called by kernels; 0 says that the caller does this work alone."""
-        with self._lock:
+        # This is a callback from C, through which no KeyboardInterrupt gets to Python.
+        with self._lock, Deferred(callback=True):
             try:
                 if self._compiled is None:
                     compiled = callback(types.int64(*[types.int64] * 4))(_launch)

@@ -6,7 +6,7 @@ Each chunk of the images or rows has a sum of its own; they are added in the ord
 from __future__ import annotations
 
 from .._jit import kernel
-from .._rows import add_to
+from .._rows import add_to, copy_row
 from .._tasks import light_tasks
 
 _BLOCK = 1024
@@ -30,6 +30,6 @@ def _sum(span, out, partial):
     for block in light_tasks(span, blocks, _BLOCK * chunks):
         place = slice(block * _BLOCK, min((block + 1) * _BLOCK, out.size))
         total = out[place]
-        total[:] = partial[0, place]
+        copy_row(total, partial[0, place])
         for chunk in range(1, chunks):
             add_to(total, partial[chunk, place])
