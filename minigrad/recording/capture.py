@@ -28,7 +28,7 @@ from ..device import Device, same_device
 from ..engine import Tensor, is_grad_enabled
 from ..engine.grad_mode import mode
 from ..engine.gradient import zeros_like
-from ..errors import DeviceError, DTypeError, GraphError
+from ..errors import DTypeError, GraphError
 from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
@@ -45,7 +45,7 @@ class CapturedStep:
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if isinstance(mode.observer, Trace) or not any(t.device.type == "cuda" for t in tensors):
+        if isinstance(mode.observer, Trace) or not tensors:
             return self._step(*args)  # inside another captured step, it is part of that
         key = (is_grad_enabled(), *[_kind(arg) for arg in args])
         places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
@@ -97,10 +97,6 @@ def _kind(arg: Any) -> Any:
                 "capture: arguments of a step must not require gradients; parameters belong to "
                 "what the step closes over"
             )
-        if arg.device.type != "cuda":
-            raise DeviceError(
-                f"capture: all tensor arguments must be on the GPU, got one on {arg.device}"
-            )
         return arg.shape, arg.dtype, arg.array.strides, arg.device
     try:
         hash(arg)
@@ -122,9 +118,7 @@ class _Recording:
         self._start_again()
 
     def _start_again(self) -> None:
-        from ..runtime.cuda.capture import Graph
-
-        self._graph = Graph(self._device.index)
+        self._graph = _graph(self._device)
         self._calls = 0
         self._trace: Trace | None = None
         self._inputs: list[Any] = []
@@ -182,7 +176,18 @@ class _Recording:
             trace.undo()
             raise
         trace.finish()
+        self._graph.finish([*_tensors(self._result), *trace.gradients()])
         return trace
+
+
+def _graph(device: Device) -> Any:
+    if device.type != "cuda":
+        from .host import HostGraph
+
+        return HostGraph()
+    from ..runtime.cuda.capture import Graph
+
+    return Graph(device.index)
 
 
 @contextmanager
@@ -192,6 +197,15 @@ def _tracing(trace: Trace) -> Iterator[None]:
         yield
     finally:
         mode.observer = before
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    """Those in a step's result."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list | dict):
+        for each in result.values() if isinstance(result, dict) else result:
+            yield from _tensors(each)
 
 
 def _detached(result: Any) -> Any:

@@ -22,8 +22,7 @@ from ..engine.tensor import Version
 from ..errors import GraphError
 from ..ops.operands import empty_like
 from ..runtime.allocation import lasting
-from ..runtime.cuda import table
-from ..runtime.cuda.recording import Recording, current
+from ..runtime.recording import Recording, current, on_replay
 
 
 @dataclass(slots=True)
@@ -60,11 +59,7 @@ class Trace(Observer):
                     self._use_leaf(arg, current.recording)
 
     def _use_leaf(self, tensor: Tensor, recording: Recording) -> None:
-        if tensor.device.type != "cuda":
-            raise GraphError(
-                f"a captured step must compute on the GPU only, which a replay repeats, but it "
-                f"used a tensor of shape {tensor.shape} on {tensor.device}"
-            )
+        recording.check_device(tensor.device, tensor.shape)
         if recording.is_older(tensor.array):
             noted = weakref.ref(tensor), weakref.ref(tensor.array), tensor._requires_grad
             self._tensors[id(tensor)] = noted
@@ -116,7 +111,22 @@ class Trace(Observer):
             current.recording.conditions.append(condition())
 
     def at_replay(self, refresh: Callable[[], None]) -> None:
-        table.on_replay(refresh)
+        on_replay(refresh)
+
+    def read_values(self, shape: tuple[int, ...]) -> None:
+        if current.recording is not None:
+            raise GraphError(
+                "a captured step is not computed while it is recorded: it must not read values, "
+                f"but it read those of a tensor of shape {shape}"
+            )
+
+    def take_values(self, shape: tuple[int, ...]) -> None:
+        if current.recording is not None:
+            raise GraphError(
+                "a captured step must not copy from the host, which a replay would not repeat, but "
+                f"it made a tensor of shape {shape} of a list, a number or an array: make it "
+                "outside, or pass it as an argument"
+            )
 
     def finish(self) -> None:
         """The recording has succeeded, and nothing of it was computed yet."""
@@ -158,6 +168,10 @@ class Trace(Observer):
     def leaves(self) -> list[Tensor]:
         return [noted.of for noted in self._gradients.values()]
 
+    def gradients(self) -> list[Tensor]:
+        """Those that there are after the step."""
+        return [noted.after for noted in self._gradients.values() if noted.after is not None]
+
     def before_replay(self) -> None:
         """Bring gradients from before to their places."""
         for noted in self._gradients.values():
@@ -178,8 +192,7 @@ class Trace(Observer):
 
 def _is_older(grad: Tensor) -> bool:
     """Than the recording, if there is one."""
-    recording = current.recording
-    return grad.device.type == "cuda" and recording is not None and recording.is_older(grad.array)
+    return current.recording is not None and current.recording.is_older(grad.array)
 
 
 def _fits(grad: Tensor, place: Tensor) -> bool:
