@@ -33,16 +33,9 @@ class NotFixedError(Exception):
 
 def launch(dispatcher: Any, args: Sequence[Any], place: Callable[[np.ndarray], Any]) -> Launch:
     """A call of Numba's dispatcher. place: where an array is going to lie."""
-    from numba.core import types
-
     arrays = [a.view(np.ndarray) if isinstance(a, np.ndarray) else a for a in args]
     signature = tuple([dispatcher.typeof_pyval(value) for value in arrays])
-    if signature not in dispatcher.overloads:
-        dispatcher.compile(signature)
-    found = dispatcher.overloads.get(signature)
-    if found is None or found.signature.return_type != types.none:
-        raise NotFixedError
-    address, leaves = _entry(found)
+    address, leaves = _entry(dispatcher, signature)
     values = tuple(
         [value for kind, arg in zip(signature, args, strict=True)
          for value in _words(kind, arg, place)]
@@ -53,10 +46,16 @@ def launch(dispatcher: Any, args: Sequence[Any], place: Callable[[np.ndarray], A
 
 
 @cache
-def _entry(found: Any) -> tuple[int, tuple[Any, ...]]:
+def _entry(dispatcher: Any, signature: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
     """The address of the function itself, behind the wrapper for Python, and its arguments."""
     from llvmlite import ir
+    from numba.core import types
 
+    if signature not in dispatcher.overloads:
+        dispatcher.compile(signature)
+    found = dispatcher.overloads.get(signature)
+    if found is None or found.signature.return_type != types.none:
+        raise NotFixedError
     packer = found.target_context.get_arg_packer(found.fndesc.argtypes)
     word = ir.IntType(64)
     leaves = [word if isinstance(t, ir.PointerType) else t for t in packer.argument_types]
@@ -105,7 +104,7 @@ def _compiled(launches: Sequence[Launch], address: Callable[[Any], int]) -> Call
             ir.Constant(t, v if isinstance(v, int | float) else address(v))
             for t, v in zip(types, values, strict=True)
         ]
-        callee = ir.Constant(word, entry).inttoptr(kind.as_pointer())
+        callee = builder.inttoptr(ir.Constant(word, entry), kind.as_pointer())
         builder.call(callee, [unused, unused, *constants])
     builder.ret_void()
     machine = binding.Target.from_default_triple().create_target_machine(opt=0, jit=True)
