@@ -45,10 +45,10 @@ class Placeholder(np.ndarray):
             return super().__getitem__(index)
         items = index if isinstance(index, tuple) else (index,)
         positions = [item for item in items if isinstance(item, int | np.integer)]
-        if len(positions) == self.ndim or not all(
-            item is None or item is Ellipsis or isinstance(item, int | slice | np.integer)
-            for item in items
-        ):
+        views = [item for item in items if item is None or isinstance(item, slice)]
+        dots = [item for item in items if item is Ellipsis]
+        one_element = len(positions) == self.ndim and not dots
+        if one_element or len(positions) + len(views) + len(dots) < len(items):
             raise _refusal("indexing")
         return super().__getitem__(index)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..device import Device
 from ..engine import Tensor
 from ..engine.observer import Observer
 from ..engine.tensor import Version
@@ -46,7 +47,7 @@ class Trace(Observer):
     def __init__(self, start: list[Tensor]) -> None:
         self._start = {id(leaf): (leaf, leaf.grad) for leaf in start}
         self._gradients: dict[int, _Gradient] = {}
-        self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool]] = {}
+        self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool, Device]] = {}
         self._versions: dict[int, Version] = {}
 
     # While the step is recorded ---------------------------------------------------------------
@@ -61,8 +62,8 @@ class Trace(Observer):
     def _use_leaf(self, tensor: Tensor, recording: Recording) -> None:
         recording.check_device(tensor.device, tensor.shape)
         if recording.is_older(tensor.array):
-            noted = weakref.ref(tensor), weakref.ref(tensor.array), tensor._requires_grad
-            self._tensors[id(tensor)] = noted
+            refs = weakref.ref(tensor), weakref.ref(tensor.array)
+            self._tensors[id(tensor)] = *refs, tensor._requires_grad, tensor.device
 
     def change(self, version: Version) -> None:
         """So does every replay."""
@@ -144,9 +145,11 @@ class Trace(Observer):
     def is_valid(self) -> bool:
         """Whether a replay does what the step would do: tensors are where they were, and there
         are gradients where there were some."""
-        for tensor, data, requires_grad in self._tensors.values():
+        for tensor, data, requires_grad, device in self._tensors.values():
             if (found := tensor()) is not None and (
-                found.array is not data() or found._requires_grad is not requires_grad
+                found.array is not data()
+                or found._requires_grad is not requires_grad
+                or found.device is not device
             ):
                 return False
         for noted in self._gradients.values():
