@@ -48,10 +48,10 @@ class CapturedStep:
         if isinstance(mode.observer, Trace) or not tensors:
             return self._step(*args)  # inside another captured step, it is part of that
         key = (is_grad_enabled(), *[_kind(arg) for arg in args])
-        places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
-        device = same_device("capture", **places)
         recording = self._recordings.get(key)
         if recording is None:
+            places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
+            device = same_device("capture", **places)
             if len(self._recordings) >= _MAX_RECORDINGS:
                 return _detached(self._step(*args))
             recording = self._recordings[key] = _Recording(self._step, device)

@@ -22,13 +22,15 @@ import numpy as np
 
 from ..device import Device
 from ..errors import GraphError
+from ..layout import memory_order
 from ..runtime import memory
-from ..runtime.machine_code import Launch, compiled, launch
+from ..runtime.machine_code import Launch, compiled, copy, launch
 from ..runtime.recording import Recording
 from .arena import arranged
 from .placeholder import Placeholder, UnknownValueError
 
 _FOR_EVER = 2**62
+_SMALL = 1024  # bytes that are filled by copying them
 
 
 @dataclass(eq=False, slots=True)
@@ -132,6 +134,19 @@ class Launches(Recording):
     def observed(self, backend: Any, device: Device) -> Any:
         self.check_device(device, ())
         return _Observed(backend, self)
+
+    def assign(self, out: np.ndarray, values: Any) -> None:
+        if self._inside is None or out.dtype != getattr(values, "dtype", out.dtype):
+            raise UnknownValueError(
+                "a captured step must change values by minigrad's operations, not by NumPy"
+            )
+        if not isinstance(values, np.ndarray) and out.nbytes <= _SMALL:
+            values = np.full(out.shape, values, out.dtype)
+        if isinstance(values, np.ndarray) and _alike(out, values):
+            places = self._place_inside(out), self._place_inside(values)
+            self._inside.append(copy(*places, out.nbytes))
+        else:
+            self._inside.append(_Call(_assign, (self._located(out), self._located(values))))
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         self._calls.append(_Call(function, tuple([self._located(arg) for arg in args])))
@@ -253,6 +268,19 @@ def _draws(launcher: Any) -> bool:
 
 def _has_arrays(values: list[Any] | tuple[Any, ...]) -> bool:
     return any(isinstance(each, np.ndarray) for each in values)
+
+
+def _assign(out: np.ndarray, values: Any) -> None:
+    out[...] = values
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether their elements lie in the same order, without gaps."""
+    if one.shape != other.shape:
+        return False
+    both_c = one.flags.c_contiguous and other.flags.c_contiguous
+    order = memory_order(one)
+    return both_c or (order is not None and order == memory_order(other))
 
 
 def _owner(array: np.ndarray) -> np.ndarray:

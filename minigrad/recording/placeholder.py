@@ -2,8 +2,9 @@
 
 While a step of the host is recorded, nothing is computed. Operations get arrays of this class: they
 find shapes, strides and views, which do not depend on values. Whatever would read or write values
-other than by a launcher is refused, so that nothing of it is silently missing from a replay. Once
-nothing is being recorded, it is an array like any other.
+other than by a launcher is refused, so that nothing of it is silently missing from a replay.
+Launchers themselves may fill and copy arrays, which is recorded. Once nothing is being recorded, a
+placeholder is an array like any other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _VIEWS = frozenset(
 # Methods of arrays that read or write values.
 _READS = (
     "__bool__", "__complex__", "__contains__", "__copy__", "__deepcopy__", "__float__",
-    "__index__", "__int__", "__iter__", "__reduce__", "__reduce_ex__", "__setitem__", "all", "any",
+    "__index__", "__int__", "__iter__", "__reduce__", "__reduce_ex__", "all", "any",
     "argmax", "argmin", "argpartition", "argsort", "astype", "byteswap", "choose", "clip",
     "compress", "copy", "cumprod", "cumsum", "dot", "dump", "dumps", "fill", "flatten", "item",
     "max", "mean", "min", "nonzero", "partition", "prod", "put", "repeat", "resize", "round",
@@ -52,6 +53,12 @@ class Placeholder(np.ndarray):
             raise _refusal("indexing")
         return super().__getitem__(index)
 
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if current.recording is None:
+            stripped(self)[stripped(index)] = stripped(value)
+        else:
+            current.recording.assign(self[index], value)
+
     def reshape(self, *shape: Any, **options: Any) -> Any:
         if current.recording is not None:
             options["copy"] = False  # ValueError where the elements would have to move
@@ -60,6 +67,8 @@ class Placeholder(np.ndarray):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if current.recording is None:
             return function(*map(stripped, args), **{k: stripped(v) for k, v in kwargs.items()})
+        if function is np.copyto and not kwargs:
+            return current.recording.assign(*args)
         if function not in _VIEWS:
             raise _refusal(f"numpy.{function.__name__}")
         if function is np.broadcast_to:

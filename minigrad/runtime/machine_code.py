@@ -16,13 +16,15 @@ import numpy as np
 
 # Calls in one function: LLVM takes longer than in proportion for long ones.
 _CALLS = 64
+_MEMMOVE = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value
 
 
 class Launch(NamedTuple):
-    """address: of a compiled kernel. types: of its arguments, as LLVM has them, pointers as words.
-    values: numbers, or where an array lies, as an object that `compiled` asks for its address."""
+    """address: of a compiled kernel, or None for memmove(target, source, bytes). types: of its
+    arguments, as LLVM has them, pointers as words. values: numbers, or where an array lies, as an
+    object that `compiled` asks for its address."""
 
-    address: int
+    address: int | None
     types: tuple[Any, ...]
     values: tuple[Any, ...]
 
@@ -43,6 +45,13 @@ def launch(dispatcher: Any, args: Sequence[Any], place: Callable[[np.ndarray], A
     if len(values) != len(leaves):
         raise NotFixedError
     return Launch(address, leaves, values)
+
+
+def copy(target: Any, source: Any, nbytes: int) -> Launch:
+    """A copy of so many bytes from one place to another."""
+    from llvmlite import ir
+
+    return Launch(None, (ir.IntType(64),) * 3, (target, source, nbytes))
 
 
 @cache
@@ -99,13 +108,16 @@ def _compiled(launches: Sequence[Launch], address: Callable[[Any], int]) -> Call
     # Where Numba's functions leave their result, which is none, and their exception.
     unused = builder.ptrtoint(builder.alloca(word, 2), word)
     for entry, types, values in launches:
-        kind = ir.FunctionType(status, [word, word, *types])
         constants = [
             ir.Constant(t, v if isinstance(v, int | float) else address(v))
             for t, v in zip(types, values, strict=True)
         ]
-        callee = builder.inttoptr(ir.Constant(word, entry), kind.as_pointer())
-        builder.call(callee, [unused, unused, *constants])
+        if entry is None:
+            entry, kind = _MEMMOVE, ir.FunctionType(word, types)
+        else:
+            kind = ir.FunctionType(status, [word, word, *types])
+            constants = [unused, unused, *constants]
+        builder.call(builder.inttoptr(ir.Constant(word, entry), kind.as_pointer()), constants)
     builder.ret_void()
     machine = binding.Target.from_default_triple().create_target_machine(opt=0, jit=True)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)

@@ -77,6 +77,10 @@ class Recording:
     def keep(self, values: np.ndarray) -> None:
         """Recorded launches read these, which never change."""
 
+    def assign(self, out: np.ndarray, values: Any) -> None:
+        """out[...] = values, by NumPy."""
+        np.copyto(out, values)
+
     def call(self, function: Callable[..., None], *args: Any) -> None:
         """The host looks at what was computed, here and in each replay."""
         function(*args)
