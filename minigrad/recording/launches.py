@@ -24,7 +24,7 @@ from ..device import Device
 from ..errors import GraphError
 from ..layout import memory_order
 from ..runtime import memory
-from ..runtime.machine_code import Launch, compiled, copy, launch
+from ..runtime.machine_code import Launch, clear, compiled, copy, launch
 from ..runtime.recording import Recording
 from .arena import arranged
 from .placeholder import Placeholder, UnknownValueError
@@ -140,11 +140,16 @@ class Launches(Recording):
             raise UnknownValueError(
                 "a captured step must change values by minigrad's operations, not by NumPy"
             )
-        if not isinstance(values, np.ndarray) and out.nbytes <= _SMALL:
-            values = np.full(out.shape, values, out.dtype)
+        whole, place = memory_order(out) is not None, self._place_inside(out)
+        if not isinstance(values, np.ndarray):
+            number = np.full((), values, out.dtype)
+            if whole and not any(number.tobytes()):
+                self._inside.append(clear(place, out.nbytes))
+                return
+            if whole and out.nbytes <= _SMALL:
+                values = np.full(out.shape, number)
         if isinstance(values, np.ndarray) and _alike(out, values):
-            places = self._place_inside(out), self._place_inside(values)
-            self._inside.append(copy(*places, out.nbytes))
+            self._inside.append(copy(place, self._place_inside(values), out.nbytes))
         else:
             self._inside.append(_Call(_assign, (self._located(out), self._located(values))))
 

@@ -71,7 +71,8 @@ class Trace(Observer):
 
     def clear_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self._gradients:
-            self._gradients[id(leaf)] = _Gradient(leaf, leaf.grad)
+            before = None if current.recording is None else leaf.grad
+            self._gradients[id(leaf)] = _Gradient(leaf, before)
 
     def read_grad(self, leaf: Tensor) -> None:
         self._use_gradient(leaf, read=True)

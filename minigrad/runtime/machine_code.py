@@ -16,17 +16,21 @@ import numpy as np
 
 # Calls in one function: LLVM takes longer than in proportion for long ones.
 _CALLS = 64
-_MEMMOVE = ctypes.cast(ctypes.memmove, ctypes.c_void_p).value
+_MEMMOVE, _MEMSET = (
+    ctypes.cast(function, ctypes.c_void_p).value or 0
+    for function in (ctypes.memmove, ctypes.memset)
+)
 
 
 class Launch(NamedTuple):
-    """address: of a compiled kernel, or None for memmove(target, source, bytes). types: of its
-    arguments, as LLVM has them, pointers as words. values: numbers, or where an array lies, as an
-    object that `compiled` asks for its address."""
+    """address: of a compiled kernel, or of a function in C. types: of its arguments, as LLVM has
+    them, pointers as words. values: numbers, or where an array lies, as an object that `compiled`
+    asks for its address."""
 
-    address: int | None
+    address: int
     types: tuple[Any, ...]
     values: tuple[Any, ...]
+    in_c: bool = False
 
 
 class NotFixedError(Exception):
@@ -51,7 +55,15 @@ def copy(target: Any, source: Any, nbytes: int) -> Launch:
     """A copy of so many bytes from one place to another."""
     from llvmlite import ir
 
-    return Launch(None, (ir.IntType(64),) * 3, (target, source, nbytes))
+    return Launch(_MEMMOVE, (ir.IntType(64),) * 3, (target, source, nbytes), in_c=True)
+
+
+def clear(target: Any, nbytes: int) -> Launch:
+    """Zeros in so many bytes."""
+    from llvmlite import ir
+
+    word = ir.IntType(64)
+    return Launch(_MEMSET, (word, ir.IntType(32), word), (target, 0, nbytes), in_c=True)
 
 
 @cache
@@ -107,14 +119,13 @@ def _compiled(launches: Sequence[Launch], address: Callable[[Any], int]) -> Call
     builder = ir.IRBuilder(function.append_basic_block())
     # Where Numba's functions leave their result, which is none, and their exception.
     unused = builder.ptrtoint(builder.alloca(word, 2), word)
-    for entry, types, values in launches:
+    for entry, types, values, in_c in launches:
         constants = [
             ir.Constant(t, v if isinstance(v, int | float) else address(v))
             for t, v in zip(types, values, strict=True)
         ]
-        if entry is None:
-            entry, kind = _MEMMOVE, ir.FunctionType(word, types)
-        else:
+        kind = ir.FunctionType(word, types)
+        if not in_c:
             kind = ir.FunctionType(status, [word, word, *types])
             constants = [unused, unused, *constants]
         builder.call(builder.inttoptr(ir.Constant(word, entry), kind.as_pointer()), constants)
