@@ -56,7 +56,8 @@ class HostGraph:
         return self._recording is not None and self._recording.is_valid()
 
     def replay(self) -> None:
-        assert self._recording is not None and self._program is not None
+        assert self._recording is not None
+        assert self._program is not None
         if self._replayed:
             for hook in self._recording.hooks:
                 hook()

@@ -75,11 +75,11 @@ class Placeholder(np.ndarray):
             kwargs = {**kwargs, "subok": True}
         return super().__array_function__(function, types, args, kwargs)
 
-    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, **kwargs: Any) -> Any:
         if current.recording is not None:
-            raise _refusal(f"numpy.{function.__name__}")
+            raise _refusal(f"numpy.{ufunc.__name__}")
         kwargs = {k: stripped(v) for k, v in kwargs.items()}
-        return getattr(function, method)(*map(stripped, inputs), **kwargs)
+        return getattr(ufunc, method)(*map(stripped, inputs), **kwargs)
 
 
 def _refusing(name: str) -> Any:

@@ -88,11 +88,12 @@ def _words(kind: Any, value: Any, place: Callable[[np.ndarray], Any]) -> Iterato
     """An argument as Numba passes it on."""
     from numba.core import types
 
+    parts: Any = kind
     if isinstance(kind, types.Array):
         # Without an owner: the kernel does not count who uses the memory.
         yield from (0, 0, value.size, value.itemsize, place(value), *value.shape, *value.strides)
     elif isinstance(kind, types.BaseTuple):
-        for each, part in zip(kind, value, strict=True):
+        for each, part in zip(parts, value, strict=True):
             yield from _words(each, part, place)
     elif kind is types.none:
         yield 0
@@ -133,6 +134,6 @@ def _compiled(launches: Sequence[Launch], address: Callable[[Any], int]) -> Call
     machine = binding.Target.from_default_triple().create_target_machine(opt=0, jit=True)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
     engine.finalize_object()
-    run = ctypes.CFUNCTYPE(None)(engine.get_function_address("replay"))
+    run: Any = ctypes.CFUNCTYPE(None)(engine.get_function_address("replay"))
     run.engine = engine  # which owns the code
     return run

@@ -57,12 +57,7 @@ class Recording:
 
     def is_valid(self) -> bool:
         """Whether memory from outside that it uses is still in use there, and conditions hold."""
-        if self._gone:
-            return False
-        for condition in self.conditions:
-            if not condition():
-                return False
-        return True
+        return not self._gone and all(condition() for condition in self.conditions)
 
     # Of work on the host, which only a recording of the host's work repeats ----------------------
 

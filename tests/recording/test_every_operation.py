@@ -44,9 +44,9 @@ class _Call:
 
         def make(path: Any, array: np.ndarray) -> mg.Tensor:
             tensor = given[self.places[path]].detach()
-            if self.spec.differentiable and path[0] not in self.case.constant:
-                if is_floating(tensor.dtype):
-                    leaves[oracle.label(path)] = tensor.requires_grad_()
+            wanted = self.spec.differentiable and path[0] not in self.case.constant
+            if wanted and is_floating(tensor.dtype):
+                leaves[oracle.label(path)] = tensor.requires_grad_()
             return tensor
 
         args, kwargs = oracle.map_arrays(self.case, make)

@@ -144,22 +144,21 @@ def test_a_failed_recording_changes_no_buffer_and_no_parameter() -> None:
     assert model.state_dict()["1.num_batches_tracked"].item() == 4
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda x: x.numpy(),
-        lambda x: np.exp(x),
-        lambda x: x.tolist(),
-        lambda x: 1 if x.sum() > 0 else 0,
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: x[x.argmax()],
-        lambda x: mg.from_numpy(np.ones(3, np.float32)) + x,
-        lambda x: x + mg.tensor(1.5),
-        repr,
-    ],
-    ids="numpy ufunc tolist branch mask nonzero index from_numpy tensor repr".split(),
-)
+READING = {
+    "numpy": lambda x: x.numpy(),
+    "ufunc": np.exp,
+    "list": lambda x: x.tolist(),
+    "branch": lambda x: 1 if x.sum() > 0 else 0,
+    "mask": lambda x: x[x > 0],
+    "nonzero": lambda x: x.nonzero(),
+    "index": lambda x: x[x.argmax()],
+    "array": lambda x: mg.from_numpy(np.ones(3, np.float32)) + x,
+    "number": lambda x: x + mg.tensor(1.5),
+    "print": repr,
+}
+
+
+@pytest.mark.parametrize("act", READING.values(), ids=READING)
 def test_what_depends_on_values_of_the_host_is_refused(act: Any) -> None:
     step = mg.capture(act)
     x = mg.tensor([1.0, 2, 3])
