@@ -1,7 +1,7 @@
-"""CUDA graph capture: a training step recorded once, and replayed.
+"""Capture: a step recorded once, and replayed; on a GPU as a CUDA graph, on the CPU as machine code.
 
-On a small network the GPU waits for Python: a launch costs more than its arithmetic. A captured
-step hands the GPU all launches at once.
+On a small network the arithmetic waits for Python: a launch costs more than what it does. A
+captured step makes all launches at once.
 
     @minigrad.capture
     def step(images, labels):
@@ -59,30 +59,33 @@ class CapturedStep:
 
 
 def capture(step: Callable[..., Any]) -> CapturedStep:
-    """The step, recorded as a CUDA graph at its third call with arguments of one kind.
+    """The step, or a model, recorded at its third call with arguments of one kind.
 
-    Positional arguments: tensors on one GPU, where the step stays, whose values may differ from
+    Positional arguments: tensors on one device, where the step stays, whose values may differ from
     call to call, and hashable values. A kind is a combination of shapes, dtypes and such values; up
     to eight are recorded, each with memory of its own, and further ones run as they are. The first
     two calls of a kind run as they are, the third one is recorded, and from then on the recording
-    is replayed with the new tensors' values. Without a GPU, and inside another captured step, the
-    step just runs.
+    is replayed with the new tensors' values. Without tensors among the arguments, and inside
+    another captured step, the step just runs.
 
-    **What a replay does**: everything on the GPU; options and step counts of optimizers, and the
-    streams of random operations, are today's. It leaves what the step would leave: parameters,
-    buffers and optimizer state, which may be saved and loaded between calls, and gradients. So
-    `optimizer.zero_grad()`, clipping and `optimizer.step()` may as well stand outside, and
-    gradients that are there before the step are accumulated onto, in place.
+    **What a replay does**: all computation, as a CUDA graph or, on the CPU, as machine code that
+    calls kernel after kernel; options and step counts of optimizers, and the streams of random
+    operations, are today's. It leaves what the step would leave: parameters, buffers and optimizer
+    state, which may be saved and loaded between calls, and gradients. So `optimizer.zero_grad()`,
+    clipping and `optimizer.step()` may as well stand outside, and gradients that are there before
+    the step are accumulated onto, in place.
 
     **What it does not**: other Python statements of the step, such as printing, a scheduler's
-    step, or `model.train()`. Values must not be read on the host inside (`item`, `if loss > …`).
+    step, or `model.train()`. Values must not be read on the host inside (`item`, `numpy`,
+    `if loss > …`, shapes that follow from values), nor made there (`tensor`, `from_numpy`).
 
     **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call:
     clone what you keep. Tensors from outside that the step uses must change in place (`copy_`,
     `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
     optimizer), the step is recorded anew, after two calls that run as they are; a step that itself
-    replaces what it has read is refused. Threads: the recording waits for no other thread, and
-    other threads' work on the GPU waits for the recording.
+    replaces what it has read is refused. A recording keeps the memory that the step needs at most,
+    and copies of the arguments. Threads: the recording waits for no other thread, and other
+    threads' work on a GPU waits for the recording; on the CPU, `set_num_threads` holds for replays.
 
     Raises GraphError, at the call that records, where a rule is broken. Gradients, optimizer state
     and step counts are then as before that call, and the next call records again.
