@@ -18,6 +18,7 @@ captured step makes all launches at once.
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class CapturedStep:
     """step(*args), recorded for each kind of arguments; made by `capture`, which says the rules."""
 
     def __init__(self, step: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, step)
+        functools.update_wrapper(self, step, updated=())
         self._step = step
         self._recordings: dict[Any, _Recording] = {}
 
@@ -86,6 +87,7 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
     replaces what it has read is refused. A recording keeps the memory that the step needs at most,
     and copies of the arguments. Threads: the recording waits for no other thread, and other
     threads' work on a GPU waits for the recording; on the CPU, `set_num_threads` holds for replays.
+    Settings of precision are those of the recording.
 
     Raises GraphError, at the call that records, where a rule is broken. Gradients, optimizer state
     and step counts are then as before that call, and the next call records again.
@@ -118,6 +120,7 @@ class _Recording:
         self._leaves: dict[int, Tensor] = {}  # that get gradients
         self._accumulating: list[Tensor] = []  # that had gradients before the step once
         self._never_replayed = 0  # recordings in a row
+        self._turn = threading.RLock()  # a recording's memory is that of one call
         self._start_again()
 
     def _start_again(self) -> None:
@@ -128,6 +131,10 @@ class _Recording:
         self._result: Any = None
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
+        with self._turn:
+            return self._call(args)
+
+    def _call(self, args: tuple[Any, ...]) -> Any:
         if self._trace is not None and not self._is_valid(self._trace):
             self._accumulating += self._trace.accumulating()
             self._start_again()
@@ -137,7 +144,7 @@ class _Recording:
                     "capture: the step is recorded again and again, because at every call it finds "
                     "other tensors than before; it is right, but slow. Change tensors in place, or "
                     "pass them as arguments",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
         if self._trace is None:
             if self._calls < _WARM_UPS:

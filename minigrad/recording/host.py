@@ -21,7 +21,6 @@ class HostGraph:
     def __init__(self) -> None:
         self._recording: Launches | None = None
         self._program: Program | None = None
-        self._replayed = False
 
     def warm_up(self) -> Any:
         return nullcontext()
@@ -36,8 +35,7 @@ class HostGraph:
                 yield
             recording.refuse_replaced()
         except BaseException:
-            for undo in reversed(recording.undo):
-                undo()
+            recording.take_back()
             raise
         finally:
             current.recording = None
@@ -58,11 +56,14 @@ class HostGraph:
     def replay(self) -> None:
         assert self._recording is not None
         assert self._program is not None
-        if self._replayed:
-            for hook in self._recording.hooks:
-                hook()
-        self._replayed = True
-        self._program.run()
+        try:
+            self._program.run()
+        except BaseException:
+            if not self._recording.replayed:  # a bad value: what follows it was counted, not done
+                self._recording.take_back()
+            raise
+        finally:
+            self._recording.replayed = True
 
 
 _watched = 0

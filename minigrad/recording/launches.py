@@ -80,6 +80,7 @@ class Launches(Recording):
         self._kept: dict[int, np.ndarray] = {}
         self._lasting = 0
         self._inside: list[Launch | _Call] | None = None  # calls of the launcher that runs just now
+        self.replayed = False
 
     def is_older(self, array: Any) -> bool:
         return not isinstance(array, Placeholder)
@@ -155,6 +156,14 @@ class Launches(Recording):
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
         self._calls.append(_Call(function, tuple([self._located(arg) for arg in args])))
+
+    def at_replay(self, hook: Callable[[], None]) -> None:
+        # In its place among the calls: one that finds a bad value ends the step there.
+        self._calls.append(_Call(self._anew, (hook,)))
+
+    def _anew(self, hook: Callable[[], None]) -> None:
+        if self.replayed:
+            hook()
 
     def launcher(self, function: Callable[..., Any], *args: Any) -> Any:
         """In place of function(*args)."""

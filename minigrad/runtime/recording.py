@@ -41,6 +41,11 @@ class Recording:
     def check_device(self, device: Device, shape: tuple[int, ...]) -> None:
         """GraphError if the recording cannot repeat what is computed with a tensor there."""
 
+    def take_back(self) -> None:
+        """Put the host's state back."""
+        for undo in reversed(self.undo):
+            undo()
+
     def note_outside(self, owner: Any, shape: tuple[int, ...]) -> None:
         """Recorded work uses memory that was there before, and that goes with `owner`."""
         if id(owner) not in self._outside:
@@ -54,6 +59,11 @@ class Recording:
                 f"read tensors of shape {', '.join(map(str, shapes))} from outside and replaced "
                 "them: change them in place (copy_, add_), or pass them as arguments"
             )
+
+    def at_replay(self, hook: Callable[[], None]) -> None:
+        """hook() goes before each replay but the first, which uses what the recorded calls had
+        computed."""
+        self.hooks.append(hook)
 
     def is_valid(self) -> bool:
         """Whether memory from outside that it uses is still in use there, and conditions hold."""
@@ -93,10 +103,9 @@ current = _Current()
 
 
 def on_replay(hook: Callable[[], None]) -> None:
-    """While a step is recorded: call `hook` before each replay, but for the first one, which uses
-    what the recorded calls had computed."""
+    """While a step is recorded: what its replays compute anew."""
     if current.recording is not None:
-        current.recording.hooks.append(hook)
+        current.recording.at_replay(hook)
 
 
 def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:

@@ -71,7 +71,7 @@ def test_a_training_step_calls_python_only_where_numbers_or_values_are_of_the_ho
     names = {name for name in _parts(step) if name}
     # Copies from one memory order to another, and Winograd's algorithm, which looks for infinities.
     names -= {"_assign", "conv2d_backward_weight"}
-    assert names == {"dropout_forward", "_check_rows", "loss_total", "sgd_update"}
+    assert names == {"_anew", "dropout_forward", "_check_rows", "loss_total", "sgd_update"}
 
 
 def test_threads_may_be_changed_between_replays() -> None:
@@ -206,6 +206,51 @@ def test_recordings_of_two_threads_do_not_meet() -> None:
     for thread in threads:
         thread.join()
     assert results == {2.0: [5.0] * 2000, 3.0: [7.0] * 2000}
+
+
+def test_a_bad_value_ends_a_replay_where_it_ends_the_step() -> None:
+    def run(capture: bool, bad_call: int) -> list[Any]:
+        mg.manual_seed(1)
+        model = nn.Sequential(nn.Dropout(0.2), nn.Linear(3, 3))
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+
+        def step(x: mg.Tensor, y: mg.Tensor) -> None:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+        call, seen = mg.capture(step) if capture else step, []
+        for number in range(6):
+            labels = mg.tensor([0, 7 if number == bad_call else 1])
+            try:
+                call(mg.ones(2, 3), labels)
+            except mg.TargetError as error:
+                seen.append(str(error))
+            seen += [state["step"] for state in optimizer.state.values()]
+            seen += [p.tolist() for p in model.parameters()]
+        return seen
+
+    for bad_call in (2, 4):  # the call that records, and a replay
+        assert run(True, bad_call) == run(False, bad_call)
+
+
+def test_threads_that_share_a_captured_step_take_turns() -> None:
+    step = mg.capture(lambda x: (x * 2 + 1).sum())
+    for _ in range(3):
+        step(mg.zeros(3000))
+    start = threading.Barrier(4, timeout=60)
+
+    def call() -> None:
+        start.wait()
+        for _ in range(200):
+            step(mg.ones(3000))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert step(mg.ones(3000)).item() == 9000
 
 
 # Memory -----------------------------------------------------------------------------------------

@@ -63,8 +63,7 @@ class Graph:
                         graph = driver.end_capture()
                 if graph is not None:
                     driver.free_graph(graph)
-                for undo in reversed(recording.undo):
-                    undo()
+                recording.take_back()
                 raise
             finally:
                 current.recording = None
