@@ -1,4 +1,4 @@
-"""Capture: a step recorded once, and replayed; on a GPU as a CUDA graph, on the CPU as machine code.
+"""Capture: a step recorded once, and replayed: by a GPU as a CUDA graph, else in machine code.
 
 On a small network the arithmetic waits for Python: a launch costs more than what it does. A
 captured step makes all launches at once.

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import minigrad as mg
 from examples import train_mnist
 from minigrad import serialization
 from minigrad.recording import CapturedStep
