@@ -197,6 +197,7 @@ class Launches(Recording):
             for arg in args
         ]
         self._inside, outer = [], self._inside
+        self.launching = True
         kept = dict(self._kept)
         try:
             function(*unread)
@@ -206,6 +207,7 @@ class Launches(Recording):
             return None
         finally:
             self._inside = outer
+            self.launching = outer is not None
 
     def kernel(self, kernel: Any, args: tuple[Any, ...]) -> None:
         """In place of kernel(*args)."""
@@ -305,7 +307,7 @@ def _owner(array: np.ndarray) -> np.ndarray:
 
 
 def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+    return array.view(np.ndarray).__array_interface__["data"][0]
 
 
 def _resolved(place: _Place) -> int:

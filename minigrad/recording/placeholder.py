@@ -82,6 +82,17 @@ class Placeholder(np.ndarray):
         return getattr(ufunc, method)(*map(stripped, inputs), **kwargs)
 
 
+for _name in ("__array_interface__", "__array_struct__", "ctypes", "data"):
+    # Where it is going to lie is not known yet; operations only compare addresses.
+    setattr(Placeholder, _name, property(lambda self, name=_name: _attribute(self, name)))
+
+
+def _attribute(array: Placeholder, name: str) -> Any:
+    if current.recording is not None and current.recording.launching:
+        raise _refusal(name)
+    return getattr(stripped(array), name)
+
+
 def _refusing(name: str) -> Any:
     def method(self: Placeholder, *args: Any, **kwargs: Any) -> Any:
         if current.recording is not None:

@@ -26,6 +26,8 @@ class Recording:
     only while all of them hold. undo: what puts the host's state back if the recording fails.
     keys: streams of random operations, by what they were in the recording: what they are now."""
 
+    launching = False  # whether a launcher is just being asked for its kernels
+
     def __init__(self) -> None:
         self.hooks: list[Callable[[], None]] = []
         self.conditions: list[Callable[[], bool]] = []

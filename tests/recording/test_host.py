@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import nn, optim, runtime
+from minigrad.kernels import cpu
+from minigrad.kernels.cpu._table import address
 from minigrad.recording.arena import arranged
 from minigrad.recording.placeholder import Placeholder
 
@@ -166,6 +168,22 @@ def test_what_depends_on_values_of_the_host_is_refused(act: Any) -> None:
     for _ in range(2):
         with pytest.raises(mg.GraphError, match="captured step"):
             step(x)
+
+
+@pytest.mark.parametrize("ask", [address, lambda array: array.ctypes.data])
+def test_a_launcher_that_asks_for_an_address_is_called_at_every_replay(ask, monkeypatch) -> None:
+    seen: list[int] = []
+    launcher = cpu.unary.relu_forward
+
+    def asking(out: np.ndarray, input: np.ndarray) -> None:
+        seen.append(ask(out))
+        launcher(out, input)
+
+    monkeypatch.setattr(cpu.unary, "relu_forward", asking)
+    run = mg.capture(F.relu)
+    assert [run(mg.tensor([-1.0, k])).tolist() for k in range(5)] == [[0, k] for k in range(5)]
+    assert _parts(run)[0] == "asking"
+    assert len(seen) == 5
 
 
 def test_another_threads_work_is_done_at_once() -> None:
