@@ -82,15 +82,18 @@ class Placeholder(np.ndarray):
         return getattr(ufunc, method)(*map(stripped, inputs), **kwargs)
 
 
-for _name in ("__array_interface__", "__array_struct__", "ctypes", "data"):
+def _address(name: str) -> Any:
     # Where it is going to lie is not known yet; operations only compare addresses.
-    setattr(Placeholder, _name, property(lambda self, name=_name: _attribute(self, name)))
+    def attribute(self: Placeholder) -> Any:
+        if current.recording is not None and current.recording.launching:
+            raise _refusal(name)
+        return getattr(stripped(self), name)
+
+    return property(attribute)
 
 
-def _attribute(array: Placeholder, name: str) -> Any:
-    if current.recording is not None and current.recording.launching:
-        raise _refusal(name)
-    return getattr(stripped(array), name)
+for _name in ("__array_interface__", "__array_struct__", "ctypes", "data"):
+    setattr(Placeholder, _name, _address(_name))
 
 
 def _refusing(name: str) -> Any:
