@@ -168,7 +168,7 @@ class Run:
         return not interrupted
 
     def _step(self) -> tuple[Callable[..., None], Tally]:
-        """One step of training, captured as a CUDA graph if it runs on a GPU, and its tally."""
+        """One step of training, captured, and its tally."""
         if self._made is None:
             loader, model, optimizer = self.train, self.model, self.optimizer
             tally = Tally(loader.device)

@@ -162,8 +162,12 @@ globals().update(_inplace.FUNCTIONS)
 
 
 def compile(model: _Any = None, **options: _Any) -> _Any:
-    """torch.compile: the model or function as it is. Kernels are compiled when they are first
-    used; `capture` records whole steps."""
+    """torch.compile: the model or function as it is.
+
+    Kernels are compiled when they are first used. `capture` is what makes a step fast: but its
+    replays do not ask for what Python decides (modes of modules, attributes, global variables), and
+    their results lie in one place, so it cannot stand in for any function without being asked.
+    """
     return (lambda function: function) if model is None else model
 
 

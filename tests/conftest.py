@@ -1,10 +1,11 @@
-"""Hypothesis profiles, and the table of errors that the thorough one ends with.
+r"""Hypothesis profiles, and the table of errors that the thorough one ends with.
 
 pytest -n 2                                       # two processes share the work
 pytest -n 2 -m quick                              # a bit of everything
 pytest tests/test_ops.py --hypothesis-profile=thorough
 MINIGRAD_TEST_DEVICE=cuda pytest                  # on a GPU
-MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest tests/cuda tests/ptx tests/test_ops.py
+MINIGRAD_EMULATED_GPU=1 MINIGRAD_TEST_DEVICE=cuda pytest \
+    tests/cuda tests/ptx tests/recording tests/test_ops.py
 MINIGRAD_EMULATED_GPU=7 …                         # in an order of blocks and threads of its own
 MINIGRAD_WIDE_INDICES=1 MINIGRAD_EMULATED_GPU=1 … # with indices of 64 bits
 """

@@ -34,6 +34,12 @@ class Observer:
 
     # What else a step does on the host ----------------------------------------------------------
 
+    def read_values(self, shape: tuple[int, ...]) -> None:
+        """The host reads the values of a tensor of this shape in its own memory."""
+
+    def take_values(self, shape: tuple[int, ...]) -> None:
+        """An array of the host's becomes a tensor as it is."""
+
     def refuse(self, message: str) -> None:
         """Something happens that must not be part of a recorded step; says why."""
 

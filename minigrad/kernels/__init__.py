@@ -14,6 +14,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from ..runtime.recording import current
+
 if TYPE_CHECKING:
     from ..device import Device
     from .protocol import Backend
@@ -30,4 +32,6 @@ def _load(name: str) -> Backend:
 def get(device: Device) -> Backend:
     """The backend that works on `device`: a module for each family of `protocol.Backend`, as in
     `get(device).conv.conv2d_forward(…)`."""
-    return _load("reference" if _PLAIN and device.type == "cpu" else device.type)
+    backend = _load("reference" if _PLAIN and device.type == "cpu" else device.type)
+    recording = current.recording
+    return backend if recording is None else recording.observed(backend, device)

@@ -154,7 +154,7 @@ def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:
         raise DeviceError(
             "numpy: a tensor in GPU memory cannot be seen by NumPy; .cpu() copies it to the host"
         )
-    return input.array
+    return host(input)
 
 
 def to_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

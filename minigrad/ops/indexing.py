@@ -147,8 +147,8 @@ def _as_array(item: Any, device: Device) -> Any:
                 "convert with .to(minigrad.int64)"
             )
         item = widened(item)
-        item = item.array if item.ndim else host(item)
-    elif isinstance(item, (list, range)):
+        return _checked_array(item.array if item.ndim else host(item))
+    if isinstance(item, (list, range)):
         try:
             item = np.asarray(item if len(item) else np.empty(0, np.int64))
         except ValueError:
@@ -159,6 +159,14 @@ def _as_array(item: Any, device: Device) -> Any:
         item = np.asarray(item)
     elif hasattr(item, "__index__") and not isinstance(item, np.ndarray):
         return item.__index__()
+    item = _checked_array(item)
+    if isinstance(item, np.ndarray):
+        item = constant(item if item.dtype in (bool_, int64) else item.astype(np.int64), device)
+    return item
+
+
+def _checked_array(item: Any) -> Any:
+    """The array, or its only value."""
     if not _is_array(item):
         raise DTypeError(
             "indexing: an index must be an int, a slice, None, Ellipsis, or a tensor, array or "
@@ -171,11 +179,7 @@ def _as_array(item: Any, device: Device) -> Any:
         )
     if item.dtype.kind not in "iub":
         raise DTypeError(f"indexing: an index must hold ints or bools, got dtype {item.dtype}")
-    if item.ndim == 0:
-        return item.item()
-    if isinstance(item, np.ndarray):
-        item = constant(item if item.dtype in (bool_, int64) else item.astype(np.int64), device)
-    return item
+    return item.item() if item.ndim == 0 else item
 
 
 def _checked_slice(item: slice) -> slice:

@@ -18,7 +18,7 @@ from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import MemoryFormat, memory_order
-from ..runtime.cuda import table
+from ..runtime.recording import drawn as drawn_while_recording
 from .arithmetic import add, div, mul, neg
 from .cast import to
 from .compare import ge, gt, isfinite, le, logical_and, lt, where
@@ -46,7 +46,7 @@ def _stream(generator: Generator | None) -> tuple[int, int]:
         raise TypeError(f"generator must be a Generator, got {type(generator).__name__}")
     source = generator or default_generator
     key = source.next_stream()
-    table.drawn(key, source.next_stream)
+    drawn_while_recording(key, source.next_stream)
     return key
 
 

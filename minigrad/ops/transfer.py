@@ -16,7 +16,9 @@ from .. import kernels
 from ..device import CPU, Device
 from ..dtypes import int64
 from ..engine import Tensor
+from ..engine.grad_mode import mode
 from ..layout import contiguous, empty_array, memory_order, order_of
+from ..runtime.recording import current
 
 
 def is_cuda(device: Device) -> bool:
@@ -38,6 +40,9 @@ def converted(
         copy = empty_array(array.shape, dtype, target, order)
         kernels.get(target).elementwise.copy_strided(copy, array)
         return copy
+    if current.recording is not None:
+        for device in filter(is_cuda, (source, target)):
+            current.recording.check_device(device, array.shape)
     if order is None or dtype != array.dtype:
         # Made dense, and of the dtype, where it is.
         array = converted(array, dtype, source, source)
@@ -65,7 +70,10 @@ def readable(tensor: Tensor, device: Device) -> Any:
 
 def placed(array: np.ndarray, device: Device) -> Any:
     """An array of the host where `device` works: itself, or its copy on the GPU."""
-    return converted(array, array.dtype, CPU, device) if is_cuda(device) else array
+    if is_cuda(device):
+        return converted(array, array.dtype, CPU, device)
+    mode.observer.take_values(array.shape)
+    return array
 
 
 def host(tensor: Tensor) -> np.ndarray:
@@ -74,6 +82,7 @@ def host(tensor: Tensor) -> np.ndarray:
     Waits for the GPU, and raises what its value checks have found.
     """
     if not is_cuda(tensor.device):
+        mode.observer.read_values(tensor.shape)
         return tensor.array
     from ..runtime.cuda import checks
 
@@ -89,6 +98,8 @@ def host_c_order(tensor: Tensor) -> np.ndarray:
 def constant(values: np.ndarray, device: Device) -> Any:
     """Small numbers of the host that a kernel reads."""
     if not is_cuda(device):
+        if current.recording is not None:
+            current.recording.keep(values)
         return values
     from ..runtime.cuda.table import upload
 
@@ -104,7 +115,16 @@ def check_rows(
         from ..kernels.cuda import _checks
 
         _checks.keep(flag, values, refuse)
-    elif 0 <= (k := int(flag[0])) < len(values):
+    elif current.recording is not None:
+        current.recording.call(_check_rows, flag, values, refuse)
+    else:
+        _check_rows(flag, values, refuse)
+
+
+def _check_rows(
+    flag: np.ndarray, values: np.ndarray, refuse: Callable[[int, Sequence[int | float]], None]
+) -> None:
+    if 0 <= (k := int(flag[0])) < len(values):
         refuse(k, values[k].reshape(-1).tolist())
 
 
@@ -112,6 +132,7 @@ def read_count(flag: Any, device: Device) -> int:
     """A number that decides a shape; waits for the GPU."""
     assert flag.dtype == int64
     if not is_cuda(device):
+        mode.observer.read_values(flag.shape)
         return int(flag[0])
     from ..runtime.cuda import memory
 

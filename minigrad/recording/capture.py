@@ -1,7 +1,7 @@
-"""CUDA graph capture: a training step recorded once, and replayed.
+"""Capture: a step recorded once, and replayed: by a GPU as a CUDA graph, else in machine code.
 
-On a small network the GPU waits for Python: a launch costs more than its arithmetic. A captured
-step hands the GPU all launches at once.
+On a small network the arithmetic waits for Python: a launch costs more than what it does. A
+captured step makes all launches at once.
 
     @minigrad.capture
     def step(images, labels):
@@ -18,6 +18,7 @@ step hands the GPU all launches at once.
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from ..device import Device, same_device
 from ..engine import Tensor, is_grad_enabled
 from ..engine.grad_mode import mode
 from ..engine.gradient import zeros_like
-from ..errors import DeviceError, DTypeError, GraphError
+from ..errors import DTypeError, GraphError
 from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
@@ -39,19 +40,19 @@ class CapturedStep:
     """step(*args), recorded for each kind of arguments; made by `capture`, which says the rules."""
 
     def __init__(self, step: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, step)
+        functools.update_wrapper(self, step, updated=())
         self._step = step
         self._recordings: dict[Any, _Recording] = {}
 
     def __call__(self, *args: Any) -> Any:
         tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        if isinstance(mode.observer, Trace) or not any(t.device.type == "cuda" for t in tensors):
+        if isinstance(mode.observer, Trace) or not tensors:
             return self._step(*args)  # inside another captured step, it is part of that
         key = (is_grad_enabled(), *[_kind(arg) for arg in args])
-        places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
-        device = same_device("capture", **places)
         recording = self._recordings.get(key)
         if recording is None:
+            places = {f"argument {i}": tensor.device for i, tensor in enumerate(tensors)}
+            device = same_device("capture", **places)
             if len(self._recordings) >= _MAX_RECORDINGS:
                 return _detached(self._step(*args))
             recording = self._recordings[key] = _Recording(self._step, device)
@@ -59,30 +60,34 @@ class CapturedStep:
 
 
 def capture(step: Callable[..., Any]) -> CapturedStep:
-    """The step, recorded as a CUDA graph at its third call with arguments of one kind.
+    """The step, or a model, recorded at its third call with arguments of one kind.
 
-    Positional arguments: tensors on one GPU, where the step stays, whose values may differ from
+    Positional arguments: tensors on one device, where the step stays, whose values may differ from
     call to call, and hashable values. A kind is a combination of shapes, dtypes and such values; up
     to eight are recorded, each with memory of its own, and further ones run as they are. The first
     two calls of a kind run as they are, the third one is recorded, and from then on the recording
-    is replayed with the new tensors' values. Without a GPU, and inside another captured step, the
-    step just runs.
+    is replayed with the new tensors' values. Without tensors among the arguments, and inside
+    another captured step, the step just runs.
 
-    **What a replay does**: everything on the GPU; options and step counts of optimizers, and the
-    streams of random operations, are today's. It leaves what the step would leave: parameters,
-    buffers and optimizer state, which may be saved and loaded between calls, and gradients. So
-    `optimizer.zero_grad()`, clipping and `optimizer.step()` may as well stand outside, and
-    gradients that are there before the step are accumulated onto, in place.
+    **What a replay does**: all computation, as a CUDA graph or, on the CPU, as machine code that
+    calls kernel after kernel; options and step counts of optimizers, and the streams of random
+    operations, are today's. It leaves what the step would leave: parameters, buffers and optimizer
+    state, which may be saved and loaded between calls, and gradients. So `optimizer.zero_grad()`,
+    clipping and `optimizer.step()` may as well stand outside, and gradients that are there before
+    the step are accumulated onto, in place.
 
     **What it does not**: other Python statements of the step, such as printing, a scheduler's
-    step, or `model.train()`. Values must not be read on the host inside (`item`, `if loss > …`).
+    step, or `model.train()`. Values must not be read on the host inside (`item`, `numpy`,
+    `if loss > …`, shapes that follow from values), nor made there (`tensor`, `from_numpy`).
 
     **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call:
     clone what you keep. Tensors from outside that the step uses must change in place (`copy_`,
     `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
     optimizer), the step is recorded anew, after two calls that run as they are; a step that itself
-    replaces what it has read is refused. Threads: the recording waits for no other thread, and
-    other threads' work on the GPU waits for the recording.
+    replaces what it has read is refused. A recording keeps the memory that the step needs at most,
+    and copies of the arguments. Threads: the recording waits for no other thread, and other
+    threads' work on a GPU waits for the recording; on the CPU, `set_num_threads` holds for replays.
+    Settings of precision are those of the recording.
 
     Raises GraphError, at the call that records, where a rule is broken. Gradients, optimizer state
     and step counts are then as before that call, and the next call records again.
@@ -96,10 +101,6 @@ def _kind(arg: Any) -> Any:
             raise GraphError(
                 "capture: arguments of a step must not require gradients; parameters belong to "
                 "what the step closes over"
-            )
-        if arg.device.type != "cuda":
-            raise DeviceError(
-                f"capture: all tensor arguments must be on the GPU, got one on {arg.device}"
             )
         return arg.shape, arg.dtype, arg.array.strides, arg.device
     try:
@@ -119,18 +120,21 @@ class _Recording:
         self._leaves: dict[int, Tensor] = {}  # that get gradients
         self._accumulating: list[Tensor] = []  # that had gradients before the step once
         self._never_replayed = 0  # recordings in a row
+        self._turn = threading.RLock()  # a recording's memory is that of one call
         self._start_again()
 
     def _start_again(self) -> None:
-        from ..runtime.cuda.capture import Graph
-
-        self._graph = Graph(self._device.index)
+        self._graph = _graph(self._device)
         self._calls = 0
         self._trace: Trace | None = None
         self._inputs: list[Any] = []
         self._result: Any = None
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
+        with self._turn:
+            return self._call(args)
+
+    def _call(self, args: tuple[Any, ...]) -> Any:
         if self._trace is not None and not self._is_valid(self._trace):
             self._accumulating += self._trace.accumulating()
             self._start_again()
@@ -140,7 +144,7 @@ class _Recording:
                     "capture: the step is recorded again and again, because at every call it finds "
                     "other tensors than before; it is right, but slow. Change tensors in place, or "
                     "pass them as arguments",
-                    stacklevel=4,
+                    stacklevel=5,
                 )
         if self._trace is None:
             if self._calls < _WARM_UPS:
@@ -182,7 +186,18 @@ class _Recording:
             trace.undo()
             raise
         trace.finish()
+        self._graph.finish([*_tensors(self._result), *trace.gradients()])
         return trace
+
+
+def _graph(device: Device) -> Any:
+    if device.type != "cuda":
+        from .host import HostGraph
+
+        return HostGraph()
+    from ..runtime.cuda.capture import Graph
+
+    return Graph(device.index)
 
 
 @contextmanager
@@ -192,6 +207,15 @@ def _tracing(trace: Trace) -> Iterator[None]:
         yield
     finally:
         mode.observer = before
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    """Those in a step's result."""
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list | dict):
+        for each in result.values() if isinstance(result, dict) else result:
+            yield from _tensors(each)
 
 
 def _detached(result: Any) -> Any:

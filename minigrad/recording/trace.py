@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ..device import Device
 from ..engine import Tensor
 from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
 from ..ops.operands import empty_like
 from ..runtime.allocation import lasting
-from ..runtime.cuda import table
-from ..runtime.cuda.recording import Recording, current
+from ..runtime.recording import Recording, current, on_replay
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Trace(Observer):
     def __init__(self, start: list[Tensor]) -> None:
         self._start = {id(leaf): (leaf, leaf.grad) for leaf in start}
         self._gradients: dict[int, _Gradient] = {}
-        self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool]] = {}
+        self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool, Device]] = {}
         self._versions: dict[int, Version] = {}
 
     # While the step is recorded ---------------------------------------------------------------
@@ -60,14 +60,10 @@ class Trace(Observer):
                     self._use_leaf(arg, current.recording)
 
     def _use_leaf(self, tensor: Tensor, recording: Recording) -> None:
-        if tensor.device.type != "cuda":
-            raise GraphError(
-                f"a captured step must compute on the GPU only, which a replay repeats, but it "
-                f"used a tensor of shape {tensor.shape} on {tensor.device}"
-            )
+        recording.check_device(tensor.device, tensor.shape)
         if recording.is_older(tensor.array):
-            noted = weakref.ref(tensor), weakref.ref(tensor.array), tensor._requires_grad
-            self._tensors[id(tensor)] = noted
+            refs = weakref.ref(tensor), weakref.ref(tensor.array)
+            self._tensors[id(tensor)] = *refs, tensor._requires_grad, tensor.device
 
     def change(self, version: Version) -> None:
         """So does every replay."""
@@ -75,7 +71,8 @@ class Trace(Observer):
 
     def clear_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self._gradients:
-            self._gradients[id(leaf)] = _Gradient(leaf, leaf.grad)
+            before = None if current.recording is None else leaf.grad
+            self._gradients[id(leaf)] = _Gradient(leaf, before)
 
     def read_grad(self, leaf: Tensor) -> None:
         self._use_gradient(leaf, read=True)
@@ -116,7 +113,22 @@ class Trace(Observer):
             current.recording.conditions.append(condition())
 
     def at_replay(self, refresh: Callable[[], None]) -> None:
-        table.on_replay(refresh)
+        on_replay(refresh)
+
+    def read_values(self, shape: tuple[int, ...]) -> None:
+        if current.recording is not None:
+            raise GraphError(
+                "a captured step is not computed while it is recorded: it must not read values, "
+                f"but it read those of a tensor of shape {shape}"
+            )
+
+    def take_values(self, shape: tuple[int, ...]) -> None:
+        if current.recording is not None:
+            raise GraphError(
+                "a captured step must not copy from the host, which a replay would not repeat, but "
+                f"it made a tensor of shape {shape} of a list, a number or an array: make it "
+                "outside, or pass it as an argument"
+            )
 
     def finish(self) -> None:
         """The recording has succeeded, and nothing of it was computed yet."""
@@ -134,9 +146,11 @@ class Trace(Observer):
     def is_valid(self) -> bool:
         """Whether a replay does what the step would do: tensors are where they were, and there
         are gradients where there were some."""
-        for tensor, data, requires_grad in self._tensors.values():
+        for tensor, data, requires_grad, device in self._tensors.values():
             if (found := tensor()) is not None and (
-                found.array is not data() or found._requires_grad is not requires_grad
+                found.array is not data()
+                or found._requires_grad is not requires_grad
+                or found.device is not device
             ):
                 return False
         for noted in self._gradients.values():
@@ -158,6 +172,10 @@ class Trace(Observer):
     def leaves(self) -> list[Tensor]:
         return [noted.of for noted in self._gradients.values()]
 
+    def gradients(self) -> list[Tensor]:
+        """Those that there are after the step."""
+        return [noted.after for noted in self._gradients.values() if noted.after is not None]
+
     def before_replay(self) -> None:
         """Bring gradients from before to their places."""
         for noted in self._gradients.values():
@@ -178,8 +196,7 @@ class Trace(Observer):
 
 def _is_older(grad: Tensor) -> bool:
     """Than the recording, if there is one."""
-    recording = current.recording
-    return grad.device.type == "cuda" and recording is not None and recording.is_older(grad.array)
+    return current.recording is not None and current.recording.is_older(grad.array)
 
 
 def _fits(grad: Tensor, place: Tensor) -> bool:

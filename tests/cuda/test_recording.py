@@ -190,6 +190,15 @@ def test_what_a_replay_would_not_do_is_refused(act) -> None:
     assert (x + 1).tolist() == [2, 2]
 
 
+def test_work_on_the_cpu_inside_is_refused() -> None:
+    counts = mg.zeros(2)
+    step = mg.capture(lambda x: (x + 1, counts + 1))
+    x = mg.ones(2, device="cuda")
+    step(x), step(x)
+    with pytest.raises(mg.GraphError, match="on the GPU only"):
+        step(x)
+
+
 # Value checks -----------------------------------------------------------------------------------
 
 

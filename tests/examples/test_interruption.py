@@ -27,13 +27,13 @@ STEPS = 36  # of an epoch: 1,140 images in batches of 32
 
 # argv: how to end, when, a part of the name of a file, which occurrence, then train_mnist's own.
 # A signal is sent "before" or "after" the file is renamed to its name, "within" its writing, when
-# half of it is there, or after so many steps of the optimizer ("step").
+# half of it is there, or after so many steps of training ("step").
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import safetensors.numpy
 from examples import train_mnist
-from minigrad.optim import Adam
+from minigrad.recording import CapturedStep
 
 ending, moment, name, occurrence, *arguments = sys.argv[1:]
 signals = {"kill": [signal.SIGKILL], "ctrl-c": [signal.SIGINT], "ctrl-c twice": [signal.SIGINT] * 2}
@@ -54,7 +54,7 @@ def end():
 
 
 replace, write, write_text, step = (
-    os.replace, safetensors.numpy.save_file, Path.write_text, Adam.step
+    os.replace, safetensors.numpy.save_file, Path.write_text, CapturedStep.__call__
 )
 
 
@@ -81,8 +81,8 @@ def text_written(path, text, *rest, **options):
     return write_text(path, text, *rest, **options)
 
 
-def stepped(self):
-    step(self)
+def stepped(self, *args):
+    step(self, *args)
     if meet():
         end()
 
@@ -92,7 +92,7 @@ if moment in ("before", "after"):
 elif moment == "within":
     safetensors.numpy.save_file, Path.write_text = written, text_written
 elif moment == "step":
-    Adam.step = stepped
+    CapturedStep.__call__ = stepped
 train_mnist.main(arguments)
 """
 

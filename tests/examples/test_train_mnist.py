@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import minigrad as mg
 from examples import train_mnist
 from minigrad import serialization
+from minigrad.recording import CapturedStep
 from minigrad.vision import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,17 +68,17 @@ def test_interrupted_run_resumes_to_the_same_bits(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     steps = 0
-    step = mg.optim.Adam.step
+    step = CapturedStep.__call__
 
-    def interrupted_step(self: mg.optim.Adam) -> None:
+    def interrupted_step(self: CapturedStep, *args: Any) -> None:
         nonlocal steps
-        step(self)
+        step(self, *args)
         steps += 1
         if steps == 50:  # in the second epoch of 36 steps
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(mg.optim.Adam, "step", interrupted_step)
+        patch.setattr(CapturedStep, "__call__", interrupted_step)
         train(tmp_path, "--epochs", "2")
     assert steps == 50
     assert "Interrupted in epoch 2" in capsys.readouterr().out

@@ -95,11 +95,22 @@ def _linked(function: Callable[..., Any], **options: Any) -> Any:
 
 
 class Kernel(partial):  # type: ignore[type-arg]
-    """A compiled function (`func`) whose first argument, the span, is given."""
+    """A compiled function (`func`); the first argument of a parallel one, the span, is given."""
 
     @property
     def py_func(self) -> Callable[..., Any]:
         return self.func.py_func
+
+    @classmethod
+    def watch(cls, watcher: Callable[[Kernel, tuple[Any, ...]], Any] | None) -> None:
+        """Calls go to watcher(kernel, arguments) from now on; with None, to the kernels again.
+
+        The class is changed, so that nobody pays for the question when nobody watches.
+        """
+        if watcher is not None:
+            cls.__call__ = lambda kernel, *args: watcher(kernel, args)  # type: ignore[assignment]
+        elif "__call__" in vars(cls):
+            del cls.__call__
 
 
 def kernel(function: Callable[..., Any]) -> Kernel:
@@ -108,9 +119,9 @@ def kernel(function: Callable[..., Any]) -> Kernel:
     return Kernel(_compiled(function), ADDRESS)
 
 
-def serial_kernel(function: Callable[..., Any]) -> Any:
+def serial_kernel(function: Callable[..., Any]) -> Kernel:
     """A kernel on the calling thread alone: safe in a background thread, cheap for small work."""
-    return _compiled(function)
+    return Kernel(_compiled(function))
 
 
 def callback(signature: Any) -> Callable[..., Any]:

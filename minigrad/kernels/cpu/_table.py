@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 
+import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
@@ -20,6 +21,8 @@ _known: dict[int, tuple[weakref.ref, int]] = {}
 
 
 def address(array) -> int:
+    if type(array) is not np.ndarray:  # of a step that is being recorded: it gets its place later
+        raise TypeError(f"a {type(array).__name__} has no address yet")
     try:  # three times as fast as asking the array, but it must be C-ordered and not empty
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
     except (TypeError, ValueError):

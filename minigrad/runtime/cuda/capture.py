@@ -5,14 +5,14 @@ Source: CUDA graphs, https://docs.nvidia.com/cuda/cuda-programming-guide/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ...errors import GraphError
+from ..recording import current
 from . import checks, memory
 from .driver import Driver
-from .recording import Recording, current
+from .recording import Recording
 
 
 class Graph:
@@ -56,21 +56,23 @@ class Graph:
             try:
                 yield
                 graph = driver.end_capture()
-                _refuse_replaced(recording)
+                recording.refuse_replaced()
             except BaseException:
                 if driver.capturing:  # a capture that an error invalidated has no graph
                     with suppress(Exception):
                         graph = driver.end_capture()
                 if graph is not None:
                     driver.free_graph(graph)
-                for undo in reversed(recording.undo):
-                    undo()
+                recording.take_back()
                 raise
             finally:
                 current.recording = None
         for ledger in recording.ledgers:
             ledger.clear()
         self._graph, self._recording = graph, recording
+
+    def finish(self, tensors: Iterable[Any]) -> None:
+        """tensors: of the recording, that the user is going to get: they lie where they are."""
 
     def is_valid(self) -> bool:
         """Whether a replay still works on the memory that is meant."""
@@ -94,15 +96,6 @@ class Graph:
             if self._graph is not None:
                 self._driver.discard(self._driver.free_graph, self._graph)
             self.pool.retire()
-
-
-def _refuse_replaced(recording: Recording) -> None:
-    if shapes := recording.replaced():
-        raise GraphError(
-            "a captured step must find its tensors at the same place at every call, but it read "
-            f"tensors of shape {', '.join(map(str, shapes))} from outside and replaced them: "
-            "change them in place (copy_, add_), or pass them as arguments"
-        )
 
 
 def recorded(run: Callable[[], Any], warm_ups: int = 2) -> Graph:

@@ -60,25 +60,6 @@ class Table:
         self._uploads.staged(self._device.pointer, self._host[: self._used])
 
 
-def on_replay(hook: Callable[[], None]) -> None:
-    """While a step is recorded: call `hook` before each replay, before tables are filled."""
-    if current.recording is not None:
-        current.recording.hooks.append(hook)
-
-
-def drawn(key: tuple[int, int], redraw: Callable[[], tuple[int, int]]) -> None:
-    """A random operation drew (seed, stream) from a generator. While a step is recorded: `redraw`
-    gives what a replay uses instead; `random_key` finds it."""
-    if current.recording is None:
-        return
-    numbers = current.recording.keys[key] = list(key)
-
-    def again() -> None:
-        numbers[:] = redraw()
-
-    on_replay(again)
-
-
 def random_key(seed: int, stream: int, index: int | None = None) -> DeviceArray:
     """(seed, stream) as (2,) uint64 on a device, fresh at every replay."""
     known = {} if current.recording is None else current.recording.keys
