@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...backends import cpu as settings
 from ._jit import helper, kernel
 from ._rows import (
     chunk_count,
@@ -41,7 +42,7 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     if dims.N == 0 or grad_weight.size == 0:
         grad_weight[...] = 0
         return
-    chosen = plan(dims, "weight", grad_weight.dtype)
+    chosen = plan(dims, "weight", grad_weight.dtype, settings.allow_fast_winograd)
     _CORRELATE[chosen.algorithm](grad_weight, grad_output, input, scratch, dims, chosen)
     if chosen.exact is not None and not _is_finite(grad_weight, scratch):
         chosen = chosen.exact

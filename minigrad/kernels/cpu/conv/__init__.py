@@ -6,6 +6,7 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
+from ....backends import cpu as settings
 from . import depthwise, direct, few_channels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
@@ -32,7 +33,7 @@ def conv2d_forward_workspace(dims) -> int:
 
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     if out.size:
-        chosen = plan.plan(dims, "forward", out.dtype)
+        chosen = plan.plan(dims, "forward", out.dtype, settings.allow_fast_winograd)
         _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
 
 
@@ -43,7 +44,7 @@ def conv_transpose2d_forward_workspace(dims) -> int:
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     if out.size == 0:
         return
-    chosen = plan.plan(dims, "adjoint", out.dtype)
+    chosen = plan.plan(dims, "adjoint", out.dtype, settings.allow_fast_winograd)
     repacked, scratch = scratch[: weight.size], scratch[weight.size :]
     kH, kW, K, C = dims.kH, dims.kW, dims.C_out // dims.groups, dims.C_in
     by_row = chosen.algorithm == "few channels"

@@ -44,7 +44,7 @@ from ....dtypes import FLOATING
 from ....geometry import Conv2dDims
 from .._simd import PIXELS, VECTOR_BYTES
 from . import depthwise, depthwise_tile, few_channels, rows, rows_tile, weight, winograd
-from .winograd_tile import PRODUCTS
+from .winograd_tile import products
 
 Algorithm = Literal["winograd", "rows", "depthwise", "few channels", "direct"]
 Direction = Literal["forward", "adjoint", "weight"]
@@ -60,7 +60,8 @@ class Plan:
     vectors: int = 1
     """Width of the register tile, in vectors of channels."""
     tile: int = 0
-    """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight."""
+    """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight. Of
+    "winograd": pixels along a side of the image's tiles."""
     chunks: int = 1
     """Partial sums of a weight gradient, over parts of the images or rows."""
     parts: int = 1
@@ -70,11 +71,13 @@ class Plan:
 
 
 @lru_cache(maxsize=8192)
-def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype) -> Plan:
+def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype, fast: bool = False) -> Plan:
+    """fast: whether float32 may take F(4×4, 3×3)."""
     lanes = VECTOR_BYTES // dtype.itemsize
+    fast = fast and dtype == np.float32
     if direction == "weight":
-        return _plan_weight(dims, lanes)
-    chosen = _plan_pixels(dims, direction == "adjoint", lanes)
+        return _plan_weight(dims, lanes, fast)
+    chosen = _plan_pixels(dims, direction == "adjoint", lanes, fast)
     if direction == "adjoint":  # it reads the weight repacked
         return replace(chosen, workspace=chosen.workspace + _weight_size(dims))
     return chosen
@@ -82,11 +85,12 @@ def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype) -> Plan:
 
 @lru_cache(maxsize=8192)
 def workspace(dims: Conv2dDims, direction: Direction) -> int:
-    """Elements of scratch, enough for every dtype."""
-    return max(plan(dims, direction, dtype).workspace for dtype in FLOATING)
+    """Elements of scratch, enough for every dtype and precision."""
+    choices = [(dtype, fast) for dtype in FLOATING for fast in (False, True)]
+    return max(plan(dims, direction, *choice).workspace for choice in choices)
 
 
-def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
+def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:
     """For C channels of H × W pixels, from K channels."""
     H, W, C, K = (d.H, d.W, d.C_in, d.C_out) if adjoint else (d.H_out, d.W_out, d.C_out, d.C_in)
     vectors = _vectors(C // d.groups, lanes)
@@ -94,8 +98,10 @@ def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
         size = few_channels.convolve_workspace(d)
         return Plan("few channels", size, _vectors(d.kW * C, lanes))
     into_one_vector = adjoint and (K, C) == (32, 16) and _row_pixels(d, adjoint, vectors=1)
+    if fast and _suits_large_tiles(d, H, W):
+        return Plan("winograd", winograd.workspace(K, C, 4), vectors, 4)
     if _suits_winograd(d, H, W) and not into_one_vector:
-        return Plan("winograd", winograd.workspace(K, C), vectors)
+        return Plan("winograd", winograd.workspace(K, C, 2), vectors, 2)
     if pixels := _row_pixels(d, adjoint, vectors):
         return Plan("rows", 0, vectors, pixels)
     if _is_depthwise(d):
@@ -103,7 +109,7 @@ def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
     return Plan("direct", 0, vectors)
 
 
-def _plan_weight(d: Conv2dDims, lanes: int) -> Plan:
+def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
     pixels, size = d.N * d.H_out * d.W_out, _weight_size(d)
     vectors = _vectors(d.C_out // d.groups, lanes)
     if _is_depthwise(d) and depthwise.gradient_tiles(d) is not None:
@@ -121,14 +127,18 @@ def _plan_weight(d: Conv2dDims, lanes: int) -> Plan:
         chunks, parts = _cut(pixels, d.N, d.kH * d.kW * -(-K // PIXELS))
         exact = Plan("direct", chunks * size, vectors, 0, chunks, parts)
 
+    if fast and _suits_large_tiles(d, d.H_out, d.W_out):
+        chunks, parts = 2, 1
+        needed = max(winograd.workspace(d.C_in, d.C_out, 4, chunks), exact.workspace)
+        return Plan("winograd", needed, vectors, 4, chunks, parts, exact)
     if _suits_winograd(d, d.H_out, d.W_out):
         # Each chunk's sums have to be added up: few, where they are large. Each part spreads the
         # whole input again.
         least = 4 if d.C_in * d.C_out <= 4096 else 2
-        chunks = max(least, min(16, winograd.tile_count(d.N, d.H_out, d.W_out) // 512))
+        chunks = max(least, min(16, winograd.tile_count(d.N, d.H_out, d.W_out, 2) // 512))
         parts = 2 if chunks < 4 and d.C_out >= 64 else 1
-        needed = max(winograd.workspace(d.C_in, d.C_out, chunks), exact.workspace)
-        return Plan("winograd", needed, vectors, 0, chunks, parts, exact)
+        needed = max(winograd.workspace(d.C_in, d.C_out, 2, chunks), exact.workspace)
+        return Plan("winograd", needed, vectors, 2, chunks, parts, exact)
     if _weight_suits_rows(d):
         # A tile takes as many steps as it has rows, and one.
         span = rows.tile_span(d)
@@ -141,9 +151,9 @@ def _plan_weight(d: Conv2dDims, lanes: int) -> Plan:
 
 def _suits_winograd(d: Conv2dDims, H: int, W: int) -> bool:
     """Whether the saved products are worth the transforms, for results of H × W pixels."""
-    tiles = winograd.tile_count(d.N, H, W)
+    tiles = winograd.tile_count(d.N, H, W, 2)
     # The definition visits 3 taps of a row, but 2 at either end; half a tile is lost at odd sizes.
-    saved = d.N * (3 * H - 2) * (3 * W - 2) / (PRODUCTS * max(1, tiles))
+    saved = d.N * (3 * H - 2) * (3 * W - 2) / (products(2) * max(1, tiles))
     return (
         (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
         and d.groups == 1
@@ -151,6 +161,14 @@ def _suits_winograd(d: Conv2dDims, H: int, W: int) -> bool:
         and d.C_in * d.C_out >= 512
         and tiles >= 128
         and saved >= 1.5
+    )
+
+
+def _suits_large_tiles(d: Conv2dDims, H: int, W: int) -> bool:
+    return (
+        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
+        and d.groups == 1
+        and min(d.C_in, d.C_out) >= 16
     )
 
 

@@ -57,7 +57,7 @@ def _make_correlate(vectors: int):
                                 source_col = col + ow_lo * strides[1]
                                 correlate_tile(
                                     PIXELS, vectors,
-                                    partial, ((chunk * T + t) * R + r) * C_out + c0, C_out,
+                                    partial, ((chunk * T + t) * R + r) * C_out + c0, C_out, True,
                                     source,
                                     ((n * H + source_row) * W + source_col) * C_in
                                     + c // C_group * K,
