@@ -6,8 +6,18 @@ from . import cudnn as cudnn
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Products in float32 with "highest"; "high" and "medium" set `cuda.allow_tf32` and
-    `cpu.allow_fast_winograd`."""
+    """How exact products in float32 are: "highest", the default, or faster with "high" (or
+    "medium", which is the same). It holds from the next operation on.
+
+    "high" sets two switches. `cuda.allow_tf32`: factors are rounded to TF32 on the GPU. And
+    `cpu.allow_fast_winograd`: 3×3 convolutions of stride 1 with 16 channels or more, and their
+    gradients, take Winograd's F(4×4, 3×3) on the CPU where it is faster, up to twice as fast as
+    what "highest" takes. Their largest error is then about 2e-6 of the largest result (measured
+    against float64 on normally distributed numbers; below 1e-5 in all cases drawn), instead of
+    5e-7. A result is exact to that part of the largest of the 6×6 pixels around it, not of its own
+    window; infinity and NaN stay in the windows that hold them. float64 is computed as before.
+    Raises ValueError for any other precision.
+    """
     if precision not in ("highest", "high", "medium"):
         raise ValueError(
             "set_float32_matmul_precision: precision must be 'highest', 'high' or 'medium', got "
@@ -17,8 +27,8 @@ def set_float32_matmul_precision(precision: str) -> None:
 
 
 def get_float32_matmul_precision() -> str:
-    """Whether products may be computed in TF32: "high", else "highest"."""
-    return "high" if cuda.allow_tf32 else "highest"
+    """ "high" if one of the switches of set_float32_matmul_precision is set, else "highest"."""
+    return "high" if cuda.allow_tf32 or cpu.allow_fast_winograd else "highest"
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

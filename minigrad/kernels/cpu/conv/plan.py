@@ -13,6 +13,11 @@ Result ("forward") and input gradient ("adjoint"):
                   32 → 16 where rows fit a vector. AVX-512: with it, bench.steps' network A runs at
                   0.9–1.1 times the rate of a matrix product.
                                                              64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
+                  In precision "high" and float32 with tiles of 4×4, where there are 64 of them or
+                  more with three quarters of the products of 2×2 ones and half of those of the
+                  definition; on a Xeon with AVX-512, against what "highest" takes:
+                                    64:64-64,8 1.3–1.6×; 8:128-256,16 1.5–2.1×; 64:16-32,16 1.2–1.3×
+                                    8:256-256,14 1.1×
     rows          no groups, stride = dilation along a row (adjoint: both 1), and a tile that covers
                   a row with an eighth or less done twice.
                                           64:1-16,28 1.15×; 64:3-16,32 1.15×; 16:16-16,32 1.05×
@@ -24,6 +29,7 @@ Weight gradient ("weight"):
     depthwise     as above, if the table of tiles is not too large.                16:64-64,16 9×
     winograd      as above; again by the last two rows if not all of the result is finite.
                                                              64:64-64,8 1.4×; 64:32-32,16 0.9–1.2×
+                  In precision "high": 64:64-64,8 1.3×; 64:32-32,16 1.4×; 8:256-256,14 1.8×
     rows          no groups, kernel 3 wide, stride and dilation 1, rows of 8 pixels or more; again
                   by the last two rows if not all is finite.  64:1-16,28 2.3×; 64:3-16,32 1.2×;
                                                                                  16:16-16,32 1.05×
@@ -98,10 +104,9 @@ def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:
         size = few_channels.convolve_workspace(d)
         return Plan("few channels", size, _vectors(d.kW * C, lanes))
     into_one_vector = adjoint and (K, C) == (32, 16) and _row_pixels(d, adjoint, vectors=1)
-    if fast and _suits_large_tiles(d, H, W):
-        return Plan("winograd", winograd.workspace(K, C, 4), vectors, 4)
-    if _suits_winograd(d, H, W) and not into_one_vector:
-        return Plan("winograd", winograd.workspace(K, C, 2), vectors, 2)
+    outputs = _winograd_outputs(d, H, W, fast)
+    if outputs and not (outputs == 2 and into_one_vector):
+        return Plan("winograd", winograd.workspace(K, C, outputs), vectors, outputs)
     if pixels := _row_pixels(d, adjoint, vectors):
         return Plan("rows", 0, vectors, pixels)
     if _is_depthwise(d):
@@ -127,18 +132,15 @@ def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
         chunks, parts = _cut(pixels, d.N, d.kH * d.kW * -(-K // PIXELS))
         exact = Plan("direct", chunks * size, vectors, 0, chunks, parts)
 
-    if fast and _suits_large_tiles(d, d.H_out, d.W_out):
-        chunks, parts = 2, 1
-        needed = max(winograd.workspace(d.C_in, d.C_out, 4, chunks), exact.workspace)
-        return Plan("winograd", needed, vectors, 4, chunks, parts, exact)
-    if _suits_winograd(d, d.H_out, d.W_out):
+    if outputs := _winograd_outputs(d, d.H_out, d.W_out, fast):
         # Each chunk's sums have to be added up: few, where they are large. Each part spreads the
         # whole input again.
         least = 4 if d.C_in * d.C_out <= 4096 else 2
-        chunks = max(least, min(16, winograd.tile_count(d.N, d.H_out, d.W_out, 2) // 512))
-        parts = 2 if chunks < 4 and d.C_out >= 64 else 1
-        needed = max(winograd.workspace(d.C_in, d.C_out, 2, chunks), exact.workspace)
-        return Plan("winograd", needed, vectors, 2, chunks, parts, exact)
+        tiles = winograd.tile_count(d.N, d.H_out, d.W_out, outputs)
+        chunks = max(least, min(16, tiles // (512 if outputs == 2 else 256)))
+        parts = 2 if outputs == 2 and chunks < 4 and d.C_out >= 64 else 1
+        needed = max(winograd.workspace(d.C_in, d.C_out, outputs, chunks), exact.workspace)
+        return Plan("winograd", needed, vectors, outputs, chunks, parts, exact)
     if _weight_suits_rows(d):
         # A tile takes as many steps as it has rows, and one.
         span = rows.tile_span(d)
@@ -149,27 +151,24 @@ def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
     return exact
 
 
-def _suits_winograd(d: Conv2dDims, H: int, W: int) -> bool:
-    """Whether the saved products are worth the transforms, for results of H × W pixels."""
-    tiles = winograd.tile_count(d.N, H, W, 2)
-    # The definition visits 3 taps of a row, but 2 at either end; half a tile is lost at odd sizes.
-    saved = d.N * (3 * H - 2) * (3 * W - 2) / (products(2) * max(1, tiles))
-    return (
-        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
-        and d.groups == 1
-        and min(d.C_in, d.C_out) >= 16
-        and d.C_in * d.C_out >= 512
-        and tiles >= 128
-        and saved >= 1.5
-    )
-
-
-def _suits_large_tiles(d: Conv2dDims, H: int, W: int) -> bool:
-    return (
-        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
-        and d.groups == 1
-        and min(d.C_in, d.C_out) >= 16
-    )
+def _winograd_outputs(d: Conv2dDims, H: int, W: int, fast: bool) -> int:
+    """The m of Winograd's F(m×m, 3×3) for results of H × W pixels; 0 if its saved products are not
+    worth the transforms."""
+    if (
+        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) != (3, 3, 1, 1, 1, 1)
+        or d.groups > 1
+        or min(d.C_in, d.C_out) < 16
+        or d.C_in * d.C_out < 512
+    ):
+        return 0
+    small, large = (winograd.tile_count(d.N, H, W, outputs) for outputs in (2, 4))
+    # The definition visits 3 taps of a row, but 2 at either end; parts of tiles are lost where they
+    # do not divide the image.
+    exact = d.N * (3 * H - 2) * (3 * W - 2)
+    fewer = 4 * products(4) * large <= 3 * products(2) * small
+    if fast and large >= 64 and fewer and products(4) * large * 2 <= exact:
+        return 4
+    return 2 if small >= 128 and 2 * exact >= 3 * products(2) * small else 0
 
 
 def _row_pixels(d: Conv2dDims, adjoint: bool, vectors: int) -> int:

@@ -47,14 +47,17 @@ def tile_count(N: int, H: int, W: int, outputs: int) -> int:
     return N * -(-H // outputs) * -(-W // outputs)
 
 
-def _block(K: int, C: int, outputs: int) -> int:
-    """Tiles of a block: its products fill a part of the second-level cache."""
+def _block(K: int, C: int, outputs: int, gradient: bool) -> int:
+    """Tiles of a block: its products fill a part of the second-level cache; the more there are of
+    pairs of channels, the more tiles should share what is read for them."""
+    if outputs == 4:
+        return 64 if gradient and K * C >= 16384 else 32
     return max(PIXELS, min(32, 4096 // (K + C)) // PIXELS * PIXELS)
 
 
-def _block_elements(K: int, C: int, outputs: int) -> int:
+def _block_elements(K: int, C: int, outputs: int, block: int) -> int:
     """What one thread needs: the products of a block, twice, and a place for unwanted pixels."""
-    return products(outputs) * (_block(K, C, outputs) * (K + C) + 2 * _GAP) + C
+    return products(outputs) * (block * (K + C) + 2 * _GAP) + C
 
 
 def _panels(K: int, C: int) -> int:
@@ -232,32 +235,34 @@ _spread_weight = {outputs: _make_spread_weight(outputs) for outputs in (2, 4)}
 _gather_weight = {outputs: _make_gather_weight(outputs) for outputs in (2, 4)}
 
 
-def _split(scratch, size, K, C, outputs):
+def _split(scratch, size, K, C, outputs, block):
     """The first `size` elements, zeros, and a workspace for each thread."""
     zeros = scratch[size : size + max(K, C)]
     zeros[:] = 0
     first = size + max(K, C)
-    last = first + MAX_THREADS * _block_elements(K, C, outputs)
+    last = first + MAX_THREADS * _block_elements(K, C, outputs, block)
     return scratch[:size], zeros, scratch[first:last].reshape(MAX_THREADS, -1)
 
 
-def workspace(K: int, C: int, outputs: int, chunks: int = 1) -> int:
+def workspace(K: int, C: int, outputs: int, chunks: int = 0) -> int:
     """Elements: the products for each pair of channels, and what _split wants after them. chunks:
     of the weight gradient, which has these products for each of them."""
-    size = chunks * products(outputs) * _panels(K, C)
-    return size + max(K, C) + MAX_THREADS * _block_elements(K, C, outputs)
+    block = _block(K, C, outputs, chunks > 0)
+    size = max(1, chunks) * products(outputs) * _panels(K, C)
+    return size + max(K, C) + MAX_THREADS * _block_elements(K, C, outputs, block)
 
 
 def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
     K, C = weight.shape[2:]
     outputs, count = plan.tile, products(plan.tile)
-    panels, zeros, workspaces = _split(scratch, count * _panels(K, C), K, C, outputs)
+    block = _block(K, C, outputs, False)
+    panels, zeros, workspaces = _split(scratch, count * _panels(K, C), K, C, outputs, block)
     panels = panels.reshape(count, -1)
     width = plan.vectors * (VECTOR_BYTES // target.itemsize)
     _spread_weight[outputs](panels, weight, zeros, width)
     _convolve[outputs, plan.vectors](
         target, source, weight, panels, bias, use_bias, relu, axes.before, workspaces, zeros,
-        _block(K, C, outputs),
+        block,
     )  # fmt: skip
 
 
@@ -271,10 +276,11 @@ def correlate(grad_weight, grad_output, input, scratch, dims, plan):
     K, C = dims.C_in, dims.C_out
     outputs, count = plan.tile, products(plan.tile)
     size = plan.chunks * count * _panels(K, C)
-    partial, zeros, workspaces = _split(scratch, size, K, C, outputs)
+    block = _block(K, C, outputs, True)
+    partial, zeros, workspaces = _split(scratch, size, K, C, outputs, block)
     partial = partial.reshape(plan.chunks, count, -1)
     _correlate[outputs, plan.vectors](
         partial, input, grad_output, (dims.top, dims.left), plan.parts, _row_offsets(K), workspaces,
-        zeros, _block(K, C, outputs),
+        zeros, block,
     )  # fmt: skip
     _gather_weight[outputs](grad_weight, partial)
