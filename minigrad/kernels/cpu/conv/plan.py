@@ -49,7 +49,16 @@ import numpy as np
 from ....dtypes import FLOATING
 from ....geometry import Conv2dDims
 from .._simd import PIXELS, VECTOR_BYTES
-from . import depthwise, depthwise_tile, few_channels, rows, rows_tile, weight, winograd
+from . import (
+    depthwise,
+    depthwise_tile,
+    few_channels,
+    panels,
+    rows,
+    rows_tile,
+    weight,
+    winograd,
+)
 from .winograd_tile import products
 
 Algorithm = Literal["winograd", "rows", "depthwise", "few channels", "direct"]
@@ -68,6 +77,10 @@ class Plan:
     tile: int = 0
     """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight. Of
     "winograd": pixels along a side of the image's tiles."""
+    columns: int = 0
+    """Of "direct" and "rows": output channels whose weight stays in the cache meanwhile."""
+    panel: int = 0
+    """Columns of the weight that are packed together; 0: it is read as it is."""
     chunks: int = 1
     """Partial sums of a weight gradient, over parts of the images or rows."""
     parts: int = 1
@@ -84,7 +97,7 @@ def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype, fast: bool = F
     if direction == "weight":
         return _plan_weight(dims, lanes, fast)
     chosen = _plan_pixels(dims, direction == "adjoint", lanes, fast)
-    if direction == "adjoint":  # it reads the weight repacked
+    if direction == "adjoint" and not chosen.panel:  # it reads the weight repacked
         return replace(chosen, workspace=chosen.workspace + _weight_size(dims))
     return chosen
 
@@ -107,11 +120,18 @@ def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:
     outputs = _winograd_outputs(d, H, W, fast)
     if outputs and not (outputs == 2 and into_one_vector):
         return Plan("winograd", winograd.workspace(K, C, outputs), vectors, outputs)
-    if pixels := _row_pixels(d, adjoint, vectors):
-        return Plan("rows", 0, vectors, pixels)
     if _is_depthwise(d):
         return Plan("depthwise", 0, depthwise_tile.PIXEL_VECTORS)
-    return Plan("direct", 0, vectors)
+    rows_of_weight, width = d.kH * d.kW * K, vectors * lanes
+    columns, panel = C, 0
+    if d.groups == 1:
+        columns = panels.cached_columns(rows_of_weight, C, width)
+        if rows_of_weight * C >= 65536:
+            panel = width
+    size = panels.panel_elements(rows_of_weight, C) if panel else 0
+    pixels = _row_pixels(d, adjoint, vectors)
+    algorithm: Algorithm = "rows" if pixels else "direct"
+    return Plan(algorithm, size, vectors, pixels, columns, panel)
 
 
 def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
@@ -120,17 +140,17 @@ def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
     if _is_depthwise(d) and depthwise.gradient_tiles(d) is not None:
         vectors = depthwise_tile.TAP_VECTORS
         chunks, parts = _cut(pixels, d.N, -(-d.C_in // (vectors * VECTOR_BYTES // 4)))
-        return Plan("depthwise", chunks * size, vectors, 0, chunks, parts)
+        return Plan("depthwise", chunks * size, vectors, chunks=chunks, parts=parts)
 
     K = d.C_in // d.groups
     if d.groups == 1 and K < PIXELS:
         chunks, parts = _cut(pixels, d.N, -(-d.kH * d.kW * K // PIXELS))
         frame_h, frame_w = weight.frame_size(d)
         frames = d.N * frame_h * frame_w * d.C_in
-        exact = Plan("few channels", chunks * size + frames, vectors, 0, chunks, parts)
+        exact = Plan("few channels", chunks * size + frames, vectors, chunks=chunks, parts=parts)
     else:
         chunks, parts = _cut(pixels, d.N, d.kH * d.kW * -(-K // PIXELS))
-        exact = Plan("direct", chunks * size, vectors, 0, chunks, parts)
+        exact = Plan("direct", chunks * size, vectors, chunks=chunks, parts=parts)
 
     if outputs := _winograd_outputs(d, d.H_out, d.W_out, fast):
         # Each chunk's sums have to be added up: few, where they are large. Each part spreads the
@@ -140,14 +160,14 @@ def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
         chunks = max(least, min(16, tiles // (512 if outputs == 2 else 256)))
         parts = 2 if outputs == 2 and chunks < 4 and d.C_out >= 64 else 1
         needed = max(winograd.workspace(d.C_in, d.C_out, outputs, chunks), exact.workspace)
-        return Plan("winograd", needed, vectors, outputs, chunks, parts, exact)
+        return Plan("winograd", needed, vectors, outputs, chunks=chunks, parts=parts, exact=exact)
     if _weight_suits_rows(d):
         # A tile takes as many steps as it has rows, and one.
         span = rows.tile_span(d)
         tile = min(rows_tile.WEIGHT_ROWS, key=lambda tile: -(-span // tile) * (tile + 1))
         chunks, parts = _cut(pixels, 16, -(-d.C_out // (VECTOR_BYTES // 4)))
         needed = max(chunks * size, exact.workspace)
-        return Plan("rows", needed, 1, tile, chunks, parts, exact)
+        return Plan("rows", needed, 1, tile, chunks=chunks, parts=parts, exact=exact)
     return exact
 
 

@@ -47,12 +47,10 @@ def tile_count(N: int, H: int, W: int, outputs: int) -> int:
     return N * -(-H // outputs) * -(-W // outputs)
 
 
-def _block(K: int, C: int, outputs: int, gradient: bool) -> int:
-    """Tiles of a block: its products fill a part of the second-level cache; the more there are of
-    pairs of channels, the more tiles should share what is read for them."""
-    if outputs == 4:
-        return 64 if gradient and K * C >= 16384 else 32
-    return max(PIXELS, min(32, 4096 // (K + C)) // PIXELS * PIXELS)
+def _block(K: int, C: int, gradient: bool) -> int:
+    """Tiles of a block: few enough for the second-level cache, so many that it counts little to
+    read the spread weight once for each block, or the sums of its gradient."""
+    return 64 if gradient and K * C >= 16384 else 32
 
 
 def _block_elements(K: int, C: int, outputs: int, block: int) -> int:
@@ -247,7 +245,7 @@ def _split(scratch, size, K, C, outputs, block):
 def workspace(K: int, C: int, outputs: int, chunks: int = 0) -> int:
     """Elements: the products for each pair of channels, and what _split wants after them. chunks:
     of the weight gradient, which has these products for each of them."""
-    block = _block(K, C, outputs, chunks > 0)
+    block = _block(K, C, chunks > 0)
     size = max(1, chunks) * products(outputs) * _panels(K, C)
     return size + max(K, C) + MAX_THREADS * _block_elements(K, C, outputs, block)
 
@@ -255,7 +253,7 @@ def workspace(K: int, C: int, outputs: int, chunks: int = 0) -> int:
 def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
     K, C = weight.shape[2:]
     outputs, count = plan.tile, products(plan.tile)
-    block = _block(K, C, outputs, False)
+    block = _block(K, C, False)
     panels, zeros, workspaces = _split(scratch, count * _panels(K, C), K, C, outputs, block)
     panels = panels.reshape(count, -1)
     width = plan.vectors * (VECTOR_BYTES // target.itemsize)
@@ -276,7 +274,7 @@ def correlate(grad_weight, grad_output, input, scratch, dims, plan):
     K, C = dims.C_in, dims.C_out
     outputs, count = plan.tile, products(plan.tile)
     size = plan.chunks * count * _panels(K, C)
-    block = _block(K, C, outputs, True)
+    block = _block(K, C, True)
     partial, zeros, workspaces = _split(scratch, size, K, C, outputs, block)
     partial = partial.reshape(plan.chunks, count, -1)
     _correlate[outputs, plan.vectors](
