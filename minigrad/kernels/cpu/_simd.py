@@ -245,14 +245,21 @@ class Tile:
                 yield False
 
     def over_channels(self, channels):
-        """Loops over channels, a row of the tile at a time: emit the body of the `for` twice, for
-        whole rows, which need no masks, and for what is left."""
-        width = i64(self.vectors * self.lanes)
-        rows = self.builder.udiv(channels, width)
+        """Loops over channels, a row of the tile at a time: emit the body of the `for` for whole
+        rows, which need no masks; for what is left, for halves of a row and their halves, at most
+        one of each; and for less than a vector. The tile is as wide as what is emitted."""
         self.masks = None
+        rows = self.builder.udiv(channels, i64(self.vectors * self.lanes))
         with self.loop(rows) as row:
-            yield self.builder.mul(row.index, width)
-        done = self.builder.mul(rows, width)
+            yield self.builder.mul(row.index, i64(self.vectors * self.lanes))
+        done = self.builder.mul(rows, i64(self.vectors * self.lanes))
+        while self.vectors > 1:
+            self.vectors //= 2
+            size = i64(self.vectors * self.lanes)
+            fits = self.builder.icmp_signed(">=", self.builder.sub(channels, done), size)
+            with self.builder.if_then(fits):
+                yield done
+            done = self.builder.select(fits, self.builder.add(done, size), done)
         rest = self.builder.sub(channels, done)
         with self.builder.if_then(self.builder.icmp_signed(">", rest, i64(0))):
             self._mask_columns(rest)

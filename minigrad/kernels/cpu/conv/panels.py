@@ -77,6 +77,10 @@ def pack(scratch, weight, panel):
 def pack_adjoint(scratch, weight, dims, plan):
     """The adjoint's weight, (kH, kW, C_out, C_in) or, for "few channels", (kH, C_out, kW, C_in)."""
     kH, kW, K, C = dims.kH, dims.kW, dims.C_out // dims.groups, dims.C_in
+    if plan.algorithm == "depthwise":  # one channel to one: only the taps change places
+        packed = scratch[: weight.size].reshape(weight.shape)
+        packed[:] = weight[::-1, ::-1]
+        return packed
     if plan.algorithm == "few channels":
         packed = scratch[: weight.size].reshape(kH, K, kW, C)
         steps = K * kW * C, C, kW * C, 1
