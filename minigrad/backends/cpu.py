@@ -1,6 +1,6 @@
 """Settings of the CPU backend.
 
-    minigrad.backends.cpu.allow_fast_winograd = True
+minigrad.backends.cpu.allow_fast_winograd = True
 """
 
 from __future__ import annotations

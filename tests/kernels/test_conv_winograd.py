@@ -95,9 +95,8 @@ def large_cases(draw: st.DrawFn) -> dict[str, Any]:
     """For tiles of 4×4, of which there are 64 or a few less."""
     H, W = draw(st.sampled_from(((8, 8), (10, 9), (7, 16), (13, 12), (15, 4), (18, 9), (23, 24))))
     tiles = -(-H // 4) * -(-W // 4)
-    return draw(cases()) | {
-        "shape": (-(-draw(st.integers(60, 120)) // tiles), draw(st.sampled_from((32, 33, 64))), H, W)
-    }
+    N, C_in = -(-draw(st.integers(60, 120)) // tiles), draw(st.sampled_from((32, 33, 64)))
+    return draw(cases()) | {"shape": (N, C_in, H, W)}
 
 
 @settings(max_examples=12)

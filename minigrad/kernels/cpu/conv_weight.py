@@ -38,7 +38,7 @@ def _as_pixels(dims: Conv2dDims) -> Conv2dDims:
     """A 1×1 convolution is the same one of each pixel alone, which is one long sum."""
     d = dims
     one = (d.kH, d.kW, d.stride_h, d.stride_w, d.top, d.left, d.groups) == (1, 1, 1, 1, 0, 0, 1)
-    if one and (d.H, d.W) == (d.H_out, d.W_out):
+    if one and (d.H_out, d.W_out) == (d.H, d.W):
         return d._replace(N=d.N * d.H * d.W, H=1, W=1, H_out=1, W_out=1)
     return d
 

@@ -120,7 +120,9 @@ class _Transforms:
 
     def weight_gradient(self, u):  # Gᵀu
         halves = self._halves(u)
-        scaled = [[p * q for p, q in zip(self._powers(i), self.at_pair)] for i in range(3)]
+        scaled = [
+            [p * q for p, q in zip(self._powers(i), self.at_pair, strict=True)] for i in range(3)
+        ]
         dg = [self._sum(scaled[i], halves[i % 2]) for i in range(3)]
         return [self._plus(dg[0], self.at_zero, u[0]), dg[1], self._plus(dg[2], 1, u[-1])]
 
@@ -187,7 +189,11 @@ def spread_tile(
     )
     first_product = products.at(products_offset)
     for c in tile.over_channels(channels):
-        rows = _both_ways(transform, side, lambda r, s: tile.load(tile.step(pixels[r][s], c)))
+
+        def load(r, s, c=c):
+            return tile.load(tile.step(pixels[r][s], c))
+
+        rows = _both_ways(transform, side, load)
         for xi, vector in enumerate(vector for row in rows for vector in row):
             at = builder.add(builder.mul(products_step, i64(xi)), c)
             tile.store(vector, tile.step(first_product, at))
@@ -226,7 +232,7 @@ def gather_tile(
     for c in tile.over_channels(channels):
         tile.start([[start]], tile.step(first_bias, c), use_bias)
 
-        def load(row, column):
+        def load(row, column, c=c):
             xi = i64(row * (outputs + 2) + column)
             at = builder.add(builder.mul(products_step, xi), c)
             return tile.load(tile.step(first_product, at))
