@@ -14,22 +14,26 @@ Result ("forward") and input gradient ("adjoint"):
                   0.9–1.1 times the rate of a matrix product.
                                                              64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
                   In precision "high" and float32 with tiles of 4×4, where there are 64 of them or
-                  more with three quarters of the products of 2×2 ones and half of those of the
-                  definition; on a Xeon with AVX-512, against what "highest" takes:
-                                    64:64-64,8 1.3–1.6×; 8:128-256,16 1.5–2.1×; 64:16-32,16 1.2–1.3×
-                                    8:256-256,14 1.1×
+                  more with 0.7 times the products of 2×2 ones or less, and half of those of the
+                  definition. On a Xeon with AVX-512, against what "highest" takes (the three
+                  directions): 64:32-32,16 1.2–1.4×; 64:64-64,8 1.3–1.6×; 8:128-128,28 1.2–1.3×;
+                  8:256-256,16 1.1–1.2×; 32:128-128,7 1.2–1.3×. With 14×14 pixels, of which 16×16
+                  are computed, 0.9–1.1×, and so they keep 2×2.
     rows          no groups, stride = dilation along a row (adjoint: both 1), and a tile that covers
                   a row with an eighth or less done twice.
                                           64:1-16,28 1.15×; 64:3-16,32 1.15×; 16:16-16,32 1.05×
     depthwise     as many groups as channels in and out.                            16:64-64,16 20×
     direct        all else.
 
+"rows" and "direct" read a weight of 65,536 elements or more packed into panels, and take its
+columns in blocks of at most 768 KB (panels.py). On the Xeon, against before: 8:512-512,7 2.8–4×;
+256→512 of stride 2, 8:…,14 2.5–3.5×; 8:256-256,7 2×.
+
 Weight gradient ("weight"):
 
     depthwise     as above, if the table of tiles is not too large.                16:64-64,16 9×
     winograd      as above; again by the last two rows if not all of the result is finite.
                                                              64:64-64,8 1.4×; 64:32-32,16 0.9–1.2×
-                  In precision "high": 64:64-64,8 1.3×; 64:32-32,16 1.4×; 8:256-256,14 1.8×
     rows          no groups, kernel 3 wide, stride and dilation 1, rows of 8 pixels or more; again
                   by the last two rows if not all is finite.  64:1-16,28 2.3×; 64:3-16,32 1.2×;
                                                                                  16:16-16,32 1.05×
@@ -185,7 +189,7 @@ def _winograd_outputs(d: Conv2dDims, H: int, W: int, fast: bool) -> int:
     # The definition visits 3 taps of a row, but 2 at either end; parts of tiles are lost where they
     # do not divide the image.
     exact = d.N * (3 * H - 2) * (3 * W - 2)
-    fewer = 4 * products(4) * large <= 3 * products(2) * small
+    fewer = 10 * products(4) * large <= 7 * products(2) * small
     if fast and large >= 64 and fewer and products(4) * large * 2 <= exact:
         return 4
     return 2 if small >= 128 and 2 * exact >= 3 * products(2) * small else 0
