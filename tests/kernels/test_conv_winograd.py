@@ -93,7 +93,7 @@ def tile_side(case: dict[str, Any], fast: bool = False) -> int:
 @st.composite
 def large_cases(draw: st.DrawFn) -> dict[str, Any]:
     """For tiles of 4×4, of which there are 64 or a few less."""
-    H, W = draw(st.sampled_from(((8, 8), (10, 9), (7, 16), (13, 12), (15, 4), (18, 9), (23, 24))))
+    H, W = draw(st.sampled_from(((8, 8), (12, 11), (7, 16), (15, 4), (23, 24), (32, 31))))
     tiles = -(-H // 4) * -(-W // 4)
     N, C_in = -(-draw(st.integers(60, 120)) // tiles), draw(st.sampled_from((32, 33, 64)))
     return draw(cases()) | {"shape": (N, C_in, H, W)}
@@ -158,7 +158,7 @@ def test_the_large_cases_take_large_tiles() -> None:
         taken.append(tile_side(case, fast=True))
 
     collect()
-    assert taken.count(4) > len(taken) / 2
+    assert taken.count(4) > len(taken) / 3
     assert set(taken) > {4}
 
 
