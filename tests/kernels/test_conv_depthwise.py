@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "shape": (
             draw(st.sampled_from((1, 2, 5, 19))),
-            draw(st.sampled_from((2, 3, 8, 16, 17, 40, 64))),
+            draw(st.sampled_from((2, 3, 8, 16, 17, 40, 64, 117))),
             max(H, int(reach[0]) + 1),
             max(W, int(reach[1]) + 1),
         ),

@@ -27,6 +27,13 @@ RECORDS: list[tuple[str, tuple[int, ...], int, int, dict[str, Any], tuple[str, s
     ("large filters", (1, 4, 31, 31), 4, 31, {"padding": 15, "groups": 4},
      ("depthwise", "depthwise", "direct")),
     ("strided", (9, 24, 9, 9), 20, 3, {"stride": 2, "padding": 1}, ("direct", "direct", "direct")),
+    ("large weight", (2, 96, 10, 10), 100, 3, {"padding": 1}, ("direct", "direct", "rows")),
+    ("large weight, strided", (9, 90, 9, 9), 100, 3, {"stride": 2, "padding": 1},
+     ("direct", "direct", "direct")),
+    ("large weight along rows", (1, 100, 3, 28), 90, 3, {"padding": 1}, ("rows", "rows", "rows")),
+    ("weight of several blocks", (2, 300, 3, 3), 200, 3, {"padding": 1},
+     ("direct", "direct", "direct")),
+    ("pixel by pixel", (3, 24, 5, 6), 20, 1, {}, ("direct", "direct", "direct")),
     ("groups", (2, 24, 9, 9), 20, 3, {"groups": 2}, ("direct", "direct", "direct")),
 ]  # fmt: skip
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -93,6 +100,20 @@ def test_the_records_take_every_algorithm_in_every_direction_that_it_serves() ->
     taken = [{record[-1][i] for record in RECORDS} for i in range(3)]
     assert taken[0] | taken[1] == set(conv._CONVOLVE) == set(get_args(Algorithm))
     assert taken[2] == set(conv_weight._CORRELATE) == set(get_args(Algorithm))
+
+
+def test_large_weights_are_packed_and_cut_into_blocks() -> None:
+    def packed(name: str, direction: Direction) -> tuple[bool, bool]:
+        record = next(record for record in RECORDS if record[0] == name)
+        chosen = plan(sizes(record), direction, np.dtype(np.float32))
+        columns = record[2] if direction == "forward" else record[1][1]
+        return chosen.panel > 0, chosen.columns < columns
+
+    for direction in ("forward", "adjoint"):
+        assert packed("strided", direction) == (False, False)
+        for name in ("large weight", "large weight, strided", "large weight along rows"):
+            assert packed(name, direction) == (True, False)
+        assert packed("weight of several blocks", direction) == (True, True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,28 +1,40 @@
 """3×3 convolutions large enough for Winograd's algorithm, against torch's float64 results.
 
 The cases of tests/opspecs are too small for it. float64 proves the formula and the edges; in
-float32 the transforms may cost a few times the rounding error of torch's own convolution.
+float32 the transforms may cost a few times the rounding error of torch's own convolution, and in
+precision "high", with larger tiles, what set_float32_matmul_precision says.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.dtypes import float32
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu.conv.plan import plan
+from minigrad.kernels.cpu.conv.plan import Direction, plan, workspace
 
 LABELS = ("result", "input", "weight", "bias")
 # How much larger than torch's the error in float32 may be.
 FACTOR = 6.0
+# In precision "high": of the largest result.
+HIGH_ERROR = 1e-5
+
+
+@pytest.fixture
+def precision(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """set_float32_matmul_precision, undone at the end."""
+    for settings_of in (mg.backends.cpu, mg.backends.cuda):
+        for name in vars(settings_of).keys() & {"allow_fast_winograd", "allow_tf32"}:
+            monkeypatch.setattr(settings_of, name, getattr(settings_of, name))
+    return mg.set_float32_matmul_precision
 
 
 @st.composite
@@ -70,10 +82,21 @@ def doubled(given: list[Any]) -> list[Any]:
     return [None if a is None else a.astype(np.float64) for a in given]
 
 
-def uses_winograd(case: dict[str, Any]) -> bool:
+def tile_side(case: dict[str, Any], fast: bool = False) -> int:
+    """Of the tiles of Winograd's algorithm; 0 if it is another one."""
     weight = case["C_out"], case["shape"][1], 3, 3
     dims = conv2d_dims(case["shape"], weight, None, 1, case["padding"], 1, 1)
-    return plan(dims, "forward", float32).algorithm == "winograd"
+    chosen = plan(dims, "forward", float32, fast)
+    return chosen.tile if chosen.algorithm == "winograd" else 0
+
+
+@st.composite
+def large_cases(draw: st.DrawFn) -> dict[str, Any]:
+    """For tiles of 4×4, of which there are 64 or a few less."""
+    H, W = draw(st.sampled_from(((8, 8), (12, 11), (7, 16), (15, 4), (23, 24), (32, 31))))
+    tiles = -(-H // 4) * -(-W // 4)
+    N, C_in = -(-draw(st.integers(60, 120)) // tiles), draw(st.sampled_from((32, 33, 64)))
+    return draw(cases()) | {"shape": (N, C_in, H, W)}
 
 
 @settings(max_examples=12)
@@ -107,11 +130,74 @@ def test_the_cases_take_the_algorithm() -> None:
     @settings(max_examples=40, database=None)
     @given(cases())
     def collect(case: dict[str, Any]) -> None:
-        taken.append(uses_winograd(case))
+        taken.append(tile_side(case) == 2)
 
     collect()
     assert sum(taken) > len(taken) / 2
     assert not all(taken)  # and some do not, at the border of the rule
+
+
+@settings(max_examples=16, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=large_cases())
+def test_errors_in_precision_high_are_what_its_docstring_says(case: Any, precision: Any) -> None:
+    given = arrays(case)
+    exact = torchs(doubled(given), case["padding"])
+    precision("high")
+    for name, truth, mine in zip(LABELS, exact, ours(given, case["padding"]), strict=True):
+        if truth is not None:
+            assert abs(mine - truth).max() <= HIGH_ERROR * abs(truth).max(), name
+
+
+def test_the_large_cases_take_large_tiles() -> None:
+    taken = []
+
+    @settings(max_examples=40, database=None)
+    @given(large_cases())
+    def collect(case: dict[str, Any]) -> None:
+        assert tile_side(case) != 4
+        taken.append(tile_side(case, fast=True))
+
+    collect()
+    assert taken.count(4) > len(taken) / 3
+    assert set(taken) > {4}
+
+
+def test_the_precision_holds_from_the_next_operation_on(precision: Any) -> None:
+    given = arrays({"shape": (16, 32, 8, 8), "C_out": 32, "bias": True, "seed": 0})
+    gradients = LABELS[:3]  # the bias's is a plain sum
+    before = ours(given, 1)
+    precision("high")
+    high = ours(given, 1)
+    assert not any((a == b).all() for a, b, _ in zip(before, high, gradients, strict=False))
+    wide = doubled(given)
+    in_high = ours(wide, 1)
+    precision("highest")
+    for a, b in zip(ours(given, 1), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(ours(wide, 1), in_high, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_setting_that_changes_meanwhile_finds_enough_memory() -> None:
+    """The setting is read when a convolution is launched, its scratch allocated before."""
+    dims = conv2d_dims((16, 32, 8, 8), (32, 32, 3, 3), None, 1, 1, 1, 1)
+    for direction in get_args(Direction):
+        both = {plan(dims, direction, float32, fast).workspace for fast in (False, True)}
+        assert len(both) == 2
+        assert workspace(dims, direction) >= max(both)
+
+
+def test_transposed_convolution_in_precision_high(precision: Any) -> None:
+    precision("high")
+    rng = np.random.default_rng(0)
+    shapes = (20, 32, 8, 8), (32, 24, 3, 3), (24,)
+    given = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    pairs = zip(
+        ours(given, 1, F.conv_transpose2d), torchs(doubled(given), 1, "conv_transpose2d"),
+        strict=True,
+    )  # fmt: skip
+    for mine, theirs in pairs:
+        assert abs(mine - theirs).max() <= HIGH_ERROR * abs(theirs).max()
 
 
 def test_transposed_convolution_equals_torch() -> None:
@@ -126,11 +212,15 @@ def test_transposed_convolution_equals_torch() -> None:
             np.testing.assert_allclose(mine, theirs, 1e-11, 1e-11 * abs(theirs).max())
 
 
+@pytest.mark.parametrize("name", ["highest", "high"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-def test_infinities_and_nan_stay_in_the_windows_that_hold_them(value: float) -> None:
+def test_infinities_and_nan_stay_in_the_windows_that_hold_them(
+    value: float, name: str, precision: Any
+) -> None:
     """As in torch: inf in a window gives ±inf, not NaN, and nothing beside the window changes."""
+    precision(name)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((12, 32, 8, 8)).astype(np.float32)
+    x = rng.standard_normal((20, 32, 8, 8)).astype(np.float32)
     w = rng.standard_normal((32, 32, 3, 3)).astype(np.float32)
     # One pixel at a corner, one in the middle, one channel of one image each.
     x[3, 5, 0, 0] = x[7, 1, 4, 3] = value

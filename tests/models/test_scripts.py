@@ -140,9 +140,11 @@ def test_seeds_of_chance_can_be_asked_for_and_set_again():
 
 def test_precision_of_products_is_that_of_tf32(monkeypatch):
     monkeypatch.setattr(mg.backends.cuda, "allow_tf32", False)
+    monkeypatch.setattr(mg.backends.cpu, "allow_fast_winograd", False)
     mg.use_deterministic_algorithms(True)
     mg.set_float32_matmul_precision("high")
     assert mg.backends.cuda.allow_tf32
+    assert mg.backends.cpu.allow_fast_winograd
     assert mg.get_float32_matmul_precision() == "high"
     with pytest.raises(ValueError, match="got 'low'"):
         mg.set_float32_matmul_precision("low")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 from numba import types
 
+from ._jit import helper
 from ._simd import Tile, i64, lanes, vector_code
 
 
@@ -135,3 +136,20 @@ def transpose_square(
         half *= 2
     for value, pointer in zip(values, rows(out, out_offset, out_stride), strict=True):
         builder.store(value, pointer, align=tile.bytes)
+
+
+@helper
+def pack_transposed(panel, at, width, source, source_at, source_stride, terms, columns):
+    """panel[at + i·width + c] = source[source_at + c·source_stride + i]"""
+    side = square_side(panel)
+    for c in range(0, columns, side):
+        for i in range(0, terms, side):
+            if c + side <= columns and i + side <= terms:
+                transpose_square(
+                    panel, at + i * width + c, width,
+                    source, source_at + c * source_stride + i, source_stride,
+                )  # fmt: skip
+                continue
+            for c1 in range(c, min(c + side, columns)):
+                for i1 in range(i, min(i + side, terms)):
+                    panel[at + i1 * width + c1] = source[source_at + c1 * source_stride + i1]

@@ -134,7 +134,7 @@ class Tile:
         self.bytes = operand.dtype.bitwidth // 8
         self.lanes = lanes(operand.dtype.bitwidth)
         self.vector = ir.VectorType(self.element, self.lanes)
-        self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
+        self.zero = self.constant(0.0)
         self._fma = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(self.vector, [self.vector] * 3),
@@ -177,6 +177,9 @@ class Tile:
         return [self.smaller(last, i64(r)) for r in range(count)]
 
     # Loads and stores -------------------------------------------------------------------------
+
+    def constant(self, value):
+        return ir.Constant(self.vector, [value] * self.lanes)
 
     def splat(self, value, vector=None):
         vector = vector or self.vector
@@ -242,14 +245,21 @@ class Tile:
                 yield False
 
     def over_channels(self, channels):
-        """Loops over channels, a row of the tile at a time: emit the body of the `for` twice, for
-        whole rows, which need no masks, and for what is left."""
-        width = i64(self.vectors * self.lanes)
-        rows = self.builder.udiv(channels, width)
+        """Loops over channels, a row of the tile at a time: emit the body of the `for` for whole
+        rows, which need no masks; for what is left, for halves of a row and their halves, at most
+        one of each; and for less than a vector. The tile is as wide as what is emitted."""
         self.masks = None
+        rows = self.builder.udiv(channels, i64(self.vectors * self.lanes))
         with self.loop(rows) as row:
-            yield self.builder.mul(row.index, width)
-        done = self.builder.mul(rows, width)
+            yield self.builder.mul(row.index, i64(self.vectors * self.lanes))
+        done = self.builder.mul(rows, i64(self.vectors * self.lanes))
+        while self.vectors > 1:
+            self.vectors //= 2
+            size = i64(self.vectors * self.lanes)
+            fits = self.builder.icmp_signed(">=", self.builder.sub(channels, done), size)
+            with self.builder.if_then(fits):
+                yield done
+            done = self.builder.select(fits, self.builder.add(done, size), done)
         rest = self.builder.sub(channels, done)
         with self.builder.if_then(self.builder.icmp_signed(">", rest, i64(0))):
             self._mask_columns(rest)
@@ -277,10 +287,12 @@ class Tile:
                 for row in sums:
                     self.builder.store(start, row[v])
 
+    def fma(self, left, right, term):
+        """left · right + term, rounded once."""
+        return self.builder.call(self._fma, [left, right, term])
+
     def add_product(self, slot, left, right):
-        self.builder.store(
-            self.builder.call(self._fma, [left, right, self.builder.load(slot)]), slot
-        )
+        self.builder.store(self.fma(left, right, self.builder.load(slot)), slot)
 
     def add_products(self, sums, left, right):
         """sums[v] += left[v] · right[v] for every v; left may be one element for all."""
@@ -303,10 +315,16 @@ class Tile:
                 value = self.builder.load(slot)
                 self.store(value if least is None else self.at_least(least, value), place, v)
 
-    def add_sums(self, sums, places):
-        """All loads before the first store: repeated rows then add their sum once, not twice."""
+    def add_sums(self, sums, places, more=None):
+        """All loads before the first store: repeated rows then add their sum once, not twice. With
+        a flag `more`, what is there counts only if it holds."""
+
+        def earlier(place, v):
+            value = self.load(place, v)
+            return value if more is None else self.builder.select(more, value, self.zero)
+
         totals = [
-            [self.builder.fadd(self.load(place, v), self.builder.load(slot))
+            [self.builder.fadd(earlier(place, v), self.builder.load(slot))
              for v, slot in enumerate(row)] for row, place in zip(sums, places, strict=True)
         ]  # fmt: skip
         for row, place in zip(totals, places, strict=True):

@@ -9,6 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from ...backends import cpu as settings
+from ...geometry import Conv2dDims
 from ._jit import helper, kernel
 from ._rows import (
     chunk_count,
@@ -31,17 +33,30 @@ _CORRELATE = {
 }
 
 
+@lru_cache(maxsize=4096)
+def _as_pixels(dims: Conv2dDims) -> Conv2dDims:
+    """A 1×1 convolution is the same one of each pixel alone, which is one long sum."""
+    d = dims
+    one = (d.kH, d.kW, d.stride_h, d.stride_w, d.top, d.left, d.groups) == (1, 1, 1, 1, 0, 0, 1)
+    if one and (d.H_out, d.W_out) == (d.H, d.W):
+        return d._replace(N=d.N * d.H * d.W, H=1, W=1, H_out=1, W_out=1)
+    return d
+
+
 def conv2d_backward_weight_workspace(dims) -> int:
-    return workspace(dims, "weight")
+    return workspace(_as_pixels(dims), "weight")
 
 
 def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     # dW[kh, kw, k, c] = Σ_{n, oh, ow} X[n, oh·s − p + kh·d, ow·s − p + kw·d, k]
     #                                    · grad[n, oh, ow, c]
+    dims = _as_pixels(dims)
+    input = input.reshape(dims.N, dims.H, dims.W, dims.C_in)
+    grad_output = grad_output.reshape(dims.N, dims.H_out, dims.W_out, dims.C_out)
     if dims.N == 0 or grad_weight.size == 0:
         grad_weight[...] = 0
         return
-    chosen = plan(dims, "weight", grad_weight.dtype)
+    chosen = plan(dims, "weight", grad_weight.dtype, settings.allow_fast_winograd)
     _CORRELATE[chosen.algorithm](grad_weight, grad_output, input, scratch, dims, chosen)
     if chosen.exact is not None and not _is_finite(grad_weight, scratch):
         chosen = chosen.exact

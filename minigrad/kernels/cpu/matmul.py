@@ -22,8 +22,8 @@ from typing import NamedTuple
 from ...geometry import Conv2dDims, MatmulDims
 from ...runtime.threads import MAX_THREADS
 from . import conv_weight
-from ._jit import helper, kernel
-from ._product import add_row_product, copy_columns, product_tile, square_side, transpose_square
+from ._jit import kernel
+from ._product import add_row_product, copy_columns, pack_transposed, product_tile
 from ._simd import PIXELS, VECTOR_BYTES
 from ._table import array_at
 from ._tasks import light_tasks, tasks, thread
@@ -62,23 +62,6 @@ def _plan(B: int, rows: int, columns: int, terms: int, transposed: str) -> _Plan
         chunk * min(_COLUMNS, -(-columns // 32) * 32),
         (chunk + _GAP) * _STRIP if transposed == "left" else 0,
     )
-
-
-@helper
-def _pack_transposed(panel, at, width, source, source_at, source_stride, terms, columns):
-    """panel[at + i·width + c] = source[source_at + c·source_stride + i]"""
-    side = square_side(panel)
-    for c in range(0, columns, side):
-        for i in range(0, terms, side):
-            if c + side <= columns and i + side <= terms:
-                transpose_square(
-                    panel, at + i * width + c, width,
-                    source, source_at + c * source_stride + i, source_stride,
-                )  # fmt: skip
-                continue
-            for c1 in range(c, min(c + side, columns)):
-                for i1 in range(i, min(i + side, terms)):
-                    panel[at + i1 * width + c1] = source[source_at + c1 * source_stride + i1]
 
 
 def _make_multiply(vectors: int):
@@ -137,14 +120,14 @@ def _make_multiply(vectors: int):
                             right, column_at, right_steps[1], count, valid,
                         )  # fmt: skip
                     else:
-                        _pack_transposed(
+                        pack_transposed(
                             panels, place_at, width, right, column_at, right_steps[0], count, valid
                         )
                 for r0 in range(r_first, r_last, _STRIP):
                     strip, strip_stride = left, left_steps[0]
                     strip_at = b * rows * terms + r0 * left_steps[0] + i * left_steps[1]
                     if pack_left:
-                        _pack_transposed(
+                        pack_transposed(
                             packed_rows, 0, count + _GAP, left, strip_at, left_steps[1],
                             min(_STRIP, r_last - r0), count,
                         )  # fmt: skip

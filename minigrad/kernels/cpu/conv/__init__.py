@@ -6,7 +6,8 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
-from . import depthwise, direct, few_channels, plan, rows, winograd
+from ....backends import cpu as settings
+from . import depthwise, direct, few_channels, panels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
 _CONVOLVE = {
@@ -31,9 +32,12 @@ def conv2d_forward_workspace(dims) -> int:
 
 
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
-    if out.size:
-        chosen = plan.plan(dims, "forward", out.dtype)
-        _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
+    if out.size == 0:
+        return
+    chosen = plan.plan(dims, "forward", out.dtype, settings.allow_fast_winograd)
+    if chosen.panel:
+        weight = panels.pack(scratch, weight, chosen.panel)
+    _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:
@@ -43,13 +47,10 @@ def conv_transpose2d_forward_workspace(dims) -> int:
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     if out.size == 0:
         return
-    chosen = plan.plan(dims, "adjoint", out.dtype)
-    repacked, scratch = scratch[: weight.size], scratch[weight.size :]
-    kH, kW, K, C = dims.kH, dims.kW, dims.C_out // dims.groups, dims.C_in
-    by_row = chosen.algorithm == "few channels"
-    direct.repack_adjoint(repacked, weight, dims.groups, *((C, kW * C) if by_row else (K * C, C)))
-    repacked = repacked.reshape((kH, K, kW, C) if by_row else (kH, kW, K, C))
-    _convolve(out, input, repacked, bias, False, scratch, dims, adjoint_axes(dims), chosen)
+    chosen = plan.plan(dims, "adjoint", out.dtype, settings.allow_fast_winograd)
+    packed = panels.pack_adjoint(scratch, weight, dims, chosen)
+    scratch = scratch[packed.size :]
+    _convolve(out, input, packed, bias, False, scratch, dims, adjoint_axes(dims), chosen)
 
 
 conv2d_backward_input_workspace = conv_transpose2d_forward_workspace

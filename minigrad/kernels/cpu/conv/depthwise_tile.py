@@ -34,8 +34,8 @@ def window_tile(
     out_pixel = [builder.mul(p, out_stride) for p in pixel]
     first_source, first_weight = source.at(source_offset), weight.at(weight_offset)
     first_out, first_bias, least = out.at(out_offset), bias.at(i64(0)), tile.least(relu)
-    sums = tile.accumulators(pixels)
     for c in tile.over_channels(channels):
+        sums = tile.accumulators(pixels)
         tile.start(sums, tile.step(first_bias, c), use_bias)
         source_c, weight_c = tile.step(first_source, c), tile.step(first_weight, c)
         with tile.loop(counts[0]) as i0, tile.loop(counts[1]) as i1:
@@ -73,8 +73,8 @@ def window_gradient_tile(
     first_out, first_source, first_grad = (
         out.at(out_offset), source.at(source_offset), grad.at(grad_offset)
     )  # fmt: skip
-    sums = tile.accumulators(taps)
     for c in tile.over_channels(channels):
+        sums = tile.accumulators(taps)
         tile.clear(sums)
         source_c, grad_c = tile.step(first_source, c), tile.step(first_grad, c)
         with tile.loop(counts[0]) as i0, tile.loop(counts[1]) as i1:

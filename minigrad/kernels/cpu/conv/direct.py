@@ -15,33 +15,37 @@ from .._jit import kernel
 from .._simd import PIXELS, VECTOR_BYTES
 from .._tasks import tasks
 from .direct_tile import convolve_tile
+from .panels import weight_steps
 
 
 def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def convolve(span, target, source, weight, bias, use_bias, relu, groups,
+    def convolve(span, target, source, weight, weight_steps, bias, use_bias, relu, groups, columns,
                  rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
-        # 2·N·H·W·C·taps·K flop. Parallel over (block of images, target row): each task owns its
-        # rows of the target, so every sum has one fixed order.
+        # 2·N·H·W·C·taps·K flop. Parallel over (block of columns, block of images, target row): each
+        # task owns its columns of its rows of the target, so every sum has one fixed order.
         N, H, W, C = target.shape
         H_src, W_src, C_src = source.shape[1:]
-        kW, K = weight.shape[1:3]
-        C_group = C // groups
+        C_group, K = C // groups, C_src // groups
         width = vectors * (VECTOR_BYTES // target.itemsize)
         # Taps of one row that are neighbours both in the source and in the weight are one
         # reduction over taps·K contiguous elements.
         contiguous = groups == 1 and col_steps[0] == 1 and col_steps[1] == 1
-        weight_steps = (row_steps[0] * kW * K * C, col_steps[0] * K * C)
+        tap_steps = (row_steps[0] * weight_steps[0], col_steps[0] * weight_steps[1])
         source_steps = (row_steps[1] * W_src * C_src, col_steps[1] * C_src)
-        for task in tasks(span, (N + PIXELS - 1) // PIXELS * H):
-            n, i = task // H * PIXELS, task % H
+        lines = (N + PIXELS - 1) // PIXELS * H
+        for task in tasks(span, (C + columns - 1) // columns * lines):
+            block, line = task // lines, task % lines
+            n, i = line // H * PIXELS, line % H
             images = min(PIXELS, N - n)
             row_tap, row_taps, row_source = rows[i]
-            for c in range(0, C, C_group):
-                for c0 in range(c, c + C_group, width):
-                    channels = min(width, c + C_group - c0)
+            c_end = min((block + 1) * columns, C)
+            # Several blocks there are only without groups.
+            for c in range(block * columns, c_end, C_group):
+                for c0 in range(c, min(c + C_group, c_end), width):
+                    channels = min(width, min(c + C_group, c_end) - c0)
                     for run in range(len(col_runs)):
                         j, length, j_step, shift = col_runs[run]
                         tap, taps, col_source = cols[j]
@@ -49,7 +53,8 @@ def _make_convolve(vectors: int):
                         target_at = ((n * H + i) * W + j) * C + c0
                         source_at = ((n * H_src + row_source) * W_src + col_source) * C_src
                         source_at += c // C_group * K
-                        weight_at = (row_tap * kW + tap) * K * C + c0
+                        weight_at = row_tap * weight_steps[0] + tap * weight_steps[1]
+                        weight_at += c0 * weight_steps[3]
                         # The tile's pixels are one position in several images or, for a single
                         # image, neighbours of the run.
                         if images > 1:
@@ -63,8 +68,8 @@ def _make_convolve(vectors: int):
                                 PIXELS, vectors,
                                 target, target_at + step * j_step * C, target_stride,
                                 source, source_at + step * shift * C_src, source_stride,
-                                weight, weight_at, C, bias, c0, use_bias, relu,
-                                counts, source_steps, weight_steps,
+                                weight, weight_at, weight_steps[2], bias, c0, use_bias, relu,
+                                counts, source_steps, tap_steps,
                                 min(PIXELS, pixels - step) if images == 1 else images, channels,
                             )  # fmt: skip
 
@@ -77,21 +82,6 @@ _convolve = {vectors: _make_convolve(vectors) for vectors in (1, 2)}
 def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
     rows, cols, _ = axes
     _convolve[plan.vectors](
-        target, source, weight, bias, use_bias, relu, dims.groups,
-        rows.positions, rows.steps, cols.positions, cols.runs, cols.steps,
+        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, relu, dims.groups,
+        plan.columns, rows.positions, rows.steps, cols.positions, cols.runs, cols.steps,
     )  # fmt: skip
-
-
-@kernel
-def repack_adjoint(span, repacked, weight, groups, col_step, channel_step):
-    """repacked[u, v, co, ci] = weight[kH−1−u, kW−1−v, ci, co], group by group; the steps say how
-    far apart neighbours v and co lie."""
-    kH, kW, K, C_out = weight.shape
-    C_group, C_in = C_out // groups, K * groups
-    for tap in tasks(span, kH * kW):
-        u, v = tap // kW, tap % kW
-        for group in range(groups):
-            for co in range(C_group):
-                at = u * kW * C_group * C_in + v * col_step + co * channel_step + group * K
-                for ci in range(K):
-                    repacked[at + ci] = weight[kH - 1 - u, kW - 1 - v, ci, group * C_group + co]

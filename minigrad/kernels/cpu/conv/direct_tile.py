@@ -52,13 +52,14 @@ def correlate_tile(
     rows,  # literal: rows of the register tile
     vectors,  # literal: vectors of columns
     out, out_offset, out_stride,  # row r is at out_offset + r·out_stride
+    more,  # out holds the sum of earlier terms; else it is overwritten
     left, left_offset, row_offsets, first_row,  # row r adds row_offsets[first_row + r]
     right, right_offset,
     counts,  # reduction extents over three axes
     left_steps, right_steps,  # elements from one index to the next, per axis
     valid_rows, valid_columns,
 ):  # fmt: skip
-    """out[r, c] += Σ_i left[row r, i] · right[i, c], summed over three axes i.
+    """out[r, c] = Σ_i left[row r, i] · right[i, c] over three axes i; with `more`, out[r, c] += it.
 
     Rows past `valid_rows` repeat the last valid one.
     """
@@ -83,4 +84,4 @@ def correlate_tile(
                     tile.add_products(sums_r, builder.load(tile.step(left_r, left_i)), columns)
 
     first = out.at(out_offset)
-    tile.add_sums(sums, [tile.step(first, builder.mul(r, out_stride)) for r in row])
+    tile.add_sums(sums, [tile.step(first, builder.mul(r, out_stride)) for r in row], more)

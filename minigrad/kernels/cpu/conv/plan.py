@@ -13,11 +13,21 @@ Result ("forward") and input gradient ("adjoint"):
                   32 → 16 where rows fit a vector. AVX-512: with it, bench.steps' network A runs at
                   0.9–1.1 times the rate of a matrix product.
                                                              64:64-64,8 1.2×; 64:32-32,16 0.9–1.0×
+                  In precision "high" and float32 with tiles of 4×4, where there are 64 of them or
+                  more with 0.7 times the products of 2×2 ones or less, and half of those of the
+                  definition. On a Xeon with AVX-512, against what "highest" takes (the three
+                  directions): 64:32-32,16 1.2–1.4×; 64:64-64,8 1.3–1.6×; 8:128-128,28 1.2–1.3×;
+                  8:256-256,16 1.1–1.2×; 32:128-128,7 1.2–1.3×. With 14×14 pixels, of which 16×16
+                  are computed, 0.9–1.1×, and so they keep 2×2.
     rows          no groups, stride = dilation along a row (adjoint: both 1), and a tile that covers
                   a row with an eighth or less done twice.
                                           64:1-16,28 1.15×; 64:3-16,32 1.15×; 16:16-16,32 1.05×
     depthwise     as many groups as channels in and out.                            16:64-64,16 20×
     direct        all else.
+
+"rows" and "direct" read a weight of 65,536 elements or more packed into panels, and take its
+columns in blocks of at most 768 KB (panels.py). On the Xeon, against before: 8:512-512,7 2.8–4×;
+256→512 of stride 2, 8:…,14 2.5–3.5×; 8:256-256,7 2×.
 
 Weight gradient ("weight"):
 
@@ -43,8 +53,17 @@ import numpy as np
 from ....dtypes import FLOATING
 from ....geometry import Conv2dDims
 from .._simd import PIXELS, VECTOR_BYTES
-from . import depthwise, depthwise_tile, few_channels, rows, rows_tile, weight, winograd
-from .winograd_tile import PRODUCTS
+from . import (
+    depthwise,
+    depthwise_tile,
+    few_channels,
+    panels,
+    rows,
+    rows_tile,
+    weight,
+    winograd,
+)
+from .winograd_tile import products
 
 Algorithm = Literal["winograd", "rows", "depthwise", "few channels", "direct"]
 Direction = Literal["forward", "adjoint", "weight"]
@@ -60,7 +79,12 @@ class Plan:
     vectors: int = 1
     """Width of the register tile, in vectors of channels."""
     tile: int = 0
-    """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight."""
+    """Of "rows": pixels of the register tile; of its weight gradient, rows of the weight. Of
+    "winograd": pixels along a side of the image's tiles."""
+    columns: int = 0
+    """Of "direct" and "rows": output channels whose weight stays in the cache meanwhile."""
+    panel: int = 0
+    """Columns of the weight that are packed together; 0: it is read as it is."""
     chunks: int = 1
     """Partial sums of a weight gradient, over parts of the images or rows."""
     parts: int = 1
@@ -70,23 +94,26 @@ class Plan:
 
 
 @lru_cache(maxsize=8192)
-def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype) -> Plan:
+def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype, fast: bool = False) -> Plan:
+    """fast: whether float32 may take F(4×4, 3×3)."""
     lanes = VECTOR_BYTES // dtype.itemsize
+    fast = fast and dtype == np.float32
     if direction == "weight":
-        return _plan_weight(dims, lanes)
-    chosen = _plan_pixels(dims, direction == "adjoint", lanes)
-    if direction == "adjoint":  # it reads the weight repacked
+        return _plan_weight(dims, lanes, fast)
+    chosen = _plan_pixels(dims, direction == "adjoint", lanes, fast)
+    if direction == "adjoint" and not chosen.panel:  # it reads the weight repacked
         return replace(chosen, workspace=chosen.workspace + _weight_size(dims))
     return chosen
 
 
 @lru_cache(maxsize=8192)
 def workspace(dims: Conv2dDims, direction: Direction) -> int:
-    """Elements of scratch, enough for every dtype."""
-    return max(plan(dims, direction, dtype).workspace for dtype in FLOATING)
+    """Elements of scratch, enough for every dtype and precision."""
+    choices = [(dtype, fast) for dtype in FLOATING for fast in (False, True)]
+    return max(plan(dims, direction, *choice).workspace for choice in choices)
 
 
-def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
+def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:
     """For C channels of H × W pixels, from K channels."""
     H, W, C, K = (d.H, d.W, d.C_in, d.C_out) if adjoint else (d.H_out, d.W_out, d.C_out, d.C_in)
     vectors = _vectors(C // d.groups, lanes)
@@ -94,64 +121,78 @@ def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int) -> Plan:
         size = few_channels.convolve_workspace(d)
         return Plan("few channels", size, _vectors(d.kW * C, lanes))
     into_one_vector = adjoint and (K, C) == (32, 16) and _row_pixels(d, adjoint, vectors=1)
-    if _suits_winograd(d, H, W) and not into_one_vector:
-        return Plan("winograd", winograd.workspace(K, C), vectors)
-    if pixels := _row_pixels(d, adjoint, vectors):
-        return Plan("rows", 0, vectors, pixels)
+    outputs = _winograd_outputs(d, H, W, fast)
+    if outputs and not (outputs == 2 and into_one_vector):
+        return Plan("winograd", winograd.workspace(K, C, outputs), vectors, outputs)
     if _is_depthwise(d):
         return Plan("depthwise", 0, depthwise_tile.PIXEL_VECTORS)
-    return Plan("direct", 0, vectors)
+    rows_of_weight, width = d.kH * d.kW * K, vectors * lanes
+    columns, panel = C, 0
+    if d.groups == 1:
+        columns = panels.cached_columns(rows_of_weight, C, width)
+        if rows_of_weight * C >= 65536:
+            panel = width
+    size = panels.panel_elements(rows_of_weight, C) if panel else 0
+    pixels = _row_pixels(d, adjoint, vectors)
+    algorithm: Algorithm = "rows" if pixels else "direct"
+    return Plan(algorithm, size, vectors, pixels, columns, panel)
 
 
-def _plan_weight(d: Conv2dDims, lanes: int) -> Plan:
+def _plan_weight(d: Conv2dDims, lanes: int, fast: bool) -> Plan:
     pixels, size = d.N * d.H_out * d.W_out, _weight_size(d)
     vectors = _vectors(d.C_out // d.groups, lanes)
     if _is_depthwise(d) and depthwise.gradient_tiles(d) is not None:
         vectors = depthwise_tile.TAP_VECTORS
         chunks, parts = _cut(pixels, d.N, -(-d.C_in // (vectors * VECTOR_BYTES // 4)))
-        return Plan("depthwise", chunks * size, vectors, 0, chunks, parts)
+        return Plan("depthwise", chunks * size, vectors, chunks=chunks, parts=parts)
 
     K = d.C_in // d.groups
     if d.groups == 1 and K < PIXELS:
         chunks, parts = _cut(pixels, d.N, -(-d.kH * d.kW * K // PIXELS))
         frame_h, frame_w = weight.frame_size(d)
         frames = d.N * frame_h * frame_w * d.C_in
-        exact = Plan("few channels", chunks * size + frames, vectors, 0, chunks, parts)
+        exact = Plan("few channels", chunks * size + frames, vectors, chunks=chunks, parts=parts)
     else:
         chunks, parts = _cut(pixels, d.N, d.kH * d.kW * -(-K // PIXELS))
-        exact = Plan("direct", chunks * size, vectors, 0, chunks, parts)
+        exact = Plan("direct", chunks * size, vectors, chunks=chunks, parts=parts)
 
-    if _suits_winograd(d, d.H_out, d.W_out):
+    if outputs := _winograd_outputs(d, d.H_out, d.W_out, fast):
         # Each chunk's sums have to be added up: few, where they are large. Each part spreads the
         # whole input again.
         least = 4 if d.C_in * d.C_out <= 4096 else 2
-        chunks = max(least, min(16, winograd.tile_count(d.N, d.H_out, d.W_out) // 512))
-        parts = 2 if chunks < 4 and d.C_out >= 64 else 1
-        needed = max(winograd.workspace(d.C_in, d.C_out, chunks), exact.workspace)
-        return Plan("winograd", needed, vectors, 0, chunks, parts, exact)
+        tiles = winograd.tile_count(d.N, d.H_out, d.W_out, outputs)
+        chunks = max(least, min(16, tiles // (512 if outputs == 2 else 256)))
+        parts = 2 if outputs == 2 and chunks < 4 and d.C_out >= 64 else 1
+        needed = max(winograd.workspace(d.C_in, d.C_out, outputs, chunks), exact.workspace)
+        return Plan("winograd", needed, vectors, outputs, chunks=chunks, parts=parts, exact=exact)
     if _weight_suits_rows(d):
         # A tile takes as many steps as it has rows, and one.
         span = rows.tile_span(d)
         tile = min(rows_tile.WEIGHT_ROWS, key=lambda tile: -(-span // tile) * (tile + 1))
         chunks, parts = _cut(pixels, 16, -(-d.C_out // (VECTOR_BYTES // 4)))
         needed = max(chunks * size, exact.workspace)
-        return Plan("rows", needed, 1, tile, chunks, parts, exact)
+        return Plan("rows", needed, 1, tile, chunks=chunks, parts=parts, exact=exact)
     return exact
 
 
-def _suits_winograd(d: Conv2dDims, H: int, W: int) -> bool:
-    """Whether the saved products are worth the transforms, for results of H × W pixels."""
-    tiles = winograd.tile_count(d.N, H, W)
-    # The definition visits 3 taps of a row, but 2 at either end; half a tile is lost at odd sizes.
-    saved = d.N * (3 * H - 2) * (3 * W - 2) / (PRODUCTS * max(1, tiles))
-    return (
-        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) == (3, 3, 1, 1, 1, 1)
-        and d.groups == 1
-        and min(d.C_in, d.C_out) >= 16
-        and d.C_in * d.C_out >= 512
-        and tiles >= 128
-        and saved >= 1.5
-    )
+def _winograd_outputs(d: Conv2dDims, H: int, W: int, fast: bool) -> int:
+    """The m of Winograd's F(m×m, 3×3) for results of H × W pixels; 0 if its saved products are not
+    worth the transforms."""
+    if (
+        (d.kH, d.kW, d.stride_h, d.stride_w, d.dilation_h, d.dilation_w) != (3, 3, 1, 1, 1, 1)
+        or d.groups > 1
+        or min(d.C_in, d.C_out) < 16
+        or d.C_in * d.C_out < 512
+    ):
+        return 0
+    small, large = (winograd.tile_count(d.N, H, W, outputs) for outputs in (2, 4))
+    # The definition visits 3 taps of a row, but 2 at either end; parts of tiles are lost where they
+    # do not divide the image.
+    exact = d.N * (3 * H - 2) * (3 * W - 2)
+    fewer = 10 * products(4) * large <= 7 * products(2) * small
+    if fast and large >= 64 and fewer and products(4) * large * 2 <= exact:
+        return 4
+    return 2 if small >= 128 and 2 * exact >= 3 * products(2) * small else 0
 
 
 def _row_pixels(d: Conv2dDims, adjoint: bool, vectors: int) -> int:

@@ -24,6 +24,7 @@ from .._jit import kernel
 from .._simd import VECTOR_BYTES
 from .._tasks import tasks
 from .chunks import add_chunks, partial_sums
+from .panels import weight_steps
 from .rows_tile import PIXELS, WEIGHT_ROWS, slide_gradient_tile, slide_tile
 
 
@@ -31,26 +32,28 @@ def _make_convolve(pixels: int, vectors: int):
     """The kernel whose register tile is `pixels` pixels × `vectors` vectors of channels."""
 
     @kernel
-    def convolve(span, target, source, weight, bias, use_bias, relu, rows, row_steps, left, step):
-        # 2·N·H·W·C·taps·K flop. Parallel over target rows, which the tasks own. The last tile of a
-        # row moves back to end with it; what two tiles both compute is the same.
+    def convolve(span, target, source, weight, weight_steps, bias, use_bias, relu, columns,
+                 rows, row_steps, left, step, kW):  # fmt: skip
+        # 2·N·H·W·C·taps·K flop. Parallel over (block of columns, target row): each task owns its
+        # columns of its row. The last tile of a row moves back to end with it; what two tiles both
+        # compute is the same.
         N, H, W, C = target.shape
         H_src, W_src, K = source.shape[1:]
-        kW = weight.shape[1]
         width = vectors * (VECTOR_BYTES // target.itemsize)
-        weight_steps = (row_steps[0] * kW * K * C, K * C, C)
         # Position q of a row, tap t of pixel j where q = j + t, reads source column q·step − left.
         first, last = (left + step - 1) // step, (W_src + left + step - 1) // step
-        for task in tasks(span, N * H):
-            n, i = task // H, task % H
+        for task in tasks(span, (C + columns - 1) // columns * N * H):
+            block, line = task // (N * H), task % (N * H)
+            n, i = line // H, line % H
             row_tap, row_taps, row_source = rows[i]
-            for c0 in range(0, C, width):
+            for c0 in range(block * columns, min((block + 1) * columns, C), width):
                 for start in range(0, W, pixels):
                     j = min(start, W - pixels)
                     slide_tile(
                         pixels, vectors, target, ((n * H + i) * W + j) * C + c0, C,
                         source, ((n * H_src + row_source) * W_src + j * step - left) * K, step * K,
-                        (first - j, last - j), weight, row_tap * kW * K * C + c0, weight_steps,
+                        (first - j, last - j),
+                        weight, row_tap * weight_steps[0] + c0 * weight_steps[3], weight_steps,
                         bias, c0, use_bias, relu,
                         (row_taps, kW, K), row_steps[1] * W_src * K, min(width, C - c0),
                     )  # fmt: skip
@@ -68,8 +71,8 @@ _convolve = {
 def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
     rows, cols, before = axes
     _convolve[plan.tile, plan.vectors](
-        target, source, weight, bias, use_bias, relu,
-        rows.positions, rows.steps, before[1], cols.steps[1],
+        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, relu,
+        plan.columns, rows.positions, rows.steps, before[1], cols.steps[1], dims.kW,
     )  # fmt: skip
 
 

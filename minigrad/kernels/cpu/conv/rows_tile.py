@@ -48,7 +48,7 @@ def slide_tile(
     out, out_offset, out_stride,  # pixel p is at out_offset + p·out_stride
     source, source_offset, source_stride,  # tap t of pixel p: at source_offset + (p + t)·stride
     inside,  # the range of p + t that lies inside the image; the rest is not touched
-    weight, weight_offset, weight_steps,  # elements from one row, tap and channel to the next
+    weight, weight_offset, weight_steps,  # as panels.py says
     bias, bias_offset, use_bias, relu,
     counts,  # (rows of taps, taps in a row, channels)
     source_row,  # source elements from one row of taps to the next
@@ -57,7 +57,7 @@ def slide_tile(
     """out[p, c] = bias[c] + Σ_{a, t} Σ_k source[a, p + t, k] · weight[a, t, k, c]; `relu`: ≥ 0."""
     tile = Tile(builder, out, vectors, valid_columns)
     tap_rows, row_taps, channels = counts
-    weight_row, weight_tap, weight_channel = weight_steps
+    weight_row, weight_tap, weight_channel, _ = weight_steps
     first_source, first_weight = source.at(source_offset), weight.at(weight_offset)
     sums = tile.accumulators(pixels)
     tile.start(sums, bias.at(bias_offset), use_bias)

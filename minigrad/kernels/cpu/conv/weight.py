@@ -26,7 +26,7 @@ def _make_correlate(vectors: int):
 
     @kernel
     def correlate(span, partial, source, grad_output, taps, row_offsets, strides, groups,
-                  parts, block_images, block_rows):  # fmt: skip
+                  parts, block_images, block_rows, images_last):  # fmt: skip
         # 2·N·H_out·W_out·C_out·taps·K flop. Parallel over (chunk of images, part of the rows of
         # the weight): each task owns its rows of partial[chunk].
         chunks, T, R, C_out = partial.shape
@@ -35,6 +35,16 @@ def _make_correlate(vectors: int):
         C_group, K = C_out // groups, R
         width = vectors * (VECTOR_BYTES // partial.itemsize)
         row_blocks = (R + PIXELS - 1) // PIXELS
+        image_steps = H * W * C_in, H_out * W_out * C_out
+        row_steps = strides[0] * W * C_in, W_out * C_out
+        col_steps = strides[1] * C_in, C_out
+        # The longest axis is the innermost loop.
+        if images_last:
+            axes = row_steps, col_steps, image_steps
+        else:
+            axes = image_steps, row_steps, col_steps
+        source_steps = axes[0][0], axes[1][0], axes[2][0]
+        grad_steps = axes[0][1], axes[1][1], axes[2][1]
         for task in tasks(span, chunks * parts):
             chunk, part = task // parts, task % parts
             first, last = part * T * row_blocks // parts, (part + 1) * T * row_blocks // parts
@@ -55,17 +65,19 @@ def _make_correlate(vectors: int):
                                 rows = min(oh0 + block_rows, oh_hi) - oh
                                 source_row = row + oh * strides[0]
                                 source_col = col + ow_lo * strides[1]
+                                if images_last:
+                                    counts = rows, ow_hi - ow_lo, images
+                                else:
+                                    counts = images, rows, ow_hi - ow_lo
                                 correlate_tile(
                                     PIXELS, vectors,
-                                    partial, ((chunk * T + t) * R + r) * C_out + c0, C_out,
+                                    partial, ((chunk * T + t) * R + r) * C_out + c0, C_out, True,
                                     source,
                                     ((n * H + source_row) * W + source_col) * C_in
                                     + c // C_group * K,
                                     row_offsets, r,
                                     grad_output, ((n * H_out + oh) * W_out + ow_lo) * C_out + c0,
-                                    (images, rows, ow_hi - ow_lo),
-                                    (H * W * C_in, strides[0] * W * C_in, strides[1] * C_in),
-                                    (H_out * W_out * C_out, W_out * C_out, C_out),
+                                    counts, source_steps, grad_steps,
                                     min(PIXELS, R - r), min(width, c + C_group - c0),
                                 )  # fmt: skip
 
@@ -106,6 +118,7 @@ class _Taps(NamedTuple):
     row_offsets: np.ndarray  # (R,): source element of each weight row
     block_images: int
     block_rows: int
+    images_last: bool  # whether images are the innermost of the loops over the pixels of a block
 
 
 def frame_size(dims: Conv2dDims) -> tuple[int, int]:
@@ -137,12 +150,15 @@ def _taps(dims: Conv2dDims, framed: bool) -> _Taps:
             for row in (kh * d.dilation_h - d.top for kh in range(d.kH))
             for col in (kw * d.dilation_w - d.left for kw in range(d.kW))
         ]
-    block = max(1, 8192 // max(1, d.C_in + min(d.C_out, 2 * VECTOR_BYTES // 4)))
+    # Pixels that fit the first-level cache, but not so few that adding their sum costs more.
+    block = max(96, 8192 // max(1, d.C_in + min(d.C_out, 2 * VECTOR_BYTES // 4)))
+    images = max(1, min(d.N, block // (d.H_out * d.W_out)))
     return _Taps(
         np.array(taps, dtype=np.int64),
         row_offsets.astype(np.int64),
-        max(1, block // (d.H_out * d.W_out)),
+        images,
         max(1, min(d.H_out, block // d.W_out)),
+        images > d.W_out,
     )
 
 
@@ -165,6 +181,6 @@ def correlate(grad_weight, grad_output, input, scratch, dims, plan):
     _correlate[plan.vectors](
         partial.reshape(plan.chunks, len(table.taps), -1, dims.C_out), input, grad_output,
         table.taps, table.row_offsets, (dims.stride_h, dims.stride_w), dims.groups, plan.parts,
-        table.block_images, table.block_rows,
+        table.block_images, table.block_rows, table.images_last,
     )  # fmt: skip
     add_chunks(grad_weight, partial)
