@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from pathlib import Path
+from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from minigrad.utils.data.sampler import SubsetRandomSampler
 
 import minigrad as mg
 import minigrad.utils.data as ours
-from minigrad.data import ArrayDataset, Normalize
+from minigrad.data import ArrayDataset, Normalize, workers
 
 
 class Squares(ours.Dataset):
@@ -55,20 +55,25 @@ def numbers(loader):
     return [batch[1].tolist() for batch in loader]
 
 
-def shared_memory():
-    folder = Path("/dev/shm")
-    return {p.name for p in folder.glob("psm_*")} if folder.is_dir() else set()
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_left():
-    blocks = shared_memory()
+def nothing_is_left(monkeypatch):
+    made = []
+
+    class Recorded(SharedMemory):
+        def __init__(self, name=None, create=False, size=0):
+            super().__init__(name, create, size)
+            if create:
+                made.append(self.name)
+
+    monkeypatch.setattr(workers, "SharedMemory", Recorded)
     yield
     limit = time.monotonic() + 10
     while multiprocessing.active_children() and time.monotonic() < limit:
         time.sleep(0.01)
     assert not multiprocessing.active_children()
-    assert shared_memory() <= blocks
+    for name in made:
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(name)
 
 
 CONTEXTS = [("spawn", True)] + [("fork", True), ("fork", False)] * hasattr(os, "fork")
