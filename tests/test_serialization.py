@@ -325,3 +325,31 @@ def test_half_precision_is_widened(tmp_path):
 def test_the_name_that_the_format_keeps_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'__metadata__' for itself"):
         save_file({"__metadata__": mg.ones(1)}, tmp_path / "x.safetensors")
+
+
+def test_weights_of_other_libraries_are_taken():
+    model, other = nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    for convert in (
+        lambda t: t, lambda t: t.detach().numpy(), lambda t: torch.nn.Parameter(t),
+        lambda t: t.half(), lambda t: t.bfloat16(), lambda t: t.detach().numpy().astype(np.float16),
+        lambda t: t.double(),
+    ):  # fmt: skip
+        state = {name: convert(tensor) for name, tensor in other.state_dict().items()}
+        model.load_state_dict(state)
+        for name, tensor in state.items():
+            expected = tensor.detach().float().numpy() if torch.is_tensor(tensor) else tensor
+            assert np.array_equal(model.state_dict()[name].numpy(), expected.astype(np.float32))
+    with pytest.raises(CheckpointError, match="weight must be a Tensor: list does not offer"):
+        model.load_state_dict({"weight": [1.0], "bias": mg.zeros(2)})
+
+
+def test_a_prefix_of_all_names_is_named():
+    state = {f"module.{name}": tensor for name, tensor in nn.Linear(3, 2).state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"All names begin with 'module\.': take it off"):
+        nn.Linear(3, 2).load_state_dict(state)
+    with pytest.raises(CheckpointError) as caught:
+        nn.Linear(3, 2).load_state_dict({"module.weight": mg.zeros(2, 3), "bias": mg.zeros(2)})
+    assert "All names" in str(caught.value)
+    with pytest.raises(CheckpointError) as caught:
+        nn.Linear(3, 2).load_state_dict({"module.weight": mg.zeros(2, 3), "other": mg.zeros(2)})
+    assert "All names" not in str(caught.value)

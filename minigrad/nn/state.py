@@ -15,6 +15,7 @@ from .. import kernels
 from ..engine import Tensor
 from ..engine.backward import RemovableHandle, add_hook
 from ..errors import CheckpointError
+from ..ops.exchange import borrowed
 from ..ops.transfer import readable
 from .parameter import Parameter, is_lazy
 
@@ -165,9 +166,10 @@ class State:
             if key not in state_dict:
                 missing_keys.append(key)
                 continue
-            value = state_dict[key]
-            if not isinstance(value, Tensor):
-                error_msgs.append(f"{key} must be a Tensor, got {type(value).__name__}")
+            try:
+                value = borrowed(state_dict[key])
+            except TypeError as error:
+                error_msgs.append(f"{key} must be a Tensor: {error}")
                 continue
             if tensor.array.shape == () and value.array.shape == (1,):
                 value = value[0]  # as files of old releases of torch have it
@@ -230,7 +232,8 @@ class State:
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> IncompatibleKeys:
-        """Copy values into the parameters and buffers, converted to their dtypes.
+        """Copy values into the parameters and buffers, converted to their dtypes. Values may be
+        NumPy arrays and other libraries' tensors (DLPack), in half precision, too.
 
         strict: every name must be on both sides. assign: the values themselves become parameters
         and buffers. Raises CheckpointError that lists all missing and unexpected names and all
@@ -253,6 +256,8 @@ class State:
                 problems.append(f"{kind} key(s) in state_dict: {names}.")
         problems += errors
         if problems:
+            if prefix := _only_prefix(result):
+                problems.append(f"All names begin with {prefix!r}: take it off them.")
             raise CheckpointError(
                 f"Error(s) in loading state_dict for {type(self).__name__}:\n\t"
                 + "\n\t".join(problems)
@@ -275,6 +280,16 @@ class State:
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call hook(module, incompatible_keys) after loading."""
         return add_hook(self._load_state_dict_post_hooks, hook)
+
+
+def _only_prefix(keys: IncompatibleKeys) -> str:
+    """What every unexpected name has before a missing one, as from a model in a DataParallel."""
+    missing, unexpected = set(keys.missing_keys), keys.unexpected_keys
+    if not unexpected or not missing:
+        return ""
+    prefix = unexpected[0].partition(".")[0] + "."
+    rest = [key.removeprefix(prefix) for key in unexpected if key.startswith(prefix)]
+    return prefix if len(rest) == len(unexpected) and missing == set(rest) else ""
 
 
 def _call_post_hook(hook: Callable[..., Any], module: State, keys: IncompatibleKeys) -> None:

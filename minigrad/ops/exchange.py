@@ -183,6 +183,30 @@ def from_dlpack(x: Any) -> Tensor:
     return Tensor(borrowed, as_device(number))
 
 
+def borrowed(value: Any) -> Tensor:
+    """A tensor of the values of another library's tensor or array; half precision is widened.
+
+    Raises TypeError for what is neither, DTypeError for a dtype that minigrad lacks.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, (np.ndarray, np.generic)):
+        value = value.detach() if hasattr(value, "detach") else value
+        if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] != _CPU:
+            return from_dlpack(value)
+        try:
+            value = np.from_dlpack(value)
+        except (BufferError, RuntimeError):  # NumPy has no bfloat16
+            value = np.from_dlpack(value.float())
+        except AttributeError:
+            raise TypeError(f"{type(value).__name__} does not offer its memory by DLPack") from None
+    array = np.asarray(value)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    _check_dtype(array.dtype)
+    return Tensor(array)
+
+
 class _Borrowed:
     """Another library's memory, seen as `DeviceArray` wants it; gives it back when deleted."""
 

@@ -122,8 +122,7 @@ def _sum_width(C: int) -> int:
     return sum_width(C) * max(1, 256 // max(1, sum_width(C)))
 
 
-@helper
-def _block_size(width):
+def _block_size(width: int) -> int:
     """Elements of a block: gradients of z that stay in the first-level cache."""
     return max(1, 2048 // width) * width
 
