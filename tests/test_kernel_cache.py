@@ -55,7 +55,8 @@ misses, hits = {}, 0
 import sys
 for module in [m for n, m in list(sys.modules.items()) if n.startswith("minigrad.kernels.cpu")]:
     for name, member in vars(module).items():
-        stats = getattr(getattr(member, "kernel", member), "stats", None)
+        member = getattr(member, "kernel", member)
+        stats = getattr(getattr(member, "func", member), "stats", None)
         if stats is not None and hasattr(stats, "cache_misses"):
             if stats.cache_misses:
                 misses[name] = len(stats.cache_misses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 import pytest
 
@@ -50,7 +51,9 @@ def test_philox_gives_the_known_answers(counter, key, words) -> None:
 
     number, stream, seed = (low + (high << 32) for low, high in (counter[:2], counter[2:], key))
     assert philox(number, stream, seed) == words
-    block = philox_block(np.uint64(number), np.uint64(stream), np.uint64(seed))
+    block = numba.njit(lambda *words: philox_block(*words))(
+        np.uint64(number), np.uint64(stream), np.uint64(seed)
+    )
     assert tuple(int(word) for word in block[:4]) == words
 
 

@@ -237,7 +237,8 @@ def test_a_state_of_another_loader_is_refused(change: dict[str, Any], match: str
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_every_batch_has_one_size_and_sizes_are_mixed(drop_last: bool, prefetch: int) -> None:
-    loader = DataLoader(mixed(), 3, shuffle=True, drop_last=drop_last, prefetch=prefetch)
+    options = {"drop_last": drop_last, "prefetch": prefetch}
+    loader = DataLoader(mixed(), 3, shuffle=True, seed=0, **options)
     sizes, seen = [], []
     for images, batch in loader:
         sizes.append(images.shape[2:])

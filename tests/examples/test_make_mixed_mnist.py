@@ -172,7 +172,7 @@ def test_the_networks_train_on_batches_of_one_resolution(made: Path, network: st
     losses = []
 
     @mg.capture
-    def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
+    def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> mg.Tensor:
         images = loader.render(samples, bucket)
         size = (28, 28) if fixed else train.buckets[bucket].size
         assert images.shape == (len(labels), 1, *size)
@@ -180,14 +180,14 @@ def test_the_networks_train_on_batches_of_one_resolution(made: Path, network: st
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item() * len(labels))
+        return loss
 
     means = []
     for _ in range(4):
         losses.clear()
         seen: list[int] = []
         for draw in loader.draws():
-            step(*draw)
+            losses.append(step(*draw).item() * len(draw.labels))
             bucket = train.buckets[draw.bucket]
             numbers = bucket.indices[np.searchsorted(bucket.rows, draw.samples.numpy()[:, 0])]
             np.testing.assert_array_equal(draw.labels.numpy(), train.labels[numbers])

@@ -11,7 +11,7 @@ import torch
 
 from minigrad.geometry import Conv2dDims, conv2d_dims
 from minigrad.kernels.cpu import conv, conv_weight
-from minigrad.kernels.cpu.conv.plan import Algorithm, Direction, plan, workspace
+from minigrad.kernels.cpu.conv.plan import Algorithm, Direction, plan, workspace_now
 
 # Name, (N, C_in, H, W), C_out, kernel size, options, and the algorithms of the result, the input
 # gradient and the weight gradient: the same for vectors of every width.
@@ -123,7 +123,7 @@ def test_every_direction_equals_torch(record: Any, dtype: Any) -> None:
     given = arrays(d, dtype)
     tolerance = 3e-6 if dtype == np.float32 else 1e-14
     for direction, expected in zip(DIRECTIONS, torchs(d, *given), strict=True):
-        scratch = np.empty(workspace(d, direction), dtype)
+        scratch = np.empty(workspace_now(d, direction), dtype)
         result = launch(direction, d, *given, scratch)
         np.testing.assert_allclose(
             result, expected, rtol=0, atol=tolerance * abs(expected).max(), err_msg=direction
@@ -134,7 +134,7 @@ def test_no_images_have_no_weight_gradient() -> None:
     d = sizes(RECORDS[0])._replace(N=0)
     given = arrays(d, np.float32)
     for direction in DIRECTIONS:
-        scratch = np.empty(workspace(d, direction), np.float32)
+        scratch = np.empty(workspace_now(d, direction), np.float32)
         result = launch(direction, d, *given, scratch)
         assert result.size == 0 if direction != "weight" else not result.any()
 
@@ -154,7 +154,7 @@ def test_an_infinity_stays_where_the_definition_has_it(record: Any) -> None:
     chosen = plan(d, "weight", np.dtype(np.float32))
     assert chosen.exact is not None
     assert chosen.chunks > chosen.exact.chunks or chosen.algorithm == "winograd"
-    scratch = np.empty(workspace(d, "weight"), np.float32)
+    scratch = np.empty(workspace_now(d, "weight"), np.float32)
     result = launch("weight", d, input, weight, grad_output, scratch)
     # The corner is the first tap's and the middle's; the last taps never see it.
     assert not np.isfinite(result[1, 1, 0]).any()
@@ -172,7 +172,7 @@ def test_launchers_take_their_memory_from_scratch(
     d = sizes(("", shape, C_out, 3, {"padding": 1}, None))
     assert plan(d, "weight", np.dtype(np.float32)).algorithm == algorithm
     input, weight, grad_output = arrays(d, np.float32)
-    scratch = np.empty(workspace(d, "weight"), np.float32)
+    scratch = np.empty(workspace_now(d, "weight"), np.float32)
     out = np.empty_like(weight)
     # The first call compiles, and makes the tables of this shape.
     conv_weight.conv2d_backward_weight(out, grad_output, input, scratch, d)

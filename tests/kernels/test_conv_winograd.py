@@ -19,7 +19,7 @@ import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad.dtypes import float32
 from minigrad.geometry import conv2d_dims
-from minigrad.kernels.cpu.conv.plan import Direction, plan, workspace
+from minigrad.kernels.cpu.conv.plan import Direction, plan, plan_within, workspace
 
 LABELS = ("result", "input", "weight", "bias")
 # How much larger than torch's the error in float32 may be.
@@ -178,13 +178,20 @@ def test_the_precision_holds_from_the_next_operation_on(precision: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_setting_that_changes_meanwhile_finds_enough_memory() -> None:
+def test_a_setting_that_changes_meanwhile_finds_enough_memory(precision: Any) -> None:
     """The setting is read when a convolution is launched, its scratch allocated before."""
     dims = conv2d_dims((16, 32, 8, 8), (32, 32, 3, 3), None, 1, 1, 1, 1)
     for direction in get_args(Direction):
-        both = {plan(dims, direction, float32, fast).workspace for fast in (False, True)}
-        assert len(both) == 2
-        assert workspace(dims, direction) >= max(both)
+        low, high = (plan(dims, direction, float32, fast) for fast in (False, True))
+        assert low.workspace != high.workspace
+        for asked in (False, True):
+            scratch = np.empty(workspace(dims, direction, asked), np.float32)
+            for now in (False, True):
+                precision("high" if now else "highest")
+                chosen = plan_within(dims, direction, float32, scratch)
+                assert chosen.workspace <= scratch.size
+                if scratch.size >= max(low.workspace, high.workspace):
+                    assert chosen == (high if now else low)
 
 
 def test_transposed_convolution_in_precision_high(precision: Any) -> None:

@@ -49,6 +49,7 @@ SPECS = [
         function=matmul,
         oracle=lambda torch, left, right: torch.matmul(left, right),
         cases=matmul_cases(),
+        accepts_integers=True,
         errors=(
             ErrorCase((zeros(2, 3), zeros(4, 5)), {}, ShapeError, r"matmul: inner .*\(2, 3\)"),
             ErrorCase((zeros(3), zeros(4)), {}, ShapeError, r"matmul: inner sizes"),

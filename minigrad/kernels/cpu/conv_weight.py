@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...backends import cpu as settings
 from ...geometry import Conv2dDims
 from ._jit import helper, kernel
 from ._rows import (
@@ -22,7 +21,7 @@ from ._rows import (
 )
 from ._tasks import tasks
 from .conv import depthwise, rows, weight, winograd
-from .conv.plan import plan, workspace
+from .conv.plan import plan_within, workspace_now
 
 _CORRELATE = {
     "winograd": winograd.correlate,
@@ -44,7 +43,7 @@ def _as_pixels(dims: Conv2dDims) -> Conv2dDims:
 
 
 def conv2d_backward_weight_workspace(dims) -> int:
-    return workspace(_as_pixels(dims), "weight")
+    return workspace_now(_as_pixels(dims), "weight")
 
 
 def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
@@ -56,7 +55,7 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     if dims.N == 0 or grad_weight.size == 0:
         grad_weight[...] = 0
         return
-    chosen = plan(dims, "weight", grad_weight.dtype, settings.allow_fast_winograd)
+    chosen = plan_within(dims, "weight", grad_weight.dtype, scratch)
     _CORRELATE[chosen.algorithm](grad_weight, grad_output, input, scratch, dims, chosen)
     if chosen.exact is not None and not _is_finite(grad_weight, scratch):
         chosen = chosen.exact

@@ -514,12 +514,10 @@ def _affine_grid(
 ) -> np.ndarray:
     """(H_out, W_out, 2): where each pixel of the result lies in the image, from −1 to 1."""
     (H, W), (oh, ow) = size, out_size
-    base = np.empty((oh, ow, 3), np.float32)
-    base[..., 0] = np.linspace(-ow * 0.5 + 0.5, ow * 0.5 + 0.5 - 1, ow, dtype=np.float32)
-    base[..., 1] = np.linspace(-oh * 0.5 + 0.5, oh * 0.5 + 0.5 - 1, oh, dtype=np.float32)[:, None]
-    base[..., 2] = 1
+    x = np.linspace(-ow * 0.5 + 0.5, ow * 0.5 + 0.5 - 1, ow, dtype=np.float32)
+    y = np.linspace(-oh * 0.5 + 0.5, oh * 0.5 + 0.5 - 1, oh, dtype=np.float32)[:, None]
     theta = np.array(matrix, np.float32).reshape(2, 3).T / np.array([0.5 * W, 0.5 * H], np.float32)
-    return base @ theta
+    return np.stack([x * a + y * b + c for a, b, c in theta.T], axis=-1)
 
 
 def _sampled(image: Tensor, grid: np.ndarray, mode: str, fill: Fill) -> Tensor:

@@ -6,7 +6,6 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
-from ....backends import cpu as settings
 from . import depthwise, direct, few_channels, panels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
@@ -28,26 +27,26 @@ def _convolve(target, source, weight, bias, relu, scratch, dims, axes, chosen):
 
 
 def conv2d_forward_workspace(dims) -> int:
-    return plan.workspace(dims, "forward")
+    return plan.workspace_now(dims, "forward")
 
 
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     if out.size == 0:
         return
-    chosen = plan.plan(dims, "forward", out.dtype, settings.allow_fast_winograd)
+    chosen = plan.plan_within(dims, "forward", out.dtype, scratch)
     if chosen.panel:
         weight = panels.pack(scratch, weight, chosen.panel)
     _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:
-    return plan.workspace(dims, "adjoint")
+    return plan.workspace_now(dims, "adjoint")
 
 
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     if out.size == 0:
         return
-    chosen = plan.plan(dims, "adjoint", out.dtype, settings.allow_fast_winograd)
+    chosen = plan.plan_within(dims, "adjoint", out.dtype, scratch)
     packed = panels.pack_adjoint(scratch, weight, dims, chosen)
     scratch = scratch[packed.size :]
     _convolve(out, input, packed, bias, False, scratch, dims, adjoint_axes(dims), chosen)

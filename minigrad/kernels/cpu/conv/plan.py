@@ -46,10 +46,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ....backends import cpu as settings
 from ....dtypes import FLOATING
 from ....geometry import Conv2dDims
 from .._simd import PIXELS, VECTOR_BYTES
@@ -107,10 +108,21 @@ def plan(dims: Conv2dDims, direction: Direction, dtype: np.dtype, fast: bool = F
 
 
 @lru_cache(maxsize=8192)
-def workspace(dims: Conv2dDims, direction: Direction) -> int:
-    """Elements of scratch, enough for every dtype and precision."""
-    choices = [(dtype, fast) for dtype in FLOATING for fast in (False, True)]
-    return max(plan(dims, direction, *choice).workspace for choice in choices)
+def workspace(dims: Conv2dDims, direction: Direction, fast: bool) -> int:
+    """Elements of scratch, enough for every dtype."""
+    return max(plan(dims, direction, dtype, fast).workspace for dtype in FLOATING)
+
+
+def workspace_now(dims: Conv2dDims, direction: Direction) -> int:
+    """Elements of scratch in the precision that is set."""
+    return workspace(dims, direction, settings.allow_fast_winograd)
+
+
+def plan_within(dims: Conv2dDims, direction: Direction, dtype: np.dtype, scratch: Any) -> Plan:
+    """The plan in the precision that is set; or in the other, if scratch was made when that was."""
+    fast = settings.allow_fast_winograd
+    chosen = plan(dims, direction, dtype, fast)
+    return chosen if chosen.workspace <= scratch.size else plan(dims, direction, dtype, not fast)
 
 
 def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:
