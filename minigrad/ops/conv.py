@@ -64,6 +64,7 @@ def convolution_gradients(
         grad_input, out = empty_nhwc(input.shape, dtype, input.device)
         workspace = scratch(launch.conv2d_backward_input_workspace(dims), dtype, input.device)
         launch.conv2d_backward_input(out, grad_output, hwio(weight), workspace, dims)
+        del workspace  # given back before the next one is asked for
     if needed[1]:
         grad_weight = _weight_gradient(weight, grad_output, nhwc(input), dims)
     return grad_input, grad_weight
@@ -123,6 +124,7 @@ class ConvTranspose2d(Function):
             grad_input, out = empty_nhwc(input.shape, dtype, device)
             workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, device)
             launch.conv2d_forward(out, grad_nhwc, hwio(weight), None, workspace, dims, False)
+            del workspace  # given back before the next one is asked for
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)
         if ctx.needs_input_grad[2]:
