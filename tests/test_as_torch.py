@@ -101,6 +101,29 @@ def test_errors_of_the_script_are_its_own(tmp_path):
     run(tmp_path, "raise SystemExit(3)\n", code=3)
 
 
+def test_processes_that_a_script_spawns(tmp_path):
+    out, _ = run(
+        tmp_path,
+        """
+        import torch
+        from torch.utils.data import DataLoader, Dataset
+
+        class Squares(Dataset):
+            def __len__(self):
+                return 4
+
+            def __getitem__(self, i):
+                assert "minigrad" in type(torch.ones(1)).__module__
+                return torch.tensor(i) ** 2
+
+        if __name__ == "__main__":
+            loader = DataLoader(Squares(), 2, num_workers=1, multiprocessing_context="spawn")
+            print([batch.tolist() for batch in loader])
+        """,
+    )
+    assert out == "[[0, 1], [4, 9]]\n"
+
+
 def test_it_does_not_mix_with_torch():
     with pytest.raises(RuntimeError, match="torch and torchvision was imported before"):
         as_torch.install()
