@@ -302,3 +302,17 @@ def test_v2_scripts():
 def test_bad_use_is_named(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [(13, 17), (15, 30), (28, 28), (8, 3)])
+@pytest.mark.parametrize("angle", [0, 90, 180, 270, 45])
+def test_a_rotated_image_is_as_large_as_it_must_be(angle, size):
+    image, same = images(np.random.default_rng(0), "byte", 3, size)
+    got, expected = F.rotate(image, angle, expand=True), TF.rotate(same, angle, expand=True)
+    assert tuple(got.shape) == tuple(expected.shape)
+
+
+def test_an_image_of_int16():
+    pixels = np.random.default_rng(0).integers(0, 3000, (1, 4, 5)).astype(np.int16)
+    got, expected = F.to_pil_image(mg.tensor(pixels)), TF.to_pil_image(torch.from_numpy(pixels))
+    assert (got.mode, got.tobytes()) == (expected.mode, expected.tobytes())
