@@ -216,7 +216,7 @@ def test_no_shared_memory_is_an_error(monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     before = shared_memory()
-    with pytest.raises(RuntimeError, match="no shared memory is left .*--shm-size"):
+    with pytest.raises(RuntimeError, match=r"no shared memory is left .*--shm-size"):
         list(ours.DataLoader(Squares(), 2, num_workers=1))
     assert shared_memory() <= before
 
