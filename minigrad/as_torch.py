@@ -32,6 +32,13 @@ _PLACES = {
     "torch.utils.tensorboard": "tensorboardX",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",
+    # The files in which they have their classes.
+    "torch.utils.data._utils": "minigrad.data",
+    **{
+        f"torchvision.datasets.{file}": "minigrad.vision.datasets"
+        for file in ("cifar", "fakedata", "folder", "mnist", "svhn", "vision")
+    },
+    "torchvision.transforms.transforms": "minigrad.vision.transforms.classes",
 }
 _VERSIONS = {"torch": "2.14.0", "torchvision": "0.29.0"}  # whose names these are
 

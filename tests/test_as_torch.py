@@ -40,6 +40,10 @@ def test_imports_in_every_form(tmp_path):
         from torch.nn import *
         import torchvision.transforms as T
         from torchvision.ops import nms
+        from torchvision.datasets.folder import ImageFolder, default_loader
+        from torchvision.datasets.mnist import MNIST
+        from torchvision.transforms.transforms import Compose
+        from torch.utils.data._utils.collate import default_collate
         from torchvision.transforms import v2, functional as TF
         import beside
         import minigrad

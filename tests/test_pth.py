@@ -6,8 +6,8 @@ import pickle
 import random
 import tracemalloc
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest

@@ -171,6 +171,8 @@ def test_normalize():
         F.normalize(image, (0,), (0,))
     with pytest.raises(TypeError, match="float tensor, got uint8"):
         F.normalize(image.to(mg.uint8), (0,), (1,))
+    with pytest.raises(ValueError, match="3 means and 3 stds for 1 channels"):
+        F.normalize(image[..., :1, :, :], (0, 0, 0), (1, 1, 1))
 
 
 # Steps --------------------------------------------------------------------------------------

@@ -218,6 +218,10 @@ def normalize(
     middle, scale = (np.asarray(v, tensor.dtype).reshape(-1, 1, 1) for v in (mean, std))
     if (scale == 0).any():
         raise ValueError(f"normalize: std must not be 0, got {std}")
+    if any(len(v) not in (1, tensor.shape[-3]) for v in (middle, scale)):
+        raise ValueError(
+            f"normalize: {len(middle)} means and {len(scale)} stds for {tensor.shape[-3]} channels"
+        )
     if not inplace and not tensor.requires_grad:
         return _like((host(tensor) - middle) / scale, tensor)
     result = tensor if inplace else tensor.clone()
