@@ -157,4 +157,5 @@ def test_transforms_of_both():
 def test_names_that_old_scripts_use():
     data = ours.MNIST.__new__(ours.MNIST)
     data.data, data.targets = "images", "classes"
-    assert (data.train_data, data.test_labels) == ("images", "classes")
+    assert data.train_data == data.test_data == "images"
+    assert data.train_labels == data.test_labels == "classes"

@@ -66,7 +66,8 @@ class DataLoader:
     middle.
     """
 
-    __class_getitem__ = classmethod(GenericAlias)  # annotations say of what: DataLoader[Tensor]
+    # Annotations say of what: DataLoader[Tensor].
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(
         self,
