@@ -4,9 +4,9 @@
     python -m minigrad.as_torch --check train.py     # runs nothing, lists what minigrad lacks
 
 While the script runs, `import torch` and `import torchvision` give minigrad's modules, whether
-torch is installed or not; nothing else in the process changes, and torch itself is not touched. In
-the end it tells what was asked for and is missing, with file and line. In a program of one's own,
-`as_torch.install()` does the same from that line on.
+torch is installed or not, in processes that it spawns, too; nothing else in the process changes,
+and torch itself is not touched. In the end it tells what was asked for and is missing, with file
+and line. In a program of one's own, `as_torch.install()` does the same from that line on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
+from multiprocessing import spawn
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,13 @@ _PLACES = {
     "torch.utils.tensorboard": "tensorboardX",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",
+    # The files in which they have their classes.
+    "torch.utils.data._utils": "minigrad.data",
+    **{
+        f"torchvision.datasets.{file}": "minigrad.vision.datasets"
+        for file in ("cifar", "fakedata", "folder", "mnist", "svhn", "vision")
+    },
+    "torchvision.transforms.transforms": "minigrad.vision.transforms.classes",
 }
 _VERSIONS = {"torch": "2.14.0", "torchvision": "0.29.0"}  # whose names these are
 
@@ -134,6 +142,21 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 _finder = _Finder()
 
 
+class _Installed:
+    """Installs, where it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return install, ()
+
+
+_prepare = spawn.get_preparation_data
+
+
+def _prepared(name: str) -> dict[str, Any]:
+    """What a process that is spawned reads before it imports the script, and with it torch."""
+    return {"as_torch": _Installed(), **_prepare(name)}
+
+
 def install() -> None:
     """From now on torch and torchvision are minigrad. Raises RuntimeError if torch was imported."""
     if _finder in sys.meta_path:
@@ -142,12 +165,14 @@ def install() -> None:
     if there:
         raise RuntimeError(f"as_torch: {' and '.join(there)} was imported before")
     sys.meta_path.insert(0, _finder)
+    spawn.get_preparation_data = _prepared
 
 
 def uninstall() -> None:
     """torch and torchvision are themselves again, for what imports them from now on."""
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
+        spawn.get_preparation_data = _prepare
     for name in [name for name in sys.modules if name.partition(".")[0] in _VERSIONS]:
         del sys.modules[name]
 

@@ -25,6 +25,9 @@ def written_whole(path: StrPath) -> Iterator[Path]:
     """A new file beside `path` to write to, which takes its place when the with block has ended:
     a reader or a crash never meets half a file."""
     target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target  # a pipe or a device, such as /dev/null, is written to and stays
+        return
     if target.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file")
     if not target.parent.is_dir():

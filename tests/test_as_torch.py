@@ -40,6 +40,10 @@ def test_imports_in_every_form(tmp_path):
         from torch.nn import *
         import torchvision.transforms as T
         from torchvision.ops import nms
+        from torchvision.datasets.folder import ImageFolder, default_loader
+        from torchvision.datasets.mnist import MNIST
+        from torchvision.transforms.transforms import Compose
+        from torch.utils.data._utils.collate import default_collate
         from torchvision.transforms import v2, functional as TF
         import beside
         import minigrad
@@ -99,6 +103,29 @@ def test_errors_of_the_script_are_its_own(tmp_path):
     _, err = run(tmp_path, "import no_such_module\n", code=1)
     assert "No module named 'no_such_module'" in err
     run(tmp_path, "raise SystemExit(3)\n", code=3)
+
+
+def test_processes_that_a_script_spawns(tmp_path):
+    out, _ = run(
+        tmp_path,
+        """
+        import torch
+        from torch.utils.data import DataLoader, Dataset
+
+        class Squares(Dataset):
+            def __len__(self):
+                return 4
+
+            def __getitem__(self, i):
+                assert "minigrad" in type(torch.ones(1)).__module__
+                return torch.tensor(i) ** 2
+
+        if __name__ == "__main__":
+            loader = DataLoader(Squares(), 2, num_workers=1, multiprocessing_context="spawn")
+            print([batch.tolist() for batch in loader])
+        """,
+    )
+    assert out == "[[0, 1], [4, 9]]\n"
 
 
 def test_it_does_not_mix_with_torch():

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 import zipfile
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,6 +158,29 @@ def test_nothing_else_is_read(value, name, zipped, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+# (), and forty times the pair of what was there: few bytes, and 2^40 of text.
+NESTED = b")" + 40 * b"q\x01h\x01\x86"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"(" + NESTED + b"K\x01K\x01K\x01K\x01tQ.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000"
+        b"X\3\0\0\0cpuK\4tQK\0" + NESTED + b"K\1\x85\x89NtR.",
+        b"c_codecs\nencode\n(X\1\0\0\0a" + NESTED + b"tR.",
+        b"cnumpy\ndtype\n(" + NESTED + b"tR.",
+        b"ctorch\ndevice\n(" + NESTED + b"tR.",
+        b"ctorch\ndevice\n(X\3\0\0\0cpu" + NESTED + b"tR.",
+        NESTED + NESTED + b"\x93.",
+    ],
+    ids=["storage", "size", "encoding", "dtype", "device", "index", "name"],
+)
+def test_messages_do_not_spell_out_what_has_no_end(program):
+    with pytest.raises(mg.CheckpointError, match="asks for"):
+        mg.load(rewritten(lambda name, c: b"\x80\2" + program if name.endswith("pkl") else c))
+
+
 def rewritten(change, compression=zipfile.ZIP_STORED) -> io.BytesIO:
     """A file of torch's, in which change(name, content) has changed the entries."""
     file = io.BytesIO()
@@ -277,3 +301,13 @@ def test_what_refers_to_itself_is_kept(tmp_path):
     mg.save({"v": value, "again": value}, tmp_path / "v.pt")
     loaded = mg.load(tmp_path / "v.pt")
     assert loaded["v"][1] is loaded["v"] is loaded["again"]
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with ThreadPoolExecutor() as pool:
+        content = pool.submit(path.read_bytes)
+        mg.save({"a": 1}, path)
+        assert mg.load(io.BytesIO(content.result())) == {"a": 1}
+    assert path.is_fifo()

@@ -208,6 +208,9 @@ def test_shapes_dtypes_and_devices_of_random_tensors() -> None:
     assert mg.randn((2, 0)).shape == (2, 0)
     assert mg.randn(()).shape == ()
     assert mg.randint(5, (3,)).dtype == mg.int64
+    for drawn in mg.randint(5, size=(3,)), mg.randint(high=5, size=(3,)), mg.randint(2, 5, (3,)):
+        assert drawn.shape == (3,)
+        assert 0 <= int(drawn.min()) <= int(drawn.max()) < 5
     assert mg.randint(0, 256, (3,), dtype=mg.uint8).dtype == mg.uint8
     assert mg.rand_like(x).device == "reference"
     assert mg.randn_like(x).dtype == mg.float64

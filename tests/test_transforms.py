@@ -171,6 +171,8 @@ def test_normalize():
         F.normalize(image, (0,), (0,))
     with pytest.raises(TypeError, match="float tensor, got uint8"):
         F.normalize(image.to(mg.uint8), (0,), (1,))
+    with pytest.raises(ValueError, match="3 means and 3 stds for 1 channels"):
+        F.normalize(image[..., :1, :, :], (0, 0, 0), (1, 1, 1))
 
 
 # Steps --------------------------------------------------------------------------------------
@@ -302,3 +304,17 @@ def test_v2_scripts():
 def test_bad_use_is_named(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize("size", [(13, 17), (15, 30), (28, 28), (8, 3)])
+@pytest.mark.parametrize("angle", [0, 90, 180, 270, 45])
+def test_a_rotated_image_is_as_large_as_it_must_be(angle, size):
+    image, same = images(np.random.default_rng(0), "byte", 3, size)
+    got, expected = F.rotate(image, angle, expand=True), TF.rotate(same, angle, expand=True)
+    assert tuple(got.shape) == tuple(expected.shape)
+
+
+def test_an_image_of_int16():
+    pixels = np.random.default_rng(0).integers(0, 3000, (1, 4, 5)).astype(np.int16)
+    got, expected = F.to_pil_image(mg.tensor(pixels)), TF.to_pil_image(torch.from_numpy(pixels))
+    assert (got.mode, got.tobytes()) == (expected.mode, expected.tobytes())

@@ -126,6 +126,14 @@ def test_folders_that_do_not_fit(pictures):
     data = ours.ImageFolder(pictures, allow_empty=True)
     with pytest.raises(DataError, match=r"cannot decode .*a\.png"):
         data[[name.endswith("a.png") for name, _ in data.samples].index(True)]
+    with pytest.raises(OSError, match="cannot decode"):  # scripts that skip files catch it
+        data.loader(path)
+
+
+def test_extensions_are_a_list_or_one(pictures):
+    for extensions, count in ([".png"], 2), (".png", 2), ((".bmp", ".gif"), 2):
+        folder = ours.DatasetFolder(pictures, Path, extensions, allow_empty=True)
+        assert len(folder) == count
 
 
 def test_fake_data_is_the_same_every_time():
@@ -144,3 +152,10 @@ def test_transforms_of_both():
     assert both._transformed(1, 2) == (2, 4)
     with pytest.raises(ValueError, match="not all"):
         ours.VisionDataset(transforms=max, transform=max)
+
+
+def test_names_that_old_scripts_use():
+    data = ours.MNIST.__new__(ours.MNIST)
+    data.data, data.targets = "images", "classes"
+    assert data.train_data == data.test_data == "images"
+    assert data.train_labels == data.test_labels == "classes"

@@ -33,7 +33,8 @@ def default_collate(samples: Sequence[Any], device: Device | str | None = None) 
         return type(first)(fields)
     if isinstance(first, Mapping):
         return {key: default_collate([sample[key] for sample in samples], device) for key in first}
-    if isinstance(first, (np.ndarray, np.generic, Tensor, bool, int, float)):
+    numeric = isinstance(first, (np.ndarray, np.generic, Tensor, bool, int, float))
+    if numeric and not isinstance(first, (str, bytes)):  # NumPy has strings of its own
         return _stack([host(s) if isinstance(s, Tensor) else s for s in samples], device)
     return list(samples)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, repeat
+from types import GenericAlias
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from .samplers import (
     Batch,
     BatchSampler,
     DrawnSampler,
+    OrderSampler,
+    SequentialSampler,
     batch_count,
     epoch_batches,
     epoch_orders,
@@ -62,6 +65,9 @@ class DataLoader:
     full or abandoned pass is one epoch; `set_epoch` chooses the next, `state_dict` resumes in the
     middle.
     """
+
+    # Annotations say of what: DataLoader[Tensor].
+    __class_getitem__: Any = classmethod(GenericAlias)
 
     def __init__(
         self,
@@ -132,7 +138,7 @@ class DataLoader:
         self.dataset = dataset
         self.batch_size = batch_size if batch_size is None else int(batch_size)
         self.shuffle = bool(shuffle)
-        self.sampler, self.batch_sampler = sampler, batch_sampler
+        self._sampler, self._batch_sampler = sampler, batch_sampler
         self.generator = generator
         self.seed = _random.check_seed(
             "DataLoader", (generator or default_generator).seed if seed is None else seed
@@ -173,25 +179,41 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        if self.batch_sampler is not None:
-            return len(self.batch_sampler)  # type: ignore[arg-type]
+        if self._batch_sampler is not None:
+            return len(self._batch_sampler)  # type: ignore[arg-type]
         if self.transform is not None:
             sizes = [len(bucket.indices) for bucket in self._images.buckets]
         else:
-            sizes = [len(self.dataset if self.sampler is None else self.sampler)]  # type: ignore[arg-type]
+            sizes = [len(self.dataset if self._sampler is None else self._sampler)]  # type: ignore[arg-type]
         return batch_count(sizes, self.batch_size or 1, self.drop_last)
+
+    @property
+    def sampler(self) -> Any:
+        """The sampler given, or one that gives the samples in this loader's order."""
+        if self._sampler is not None or self._streams:
+            return self._sampler
+        if self.shuffle:
+            return OrderSampler(self.dataset, self.seed, self._epoch)
+        return SequentialSampler(self.dataset)
+
+    @property
+    def batch_sampler(self) -> Any:
+        """The sampler of batches given, or one that gives this loader's; None without batches."""
+        if self._batch_sampler is not None or self._streams or self.batch_size is None:
+            return self._batch_sampler
+        return BatchSampler(self.sampler, self.batch_size, self.drop_last)
 
     def _tasks(self, epoch: int) -> Iterable[Any]:
         """The samples of each batch of an epoch; None for each of a stream."""
         if self._streams:
             return repeat(None)
-        if self.batch_sampler is not None:
-            _follow(self.batch_sampler, epoch)
-            return self.batch_sampler
+        if self._batch_sampler is not None:
+            _follow(self._batch_sampler, epoch)
+            return self._batch_sampler
         numbers: Iterable[int]
-        if self.sampler is not None:
-            _follow(self.sampler, epoch)
-            numbers = self.sampler
+        if self._sampler is not None:
+            _follow(self._sampler, epoch)
+            numbers = self._sampler
         else:
             everything = [np.arange(len(self.dataset))]
             (order,) = epoch_orders(everything, self.shuffle, self.seed, epoch)

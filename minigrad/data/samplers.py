@@ -142,6 +142,19 @@ class RandomSampler(DrawnSampler):
         return self.num_samples
 
 
+class OrderSampler(RandomSampler):
+    """The order in which a loader that shuffles visits the samples."""
+
+    def __init__(self, data_source: Any, seed: int, epoch: int) -> None:
+        super().__init__(data_source)
+        self._seed, self._epoch = seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        (order,) = epoch_orders([np.arange(len(self))], True, self._seed, self._epoch)
+        self._epoch += 1
+        return iter(order.tolist())
+
+
 class SubsetRandomSampler(DrawnSampler):
     """The given numbers in random order."""
 

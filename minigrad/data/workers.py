@@ -25,6 +25,7 @@ from io import BytesIO
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,7 @@ def _work(number: int, count: int, job: Job, pipe: Any, others: list[Any]) -> No
         while True:
             _, epoch, seed, numbers, freed = receive("task")
             free += freed
+            # Errors of the pipe are met outside this: the data set's may be of the same types.
             try:
                 if current != epoch:
                     _info = WorkerInfo(number, count, seed + number, job.dataset)
@@ -191,22 +193,22 @@ def _work(number: int, count: int, job: Job, pipe: Any, others: list[Any]) -> No
                     made = job.fetch(job.dataset, numbers)
                 else:
                     made = next(stream, _END)
-                if made is _END:
-                    pipe.send(("end",))
-                    continue
-                parts = [np.frombuffer(part, np.uint8) for part in _pickled(made)]
-                lengths = [part.nbytes for part in parts]
-                places = _offsets(lengths)
-                block = block_of(max(1, places[-1]))
-                for part, place in zip(parts, places, strict=False):
-                    _view(block, part.nbytes, place)[:] = part
-                pipe.send(("batch", block.name, lengths))
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                return
+                stored = [] if made is _END else _pickled(made)
             except BaseException as error:
                 pipe.send(("error", *_portable(error, number)))
                 if not isinstance(error, Exception):
                     return
+                continue
+            if made is _END:
+                pipe.send(("end",))
+                continue
+            parts = [np.frombuffer(part, np.uint8) for part in stored]
+            lengths = [part.nbytes for part in parts]
+            places = _offsets(lengths)
+            block = block_of(max(1, places[-1]))
+            for part, place in zip(parts, places, strict=False):
+                _view(block, part.nbytes, place)[:] = part
+            pipe.send(("batch", block.name, lengths))
     except (EOFError, OSError):
         pass  # the parent has closed the pipe, or is gone
     finally:
@@ -225,6 +227,8 @@ def _portable(error: BaseException, number: int) -> tuple[bytes, str]:
     text = f"in worker {number} of a DataLoader:\n{''.join(traceback.format_exception(error))}"
     if isinstance(error, StopIteration):
         error = RuntimeError("DataLoader: a data set raised StopIteration")
+    elif not isinstance(error, Exception):  # SystemExit would end the parent without a word
+        error = RuntimeError(f"DataLoader: {error!r} ended worker {number}")
     try:
         pickled = pickle.dumps(error)  # without its traceback and causes, of which `text` tells
         pickle.loads(pickled)
@@ -325,6 +329,11 @@ class Workers:
             worker.freed.append(name)
             ask(worker)
             yield batch
+            if self._epoch != epoch:
+                raise RuntimeError(
+                    "DataLoader: persistent_workers serve one pass at a time; this one ended when "
+                    "another began"
+                )
 
     def _send(self, worker: _Worker, message: Any) -> None:
         try:
@@ -357,11 +366,28 @@ class Workers:
                 _remove(worker.blocks.pop(name))
             block = SharedMemory(create=True, size=size + size // 4)
             worker.blocks[block.name] = block
+            self._fill(block)
             self._send(worker, ("block", block.name))
         worker.asked -= 1
         if message[0] == "error":
             raise pickle.loads(message[1]) from _RemoteError(message[2])
         return message
+
+    def _fill(self, block: SharedMemory) -> None:
+        """Take the block's memory now; where there is none, whoever wrote to it would be killed."""
+        path = Path("/dev/shm", block.name)
+        if not path.is_file():  # no Linux
+            return
+        with open(path, "rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, block.size)
+            except OSError as error:
+                self.close()
+                raise RuntimeError(
+                    f"DataLoader: no shared memory is left for a batch of {block.size:,} bytes "
+                    f"({error}); give /dev/shm more (docker run --shm-size), or take smaller "
+                    "batches, fewer workers or num_workers=0"
+                ) from None
 
     def _discard(self, worker: _Worker) -> None:
         """Take the answers that are under way, and want none of them."""

@@ -93,7 +93,7 @@ def randn(
 
 
 def randint(
-    low: int,
+    low: int = 0,
     high: Any = None,
     size: Any = None,
     *,
@@ -104,6 +104,8 @@ def randint(
     """Integers in [low, high), of shape `size`: randint(high, size) or randint(low, high, size)."""
     if size is None:
         low, high, size = 0, low, high
+    elif high is None:
+        low, high = 0, low
     if isinstance(high, (tuple, list)) or not isinstance(size, (tuple, list)):
         raise DTypeError(
             f"randint: expects (high, size) or (low, high, size) with a tuple as size, got "

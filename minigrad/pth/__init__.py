@@ -22,7 +22,7 @@ from ..errors import CheckpointError, DeviceError
 from ..files import StrPath, check_readable, written_whole
 from ..ops.transfer import is_cuda, placed
 from .pickler import Pickler
-from .unpickler import RefusedError, Storage, Unpickler, is_index, widened
+from .unpickler import RefusedError, Storage, Unpickler, is_index, shown, widened
 
 __all__ = ["load", "save"]
 
@@ -136,7 +136,7 @@ def _identified(identifier: Any) -> tuple[str, str, str, int]:
         or not is_index(length)
         or any(part is not None for part in identifier[5:])
     ):
-        raise RefusedError(f"the storage {identifier!r:.80}")
+        raise RefusedError(f"the storage ({', '.join(map(shown, identifier[:5]))})")
     return elements, key, location, length
 
 

@@ -50,6 +50,13 @@ def widened(raw: bytes | memoryview, code: str, order: Literal["<", ">"]) -> np.
     return array.astype(wanted)  # a copy: the user may write to it
 
 
+def shown(value: Any) -> str:
+    """A value for a message. A container in which others come again and again can be short in the
+    file and endless as text."""
+    plain = isinstance(value, str | int | float | bytes | None)
+    return f"{value!r:.80}" if plain else f"a {type(value).__name__}"
+
+
 def is_index(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
@@ -65,7 +72,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, requires_grad: An
         and len(size) == len(stride) <= 32
         and all(map(is_index, (offset, *size, *stride)))
     ):
-        raise RefusedError(f"a tensor of size {size!r:.80} with strides {stride!r:.80}")
+        raise RefusedError("a tensor whose size, strides and offset are no numbers")
     length = math.prod(size)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if length and last >= storage.array.size:
@@ -120,13 +127,13 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     if isinstance(text, bytes):
         return text
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise RefusedError(f"the encoding {encoding!r:.40}")
+        raise RefusedError(f"the encoding {shown(encoding)}")
     return text.encode("latin1")
 
 
 def _numpy_dtype(code: Any, *options: Any) -> np.dtype:
     if not isinstance(code, str) or np.dtype(code).hasobject:
-        raise RefusedError(f"the NumPy dtype {code!r:.40}")
+        raise RefusedError(f"the NumPy dtype {shown(code)}")
     return np.dtype(code)
 
 
@@ -135,6 +142,12 @@ def _numpy_scalar(dtype: Any, raw: Any) -> Any:
     if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes):
         raise RefusedError("a NumPy scalar without its bytes")
     return np.frombuffer(raw, dtype, 1)[0].item()
+
+
+def _device(kind: Any, *index: Any) -> Device:
+    if not isinstance(kind, str) or not all(map(is_index, index)):
+        raise RefusedError("a device without a name or with an index that is no number")
+    return Device(kind, *index)
 
 
 _BUILTIN: dict[str, Callable[..., Any]] = {
@@ -156,7 +169,7 @@ _CALLABLE: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.Size": lambda items=(): tuple(items),
-    "torch.device": lambda kind, *index: Device(kind, *index),
+    "torch.device": _device,
     "_codecs.encode": _encoded,
     "numpy.dtype": _numpy_dtype,
     "numpy.core.multiarray.scalar": _numpy_scalar,
@@ -179,7 +192,9 @@ class _Global:
         return _CALLABLE[self.name](*args)
 
 
-def _lookup(module: str, name: str) -> Any:
+def _lookup(module: Any, name: Any) -> Any:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise RefusedError(f"{shown(name)} of {shown(module)}")
     full = f"{module}.{name}"
     if module == "torch" and name in STORAGES:
         return STORAGES[name]

@@ -149,6 +149,10 @@ class MNIST(_Downloaded):
     def raw_folder(self) -> str:
         return os.path.join(str(self.root), type(self).__name__, "raw")
 
+    # As data and targets were called.
+    train_data = test_data = property(lambda self: self.data)
+    train_labels = test_labels = property(lambda self: self.targets)
+
     @property
     def class_to_idx(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.classes)}
@@ -382,6 +386,10 @@ class SVHN(_Downloaded):
 # Folders ------------------------------------------------------------------------------------
 
 
+class _ImageError(DataError, OSError):
+    """As Pillow's own error, which scripts catch, with the file's name."""
+
+
 def default_loader(path: StrPath) -> Any:
     """The RGB image in a file; DataError names a file that cannot be decoded."""
     from PIL import Image
@@ -390,7 +398,7 @@ def default_loader(path: StrPath) -> Any:
         with Image.open(path) as image:
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"ImageFolder: cannot decode {path}: {error}") from error
+        raise _ImageError(f"ImageFolder: cannot decode {path}: {error}") from error
 
 
 class DatasetFolder(VisionDataset):
@@ -402,7 +410,7 @@ class DatasetFolder(VisionDataset):
         self,
         root: StrPath,
         loader: Callable[[str], Any],
-        extensions: tuple[str, ...] | str | None = None,
+        extensions: Iterable[str] | str | None = None,
         transform: Function | None = None,
         target_transform: Function | None = None,
         is_valid_file: Callable[[str], bool] | None = None,
@@ -412,7 +420,8 @@ class DatasetFolder(VisionDataset):
         if (extensions is None) == (is_valid_file is None):
             raise ValueError("Both extensions and is_valid_file cannot be None or not None at the "
                              "same time")  # fmt: skip
-        valid = is_valid_file or (lambda path: path.lower().endswith(extensions or ()))
+        ends = extensions if isinstance(extensions, str) else tuple(extensions or ())
+        valid = is_valid_file or (lambda path: path.lower().endswith(ends))
         self.loader, self.extensions = loader, extensions
         self.classes, self.class_to_idx = self.find_classes(str(self.root))
         self.samples: list[tuple[str, int]] = []

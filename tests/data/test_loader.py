@@ -298,7 +298,7 @@ Pair = namedtuple("Pair", "x y")
 def test_default_collate_keeps_structure_and_types() -> None:
     samples = [
         {"a": Pair(np.float64(i), np.int32(i)), "b": [1.5, True], "c": "text", "d": np.uint8(i),
-         "e": minigrad.Tensor(np.full((2,), i, np.float32))}
+         "e": minigrad.Tensor(np.full((2,), i, np.float32)), "f": np.str_("text")}
         for i in range(3)
     ]  # fmt: skip
     batch = default_collate(samples)
@@ -307,7 +307,7 @@ def test_default_collate_keeps_structure_and_types() -> None:
     assert batch["a"].y.dtype == minigrad.int64
     assert batch["b"][0].dtype == minigrad.float32
     assert batch["b"][1].dtype == minigrad.bool_
-    assert batch["c"] == ["text"] * 3
+    assert batch["c"] == batch["f"] == ["text"] * 3
     assert batch["d"].dtype == minigrad.uint8
     assert batch["e"].array.tolist() == [[0, 0], [1, 1], [2, 2]]
 

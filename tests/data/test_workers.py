@@ -1,5 +1,6 @@
 """Data sets of any items, samplers, and worker processes."""
 
+import errno
 import functools
 import multiprocessing
 import operator
@@ -138,6 +139,8 @@ class UnpicklableError(Exception):
         (KeyError("lost"), KeyError, "lost"),
         (StopIteration(), RuntimeError, "raised StopIteration"),
         (UnpicklableError("a", "b"), RuntimeError, "UnpicklableError: a b"),
+        (EOFError("no data left"), EOFError, "no data left"),
+        (ConnectionResetError("gone"), ConnectionResetError, "gone"),
     ],
 )
 @pytest.mark.parametrize("workers", [0, 2])
@@ -153,6 +156,12 @@ def test_errors_arrive_with_their_traceback(error, kind, message, workers):
         assert "in worker 0" in str(caught.value.__cause__)
         assert "__getitem__" in str(caught.value.__cause__)
         assert list(batches) == []
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_worker_that_leaves_does_not_take_the_program_along(error):
+    with pytest.raises(RuntimeError, match=f"{type(error).__name__}.* ended worker 0"):
+        list(ours.DataLoader(Failing(error), 3, num_workers=2))
 
 
 class Killing(Squares):
@@ -193,6 +202,47 @@ def test_an_abandoned_epoch_of_persistent_workers():
     assert next(iter(loader))[1].tolist() == [0, 1]
     assert functools.reduce(operator.iadd, numbers(loader), []) == list(range(20))
     del loader
+
+
+def test_persistent_workers_serve_one_pass_at_a_time():
+    loader = ours.DataLoader(Squares(), 2, num_workers=2, persistent_workers=True)
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    assert next(second)[1].tolist() == [0, 1]
+    with pytest.raises(RuntimeError, match="serve one pass at a time"):
+        next(first)
+    assert [batch[1].tolist()[0] for batch in second] == list(range(2, 20, 2))
+
+
+def test_no_shared_memory_is_an_error(monkeypatch):
+    def full(file, offset, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = shared_memory()
+    with pytest.raises(RuntimeError, match=r"no shared memory is left .*--shm-size"):
+        list(ours.DataLoader(Squares(), 2, num_workers=1))
+    assert shared_memory() <= before
+
+
+def test_a_loader_has_the_samplers_of_its_order():
+    plain = ours.DataLoader(range(5), 2)
+    assert isinstance(plain.sampler, ours.SequentialSampler)
+    assert list(plain.batch_sampler) == [[0, 1], [2, 3], [4]]
+    mixed = ours.DataLoader(range(5), 2, shuffle=True, drop_last=True)
+    assert isinstance(mixed.sampler, ours.RandomSampler)
+    assert (len(mixed.sampler), len(mixed.batch_sampler)) == (5, 2)
+    for _ in range(2):
+        expected = list(mixed.batch_sampler)
+        assert [batch.tolist() for batch in mixed] == expected
+    given = ours.SubsetRandomSampler([3, 1])
+    assert ours.DataLoader(range(5), sampler=given).sampler is given
+    assert ours.DataLoader(Counted(4)).sampler is None
+
+
+def test_annotations_say_of_what():
+    assert ours.DataLoader[mg.Tensor].__origin__ is ours.DataLoader
 
 
 def test_batches_as_they_come():

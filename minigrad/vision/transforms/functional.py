@@ -177,7 +177,7 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
         raise TypeError(f"to_pil_image: {channels} channels of {array.dtype.name} are no image")
     chosen = mode or usual
     array = np.ascontiguousarray(array[:, :, 0] if channels == 1 else array)
-    if chosen == usual:
+    if chosen == usual and array.dtype != np.int16:  # of which Pillow makes "I"
         return Image.fromarray(array)
     return Image.frombytes(str(chosen), (array.shape[1], array.shape[0]), array.tobytes())
 
@@ -218,6 +218,10 @@ def normalize(
     middle, scale = (np.asarray(v, tensor.dtype).reshape(-1, 1, 1) for v in (mean, std))
     if (scale == 0).any():
         raise ValueError(f"normalize: std must not be 0, got {std}")
+    if any(len(v) not in (1, tensor.shape[-3]) for v in (middle, scale)):
+        raise ValueError(
+            f"normalize: {len(middle)} means and {len(scale)} stds for {tensor.shape[-3]} channels"
+        )
     if not inplace and not tensor.requires_grad:
         return _like((host(tensor) - middle) / scale, tensor)
     result = tensor if inplace else tensor.clone()
@@ -504,7 +508,8 @@ def _expanded(matrix: list[float], H: int, W: int) -> tuple[int, int]:
     placed_corners = corners @ np.array(matrix, np.float32).reshape(2, 3).T
     middle = np.array([x, y], np.float32)
     low, high = placed_corners.min(0) + middle, placed_corners.max(0) + middle
-    low, high = (np.trunc(v / 1e-3) * 1e-3 for v in (low, high))
+    # Without what rounding left of 0, in float64: 15000 · 0.001 is more than 15 in float32.
+    low, high = (np.trunc(v.astype(np.float64) * 1e3) / 1e3 for v in (low, high))
     width, height = np.ceil(high) - np.floor(low)
     return int(height), int(width)
 
