@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -137,6 +138,35 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
         assert os.waitpid(child, 0)[1] == 0
     with multiprocessing.get_context("fork").Pool(3) as pool:
         assert pool.map(_sum_of_squares, [1 << 17] * 12, chunksize=1) == [expected] * 12
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_while_another_thread_computes() -> None:
+    """The child has none of the locks that the other thread may hold just then."""
+    shared = mg.ones(64, requires_grad=True)
+
+    def steps(stop: threading.Event) -> None:
+        while not stop.is_set():
+            (mg.ones(64, 600)[:, 0] * shared).sum().backward()
+
+    stop = threading.Event()
+    thread = threading.Thread(target=steps, args=(stop,))
+    thread.start()
+    try:
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)  # ends a child that waits for ever
+                done = threading.Event()
+                timer = threading.Timer(0.0, done.set)
+                timer.start()
+                steps(done)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
 
 
 def run(script: str) -> str:
