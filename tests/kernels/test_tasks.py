@@ -5,20 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.engine import gradient
 from minigrad.kernels.cpu._jit import FASTMATH, kernel
 from minigrad.kernels.cpu._rows import add_to
 from minigrad.kernels.cpu._tasks import elements, lower_to, tasks, thread, whole
+from minigrad.runtime import memory
 from minigrad.runtime.threads import ADDRESS, BLOCK, GENERATION, MAX_THREADS
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -142,31 +144,25 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_fork_while_another_thread_computes() -> None:
-    """The child has none of the locks that the other thread may hold just then."""
-    shared = mg.ones(64, requires_grad=True)
+@pytest.mark.parametrize("lock", [memory._lock, gradient._turn], ids=["memory", "gradients"])
+def test_a_fork_while_another_thread_has_a_lock(lock: Any) -> None:
+    """The child has none of the locks that the other thread had."""
+    held, release = threading.Event(), threading.Event()
 
-    def steps(stop: threading.Event) -> None:
-        while not stop.is_set():
-            (mg.ones(64, 600)[:, 0] * shared).sum().backward()
+    def hold() -> None:
+        with lock:
+            held.set()
+            release.wait()
 
-    stop = threading.Event()
-    thread = threading.Thread(target=steps, args=(stop,))
+    thread = threading.Thread(target=hold)
     thread.start()
-    try:
-        for _ in range(50):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(30)  # ends a child that waits for ever
-                done = threading.Event()
-                timer = threading.Timer(0.0, done.set)
-                timer.start()
-                steps(done)
-                os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
-    finally:
-        stop.set()
-        thread.join()
+    held.wait()
+    threading.Timer(0.1, release.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if lock.acquire(timeout=1) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
 
 
 def run(script: str) -> str:
