@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..files import written_whole
 from ..geometry import Size2d, pair
 from .datasets import ArrayDataset, BucketDataset, ImageDataset
 
@@ -121,15 +121,8 @@ def _write_cache(path: Path, buckets: list[tuple[np.ndarray, np.ndarray]]) -> No
     arrays: dict[str, Any] = {}
     for i, (indices, images) in enumerate(buckets):
         arrays[f"indices{i}"], arrays[f"images{i}"] = indices, images
-    # Under another name until it is complete: a reader never meets half a file.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with written_whole(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def _read_cache(path: Path, labels: np.ndarray, classes: list[str]) -> ImageDataset | None:

@@ -22,6 +22,7 @@ from ..data.generic import Dataset
 from ..data.mnist import read_idx
 from ..engine import Tensor
 from ..errors import DataError
+from ..files import written_whole
 
 __all__ = [
     "CIFAR10", "CIFAR100", "EMNIST", "IMG_EXTENSIONS", "KMNIST", "MNIST", "SVHN", "DatasetFolder",
@@ -261,10 +262,8 @@ def _either(path: Path) -> Path:
 
 
 def _gunzip(packed: Path, target: Path) -> None:
-    part = target.with_name(f"{target.name}.part")
-    with gzip.open(packed) as source, open(part, "wb") as sink:
+    with written_whole(target) as part, gzip.open(packed) as source, open(part, "wb") as sink:
         shutil.copyfileobj(source, sink)
-    os.replace(part, target)
 
 
 # CIFAR and SVHN -------------------------------------------------------------------------------
