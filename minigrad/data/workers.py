@@ -122,8 +122,8 @@ def _unpickled(block: SharedMemory, lengths: list[int]) -> Any:
 class Job:
     """What all workers do.
 
-    fetch(dataset, numbers): the batch of these samples. fetch_next(dataset): an iterator over the
-    batches of an IterableDataset.
+    fetch(dataset, numbers): the batch of these samples. batches(dataset): an iterator over those
+    of an IterableDataset. init(number): called once in each worker.
     """
 
     dataset: Any

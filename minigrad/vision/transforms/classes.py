@@ -36,10 +36,6 @@ def _uniform(draw: np.random.Generator, limits: Sequence[float]) -> float:
     return float(draw.uniform(low, high))
 
 
-def _is_image(value: Any) -> bool:
-    return F.is_pil(value)
-
-
 class Transform(Module):
     """Base of all steps."""
 
@@ -70,12 +66,12 @@ class Transform(Module):
         return self._mapped(sample, lambda v: self.transform(v, **params) if id(v) in chosen else v)
 
     def _takes(self, value: Any) -> bool:
-        return _is_image(value) or isinstance(value, Tensor)
+        return F.is_pil(value) or isinstance(value, Tensor)
 
     def _images(self, sample: Any) -> list[Any]:
         leaves: list[Any] = []
         self._mapped(sample, lambda value: leaves.append(value) or value)  # type: ignore[func-returns-value]
-        pictures = [leaf for leaf in leaves if _is_image(leaf)]
+        pictures = [leaf for leaf in leaves if F.is_pil(leaf)]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > 1]
         return pictures or tensors[:1]
 
