@@ -11,8 +11,10 @@ nobody has taken. Taking one is a compare-and-swap, which fails when the launch 
 launch says besides (body, arguments, sizes) is read before that, and so still held when it
 succeeds.
 
-Workers are started by the first launch that wants them, and again in a forked child. They spin
-for some 50 µs, then sleep. One launch at a time has them: another thread's kernels run on that
+Workers are started by the first launch that wants them, and again in a forked child. They wait
+for the next launch awake for half a millisecond, which is what Python needs between most of them,
+then sleep. Who spins must not take the caller's core: a worker that finds that another thread had
+its core meanwhile goes to sleep after 50 µs for the next tenth of a second. One launch at a time has them: another thread's kernels run on that
 thread alone meanwhile. On systems without POSIX threads there are no workers.
 """
 
@@ -22,9 +24,11 @@ import ctypes
 import os
 import platform
 import threading
+import time
 from functools import wraps
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -54,7 +58,9 @@ from ...runtime.threads import (
 from ._jit import callback, helper, serial_kernel
 
 _CHUNKS = 64  # of a launch: fixed, so that results depend on the shape alone
-_SPINS = 3000  # before a worker goes to sleep
+_AWAKE, _AWAKE_IF_CROWDED = 500_000, 50_000  # ns before a worker goes to sleep
+_INTERRUPTED = 1_000_000  # ns between two looks at the clock, when another thread had the core
+_CROWDED = 100_000_000  # ns that this is remembered
 _PATIENCE = 1000  # spins before a waiting caller lets others run on its core
 
 _word = ir.IntType(64)
@@ -137,6 +143,8 @@ _mutex_lock, _mutex_unlock = _posix("pthread_mutex_lock", 1), _posix("pthread_mu
 _condition_wait = _posix("pthread_cond_wait", 2)
 _condition_broadcast = _posix("pthread_cond_broadcast", 1)
 _yield = _posix("sched_yield", 0)
+_clock_gettime = _posix("clock_gettime", 2)
+_CLOCK = getattr(time, "CLOCK_MONOTONIC", 0)
 
 
 @helper
@@ -197,14 +205,36 @@ def _launch(block, body, arguments, tasks):
     return 1
 
 
+@helper
+def _nanoseconds(timespec):
+    _clock_gettime(_CLOCK, timespec.ctypes.data)
+    return timespec[0] * 1_000_000_000 + timespec[1]
+
+
+@helper
+def _await_launch(block, seen, timespec, crowded_until):
+    """Stay awake for a while, or until a launch begins; until when the processor counts as
+    crowded."""
+    now = _nanoseconds(timespec)
+    end = now + (_AWAKE_IF_CROWDED if now < crowded_until else _AWAKE)
+    while now < end and _load(block, GENERATION) == seen:
+        spins = 0
+        while spins < 64 and _load(block, GENERATION) == seen:
+            _pause(0)
+            spins += 1
+        before, now = now, _nanoseconds(timespec)
+        if now - before > _INTERRUPTED:
+            return now + _CROWDED
+    return crowded_until
+
+
 def _work(block, thread):
     """What a worker does, for ever."""
     seen = _load(block, GENERATION)
+    timespec = np.empty(2, np.int64)
+    crowded_until = 0
     while True:
-        spins = 0
-        while spins < _SPINS and _load(block, GENERATION) == seen:
-            _pause(0)
-            spins += 1
+        crowded_until = _await_launch(block, seen, timespec, crowded_until)
         if _load(block, GENERATION) == seen:
             _mutex_lock(block + 8 * MUTEX)
             _add(block, SLEEPING, 1)
