@@ -15,6 +15,7 @@ import minigrad as mg
 from examples import datasets, networks
 from examples.command_line import add_device, plain_errors, positive, set_device
 from examples.datasets import Data
+from examples.parallel import Ranks
 from examples.training import LAST, Run
 from minigrad.data import (
     Compose,
@@ -143,6 +144,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
 
     options: of `Run`.
     """
+    shards = options["ranks"].shards if "ranks" in options else None
     mg.manual_seed(recipe.seed)
     train, validation = split(recipe, data)
     mean, std = train.statistics()
@@ -171,6 +173,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
             "mean": list(mean),
             "std": list(std),
             "parameters": networks.parameter_count(model),
+            **({"shards": shards} if shards else {}),
         },
         title=f"{recipe.dataset}, network {recipe.network}, {recipe.epochs} epochs, "
         f"seed {recipe.seed}",
@@ -204,8 +207,15 @@ def train_from_command_line(
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files to the folder's tensorboard"
     )
+    parser.add_argument(
+        "--shards", type=positive, help="cut batches into so many parts (8): the same bits for any "
+        "number of processes that divides it, when started by mpiexec -n"
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
 
+    ranks = Ranks(arguments.shards)
+    ranks.hush()
+    ranks.use_own_cores()
     set_device(arguments)
     pair = arguments.dataset, arguments.network
     if pair not in recipes:
@@ -215,11 +225,16 @@ def train_from_command_line(
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    if (out / LAST).exists() and not arguments.resume:
-        raise SystemExit(f"{out} holds a run: add --resume to go on with it, or name another --out")
-    with plain_errors():
-        data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
-        run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)
+    with ranks.together(), plain_errors():
+        ranks.check()
+        if (out / LAST).exists() and not arguments.resume:
+            raise SystemExit(
+                f"{out} holds a run: add --resume to go on with it, or name another --out"
+            )
+        with ranks.one_after_the_first():
+            data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
+        watched = arguments.tensorboard and ranks.first
+        run = start(recipe, data, out, arguments.device, tensorboard=watched, ranks=ranks)
         run.try_out()
         if arguments.resume:
             run.resume()
@@ -230,6 +245,8 @@ def train_from_command_line(
         f"{len(run.train.dataset):,} training, {len(run.validation.dataset):,} validation and "
         f"{len(data.test):,} test images; {where}"
     )
+    if str(ranks):
+        print(ranks)
     if run.fit():
         run.finish()
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from examples.parallel import Ranks, parallel_step
 from minigrad import serialization, viz
 from minigrad.data import DataLoader
 
@@ -40,29 +41,44 @@ COLUMNS = (
 
 class Tally:
     """Running loss and accuracy over images. The sums live on the device, at one address, so that
-    a captured step can add to them, and reading them is left to the caller."""
+    a captured step can add to them, and reading them is left to the caller.
 
-    def __init__(self, device: mg.Device) -> None:
+    rows: sums that are kept apart, for parts that may be computed by different processes.
+    """
+
+    def __init__(self, device: mg.Device, rows: int = 1) -> None:
         self.images = 0
-        self._sums = mg.zeros(2, dtype=mg.float64, device=device)  # losses, correct answers
+        # Each: losses, correct answers.
+        self._sums = [mg.zeros(2, dtype=mg.float64, device=device) for _ in range(rows)]
 
-    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor, row: int = 0) -> None:
         with mg.no_grad():
             correct = (logits.argmax(1) == labels).sum()
             batch = mg.stack([loss.double() * len(labels), correct.double()])
-            self._sums.add_(batch)
+            self._sums[row].add_(batch)
 
     def reset(self) -> None:
         self.images = 0
-        self._sums.zero_()
+        for row in self._sums:
+            row.zero_()
+
+    def combine(self, ranks: Ranks, images: int) -> None:
+        """From here on the figures are those of all processes, over so many images."""
+        self.images = images
+        rows = ranks.added(mg.stack(self._sums).cpu())
+        for row, values in zip(self._sums, rows, strict=True):
+            row.copy_(values)
+
+    def _mean(self, column: int) -> float:
+        return sum(row[column].item() for row in self._sums) / max(self.images, 1)
 
     @property
     def loss(self) -> float:
-        return self._sums[0].item() / max(self.images, 1)
+        return self._mean(0)
 
     @property
     def accuracy(self) -> float:
-        return self._sums[1].item() / max(self.images, 1)
+        return self._mean(1)
 
 
 @dataclass
@@ -71,7 +87,7 @@ class Run:
 
     settings: what decides how the run ends, for the record and for `resume`, which refuses others.
     Without a scheduler, a run knows no end: it may be resumed with another number of epochs.
-    tensorboard: whether to write event files.
+    tensorboard: whether to write event files. ranks: the processes that train together.
     """
 
     model: mg.nn.Module
@@ -86,6 +102,7 @@ class Run:
     label_smoothing: float = 0.0
     title: str = ""
     tensorboard: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
     history: list[dict[str, Any]] = field(default_factory=list)
     best_accuracy: float = -1.0
     train_seconds: float = 0.0  # of all epochs, without validation
@@ -102,6 +119,8 @@ class Run:
 
     def save(self) -> None:
         """Write all that a resumed run needs, in one atomic file."""
+        if not self.ranks.first:
+            return
         serialization.save_checkpoint(
             self.last,
             model=self.model,
@@ -171,7 +190,10 @@ class Run:
         """One step of training, captured, and its tally."""
         if self._made is None:
             loader, model, optimizer = self.train, self.model, self.optimizer
-            tally = Tally(loader.device)
+            tally = Tally(loader.device, self.ranks.rows)
+            if not self.ranks.alone:
+                self._made = parallel_step(self, tally), tally
+                return self._made
 
             @mg.capture
             def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
@@ -192,17 +214,20 @@ class Run:
         start = time.perf_counter()
         step, tally = self._step()
         tally.reset()
-        with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
+        images = 0  # of all processes; the tally's are those of this one
+        with _progress(f"epoch {epoch}/{self.epochs}", self.train, self.ranks) as bar:
             for draw in self.train.draws():
-                if interrupted:
+                if self.ranks.any(bool(interrupted)):
                     return None
                 step(*draw)
                 if self.scheduler is not None:
                     self.scheduler.step()
-                tally.images += len(draw.labels)
+                images += len(draw.labels)
+                tally.images += self.ranks.part(len(draw.labels)).count
                 _advance(bar, len(draw.labels), tally)
+        tally.combine(self.ranks, images)
         seconds = time.perf_counter() - start
-        validation = evaluate(self.model, self.validation, "validation")
+        validation = evaluate(self.model, self.validation, "validation", self.ranks)
         self.train_seconds += seconds
         self.images_seen += tally.images
         entry = {
@@ -217,7 +242,8 @@ class Run:
         self.history.append(entry)
         if validation.accuracy > self.best_accuracy:
             self.best_accuracy = validation.accuracy
-            serialization.save_file(self.model.state_dict(), self.best)
+            if self.ranks.first:
+                serialization.save_file(self.model.state_dict(), self.best)
         self.save()
         return entry
 
@@ -226,8 +252,9 @@ class Run:
         all else is done, metrics.json."""
         figures = {}
         if tested:
+            self.ranks.wait()  # until the first one has written it
             self.model.load_state_dict(serialization.load_file(self.best))
-            result = evaluate(self.model, self.test, "test")
+            result = evaluate(self.model, self.test, "test", self.ranks)
             figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
             **figures,
@@ -236,9 +263,12 @@ class Run:
             "epochs": len(self.history),
             "seconds": self.train_seconds,
             "seed": self.settings["seed"],
+            "processes": self.ranks.size,
             "settings": self.settings,
             "history": self.history,
         }
+        if not self.ranks.first:
+            return metrics
         smoothed = f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
         write_text(json.dumps(metrics, indent=1) + "\n", self.out / "metrics.json")
@@ -258,16 +288,23 @@ def write_text(text: str, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
-    """Loss and accuracy over a loader, without recording a graph."""
-    tally = Tally(loader.device)
+def evaluate(
+    model: mg.nn.Module, loader: DataLoader, name: str, ranks: Ranks | None = None
+) -> Tally:
+    """Loss and accuracy over a loader, without recording a graph. Processes share the batches, and
+    each counts every image of its own once: the figures are the same bits for any number."""
+    ranks = ranks or Ranks()
+    tally, mine = Tally(loader.device, len(loader)), ranks.batches(len(loader))
+    images = 0
     model.eval()
-    with mg.no_grad(), _progress(name, loader) as bar:
-        for images, labels in loader:
-            logits = model(images)
-            tally.add(logits, labels, F.cross_entropy(logits, labels))
-            tally.images += len(labels)
-            bar.update(len(labels))
+    with mg.no_grad(), _progress(name, loader, ranks) as bar:
+        for number, draw in enumerate(loader.draws()):
+            if number in mine:
+                logits = model(loader.render(draw.samples, draw.bucket))
+                tally.add(logits, draw.labels, F.cross_entropy(logits, draw.labels), number)
+            images += len(draw.labels)
+            bar.update(len(draw.labels))
+    tally.combine(ranks, images)
     return tally
 
 
@@ -312,7 +349,7 @@ def _row(entry: dict[str, Any]) -> str:
     return "  ".join(f"{entry[name]:>{width}{form}}" for name, width, form in COLUMNS)
 
 
-def _progress(name: str, loader: DataLoader) -> tqdm:
+def _progress(name: str, loader: DataLoader, ranks: Ranks) -> tqdm:
     """A bar that counts images: loss, accuracy, images per second, time left."""
     return tqdm(
         total=len(loader.dataset),
@@ -320,7 +357,7 @@ def _progress(name: str, loader: DataLoader) -> tqdm:
         unit="img",
         leave=False,
         dynamic_ncols=True,
-        disable=None,  # no bar where standard error is no terminal
+        disable=ranks.no_bar,  # no bar where standard error is no terminal
         mininterval=0.2,
     )
 

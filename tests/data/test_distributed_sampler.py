@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch.utils.data as torch_data
 
+from minigrad import distributed
 from minigrad.data import BatchSampler, DataLoader
 from minigrad.errors import CheckpointError
 from minigrad.utils.data import DistributedSampler
@@ -71,8 +72,14 @@ def test_without_padding_every_sample_is_visited_once(count: int, ranks: int) ->
     assert max(map(len, numbers)) - min(map(len, numbers)) <= 1
 
 
-def test_one_process_needs_no_group() -> None:
+def test_ranks_are_by_default_those_of_the_process_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    with pytest.raises(RuntimeError, match="there is no process group"):
+        DistributedSampler(range(5))
+    distributed.init_process_group()
     sampler = DistributedSampler(range(5), shuffle=False)
+    distributed.destroy_process_group()
     assert (sampler.num_replicas, sampler.rank, list(sampler)) == (1, 0, [0, 1, 2, 3, 4])
     assert InItsFile is DistributedSampler
 
