@@ -50,6 +50,7 @@ from .group import (
     is_nccl_available,
     new_group,
 )
+from .tree import shard_range
 from .work import Work
 
 __all__ = [
@@ -60,4 +61,5 @@ __all__ = [
     "get_world_size", "init_process_group", "irecv", "is_available", "is_initialized",
     "is_mpi_available", "is_nccl_available", "isend", "new_group", "recv", "reduce",
     "reduce_scatter", "reduce_scatter_tensor", "scatter", "send",
+    "shard_range",
 ]  # fmt: skip

@@ -587,7 +587,7 @@ def recv(tensor: Tensor, src: int, group: Any = None, tag: int = 0) -> int:
 # Objects ------------------------------------------------------------------------------------------
 
 
-def _pickled(operation: str, obj: Any) -> np.ndarray:
+def pickled(operation: str, obj: Any) -> np.ndarray:
     try:
         return np.frombuffer(pickle.dumps(obj), np.uint8).copy()
     except Exception as error:
@@ -600,7 +600,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
     with ranks.checking("all_gather_object"):
         if not isinstance(object_list, list) or len(object_list) != ranks.size():
             raise ValueError(f"all_gather_object: object_list must be a list of {ranks.size()}")
-        data = _pickled("all_gather_object", obj)
+        data = pickled("all_gather_object", obj)
     ranks.agree("all_gather_object")
     object_list[:] = exchanged(ranks, data)
 
@@ -629,7 +629,7 @@ def gather_object(
             raise ValueError(
                 f"gather_object: object_gather_list must be a list of {ranks.size()} on rank {dst}"
             )
-        data = _pickled("gather_object", obj)
+        data = pickled("gather_object", obj)
     ranks.agree("gather_object", f"dst={dst}")
     found = exchanged(ranks, data)
     if mine and object_gather_list is not None:
@@ -648,7 +648,7 @@ def broadcast_object_list(
             )
         root = _root("broadcast_object_list", "src", src, ranks)
         mine = ranks.rank() == root
-        data = _pickled("broadcast_object_list", object_list if mine else None)
+        data = pickled("broadcast_object_list", object_list if mine else None)
     ranks.agree("broadcast_object_list", f"{len(object_list)} objects, src={src}")
     size = np.array([data.size])
     ranks.wait(ranks.control.broadcast(size, root), "broadcast_object_list")

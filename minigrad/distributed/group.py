@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import sys
-import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -106,14 +106,14 @@ class ProcessGroup:
         for rank, each in enumerate(texts):
             ranks.setdefault(each, []).append(self.ranks[rank])
         listed = "; ".join(f"{_named(where)} {each}" for each, where in ranks.items())
-        raise _SharedError(f"{operation}: the ranks do not do the same: {listed}")
+        raise SharedError(f"{operation}: the ranks do not do the same: {listed}")
 
 
-class _SharedError(DistributedError):
+class SharedError(DistributedError):
     """Raised on every rank of a group, so one of them is enough to show it."""
 
 
-_SharedError.__name__ = _SharedError.__qualname__ = "DistributedError"
+SharedError.__name__ = SharedError.__qualname__ = "DistributedError"
 
 
 def _named(ranks: list[int]) -> str:
@@ -315,14 +315,12 @@ def _on_exception(
     world = _world
     if world is None:  # pragma: no cover - the hook is gone then
         return
-    shown = not isinstance(error, _SharedError) or world.rank() == 0
-    if shown:
-        text = "".join(traceback.format_exception(kind, error, trace))
-        sys.stderr.write(f"rank {world.rank()} of {world.size()} ends all ranks:\n{text}")
-        sys.stderr.flush()
-    else:
-        # Rank 0 shows it; this one must not end everything before it has.
-        threading.Event().wait(2.0)
+    # Where several ranks fail alike, the first one shows it, and ends the others before they do.
+    late = world.rank() * 0.05 + isinstance(error, SharedError) * 0.5
+    time.sleep(min(late, 2.0) if world.rank() else 0.0)
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(f"rank {world.rank()} of {world.size()} ends all ranks:\n{text}")
+    sys.stderr.flush()
     from mpi4py import MPI
 
     MPI.COMM_WORLD.Abort(1)
