@@ -21,22 +21,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import distributed
 from minigrad.data import DistributedSampler
-
-
-class Part(NamedTuple):
-    """Of a batch: positions [start, stop), and what a mean loss over them counts for when the
-    processes' losses are averaged."""
-
-    start: int
-    stop: int
-    weight: float
-    count: int  # samples that nobody else counts
 
 
 class Ranks:
@@ -61,11 +51,6 @@ class Ranks:
         """Whether this process speaks and writes for all."""
         return self.rank == 0
 
-    @property
-    def rows(self) -> int:
-        """Parts of a batch."""
-        return self.shards or self.size
-
     def __str__(self) -> str:
         if self.alone:
             return ""
@@ -77,13 +62,12 @@ class Ranks:
 
     # What each takes ----------------------------------------------------------------------------
 
-    def part(self, count: int) -> Part:
-        """This process's part of a batch of `count` samples, as even as possible. If there are
-        fewer samples than processes, each takes all of them."""
-        if count < self.size:
-            return Part(0, count, 1.0, count if self.first else 0)
-        start, stop = (count * rank // self.size for rank in (self.rank, self.rank + 1))
-        return Part(start, stop, (stop - start) * self.size / count, stop - start)
+    def part(self, count: int) -> slice:
+        """This process's part of a batch of `count` samples, as even as possible. Without shards,
+        each takes all of a batch that has fewer samples than there are processes."""
+        if self.shards is None and count < self.size:
+            return slice(0, count)
+        return slice(*distributed.shard_range(count, self.shards or self.size, self.rank, self.size))
 
     def batches(self, count: int) -> set[int]:
         """The numbers of the batches that this process evaluates: each belongs to one process."""
@@ -91,11 +75,8 @@ class Ranks:
         return set(dealt)
 
     def check(self) -> None:
-        if self.shards is not None and self.shards % self.size:
-            raise SystemExit(
-                f"--shards {self.shards} cannot be dealt out to {self.size} processes: their number "
-                "must divide it"
-            )
+        if self.shards is not None and self.shards < self.size:
+            raise SystemExit(f"--shards {self.shards} is too few for {self.size} processes")
 
     def use_own_cores(self) -> None:
         """Share the cores of a machine among its processes, unless a number of threads is set."""
@@ -180,23 +161,27 @@ class Ranks:
 
 
 def parallel_step(run: Any, tally: Any) -> Callable[..., None]:
-    """A step of training on this process's part of a batch."""
+    """A step of training on this process's part of a batch. The tally gets the whole batch's."""
     ranks, loader, optimizer = run.ranks, run.train, run.optimizer
     if ranks.shards is None:
         mg.nn.SyncBatchNorm.convert_sync_batchnorm(run.model)
     model = mg.nn.parallel.DistributedDataParallel(run.model, shards=ranks.shards)
 
     def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
+        def loss_of(samples: mg.Tensor, labels: mg.Tensor) -> tuple[mg.Tensor, ...]:
+            logits = model(loader.render(samples, bucket))
+            loss = F.cross_entropy(logits, labels, label_smoothing=run.label_smoothing)
+            with mg.no_grad():
+                correct = (logits.argmax(1) == labels).sum()
+            return loss, correct, mg.tensor(len(labels))
+
         part = ranks.part(len(labels))
-        images = loader.render(samples[part.start : part.stop], bucket)
-        labels = labels[part.start : part.stop]
         optimizer.zero_grad()
-        logits = model(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=run.label_smoothing)
-        (loss * part.weight).backward()
+        loss, correct, counted = model.backward_shards(loss_of, samples[part], labels[part])
         optimizer.step()
-        if part.count:
-            tally.add(logits, labels, loss, ranks.rank)
+        copies = counted.item() // len(labels)  # of a batch that each process took whole
+        sums = mg.stack([loss.double() * len(labels), correct.double() / copies])
+        tally.add_sums(sums.to(loader.device))
 
     return step
 

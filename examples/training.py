@@ -41,44 +41,37 @@ COLUMNS = (
 
 class Tally:
     """Running loss and accuracy over images. The sums live on the device, at one address, so that
-    a captured step can add to them, and reading them is left to the caller.
+    a captured step can add to them, and reading them is left to the caller."""
 
-    rows: sums that are kept apart, for parts that may be computed by different processes.
-    """
-
-    def __init__(self, device: mg.Device, rows: int = 1) -> None:
+    def __init__(self, device: mg.Device) -> None:
         self.images = 0
-        # Each: losses, correct answers.
-        self._sums = [mg.zeros(2, dtype=mg.float64, device=device) for _ in range(rows)]
+        self._sums = mg.zeros(2, dtype=mg.float64, device=device)  # losses, correct answers
 
-    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor, row: int = 0) -> None:
+    @staticmethod
+    def of_batch(logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> mg.Tensor:
+        """The sums of a batch, of which `loss` is the mean."""
         with mg.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            batch = mg.stack([loss.double() * len(labels), correct.double()])
-            self._sums[row].add_(batch)
+            return mg.stack([loss.double() * len(labels), correct.double()])
+
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+        self.add_sums(self.of_batch(logits, labels, loss))
+
+    def add_sums(self, sums: mg.Tensor) -> None:
+        with mg.no_grad():
+            self._sums.add_(sums)
 
     def reset(self) -> None:
         self.images = 0
-        for row in self._sums:
-            row.zero_()
-
-    def combine(self, ranks: Ranks, images: int) -> None:
-        """From here on the figures are those of all processes, over so many images."""
-        self.images = images
-        rows = ranks.added(mg.stack(self._sums).cpu())
-        for row, values in zip(self._sums, rows, strict=True):
-            row.copy_(values)
-
-    def _mean(self, column: int) -> float:
-        return sum(row[column].item() for row in self._sums) / max(self.images, 1)
+        self._sums.zero_()
 
     @property
     def loss(self) -> float:
-        return self._mean(0)
+        return self._sums[0].item() / max(self.images, 1)
 
     @property
     def accuracy(self) -> float:
-        return self._mean(1)
+        return self._sums[1].item() / max(self.images, 1)
 
 
 @dataclass
@@ -190,7 +183,7 @@ class Run:
         """One step of training, captured, and its tally."""
         if self._made is None:
             loader, model, optimizer = self.train, self.model, self.optimizer
-            tally = Tally(loader.device, self.ranks.rows)
+            tally = Tally(loader.device)
             if not self.ranks.alone:
                 self._made = parallel_step(self, tally), tally
                 return self._made
@@ -214,7 +207,6 @@ class Run:
         start = time.perf_counter()
         step, tally = self._step()
         tally.reset()
-        images = 0  # of all processes; the tally's are those of this one
         with _progress(f"epoch {epoch}/{self.epochs}", self.train, self.ranks) as bar:
             for draw in self.train.draws():
                 if self.ranks.any(bool(interrupted)):
@@ -222,10 +214,8 @@ class Run:
                 step(*draw)
                 if self.scheduler is not None:
                     self.scheduler.step()
-                images += len(draw.labels)
-                tally.images += self.ranks.part(len(draw.labels)).count
+                tally.images += len(draw.labels)
                 _advance(bar, len(draw.labels), tally)
-        tally.combine(self.ranks, images)
         seconds = time.perf_counter() - start
         validation = evaluate(self.model, self.validation, "validation", self.ranks)
         self.train_seconds += seconds
@@ -291,20 +281,22 @@ def write_text(text: str, path: Path) -> None:
 def evaluate(
     model: mg.nn.Module, loader: DataLoader, name: str, ranks: Ranks | None = None
 ) -> Tally:
-    """Loss and accuracy over a loader, without recording a graph. Processes share the batches, and
-    each counts every image of its own once: the figures are the same bits for any number."""
+    """Loss and accuracy over a loader, without recording a graph. Processes share the batches, so
+    every image counts once, and the figures are the same bits for any number of them."""
     ranks = ranks or Ranks()
-    tally, mine = Tally(loader.device, len(loader)), ranks.batches(len(loader))
-    images = 0
+    tally, mine = Tally(loader.device), ranks.batches(len(loader))
+    rows = mg.zeros(len(loader), 2, dtype=mg.float64, device=loader.device)
     model.eval()
     with mg.no_grad(), _progress(name, loader, ranks) as bar:
         for number, draw in enumerate(loader.draws()):
             if number in mine:
                 logits = model(loader.render(draw.samples, draw.bucket))
-                tally.add(logits, draw.labels, F.cross_entropy(logits, draw.labels), number)
-            images += len(draw.labels)
+                loss = F.cross_entropy(logits, draw.labels)
+                rows[number] = Tally.of_batch(logits, draw.labels, loss)
+            tally.images += len(draw.labels)
             bar.update(len(draw.labels))
-    tally.combine(ranks, images)
+    for row in ranks.added(rows):
+        tally.add_sums(row)
     return tally
 
 

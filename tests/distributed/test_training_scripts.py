@@ -204,7 +204,7 @@ def test_a_killed_rank_ends_the_others_and_others_go_on_with_the_same_bits(
 
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     for arguments, message in (
-        (["--shards", "7"], "--shards 7 cannot be dealt out to 2 processes"),
+        (["--shards", "1"], "--shards 1 is too few for 2 processes"),
         (["--resume"], "cannot go on: there is no checkpoint"),
         (["--crop", "-1"], "RandomCrop: padding must be"),
     ):
