@@ -221,19 +221,19 @@ class DistributedDataParallel(Module):
     def _on_launch(self) -> None:
         settle, self._settle = self._settle, lambda: None
         settle()
-        self._buffers: Any = None
+        self._moving: Any = None
         buffers = list(self.module.buffers())
         group = self.process_group
         if self.broadcast_buffers and buffers and group.size() > 1 and self.training:
             parts = [np.ascontiguousarray(host(b)).reshape(-1).view(np.uint8) for b in buffers]
             vector = np.concatenate(parts)
-            self._buffers = buffers, vector, group.control.broadcast(vector, 0)
+            self._moving = buffers, vector, group.control.broadcast(vector, 0)
 
     def _on_finish(self) -> None:
-        if self._buffers is None:
+        if self._moving is None:
             return
-        buffers, vector, request = self._buffers
-        self._buffers = None
+        buffers, vector, request = self._moving
+        self._moving = None
         group = self.process_group
         group.wait(request, "DistributedDataParallel: buffers")
         start = 0
