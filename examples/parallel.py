@@ -54,10 +54,10 @@ class Ranks:
     def __str__(self) -> str:
         if self.alone:
             return ""
+        who = "1 process takes" if self.size == 1 else f"{self.size} processes share"
         cut = f", cut into {self.shards} shards" if self.shards else ""
         return (
-            f"{self.size} process{'es' * (self.size > 1)} share each batch{cut}; batch size and "
-            "learning rate are the whole batch's"
+            f"{who} each batch{cut}; batch size and learning rate are the whole batch's"
         )
 
     # What each takes ----------------------------------------------------------------------------
