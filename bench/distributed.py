@@ -47,6 +47,8 @@ from .ranks import SHARDS, SYNC
 MESSAGES = [4 * 4**power for power in range(12)]  # 4 B … 16 MB
 PREDICTED = [2**power for power in range(1, 11)]
 NETWORK, IMAGES = "CIFAR B", 128
+FEWER = 1, 2, 4, 8, 16  # parts of these images
+LARGE = "ResNet-18", 8, ""  # 45 MB of gradients
 TOLERANCE = 1e-4  # of losses, relative
 
 
@@ -221,30 +223,28 @@ def measured(most: int, quick: bool) -> tuple[list[Row], dict[int, dict[str, Any
     """Rows, printed as they come, and by ranks all that was measured."""
     budget = 1.0 if quick else 6.0
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
-    variants = ["", SYNC, SHARDS]
     everything = {}
     rows: list[Row] = []
     for ranks in counts:
-        jobs = [[NETWORK, IMAGES, variant, budget] for variant in variants if ranks > 1 or not variant]
-        jobs += [[NETWORK, IMAGES // ranks, variant, budget] for variant in ("", SYNC) if ranks > 1]
-        if ranks == 1:
-            # Fewer images, for strong scaling; and all of several ranks in shards, for what they cost.
-            jobs += [[NETWORK, IMAGES // each, "", budget] for each in (2, 4, 8, 16)]
-            jobs += [[NETWORK, IMAGES, SHARDS, budget]]
+        # Weak scaling, then strong; of one rank what the others are compared with, and with how few
+        # images it is how fast.
+        sizes = [IMAGES, IMAGES // ranks] if ranks > 1 else [IMAGES // each for each in FEWER]
+        jobs = [(NETWORK, images, "") for images in sizes]
+        jobs += [(NETWORK, images, SYNC) for images in sizes if ranks > 1]
+        jobs += [(NETWORK, IMAGES // ranks, SHARDS)]
         if not quick:
-            jobs += [["ResNet-18", 8, "", budget]]
-        everything[ranks], others = measure(ranks, jobs)
+            jobs += [LARGE]
+        everything[ranks], others = measure(ranks, [[*job, budget] for job in jobs])
         one = {key_of(job): job for job in everything[1]["jobs"]}
         for job in everything[ranks]["jobs"]:
-            strong = job["network"] == NETWORK and job["images"] * ranks == IMAGES
-            if strong and ranks > 1 and job["variant"] == SYNC:
-                same = np.array(one[NETWORK, IMAGES, ""]["losses"])
-                check("losses of all ranks", [np.array(job["losses"])], [same], "one rank", TOLERANCE)
-            images = IMAGES if strong else job["images"]
-            alone = one[job["network"], images, ""]["step"] * (1 if strong else ranks)
-            if ranks == 1 and not strong:
-                alone = job["step"]
-            rows.append(Row(ranks, job, alone, others))
+            network, images, variant = key_of(job)
+            strong = network == NETWORK and images * ranks == IMAGES
+            if strong and variant != "":
+                same = one[NETWORK, IMAGES, "" if variant == SYNC else SHARDS]["losses"]
+                check(f"losses of {ranks} ranks", [np.array(job["losses"])], [np.array(same)],
+                      "one rank", TOLERANCE)  # fmt: skip
+            reference = one[network, IMAGES if strong else images, ""]["step"]
+            rows.append(Row(ranks, job, reference * (1 if strong else ranks), others))
             print(rows[-1].line(), flush=True)
     return rows, everything
 
@@ -298,7 +298,9 @@ def prediction(
 
 def print_predictions(found: Sequence[dict[str, Any]]) -> None:
     width = 44
-    print(f"\n{'predicted speed-up over one rank':<{width}}" + "".join(f"{k:>8}" for k in PREDICTED))
+    print(
+        f"\n{'predicted speed-up over one rank':<{width}}" + "".join(f"{k:>8}" for k in PREDICTED)
+    )
     for each in found:
         label = f"{each['network']}, {each['kind']}, {each['link']}"
         print(f"{label:<{width}}" + "".join(f"{speed:>8.1f}" for speed in each["speed_up"]))
@@ -323,30 +325,40 @@ def draw(
         chosen = [each for each in found if each["kind"].startswith(kind)]
         for each in chosen:
             style = "-" if each["link"] == LINKS[-1].name else "--"
+            gain = np.array(each["speed_up"])
             panel.plot(
-                each["ranks"], each["speed_up"], style, color=f"C{networks.index(each['network'])}",
+                each["ranks"], gain / each["ranks"] if kind == "weak" else gain, style,
+                color=f"C{networks.index(each['network'])}",
                 label=f"{each['network']}, {each['kind'].split(', ')[1]}, {each['link']}",
             )  # fmt: skip
         points = [row for row in rows if row.ranks > 1 and not row.job["variant"]
                   and (row.job["network"] == NETWORK and row.job["images"] < IMAGES)
                   == (kind == "strong")]  # fmt: skip
         for row in points:
-            panel.plot(row.ranks, row.speed_up, "o", color=f"C{networks.index(row.job['network'])}")
-        ideal = max((each["ranks"] for each in chosen), key=len, default=PREDICTED)
-        panel.plot(ideal, ideal, ":", color="gray", label="ideal")
-        panel.set(xscale="log", yscale="log", xlabel="ranks", ylabel="speed-up over one rank",
-                  title=f"{kind} scaling: predicted; measured on this machine (dots)")  # fmt: skip
+            gain = row.speed_up / row.ranks if kind == "weak" else row.speed_up
+            panel.plot(row.ranks, gain, "o", color=f"C{networks.index(row.job['network'])}")
         panel.set_xscale("log", base=2)
-        panel.set_yscale("log", base=2)
+        if kind == "weak":
+            panel.set(ylim=(0, 1.05), ylabel="speed-up / ranks")
+        else:
+            ideal = max((each["ranks"] for each in chosen), key=len, default=PREDICTED)
+            panel.plot(ideal, ideal, ":", color="gray", label="ideal")
+            panel.set_yscale("log", base=2)
+            panel.set(ylabel="speed-up over one rank")
+        panel.set(xlabel="ranks", title=f"{kind} scaling: predicted, and measured here (dots)")
         panel.legend(fontsize=7)
     sizes, seconds = np.array(messages).T
     reduce = panels[1][0]
     reduce.loglog(sizes, seconds * 1e6, "o", color="black", label="2 ranks, measured here")
-    reduce.loglog(sizes, [costs.all_reduce(2, n) * 1e6 for n in sizes], color="black", label="model")
+    reduce.loglog(
+        sizes, [costs.all_reduce(2, n) * 1e6 for n in sizes], color="black", label="model"
+    )
     for number, link in enumerate(LINKS):
         for ranks, style in ((16, "-"), (1024, "--")):
             times = [costs.on(link).all_reduce(ranks, n) * 1e6 for n in sizes]
-            reduce.loglog(sizes, times, style, color=f"C{number}", label=f"{ranks} ranks, {link.name}")
+            reduce.loglog(
+                sizes, times, style, color=f"C{number}", label=f"{ranks} ranks, {link.name}"
+            )
     reduce.set(xlabel="bytes", ylabel="µs", title="an all-reduce")
     reduce.legend(fontsize=7)
     shown = [row for row in rows if row.ranks == 2 and not row.job["variant"]]
@@ -363,9 +375,11 @@ def _timeline(panel: Any, row: Row) -> None:
         start, end = starts[number] * 1e3, starts[number + 1] * 1e3
         panel.barh(0, end - start, left=start, color=f"C{number}", label=name)
     for number, (size, start, end) in enumerate(row.job["exchanges"]):
-        panel.barh(1 + number % 2 / 2, (end - start) * 1e3, left=start * 1e3, height=0.4, color="C3",
-                   edgecolor="white", label="exchange" if not number else None)  # fmt: skip
-        panel.text(start * 1e3, 1 + number % 2 / 2, f"{size / 1e6:.2g} MB", fontsize=6, va="center")
+        place, label = 1 + number % 2 / 2, None if number else "exchange"
+        panel.barh(
+            place, (end - start) * 1e3, 0.2, start * 1e3, color="C3", edgecolor="white", label=label
+        )
+        panel.text(start * 1e3, place + 0.22, f"{size / 1e6:.2g} MB", fontsize=6)
     panel.set_yticks([0, 1.25], ["computing", "under way"])
     panel.set_ylim(2.1, -0.7)
     panel.set(xlabel="ms", title=f"a step: {row.label}")
@@ -389,7 +403,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("needs two ranks")
     print(f"Data-parallel training steps, one thread a rank, {machine()}, {cores()} cores; "
           f"{load_note()}")  # fmt: skip
-    print(f"{'':<42}{'step, ms':>9}{'alone, ms':>11}{'exchange':>10}{'hidden':>8}{'speed-up':>10}")
+    print(f"{'':<42}{'step, ms':>9}{'without':>11}{'exchange':>10}{'hidden':>8}{'speed-up':>10}")
     rows, everything = measured(most, arguments.quick)
     costs = fitted(everything[2]["messages"], everything[2]["adding"])
     print(f"\nan all-reduce of n bytes between two ranks: {costs.alpha * 1e6:.1f} µs + n · "

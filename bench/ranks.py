@@ -100,10 +100,9 @@ class Step:
         model = network.build(mg)
         if variant == SYNC:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        # Alone, a model needs no wrapper, but in the reproducible mode it is computed differently.
-        shards = {"shards": 8} if variant == SHARDS else {}
-        self.model = nn.parallel.DistributedDataParallel(model, **shards)
-        self._engine, self._network = engine, network
+        self._shards = 8 if variant == SHARDS else None
+        self.model = nn.parallel.DistributedDataParallel(model, shards=self._shards)
+        self._loss = lambda x, y: network.loss(engine, self.model(x), y)
         self._optimizer = network.optimizer(engine, model, images)
         rank, size = distributed.get_rank(), distributed.get_world_size()
         mine = slice(rank * images, (rank + 1) * images)
@@ -117,17 +116,23 @@ class Step:
     def __call__(self, exchange: bool = True) -> mg.Tensor:
         images, labels = self._batches[self._calls % BATCHES]
         self._calls += 1
-        marks = [time.perf_counter()]
-        with nullcontext() if exchange else self.model.no_sync():
-            self._optimizer.zero_grad()
-            loss = self._network.loss(self._engine, self.model(images), labels)
-            marks.append(time.perf_counter())
-            loss.backward()
-            marks.append(time.perf_counter())
+        self.marks = [time.perf_counter()]
+        self._optimizer.zero_grad()
+        if self._shards is not None:  # forward and backward shard by shard
+            loss = self.model.backward_shards(self._loss, images, labels)
+            self._mark()
+        else:
+            with nullcontext() if exchange else self.model.no_sync():
+                loss = self._loss(images, labels)
+                self._mark()
+                loss.backward()
+        self._mark()
         self._optimizer.step()
-        marks.append(time.perf_counter())
-        self.marks = marks
+        self._mark()
         return loss
+
+    def _mark(self) -> None:
+        self.marks.append(time.perf_counter())
 
 
 def timeline(step: Step, watched: Watched) -> dict[str, Any]:

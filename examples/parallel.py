@@ -1,10 +1,10 @@
 """One run on several processes: what each takes of a batch, and what they say and write together.
 
-`mpiexec -n 4 python examples/train_mnist.py` trains one model on four processes. A batch is cut into
-as many parts, each process computes the gradient of its part, and their mean, weighted by the sizes
-of the parts, is that of the whole batch: batch size, learning rate and schedule mean what they mean
-for one process, and the losses are the same up to rounding. Batch norm takes its statistics over
-the whole batch.
+`mpiexec -n 4 python examples/train_mnist.py` trains one model on four processes. A batch is cut
+into as many parts, each process computes the gradient of its part, and their mean, weighted by the
+sizes of the parts, is that of the whole batch: batch size, learning rate and schedule mean what
+they mean for one process, and the losses are the same up to rounding. Batch norm takes its
+statistics over the whole batch.
 
 With --shards 8 a batch is cut into 8 parts whatever the number of processes, and all sums have one
 order: 1, 2, 4 or 8 processes end with the same bits. Batch norm takes its statistics of each part.
@@ -56,9 +56,7 @@ class Ranks:
             return ""
         who = "1 process takes" if self.size == 1 else f"{self.size} processes share"
         cut = f", cut into {self.shards} shards" if self.shards else ""
-        return (
-            f"{who} each batch{cut}; batch size and learning rate are the whole batch's"
-        )
+        return f"{who} each batch{cut}; batch size and learning rate are the whole batch's"
 
     # What each takes ----------------------------------------------------------------------------
 
@@ -67,7 +65,8 @@ class Ranks:
         each takes all of a batch that has fewer samples than there are processes."""
         if self.shards is None and count < self.size:
             return slice(0, count)
-        return slice(*distributed.shard_range(count, self.shards or self.size, self.rank, self.size))
+        shards = self.shards or self.size
+        return slice(*distributed.shard_range(count, shards, self.rank, self.size))
 
     def batches(self, count: int) -> set[int]:
         """The numbers of the batches that this process evaluates: each belongs to one process."""

@@ -297,7 +297,8 @@ class DataLoader:
         self._running = object()
 
     def _facts(self) -> dict[str, Any]:
-        if (share := self._share) is not None:  # which batches there are follows from the ranks, too
+        if (share := self._share) is not None:
+            # The sampler decides the order. Batches follow from the ranks, which may be others.
             decided = {"shuffle": share.shuffle, "seed": share.seed, "drop_last": share.drop_last}
             return {"samples": len(share.dataset), "batch_size": None, **decided}
         return {
@@ -506,7 +507,9 @@ def _follow(sampler: Any, epoch: int) -> None:
     """Sets the epoch of minigrad's own samplers."""
     if isinstance(sampler, BatchSampler):
         _follow(sampler.sampler, epoch)
-    elif isinstance(sampler, (DrawnSampler, DistributedSampler)):
+    elif isinstance(sampler, DrawnSampler):
+        sampler.set_epoch(epoch)
+    elif isinstance(sampler, DistributedSampler):
         sampler.set_epoch(epoch)
         sampler.chosen = False
 

@@ -12,8 +12,8 @@ import torch.utils.data as torch_data
 from minigrad import distributed
 from minigrad.data import BatchSampler, DataLoader
 from minigrad.errors import CheckpointError
+from minigrad.utils import data as utils_data
 from minigrad.utils.data import DistributedSampler
-from minigrad.utils.data.distributed import DistributedSampler as InItsFile
 
 
 def shares(count: int, ranks: int, kind: Any = DistributedSampler, **options: Any) -> list[Any]:
@@ -81,7 +81,7 @@ def test_ranks_are_by_default_those_of_the_process_group() -> None:
     sampler = DistributedSampler(range(5), shuffle=False)
     distributed.destroy_process_group()
     assert (sampler.num_replicas, sampler.rank, list(sampler)) == (1, 0, [0, 1, 2, 3, 4])
-    assert InItsFile is DistributedSampler
+    assert utils_data.distributed.DistributedSampler is DistributedSampler
 
 
 @pytest.mark.parametrize(
