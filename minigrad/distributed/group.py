@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +54,14 @@ class ProcessGroup:
 
     def wait(self, request: Request, what: str) -> None:
         wait(request, what, self.timeout, self.spin)
+
+    @cached_property
+    def side(self) -> ProcessGroup:
+        """The same ranks, whose calls need not be in order with the calls of this group. All ranks
+        must ask for it at the same point."""
+        control = self.control.split(range(self.size()))
+        assert control is not None
+        return ProcessGroup(control, self.ranks, self.backend, self.timeout)
 
     # Agreement --------------------------------------------------------------------------------
 
