@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +54,14 @@ class ProcessGroup:
 
     def wait(self, request: Request, what: str) -> None:
         wait(request, what, self.timeout, self.spin)
+
+    @cached_property
+    def side(self) -> ProcessGroup:
+        """The same ranks, whose calls need not be in order with the calls of this group. All ranks
+        must ask for it at the same point."""
+        control = self.control.split(range(self.size()))
+        assert control is not None
+        return ProcessGroup(control, self.ranks, self.backend, self.timeout)
 
     # Agreement --------------------------------------------------------------------------------
 
@@ -170,8 +179,8 @@ def init_process_group(
 ) -> None:
     """Join the processes that `mpiexec -n 4 python train.py` has started; alone, a group of one.
 
-    backend: "mpi", or "nccl" to move tensors of GPUs without the host (by default where nccl4py is
-        installed and a GPU is in use); the processes find one another by MPI either way. A single
+    backend: "mpi" (the default), or "nccl" to move tensors of GPUs without the host, after
+        `minigrad.cuda.set_device`; the processes find one another by MPI either way. A single
         process needs neither.
     timeout: how long a call waits for the other ranks before it raises; 30 minutes by default.
     init_method: "env://" or None, the launcher decides. world_size, rank: if given, they must be
@@ -202,8 +211,14 @@ def init_process_group(
     ):
         if given not in (-1, actual):
             raise DistributedError(f"init_process_group: {name} is {actual}, got {given}")
+    limit = timeout or default_timeout
+    device: Transport | None = None
+    if backend is not None and "nccl" in backend and control.size > 1:
+        from .nccl import NCCLTransport
+
+        device = NCCLTransport.join(control, limit)
     name = backend or "mpi"
-    _world = ProcessGroup(control, range(control.size), name, timeout or default_timeout)
+    _world = ProcessGroup(control, range(control.size), name, limit, device)
     _world.agree("init_process_group", f"backend={name!r}")
     if control.size > 1:
         _install_faults()

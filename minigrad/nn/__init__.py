@@ -21,3 +21,4 @@ from .regions import *
 from .resample import *
 from .stateless import *
 from .summary import *
+from .sync_batch_norm import *

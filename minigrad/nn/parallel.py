@@ -23,6 +23,7 @@ from ..errors import GraphError, ShapeError
 from ..layout import order_of
 from ..ops.transfer import host, placed
 from .module import Module
+from .sync_batch_norm import SyncBatchNorm
 
 __all__ = ["DistributedDataParallel"]
 
@@ -85,7 +86,7 @@ class DistributedDataParallel(Module):
             if shards is not None:
                 check_int(name, "shards", shards, group.size())
                 for path, each in module.named_modules():
-                    if type(each).__name__ == "SyncBatchNorm":
+                    if isinstance(each, SyncBatchNorm):
                         raise ValueError(
                             f"{name}: {path} is a SyncBatchNorm, whose statistics are those of "
                             "whatever the ranks compute at a time; use BatchNorm with shards"
