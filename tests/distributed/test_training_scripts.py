@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ for script, *arguments in json.loads(runs):
     {"mnist": train_mnist, "cifar10": train_cifar10}[script].main(arguments)
 """
 
-SMALL = ["--epochs", "2", "--limit", "200", "--rotation", "10", "--crop", "2"]
+SMALL = ["--epochs", "2", "--limit", "128", "--rotation", "10", "--crop", "2"]
 REPRODUCIBLE = [*SMALL, "--shards", "8"]
 
 # A rank is killed before it calls a function, for the n-th time.
@@ -71,10 +72,10 @@ MOMENTS = [
     (0, "minigrad:Tensor.backward", 1),
     (0, "examples.training:evaluate", 1),
     (1, "examples.training:evaluate", 2),
-    (0, "safetensors.numpy:save_file", 2),
-    (1, "minigrad.optim:Adam.step", 9),
-    (1, "minigrad.distributed:barrier", 1),
+    (0, "safetensors.numpy:save_file", 1),
+    (1, "minigrad.optim:Adam.step", 3),
     (1, "examples.recipe:Run", 1),
+    (1, "minigrad.distributed:barrier", 2),  # with all epochs done, before the test
 ]
 
 
@@ -138,7 +139,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[tuple[s
     options = {
         "mnist": ["mnist", *SMALL],
         "mnist shards": ["mnist", *REPRODUCIBLE],
-        "B": ["cifar10", "--network", "B", "--epochs", "2", "--batch-size", "32"],
+        # With the recipe's rate, eight steps on noise make 2 % of a rounding error.
+        "B": ["cifar10", "--network", "B", "--epochs", "2", "--batch-size", "32", "--lr", "1e-3"],
     }
     options["B"] += ["--data-root", str(folder)]
     options["B shards"] = [*options["B"], "--shards", "8"]
@@ -167,10 +169,8 @@ def test_losses_are_those_of_one_process(
     assert mine["settings"] == one["settings"]
     for left, right in zip(mine["history"], one["history"], strict=True):
         for key in ("train_loss", "val_loss"):
-            assert left[key] == pytest.approx(right[key], rel=2e-3), key
-    first = mine["history"][0]["train_loss"], one["history"][0]["train_loss"]
-    assert first[0] == pytest.approx(first[1], rel=1e-4)
-    assert mine["test_loss"] == pytest.approx(one["test_loss"], rel=2e-3)
+            assert left[key] == pytest.approx(right[key], rel=1e-4), key
+    assert mine["test_loss"] == pytest.approx(one["test_loss"], rel=1e-4)
 
 
 @pytest.mark.parametrize(("name", "counts"), [("mnist shards", (2, 4, 8)), ("B shards", (2, 4))])
@@ -181,34 +181,45 @@ def test_reproducible_runs_are_the_same_bits_on_any_number_of_ranks(
         assert_same_bits(runs[name, ranks], runs[name, 1])
 
 
-@pytest.mark.parametrize("moments", [MOMENTS[:3]])
 def test_a_killed_rank_ends_the_others_and_others_go_on_with_the_same_bits(
-    runs: dict[tuple[str, int], Path], tmp_path: Path, moments: list[tuple[int, str, int]]
+    runs: dict[tuple[str, int], Path], tmp_path: Path
 ) -> None:
-    out, stamp = tmp_path / "run", tmp_path / "killed"
+    survive(MOMENTS[:3], tmp_path, runs["mnist shards", 1])
+
+
+def survive(moments: list[tuple[int, str, int]], work: Path, expected: Path) -> None:
+    """Kill a run at one moment after the other; compare what it ends with."""
+    out, stamp = work / "run", work / "killed"
     arguments = ["mnist", *REPRODUCIBLE, "--out", str(out)]
     for number, moment in enumerate(moments):
         resumed = ["--resume"] if (out / "last.safetensors").exists() else []
-        process = started(2 + 2 * (number % 2), [[*arguments, *resumed]], *moment, stamp)
+        process = started(2 + number % 2, [[*arguments, *resumed]], *moment, stamp)
         printed, _ = process.communicate(timeout=180)
         ended = time.monotonic()
         assert stamp.exists(), f"{moment}: {printed}"
         assert ended - float(stamp.read_text()) < 10, moment
         assert process.returncode == signal.SIGKILL, printed
+        print(f"{moment}: ended after {ended - float(stamp.read_text()):.1f} s")
         stamp.unlink()
         if (out / "last.safetensors").exists():
             serialization.load_checkpoint(out / "last.safetensors", generator=False)
     run(1, [*arguments, "--resume"])
-    assert_same_bits(out, runs["mnist shards", 1])
+    assert_same_bits(out, expected)
 
 
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     for arguments, message in (
         (["--shards", "1"], "--shards 1 is too few for 2 processes"),
-        (["--resume"], "cannot go on: there is no checkpoint"),
         (["--crop", "-1"], "RandomCrop: padding must be"),
     ):
         process = started(2, [["mnist", *arguments, "--out", str(tmp_path)]])
         printed, _ = process.communicate(timeout=60)
         assert process.returncode == 1, printed
         assert printed.count(message) == 1, printed
+
+
+if __name__ == "__main__":  # all moments: python tests/distributed/test_training_scripts.py
+    with tempfile.TemporaryDirectory() as work:
+        expected = Path(work) / "whole"
+        run(1, ["mnist", *REPRODUCIBLE, "--out", str(expected)])
+        survive(MOMENTS, Path(work), expected)
