@@ -24,18 +24,17 @@ def joined(first: Any, args: tuple[Any, ...], second: Any, rest: tuple[Any, ...]
     them is then never written: the caller has made sure that nobody else asks for it."""
     rule = _rules().get((first, second))
     # The second one's operands are of one axis, and in memory's order.
-    if rule is None or not (args[0].place == rest[1].place and _is_whole(args[0], rest[1])):
+    if rule is None or args[0].place != rest[1].place or not _are_whole(args[0], *rest[:2]):
         return None
     out = rest[0]._replace(geometry=args[0].geometry)
     return rule(out, args, rest[2:])
 
 
-def _is_whole(rows: Any, flat: Any) -> bool:
-    """Whether both are all elements of one stretch of memory, in C order."""
-    shape = rows.geometry["shape"]
-    return math.prod(shape) == math.prod(flat.geometry["shape"]) and all(
-        located.geometry["strides"] == _c_strides(located.geometry) for located in (rows, flat)
-    )
+def _are_whole(*arrays: Any) -> bool:
+    """Whether all have as many elements, without gaps and in C order."""
+    geometries = [array.geometry for array in arrays]
+    whole = [each["strides"] == _c_strides(each) for each in geometries]
+    return all(whole) and len({math.prod(each["shape"]) for each in geometries}) == 1
 
 
 def _c_strides(geometry: dict[str, Any]) -> tuple[int, ...]:

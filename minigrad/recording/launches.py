@@ -249,7 +249,10 @@ class Launches(Recording):
         if joined is None:
             return
         between, result = first.args[0].place.memory, second.args[0].place.memory
-        if between is None or (between is not result and between.end > index + 1):
+        if between is None or result is None:
+            return
+        # What the first one reads must not be where the second one writes.
+        if between is not result and (between.end > index + 1 or result.begin < index):
             return
         function, args = joined
         kernels = self._kernels_of(function, tuple([self._stand_in(arg) for arg in args]))
