@@ -43,11 +43,11 @@ def compiled_for(
     names["__name__"] = f"{backend}.{family.__name__.rpartition('.')[2]}"
     found = {}
     for name, function in vars(family).items():
-        if getattr(function, "__module__", None) == family.__name__ and name not in mathematics:
-            own = FunctionType(function.__code__, names)
-            if function in _POINTWISE:
-                own = make_launcher(own)
-            elif function in _HELPERS:
-                own = make_helper(own)
-            names[name] = found[name] = own
+        if not isinstance(function, FunctionType) or name in mathematics:
+            continue
+        own = FunctionType(function.__code__, names)
+        if function in _HELPERS:
+            names[name] = found[name] = make_helper(own)
+        elif function.__module__ == family.__name__:
+            names[name] = found[name] = make_launcher(own) if function in _POINTWISE else own
     return found

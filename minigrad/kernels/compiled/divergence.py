@@ -6,6 +6,7 @@ import numpy as np
 from numpy import exp, log, log1p
 
 from . import helper, pointwise
+from .unary import sigmoid
 
 # Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
 _LEAST = float(np.float32(1e-12))
@@ -29,36 +30,32 @@ def binary_cross_entropy_backward_input(grad_output, input, target):
 
 
 @helper
-def _softplus_and_sigmoid(x):
-    """ln(1 + e^−x) and 1/(1 + e^−x), with an exponent that is never positive."""
-    zero, one = type(x)(0), type(x)(1)
-    e = exp(-abs(x))
-    # NaN fails the test and stays in the first branch.
-    positive = -x if not x >= zero else zero
-    return positive + log1p(e), (e if x < zero else one) / (one + e)
+def _softplus(x):
+    """ln(1 + e^x), with an exponent that is never positive."""
+    zero = type(x)(0)
+    # NaN fails the test and stays NaN.
+    positive = zero if x < zero else x
+    return positive + log1p(exp(-abs(x)))
 
 
 @pointwise
 def binary_cross_entropy_with_logits_forward(input, target, pos_weight):
     # −p·t·ln σ − (1 − t)·ln(1 − σ) = (1 − t)·x + (1 + (p − 1)·t)·ln(1 + e^−x)
     one = type(input)(1)
-    softplus, _ = _softplus_and_sigmoid(input)
-    return (one - target) * input + (one + (pos_weight - one) * target) * softplus
+    return (one - target) * input + (one + (pos_weight - one) * target) * _softplus(-input)
 
 
 @pointwise
 def binary_cross_entropy_with_logits_backward_input(grad_output, input, target, pos_weight):
     # d ln(1 + e^−x)/dx = σ − 1:  dl/dx = (p·t + 1 − t)·σ − p·t, which is σ − t for p = 1
     weighted = pos_weight * target
-    _, sigmoid = _softplus_and_sigmoid(input)
-    return grad_output * ((weighted + type(input)(1) - target) * sigmoid - weighted)
+    return grad_output * ((weighted + type(input)(1) - target) * sigmoid(input) - weighted)
 
 
 @pointwise
 def _logits_backward_target(grad_output, input, pos_weight):
     # dl/dt = −x + (p − 1)·ln(1 + e^−x)
-    softplus, _ = _softplus_and_sigmoid(input)
-    return grad_output * ((pos_weight - type(input)(1)) * softplus - input)
+    return grad_output * ((pos_weight - type(input)(1)) * _softplus(-input) - input)
 
 
 def binary_cross_entropy_with_logits_backward_target(
