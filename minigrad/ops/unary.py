@@ -25,6 +25,7 @@ from .operands import (
     elementwise,
     floating_operands,
     kept,
+    named,
     narrowed,
     takes_tensor,
     widened,
@@ -103,9 +104,7 @@ class Unary(Function):
         def function(input: Tensor) -> Tensor:
             return cls.apply(as_floating(input))
 
-        function.__name__ = function.__qualname__ = name
-        function.__doc__, function.__module__ = text, cls.__module__
-        return takes_tensor(function)
+        return takes_tensor(named(function, name, text, cls.__module__))
 
 
 def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
