@@ -64,6 +64,13 @@ def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", checked)
 
 
+def named(function: Callable[P, R], name: str, text: str, module: str = "") -> Callable[P, R]:
+    """The function under the name and with the docstring that it is to have in public."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__, function.__module__ = text, module or function.__module__
+    return function
+
+
 def takes_numpys_names(function: Callable[P, R]) -> Callable[P, R]:
     """As `takes_tensor` for functions whose first argument is no Tensor: NumPy's names only."""
     call = cast("Callable[..., R]", function)
