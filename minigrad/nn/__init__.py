@@ -3,6 +3,7 @@
 from . import functional as functional
 from . import init as init
 from . import modules as modules
+from . import parallel as parallel
 from . import utils as utils
 from .activation import *
 from .attention import *
@@ -20,3 +21,4 @@ from .regions import *
 from .resample import *
 from .stateless import *
 from .summary import *
+from .sync_batch_norm import *
