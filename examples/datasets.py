@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.make_mixed_mnist import load_mixed
 from minigrad.data import ImageDataset, load_cifar10, load_digits, load_image_folder, load_mnist
-from minigrad.data.image_folder import IMAGE_SUFFIXES
+from minigrad.data.image_folder import files_below, is_image
 from minigrad.errors import DataError
 from minigrad.vision import datasets
 
@@ -64,7 +64,7 @@ def _folder(root: Path, size: int | None) -> Data:
             f"{root} must hold folders of the same classes, at most 10, in train and test, got "
             f"{train.classes} and {test.classes}"
         )
-    kinds = {file.suffix.lower() for file in (root / "train").rglob("*.*")} & set(IMAGE_SUFFIXES)
+    kinds = {Path(file).suffix.lower() for file in files_below(root / "train") if is_image(file)}
     source = f"an image folder of {', '.join(sorted(kinds))} files"
     return _split(train, test, 10, source=source)
 
