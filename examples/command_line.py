@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import minigrad as mg
 from minigrad.errors import MinigradError
+
+INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
+
+@contextmanager
+def program() -> Iterator[None]:
+    """Around a script's main: Ctrl-C, a full disk and files that cannot be read or written end it
+    without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except OSError as error:
+        raise SystemExit(_sentence(error)) from None
 
 
 @contextmanager
@@ -16,7 +32,13 @@ def plain_errors(hint: str = "") -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, MinigradError) as error:
-        raise SystemExit(f"{error}{hint}") from None
+        raise SystemExit(f"{_sentence(error)}{hint}") from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def positive(text: str) -> int:
@@ -25,6 +47,11 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
+
+
+def counted(count: int, noun: str) -> str:
+    """1 thread, 2 threads."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
