@@ -36,7 +36,8 @@ from examples.report import table
 from examples.training import write_json, write_text
 from minigrad import nn, serialization, viz
 from minigrad.data import Compose, DataLoader, ImageDataset, Normalize, Resize
-from minigrad.errors import CheckpointError
+from minigrad.data.image_folder import read_image
+from minigrad.errors import CheckpointError, DataError
 from minigrad.files import written_whole
 
 # The layers that are watched, and what they are called.
@@ -375,13 +376,10 @@ def choose_image(test: ImageDataset, number: int, file: Path | None) -> tuple[np
             )
         image, label = test[number]
         return image, f"test image {number} ({test.classes[label] if test.classes else label})"
-    from PIL import Image
-
     try:
-        with Image.open(file) as opened:
-            image = np.array(opened.convert("RGB"))
-    except OSError as error:
-        raise SystemExit(f"--image-file: cannot read {file}: {error}") from None
+        image = np.array(read_image(file))
+    except DataError as error:
+        raise SystemExit(f"--image-file: cannot read {file}: {error.__cause__}") from None
     if image.shape != (H, W, 3):
         raise SystemExit(
             f"--image-file: {file} has {image.shape[1]}×{image.shape[0]} pixels, the networks were "

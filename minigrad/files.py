@@ -99,7 +99,9 @@ def held_alone(folder: StrPath) -> Iterator[None]:
     try:
         lock = _lock(folder)
     except BlockingIOError:
-        raise BlockingIOError(f"{folder} is in use by another process") from None
+        raise BlockingIOError(
+            f"{folder} is in use by another process: wait until it ends, or name another folder"
+        ) from None
     try:
         yield
     finally:

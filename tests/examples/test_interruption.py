@@ -231,3 +231,13 @@ def test_ctrl_c_ends_cleanly_and_loses_only_the_epoch(whole: Path, tmp_path: Pat
     status, printed = attempt(tmp_path, "kill", "never", "", "0")
     assert status == 0, printed
     assert_same_run(tmp_path, whole)
+
+
+def test_of_two_that_start_at_once_one_trains(whole: Path, tmp_path: Path) -> None:
+    both = [start(tmp_path, "kill", "never", "", "0", resume=False) for _ in range(2)]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], printed
+    (refused,) = (p for process, p in zip(both, printed, strict=True) if process.returncode)
+    assert f"{tmp_path} is in use by another process" in refused or "holds a run" in refused
+    assert "Traceback" not in refused
+    assert_same_run(tmp_path, whole)
