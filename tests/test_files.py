@@ -89,7 +89,7 @@ def test_a_failed_write_leaves_nothing_and_names_the_file(tmp_path: Path) -> Non
         fail(OSError(*full))
     with pytest.raises(OSError, match="No space left on device: 'another'"):
         fail(OSError(*full, "another"))
-    with pytest.raises(OSError, match="^in words$"):
+    with pytest.raises(OSError, match=r"^in words$"):
         fail(OSError("in words"))
     assert (tmp_path / "file").read_text() == "before"
     assert names(tmp_path) == ["file"]

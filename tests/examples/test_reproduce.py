@@ -140,7 +140,7 @@ def test_interrupted_part_goes_on(
     monkeypatch.setattr(Run, "_epoch", counted)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "fit", interrupted)
-        with pytest.raises(SystemExit, match="^130$"):
+        with pytest.raises(SystemExit, match=r"^130$"):
             run("mnist")
     assert "The same command goes on from here" in capsys.readouterr().out
     names = [experiment.name for experiment in experiments.PARTS["mnist"]]
