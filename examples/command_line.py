@@ -1,4 +1,7 @@
-"""What the command lines of the examples share."""
+"""What the command lines of the examples share.
+
+It imports minigrad where it needs it, as Ctrl-C is to be met from the start.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,20 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import minigrad as mg
-from minigrad.errors import MinigradError
+from types import TracebackType
 
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of what nobody caught: Ctrl-C while minigrad is imported has no traceback either."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nInterrupted.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _report
 
 
 @contextmanager
@@ -27,12 +39,14 @@ def program() -> Iterator[None]:
 
 
 @contextmanager
-def plain_errors(hint: str = "") -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """What is wrong with the input ends the program in one sentence, without a traceback."""
+    from minigrad.errors import MinigradError
+
     try:
         yield
     except (ValueError, OSError, MinigradError) as error:
-        raise SystemExit(f"{_sentence(error)}{hint}") from None
+        raise SystemExit(_sentence(error)) from None
 
 
 def _sentence(error: Exception) -> str:
@@ -43,7 +57,10 @@ def _sentence(error: Exception) -> str:
 
 def positive(text: str) -> int:
     """The type of an argument that is a count: an int from 1 on."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
@@ -61,6 +78,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def set_device(arguments: argparse.Namespace) -> None:
     """Check --device and apply --threads."""
+    import minigrad as mg
+
     if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
         raise SystemExit(f"--device cuda: {reason}")
     if arguments.threads:

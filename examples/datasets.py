@@ -82,6 +82,7 @@ def _fetched(
             getattr(datasets, name)(root, download=True)
         except (DataError, OSError) as error:
             raise SystemExit(
-                f"{name} is not in {root}, and {error}\nOr give its folder with --data-root."
+                f"{name} is not in {root}, and {error}\nOr give its folder with --data-root, or "
+                f"examples.reproduce with --{name.lower()}."
             ) from error
         return reader(root, train=True), reader(root, train=False)

@@ -80,7 +80,10 @@ def make(
     interrupted run leaves none. A folder that holds anything else is refused.
     """
     out = Path(out)
-    parts = [load_mnist(mnist_root, train=part == "train") for part in PARTS]
+    try:
+        parts = [load_mnist(mnist_root, train=part == "train") for part in PARTS]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; give the folder of MNIST with --data-root") from None
     if limit is not None:
         parts = [ArrayDataset(p.images[:limit], p.labels[:limit], p.classes) for p in parts]
     for name, dataset in zip(PARTS, parts, strict=True):
@@ -226,12 +229,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST/raw")
     parser.add_argument("--out", type=Path, default=Path("data") / "mixed", help="a new folder")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of sizes and places")
     parser.add_argument("--limit", type=positive, help="only so many images of each part")
     arguments = parser.parse_args(argv)
-    with plain_errors("; give the folder of MNIST with --data-root"):
-        if arguments.seed < 0:
-            raise SystemExit(f"--seed must be at least 0, got {arguments.seed}")
+    if arguments.seed < 0:
+        raise SystemExit(f"--seed must be at least 0, got {arguments.seed}")
+    with plain_errors():
         make(arguments.data_root, arguments.out, arguments.seed, arguments.limit)
 
 

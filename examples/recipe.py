@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from examples.command_line import (
     counted,
     plain_errors,
     positive,
-    program,
     set_device,
 )
 from examples.datasets import Data
@@ -39,6 +39,7 @@ from minigrad.data import (
     Transform,
     random_split,
 )
+from minigrad.files import held_alone
 from minigrad.optim import SGD, Adam, AdamW, lr_scheduler
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -207,7 +208,6 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
 # The command line ---------------------------------------------------------------------------
 
 
-@program()
 def train_from_command_line(
     description: str, recipes: Mapping[tuple[str, str], Recipe], argv: list[str] | None
 ) -> None:
@@ -244,7 +244,8 @@ def train_from_command_line(
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    _check_folder(out, arguments.resume)
+    with held_alone(out) if out.is_dir() else nullcontext():
+        _check_folder(out, arguments.resume)
     with plain_errors():
         data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
         run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)

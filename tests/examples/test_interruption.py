@@ -241,3 +241,16 @@ def test_of_two_that_start_at_once_one_trains(whole: Path, tmp_path: Path) -> No
     assert f"{tmp_path} is in use by another process" in refused or "holds a run" in refused
     assert "Traceback" not in refused
     assert_same_run(tmp_path, whole)
+
+
+def test_ctrl_c_while_modules_are_imported_has_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    for name in ("train_mnist.py", "train_cifar10.py"):
+        process = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / name)], cwd=tmp_path, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        )  # fmt: skip
+        assert process.returncode == -signal.SIGINT  # which a shell calls 130
+        assert process.stderr == "\nInterrupted.\n"

@@ -220,6 +220,8 @@ def test_two_runs_in_one_folder_are_told_apart(tmp_path: Path) -> None:
         train_mnist.main(arguments)
     assert not list((tmp_path / "out").iterdir())
     train_mnist.main(arguments)
+    with alone_in(tmp_path / "out"), pytest.raises(SystemExit, match="out is in use by another"):
+        train_mnist.main([*arguments, "--resume"])
 
 
 def test_a_run_that_ended_meanwhile_is_not_overwritten(
