@@ -19,6 +19,13 @@ import numpy as np
 from ..data.cifar10 import read_pickle
 from ..data.download import fetch, unpack
 from ..data.generic import Dataset
+from ..data.image_folder import (
+    IMG_EXTENSIONS,
+    Color,
+    class_names,
+    files_below,
+    read_image,
+)
 from ..data.mnist import read_idx
 from ..engine import Tensor
 from ..errors import DataError
@@ -31,9 +38,6 @@ __all__ = [
 
 StrPath = str | os.PathLike[str]
 Function = Callable[[Any], Any]
-IMG_EXTENSIONS = (
-    ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif",
-)  # fmt: skip
 
 
 class VisionDataset(Dataset[Any]):
@@ -385,25 +389,23 @@ class SVHN(_Downloaded):
 # Folders ------------------------------------------------------------------------------------
 
 
-class _ImageError(DataError, OSError):
-    """As Pillow's own error, which scripts catch, with the file's name."""
-
-
-def default_loader(path: StrPath) -> Any:
-    """The RGB image in a file; DataError names a file that cannot be decoded."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _ImageError(f"ImageFolder: cannot decode {path}: {error}") from error
+def default_loader(
+    path: StrPath,
+    mode: str = "RGB",
+    exif_orientation: bool = False,
+    background: Color | None = None,
+) -> Any:
+    """The image in a file. More than 8 bits are scaled to 8. exif_orientation: turn it as the
+    camera was held. background: what is seen through transparent pixels, by default the colours
+    that the file has for them. `functools.partial` makes a loader with other arguments. DataError
+    names a file that cannot be decoded."""
+    return read_image(path, mode, exif_orientation, background, "ImageFolder")
 
 
 class DatasetFolder(VisionDataset):
     """Files root/<class>/**/<file>, classes in sorted order. extensions: those of the files, or
     is_valid_file(path) tells them. loader(path): the sample. allow_empty: classes may have no
-    file."""
+    file. Hidden folders are left out, and the ._ files of macOS unless is_valid_file takes them."""
 
     def __init__(
         self,
@@ -420,13 +422,18 @@ class DatasetFolder(VisionDataset):
             raise ValueError("Both extensions and is_valid_file cannot be None or not None at the "
                              "same time")  # fmt: skip
         ends = extensions if isinstance(extensions, str) else tuple(extensions or ())
-        valid = is_valid_file or (lambda path: path.lower().endswith(ends))
+
+        def is_listed(path: str) -> bool:
+            name = os.path.basename(path)
+            return name.lower().endswith(ends) and not name.startswith("._")
+
+        valid = is_valid_file or is_listed
         self.loader, self.extensions = loader, extensions
         self.classes, self.class_to_idx = self.find_classes(str(self.root))
         self.samples: list[tuple[str, int]] = []
         empty = []
         for name in self.classes:
-            found = list(filter(valid, _files(os.path.join(str(self.root), name))))
+            found = list(filter(valid, files_below(os.path.join(str(self.root), name))))
             self.samples += [(path, self.class_to_idx[name]) for path in found]
             if not found:
                 empty.append(name)
@@ -439,7 +446,7 @@ class DatasetFolder(VisionDataset):
 
     def find_classes(self, directory: StrPath) -> tuple[list[str], dict[str, int]]:
         """(names, {name: number}) of the classes in a folder."""
-        classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+        classes = class_names(directory)
         if not classes:
             raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
         return classes, {name: i for i, name in enumerate(classes)}
@@ -450,11 +457,6 @@ class DatasetFolder(VisionDataset):
 
     def __len__(self) -> int:
         return len(self.samples)
-
-
-def _files(folder: str) -> Iterable[str]:
-    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
-        yield from (os.path.join(parent, name) for name in sorted(names))
 
 
 class ImageFolder(DatasetFolder):
