@@ -139,19 +139,22 @@ _V3: dict[str, tuple[list[tuple[int, int, int, bool, bool, int]], int, int]] = {
     "large": (
         [
             (3, 16, 16, False, False, 1), (3, 64, 24, False, False, 2),
-            (3, 72, 24, False, False, 1), (5, 72, 40, True, False, 2), (5, 120, 40, True, False, 1),
-            (5, 120, 40, True, False, 1), (3, 240, 80, False, True, 2),
-            (3, 200, 80, False, True, 1), (3, 184, 80, False, True, 1), (3, 184, 80, False, True, 1),
-            (3, 480, 112, True, True, 1), (3, 672, 112, True, True, 1), (5, 672, 160, True, True, 2),
-            (5, 960, 160, True, True, 1), (5, 960, 160, True, True, 1),
+            (3, 72, 24, False, False, 1), (5, 72, 40, True, False, 2),
+            (5, 120, 40, True, False, 1), (5, 120, 40, True, False, 1),
+            (3, 240, 80, False, True, 2), (3, 200, 80, False, True, 1),
+            (3, 184, 80, False, True, 1), (3, 184, 80, False, True, 1),
+            (3, 480, 112, True, True, 1), (3, 672, 112, True, True, 1),
+            (5, 672, 160, True, True, 2), (5, 960, 160, True, True, 1),
+            (5, 960, 160, True, True, 1),
         ], 12, 1280,
     ),
     "small": (
         [
-            (3, 16, 16, True, False, 2), (3, 72, 24, False, False, 2), (3, 88, 24, False, False, 1),
-            (5, 96, 40, True, True, 2), (5, 240, 40, True, True, 1), (5, 240, 40, True, True, 1),
-            (5, 120, 48, True, True, 1), (5, 144, 48, True, True, 1), (5, 288, 96, True, True, 2),
-            (5, 576, 96, True, True, 1), (5, 576, 96, True, True, 1),
+            (3, 16, 16, True, False, 2), (3, 72, 24, False, False, 2),
+            (3, 88, 24, False, False, 1), (5, 96, 40, True, True, 2),
+            (5, 240, 40, True, True, 1), (5, 240, 40, True, True, 1),
+            (5, 120, 48, True, True, 1), (5, 144, 48, True, True, 1),
+            (5, 288, 96, True, True, 2), (5, 576, 96, True, True, 1), (5, 576, 96, True, True, 1),
         ], 8, 1024,
     ),
 }  # fmt: skip
