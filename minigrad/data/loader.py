@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice, repeat
 from types import GenericAlias
@@ -187,6 +188,12 @@ class DataLoader:
             sizes = [len(self.dataset if self._sampler is None else self._sampler)]  # type: ignore[arg-type]
         return batch_count(sizes, self.batch_size or 1, self.drop_last)
 
+    def _count(self) -> int | None:
+        """Batches of an epoch, if that is known."""
+        with suppress(TypeError):  # a sampler may have no length
+            return None if self._streams else len(self)
+        return None
+
     @property
     def sampler(self) -> Any:
         """The sampler given, or one that gives the samples in this loader's order."""
@@ -294,7 +301,7 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: the epoch, and how many of its batches were handed out."""
         epoch, position = self._epoch, self._position
-        if position and not self._streams and position == len(self):
+        if position and position == self._count():
             epoch, position = epoch + 1, 0
         return {"epoch": epoch, "position": position, **self._facts()}
 
@@ -315,7 +322,8 @@ class DataLoader:
                     f"loader {name}={mine!r}"
                 )
         position = state["position"]
-        most = 2**63 if self._streams else len(self)
+        most = self._count()
+        most = 2**63 if most is None else most
         if not isinstance(position, int) or not 0 <= position <= most:
             raise CheckpointError(
                 f"DataLoader.load_state_dict: position must be in [0, {most}], got {position!r}"
@@ -508,7 +516,8 @@ def _cut(
     """The batches of a stream."""
     items = iter(dataset)
     if size is None:
-        yield from map(collate, items)
+        for item in items:
+            yield collate(item)
         return
     while batch := list(islice(items, size)):
         if len(batch) == size or not drop_last:
