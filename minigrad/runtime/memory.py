@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .forks import hold_over_forks
+from .forks import Rank, hold_over_forks
 
 _ALIGNMENT = 64
 _LARGEST = 2**62  # bytes; NumPy refuses more with a message that names no size
@@ -73,7 +73,7 @@ class _Block:
 # Reentrant: a signal handler, or the finalizer of a user's object, may allocate amid an
 # allocation. No step under the lock relies on what a step before it has seen.
 _lock = threading.RLock()
-hold_over_forks(_lock)
+hold_over_forks(_lock, Rank.ALLOCATOR)
 _stats = MemoryStats()
 _most = 0  # bytes: as max_allocated, but never reset
 _free: defaultdict[int, list[_Block]] = defaultdict(list)  # by size; the one freed last is the last
