@@ -19,7 +19,8 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,10 @@ class Ranks:
         """Only the first process prints."""
         if not self.first:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  until the process ends
+
+    def one_complains(self) -> AbstractContextManager[Any]:
+        """About what is wrong with the command line, which is the same for all."""
+        return nullcontext() if self.first else redirect_stderr(StringIO())
 
     @property
     def no_bar(self) -> bool | None:

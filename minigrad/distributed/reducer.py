@@ -125,9 +125,10 @@ class Reducer:
             sizes[kind] += param.array.nbytes
         self.buckets = [_Bucket(indices, self.params) for indices in groups]
         self._bucket_of = {index: b for b in self.buckets for index in b.indices}
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget a backward pass that came to no end."""
         self._launched = 0
         self.skipped = set()
         self._used = np.zeros(len(self.params), np.uint8)
@@ -172,8 +173,8 @@ class Reducer:
         self._launch_full()
 
     def _begin(self) -> None:
-        self._began = True
         self.on_launch()
+        self._began = True
         for index in self.skipped:
             self._bucket_of[index].fill(index, None)
 
@@ -233,7 +234,7 @@ class Reducer:
                         param.grad = total if param.grad is None else param.grad + total
             self.on_finish()
         finally:
-            self._reset()
+            self.reset()
         self._rebuild()
 
     def _globally_used(self) -> np.ndarray:
@@ -259,7 +260,7 @@ class Reducer:
     # Shards ---------------------------------------------------------------------------------------
 
     def begin_shards(self) -> None:
-        self._reset()
+        self.reset()
         self._began = True
 
     def begin_shard(self, node: tuple[int, int], last: bool) -> None:
@@ -303,7 +304,7 @@ class Reducer:
                         self.params[index].grad = grad
         finally:
             self.last_shard = True
-            self._reset()
+            self.reset()
         self._rebuild()
         return result
 

@@ -162,6 +162,7 @@ class DistributedDataParallel(Module):
             )
         if synchronised and (missing := reducer.unfinished):
             names = ", ".join(self._names[index] for index in missing[:5])
+            reducer.reset()
             with self.process_group.checking("DistributedDataParallel"):
                 raise GraphError(
                     f"DistributedDataParallel: the last backward pass did not reach {names}: all "

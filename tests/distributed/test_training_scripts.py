@@ -208,13 +208,14 @@ def survive(moments: list[tuple[int, str, int]], work: Path, expected: Path) -> 
 
 
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
-    for arguments, message in (
-        (["--shards", "1"], "--shards 1 is too few for 2 processes"),
-        (["--crop", "-1"], "RandomCrop: padding must be"),
+    for arguments, status, message in (
+        (["--shards", "0"], 2, "--shards: must be at least 1, got 0"),
+        (["--shards", "1"], 1, "--shards 1 is too few for 2 processes"),
+        (["--crop", "-1"], 1, "RandomCrop: padding must be"),
     ):
         process = started(2, [["mnist", *arguments, "--out", str(tmp_path)]])
         printed, _ = process.communicate(timeout=60)
-        assert process.returncode == 1, printed
+        assert process.returncode == status, printed
         assert printed.count(message) == 1, printed
 
 
