@@ -37,9 +37,12 @@ class Ranks:
     """
 
     def __init__(self, shards: int | None = None) -> None:
-        if not distributed.is_initialized():
+        found = distributed.is_initialized()
+        if not found:
             distributed.init_process_group("mpi")
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        if not found and self.size == 1:
+            distributed.destroy_process_group()  # a single process leaves no trace
         self.shards = shards
 
     @property
@@ -167,6 +170,8 @@ class Ranks:
 def parallel_step(run: Any, tally: Any) -> Callable[..., None]:
     """A step of training on this process's part of a batch. The tally gets the whole batch's."""
     ranks, loader, optimizer = run.ranks, run.train, run.optimizer
+    if not distributed.is_initialized():
+        distributed.init_process_group("mpi")
     if ranks.shards is None:
         mg.nn.SyncBatchNorm.convert_sync_batchnorm(run.model)
     model = mg.nn.parallel.DistributedDataParallel(run.model, shards=ranks.shards)
