@@ -3,13 +3,13 @@
 A run lives in one folder: last.safetensors (all that is needed to go on), best.safetensors (the
 weights with the best validation accuracy), metrics.json and curves.png. The data of an epoch
 follows from the seed and the epoch alone, so a resumed run ends with the same bits as one that was
-never interrupted.
+never interrupted. One process at a time works in a folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +22,13 @@ from tqdm import tqdm
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from examples.parallel import Ranks, parallel_step
 from minigrad import serialization, viz
 from minigrad.data import DataLoader
+from minigrad.files import held_alone, written_whole
 
 LAST = "last.safetensors"  # all that is needed to go on
+LOOK_EVERY = 100  # steps, after which a loss that is no number ends the run
 
 COLUMNS = (
     ("epoch", 5, "d"),
@@ -46,11 +49,19 @@ class Tally:
         self.images = 0
         self._sums = mg.zeros(2, dtype=mg.float64, device=device)  # losses, correct answers
 
-    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+    @staticmethod
+    def of_batch(logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> mg.Tensor:
+        """The sums of a batch, of which `loss` is the mean."""
         with mg.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            batch = mg.stack([loss.double() * len(labels), correct.double()])
-            self._sums.add_(batch)
+            return mg.stack([loss.double() * len(labels), correct.double()])
+
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+        self.add_sums(self.of_batch(logits, labels, loss))
+
+    def add_sums(self, sums: mg.Tensor) -> None:
+        with mg.no_grad():
+            self._sums.add_(sums)
 
     def reset(self) -> None:
         self.images = 0
@@ -71,7 +82,9 @@ class Run:
 
     settings: what decides how the run ends, for the record and for `resume`, which refuses others.
     Without a scheduler, a run knows no end: it may be resumed with another number of epochs.
-    tensorboard: whether to write event files.
+    tensorboard: whether to write event files. data_root: the folder of the data, for the record.
+    ranks: the processes that train together.
+    diverged: what there is to say of a run that ended with a loss that is no number.
     """
 
     model: mg.nn.Module
@@ -86,6 +99,9 @@ class Run:
     label_smoothing: float = 0.0
     title: str = ""
     tensorboard: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
+    data_root: Path | None = None
+    diverged: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     best_accuracy: float = -1.0
     train_seconds: float = 0.0  # of all epochs, without validation
@@ -102,6 +118,8 @@ class Run:
 
     def save(self) -> None:
         """Write all that a resumed run needs, in one atomic file."""
+        if not self.ranks.first:
+            return
         serialization.save_checkpoint(
             self.last,
             model=self.model,
@@ -145,7 +163,8 @@ class Run:
             F.cross_entropy(self.model(images), labels, label_smoothing=self.label_smoothing)
 
     def fit(self) -> bool:
-        """Train the epochs that are left. False if the user interrupted the run."""
+        """Train the epochs that are left. False if the user interrupted the run. A run that
+        diverges ends with the epoch before, and `diverged` says so."""
         with _interruptible() as interrupted, _event_files(self) as watch:
             self.out.mkdir(parents=True, exist_ok=True)
             if not self.history:
@@ -155,10 +174,13 @@ class Run:
                 print(_row(entry))
             for epoch in range(len(self.history) + 1, self.epochs + 1):
                 entry = self._epoch(epoch, interrupted)
+                if self.diverged:
+                    return True
                 if entry is None:
+                    state = f"state after epoch {epoch - 1}" if epoch > 1 else "initial state"
                     print(
-                        f"Interrupted in epoch {epoch}; {self.last} holds the state after epoch "
-                        f"{epoch - 1}. Add --resume to go on from there."
+                        f"Interrupted in epoch {epoch}; {self.last} holds the {state}. Add "
+                        "--resume to go on from there."
                     )
                     return False
                 print(_row(entry), flush=True)
@@ -172,6 +194,9 @@ class Run:
         if self._made is None:
             loader, model, optimizer = self.train, self.model, self.optimizer
             tally = Tally(loader.device)
+            if not self.ranks.alone:
+                self._made = parallel_step(self, tally), tally
+                return self._made
 
             @mg.capture
             def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
@@ -192,9 +217,10 @@ class Run:
         start = time.perf_counter()
         step, tally = self._step()
         tally.reset()
-        with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
-            for draw in self.train.draws():
-                if interrupted:
+        with _progress(f"epoch {epoch}/{self.epochs}", self.train, self.ranks) as bar:
+            for number, draw in enumerate(self.train.draws(), start=1):
+                stopped = self.ranks.any(bool(interrupted))
+                if stopped or (number % LOOK_EVERY == 0 and self._diverges(epoch, tally)):
                     return None
                 step(*draw)
                 if self.scheduler is not None:
@@ -202,7 +228,11 @@ class Run:
                 tally.images += len(draw.labels)
                 _advance(bar, len(draw.labels), tally)
         seconds = time.perf_counter() - start
-        validation = evaluate(self.model, self.validation, "validation")
+        if self._diverges(epoch, tally):
+            return None
+        validation = evaluate(self.model, self.validation, "validation", self.ranks)
+        if self._diverges(epoch, validation, "validation"):
+            return None
         self.train_seconds += seconds
         self.images_seen += tally.images
         entry = {
@@ -217,57 +247,107 @@ class Run:
         self.history.append(entry)
         if validation.accuracy > self.best_accuracy:
             self.best_accuracy = validation.accuracy
-            serialization.save_file(self.model.state_dict(), self.best)
+            if self.ranks.first:
+                serialization.save_file(self.model.state_dict(), self.best)
         self.save()
         return entry
 
+    def _diverges(self, epoch: int, tally: Tally, kind: str = "training") -> bool:
+        loss = tally.loss
+        if not math.isfinite(loss):
+            self.diverged = (
+                f"The run diverged: the {kind} loss of epoch {epoch} is {loss}; try a lower --lr."
+            )
+        return bool(self.diverged)
+
     def finish(self, tested: bool = True) -> dict[str, Any]:
-        """Test the best weights once, unless the run is only a trial; write curves.png and, when
-        all else is done, metrics.json."""
+        """Test the best weights once, unless the run is only a trial or no epoch has ended; write
+        curves.png and, when all else is done, metrics.json."""
         figures = {}
+        tested = tested and bool(self.history)
         if tested:
+            self.ranks.wait()  # until the first one has written it
             self.model.load_state_dict(serialization.load_file(self.best))
-            result = evaluate(self.model, self.test, "test")
+            result = evaluate(self.model, self.test, "test", self.ranks)
             figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
             **figures,
-            "best_val_accuracy": self.best_accuracy,
-            "train_images_per_second": self.images_seen / self.train_seconds,
+            "best_val_accuracy": self.best_accuracy if self.history else None,
+            "train_images_per_second": self.images_seen / (self.train_seconds or math.inf),
             "epochs": len(self.history),
             "seconds": self.train_seconds,
             "seed": self.settings["seed"],
+            "processes": self.ranks.size,
+            "diverged": self.diverged or None,
+            "data_root": self.data_root and str(self.data_root),
             "settings": self.settings,
             "history": self.history,
         }
+        if not self.ranks.first:
+            return metrics
         smoothed = f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
-        viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
-        write_text(json.dumps(metrics, indent=1) + "\n", self.out / "metrics.json")
+        drawn = " and curves.png" if self.history else ""
+        try:
+            if self.history:
+                viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
+        except ImportError as error:
+            drawn = f", but not curves.png ({error})"
+        write_json(metrics, self.out / "metrics.json")
         if tested:
             print(
                 f"test accuracy {result.accuracy:.2%} (loss {result.loss:.4f}) with the weights of "
                 f"the best epoch; {metrics['train_images_per_second']:,.0f} training images/s"
             )
-        print(f"wrote metrics.json, curves.png and checkpoints to {self.out}")
+        print(f"wrote checkpoints, metrics.json{drawn} to {self.out}")
         return metrics
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Within the block the folder is there, and no other process works in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with held_alone(out):
+        yield
 
 
 def write_text(text: str, path: Path) -> None:
     """The file appears whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
-def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
-    """Loss and accuracy over a loader, without recording a graph."""
-    tally = Tally(loader.device)
+def write_json(value: Any, path: Path) -> None:
+    """JSON that every reader takes: it has no NaN and no infinity, which become null."""
+    write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def evaluate(
+    model: mg.nn.Module, loader: DataLoader, name: str, ranks: Ranks | None = None
+) -> Tally:
+    """Loss and accuracy over a loader, without recording a graph. Processes share the batches, so
+    every image counts once, and the figures are the same bits for any number of them."""
+    ranks = ranks or Ranks()
+    tally, mine = Tally(loader.device), ranks.batches(len(loader))
+    rows = mg.zeros(len(loader), 2, dtype=mg.float64, device=loader.device)
     model.eval()
-    with mg.no_grad(), _progress(name, loader) as bar:
-        for images, labels in loader:
-            logits = model(images)
-            tally.add(logits, labels, F.cross_entropy(logits, labels))
-            tally.images += len(labels)
-            bar.update(len(labels))
+    with mg.no_grad(), _progress(name, loader, ranks) as bar:
+        for number, draw in enumerate(loader.draws()):
+            if number in mine:
+                logits = model(loader.render(draw.samples, draw.bucket))
+                loss = F.cross_entropy(logits, draw.labels)
+                rows[number] = Tally.of_batch(logits, draw.labels, loss)
+            tally.images += len(draw.labels)
+            bar.update(len(draw.labels))
+    for row in ranks.added(rows):
+        tally.add_sums(row)
     return tally
 
 
@@ -312,7 +392,7 @@ def _row(entry: dict[str, Any]) -> str:
     return "  ".join(f"{entry[name]:>{width}{form}}" for name, width, form in COLUMNS)
 
 
-def _progress(name: str, loader: DataLoader) -> tqdm:
+def _progress(name: str, loader: DataLoader, ranks: Ranks) -> tqdm:
     """A bar that counts images: loss, accuracy, images per second, time left."""
     return tqdm(
         total=len(loader.dataset),
@@ -320,7 +400,7 @@ def _progress(name: str, loader: DataLoader) -> tqdm:
         unit="img",
         leave=False,
         dynamic_ncols=True,
-        disable=None,  # no bar where standard error is no terminal
+        disable=ranks.no_bar,  # no bar where standard error is no terminal
         mininterval=0.2,
     )
 

@@ -17,6 +17,7 @@ from .losses import *
 from .module import *
 from .padding import *
 from .parameter import *
+from .recurrent import *
 from .regions import *
 from .resample import *
 from .stateless import *
