@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..data.cifar10 import read_pickle
+from ..data.datasets import ArrayDataset, Batched, ImageDataset
 from ..data.download import fetch, unpack
 from ..data.generic import Dataset
 from ..data.image_folder import (
@@ -27,9 +28,12 @@ from ..data.image_folder import (
     read_image,
 )
 from ..data.mnist import read_idx
+from ..data.transforms import Compose
 from ..engine import Tensor
 from ..errors import DataError
 from ..files import written_whole
+from ..ops.transfer import host
+from .batched import batched
 
 __all__ = [
     "CIFAR10", "CIFAR100", "EMNIST", "IMG_EXTENSIONS", "KMNIST", "MNIST", "SVHN", "DatasetFolder",
@@ -78,8 +82,9 @@ class VisionDataset(Dataset[Any]):
         return "\n".join(lines)
 
 
-class _Downloaded(VisionDataset):
-    """Images in memory. Subclasses fetch files into the root and read them."""
+class _Downloaded(VisionDataset, Batched):
+    """Images in memory. Subclasses fetch files into the root and read them. Where the steps of
+    `transform` are those of a batch, too, a DataLoader makes its batches by kernels."""
 
     def __init__(
         self,
@@ -106,17 +111,37 @@ class _Downloaded(VisionDataset):
         """(images, targets)."""
         raise TypeError(f"{type(self).__name__} must define _load")
 
-    def _pixels(self, index: int) -> np.ndarray:
-        """(H, W) or (H, W, C) uint8."""
-        return self.data[index]
+    def _images(self) -> np.ndarray:
+        """(N, H, W) or (N, H, W, C) uint8."""
+        return _array(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         from PIL import Image
 
-        return self._transformed(Image.fromarray(self._pixels(index)), int(self.targets[index]))
+        image = Image.fromarray(np.ascontiguousarray(self._images()[index]))
+        return self._transformed(image, int(self.targets[index]))
+
+    def batched(self) -> tuple[ImageDataset, Compose] | None:
+        own, plain = type(self), _Downloaded
+        if (
+            own.__getitem__ is not plain.__getitem__ or own._transformed is not plain._transformed
+            or self.transforms is not None or self.target_transform is not None
+        ):  # fmt: skip
+            return None
+        try:
+            steps = batched(self.transform)
+            if steps is not None:
+                return ArrayDataset(self._images(), _array(self.targets)), steps
+        except (TypeError, ValueError):  # items raise the errors, if anybody reads those
+            pass
+        return None
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+def _array(values: Any) -> np.ndarray:
+    return host(values) if isinstance(values, Tensor) else np.asarray(values)
 
 
 # IDX files ------------------------------------------------------------------------------------
@@ -186,9 +211,6 @@ class MNIST(_Downloaded):
                 f"{self.raw_folder}, got {images.shape} of {images.dtype} and {labels.shape}"
             )
         return Tensor(images), Tensor(labels.astype(np.int64))
-
-    def _pixels(self, index: int) -> np.ndarray:
-        return self.data.array[index]
 
 
 class FashionMNIST(MNIST):
@@ -382,8 +404,8 @@ class SVHN(_Downloaded):
         labels[labels == 10] = 0  # the files say 10 for the digit 0
         return np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)), labels
 
-    def _pixels(self, index: int) -> np.ndarray:
-        return np.ascontiguousarray(self.data[index].transpose(1, 2, 0))
+    def _images(self) -> np.ndarray:
+        return self.data.transpose(0, 2, 3, 1)
 
 
 # Folders ------------------------------------------------------------------------------------

@@ -20,10 +20,6 @@ def _inverse_root(x):
     return 1 / math.sqrt(x) if x > 0 else math.inf if x == 0 else math.nan
 
 
-def group_norm_forward_workspace(shape):
-    return 0
-
-
 def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
     N, L, C = input.shape
     G = mean.shape[1]
@@ -39,10 +35,6 @@ def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
                 normal = (float(input[place]) - mean[n, g]) * invstd[n, g]
                 scaled = normal if weight is None else normal * weight[c]
                 out[place] = scaled if bias is None else scaled + bias[c]
-
-
-def group_norm_backward_input_workspace(shape):
-    return 0
 
 
 def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd, scratch):
@@ -62,10 +54,6 @@ def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invs
             second = math.fsum(scaled[p] * normal[p] for p in places) / count
             for p in places:
                 grad_input[p] = invstd[n, g] * (scaled[p] - first - normal[p] * second)
-
-
-def group_norm_backward_affine_workspace(shape):
-    return 0
 
 
 def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
