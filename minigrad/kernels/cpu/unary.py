@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from ._erf import erf, erfc_and_gauss
+from ._erf import erf, normal_tail
 from ._exp import exp, expm1, sigmoid, tanh
 from ._jit import inlined
 from ._log import log, log1p
@@ -176,25 +176,24 @@ def elu_backward_input(grad_output, x, slope, rate, scale):
     return grad_output * (slope * exp(rate * x) if x <= type(x)(0) else scale)
 
 
-_SQRT_HALF = math.sqrt(0.5)
-_DENSITY = 1 / math.sqrt(2 * math.pi)
 _TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 
 @pointwise
 def gelu_forward(x):
-    # x·Φ(x), Φ(x) = ½·erfc(−x/√2): no digits are lost in the left tail.
+    # x·Φ(x) = max(x, 0) − |x|·Q(|x|): no digits are lost in the left tail. Q is 0 long before 100,
+    # where x = +∞ ends: ∞·0 would be NaN, which it is at −∞, as in torch.
     real = type(x)
-    tail, _ = erfc_and_gauss(-x * real(_SQRT_HALF))
-    return x * real(0.5) * tail
+    tail, _ = normal_tail(x)
+    return (real(-0.0) if x < real(0) else x) + min(x, max(-x, real(-100))) * tail
 
 
 @pointwise
 def gelu_backward_input(grad_output, x):
     # y = x·Φ(x): dy/dx = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)
     real = type(x)
-    tail, gauss = erfc_and_gauss(-x * real(_SQRT_HALF))
-    return grad_output * (real(0.5) * tail + x * (real(_DENSITY) * gauss))
+    tail, density = normal_tail(x)
+    return grad_output * ((tail if x < real(0) else real(1) - tail) + x * density)
 
 
 @pointwise
