@@ -19,17 +19,6 @@ def mlp(lib: Any) -> Any:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10))
 
 
-def lenet(lib: Any) -> Any:
-    """LeNet-5 with ReLU and max pools, for 28×28 images. Source: LeCun et al. 1998."""
-    nn = lib.nn
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-        nn.Linear(84, 10),
-    )  # fmt: skip
-
-
 def _conv_norm(
     nn: Any, C_in: int, C_out: int, K: int, *last: Any, stride: int = 1, groups: int = 1
 ) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from examples import networks
+from minigrad.vision.models import lenet
 
 from . import networks as untuned
 from .engines import Engine
@@ -62,7 +63,7 @@ NETWORKS = {
     "CIFAR A": Network(lambda lib: networks.cifar(lib.nn), (32, 32, 3)),
     "CIFAR B": Network(lambda lib: networks.cifar(lib.nn, batch_norm=True), (32, 32, 3)),
     "MLP": Network(untuned.mlp, (28, 28, 1)),
-    "LeNet": Network(untuned.lenet, (28, 28, 1)),
+    "LeNet": Network(lambda lib: lenet(lib.nn), (28, 28, 1)),
     "ResNet-20": Network(untuned.resnet20, (32, 32, 3)),
     "MobileNet 32²": Network(untuned.mobilenet(stem_stride=1), (32, 32, 3)),
     "MobileNet 96²": Network(untuned.mobilenet(stem_stride=2), (96, 96, 3)),

@@ -24,6 +24,7 @@ import numpy as np
 
 import minigrad as mg
 import minigrad.nn.functional as mF
+from examples.command_line import counted, positive, program
 
 try:
     import torch
@@ -185,20 +186,24 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+@program()
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repetitions", type=int, default=200, help="calls timed (default 200)")
-    parser.add_argument("--threads", type=int, default=1, help="of both libraries (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the arrays")
+    parser.add_argument(
+        "--repetitions", type=positive, default=200, help="calls timed (default 200)"
+    )
+    parser.add_argument("--threads", type=positive, default=1, help="of both libraries (default 1)")
     arguments = parser.parse_args(argv)
     mg.set_num_threads(arguments.threads)
     torch.set_num_threads(arguments.threads)
     generator = np.random.default_rng(arguments.seed)
     rows = [compare(c, generator, arguments.repetitions) for c in comparisons(generator)]
     print(
-        f"float32 on {arguments.threads} thread(s); largest difference from torch, median time of"
+        f"float32 on {counted(arguments.threads, 'thread')}; largest difference from torch, "
+        "median time of"
     )
     print("one call forward and backward\n")
     print(table(rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.make_mixed_mnist import load_mixed
 from minigrad.data import ImageDataset, load_cifar10, load_digits, load_image_folder, load_mnist
-from minigrad.data.image_folder import IMAGE_SUFFIXES
+from minigrad.data.image_folder import files_below, is_image
 from minigrad.errors import DataError
 from minigrad.vision import datasets
 
@@ -18,12 +18,13 @@ CACHE = Path("runs") / "cache"  # decoded image folders
 @dataclass(frozen=True)
 class Data:
     """Training and test images; the last `validation` of the shuffled training images are held
-    out to choose settings and weights by."""
+    out to choose settings and weights by. root: the folder of the files, if there is one."""
 
     train: ImageDataset
     test: ImageDataset
     validation: int
     source: str = "the original files"
+    root: Path | None = None
 
 
 def load(name: str, root: Path | None, size: int | None = None) -> Data:
@@ -41,18 +42,19 @@ def load(name: str, root: Path | None, size: int | None = None) -> Data:
             validation=297,
         )
     if name == "mixed":
-        return _split(*load_mixed(root or Path("data") / "mixed", size), 6)
+        root = root or Path("data") / "mixed"
+        return _split(root, *load_mixed(root, size), 6)
     root = root or Path("data")
     if name == "mnist":
-        return _split(*_fetched("MNIST", load_mnist, root), 6)
+        return _split(root, *_fetched("MNIST", load_mnist, root), 6)
     if (root / "train").is_dir():
         return _folder(root, size)
-    return _split(*_fetched("CIFAR10", load_cifar10, root), 10)
+    return _split(root, *_fetched("CIFAR10", load_cifar10, root), 10)
 
 
-def _split(train: ImageDataset, test: ImageDataset, share: int, **options: str) -> Data:
+def _split(root: Path, train: ImageDataset, test: ImageDataset, share: int, **options: str) -> Data:
     """One training image of `share` is held out: 10,000 of MNIST, 5,000 of CIFAR-10."""
-    return Data(train, test, len(train) // share, **options)
+    return Data(train, test, len(train) // share, root=root.resolve(), **options)
 
 
 def _folder(root: Path, size: int | None) -> Data:
@@ -64,9 +66,9 @@ def _folder(root: Path, size: int | None) -> Data:
             f"{root} must hold folders of the same classes, at most 10, in train and test, got "
             f"{train.classes} and {test.classes}"
         )
-    kinds = {file.suffix.lower() for file in (root / "train").rglob("*.*")} & set(IMAGE_SUFFIXES)
+    kinds = {Path(file).suffix.lower() for file in files_below(root / "train") if is_image(file)}
     source = f"an image folder of {', '.join(sorted(kinds))} files"
-    return _split(train, test, 10, source=source)
+    return _split(root, train, test, 10, source=source)
 
 
 def _fetched(
@@ -80,6 +82,7 @@ def _fetched(
             getattr(datasets, name)(root, download=True)
         except (DataError, OSError) as error:
             raise SystemExit(
-                f"{name} is not in {root}, and {error}\nOr give its folder with --data-root."
+                f"{name} is not in {root}, and {error}\nOr give its folder with --data-root, or "
+                f"examples.reproduce with --{name.lower()}."
             ) from error
         return reader(root, train=True), reader(root, train=False)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import zipfile
 from collections import Counter
@@ -31,12 +30,15 @@ from tqdm import tqdm
 
 import minigrad as mg
 from examples import datasets, networks
-from examples.command_line import plain_errors, positive
+from examples.command_line import counted, plain_errors, positive, program
+from examples.recipe import sampled
 from examples.report import table
-from examples.training import write_text
+from examples.training import write_json, write_text
 from minigrad import nn, serialization, viz
 from minigrad.data import Compose, DataLoader, ImageDataset, Normalize, Resize
-from minigrad.errors import CheckpointError
+from minigrad.data.image_folder import read_image
+from minigrad.errors import CheckpointError, DataError
+from minigrad.files import written_whole
 
 # The layers that are watched, and what they are called.
 KINDS: dict[type[nn.Module], str] = {
@@ -161,15 +163,13 @@ def save_averages(averages: Mapping[str, Activation], path: Path, source: str = 
     last, so it is there only if both are complete. source: what they were computed from."""
     path.unlink(missing_ok=True)
     arrays = path.with_suffix(".npz")
-    unfinished = arrays.with_name(arrays.name + ".tmp")
-    with unfinished.open("wb") as file:
+    with written_whole(arrays) as part, part.open("wb") as file:
         np.savez(file, **{name: a.average for name, a in averages.items()})
-    os.replace(unfinished, arrays)
     layers = {
         name: {"shape": a.average.shape, "mean": a.mean, "sparsity": a.sparsity}
         for name, a in averages.items()
     }
-    write_text(json.dumps({"source": source, "layers": layers}, indent=1) + "\n", path)
+    write_json({"source": source, "layers": layers}, path)
 
 
 def load_averages(path: Path, source: str = "") -> dict[str, Activation] | None:
@@ -288,7 +288,8 @@ def averages_table(networks: Mapping[str, Mapping[str, Activation]]) -> str:
 
 @dataclass(frozen=True)
 class Trained:
-    """A network of a finished run. name: A or B. size: to which its images were resized."""
+    """A network of a finished run. name: A or B. size: to which its images were resized. images:
+    what they were, and root: where they lay, as far as the run says."""
 
     name: str
     size: int | None
@@ -296,6 +297,8 @@ class Trained:
     normalize: Compose
     facts: bytes
     """What its results follow from: the weights and the normalisation."""
+    images: str | None
+    root: Path | None
 
 
 def open_run(folder: Path) -> Trained:
@@ -307,7 +310,8 @@ def open_run(folder: Path) -> Trained:
         if not needed.is_file():
             raise SystemExit(f"{folder} holds no finished training run: {needed.name} is missing")
     try:
-        settings = json.loads(metrics.read_text())["settings"]
+        found = json.loads(metrics.read_text())
+        settings, root = found["settings"], found.get("data_root")
         network, dataset = settings["network"], settings["dataset"]
         mean, std, size = settings["mean"], settings["std"], settings["size"]
         normalize = Compose([*([Resize(size)] if size else []), Normalize(mean, std)])
@@ -332,7 +336,8 @@ def open_run(folder: Path) -> Trained:
             f"the weights in {weights} do not fit network {network}, which {metrics.name} names"
         ) from None
     facts = weights.read_bytes() + f"{mean} {std} {size}".encode()
-    return Trained(network, size, model, normalize, facts)
+    images = settings.get("images")
+    return Trained(network, size, model, normalize, facts, images, root and Path(root))
 
 
 def open_runs(folders: list[Path]) -> dict[str, Trained]:
@@ -345,12 +350,20 @@ def open_runs(folders: list[Path]) -> dict[str, Trained]:
 
 
 def load_data(root: Path | None, runs: Iterable[Trained]) -> datasets.Data:
-    """CIFAR-10 in the size of the runs."""
-    sizes = {run.size for run in runs}
+    """CIFAR-10 in the size of the runs, from the folder that they were trained on."""
+    sizes, roots = {run.size for run in runs}, {run.root for run in runs if run.root}
     if len(sizes) > 1:
         raise SystemExit("the runs were trained on images of different sizes")
+    if root is None and len(roots) > 1:
+        named = " and ".join(sorted(map(str, roots)))
+        raise SystemExit(f"the runs were trained on images in {named}: choose with --data-root")
+    if root is None and roots and not (root := roots.pop()).is_dir():
+        raise SystemExit(f"{root}, which the run was trained on, is gone: name --data-root")
     with plain_errors():
-        return datasets.load("cifar10", root, sizes.pop())
+        data = datasets.load("cifar10", root, sizes.pop())
+    for images in sorted({run.images for run in runs if run.images} - {data.source}):
+        print(f"These images are {data.source}; the network was trained on {images}.")
+    return data
 
 
 def choose_image(test: ImageDataset, number: int, file: Path | None) -> tuple[np.ndarray, str]:
@@ -363,13 +376,10 @@ def choose_image(test: ImageDataset, number: int, file: Path | None) -> tuple[np
             )
         image, label = test[number]
         return image, f"test image {number} ({test.classes[label] if test.classes else label})"
-    from PIL import Image
-
     try:
-        with Image.open(file) as opened:
-            image = np.array(opened.convert("RGB"))
-    except OSError as error:
-        raise SystemExit(f"--image-file: cannot read {file}: {error}") from None
+        image = np.array(read_image(file))
+    except DataError as error:
+        raise SystemExit(f"--image-file: cannot read {file}: {error.__cause__}") from None
     if image.shape != (H, W, 3):
         raise SystemExit(
             f"--image-file: {file} has {image.shape[1]}×{image.shape[0]} pixels, the networks were "
@@ -397,7 +407,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="one or two runs")
-    parser.add_argument("--data-root", type=Path, help="folder of CIFAR-10 (default: data)")
+    parser.add_argument("--data-root", type=Path, help="folder of CIFAR-10 (default: the run's)")
     parser.add_argument("--image", type=int, default=0, metavar="K", help="number of a test image")
     parser.add_argument("--image-file", type=Path, metavar="FILE", help="an image of your own")
     parser.add_argument("--limit", type=positive, help="average over only so many training images")
@@ -408,15 +418,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     runs = open_runs(arguments.runs)
     data = load_data(arguments.data_root, runs.values())
     image, subject = choose_image(data.test, arguments.image, arguments.image_file)
-    train = data.train
-    if arguments.limit and arguments.limit < len(train):
-        # Evenly spaced: an image folder is sorted by class.
-        train = train.subset(np.linspace(0, len(train) - 1, arguments.limit).astype(int))
+    train = sampled(data.train, arguments.limit)
     out = arguments.out or arguments.runs[0] / "maps"
     out.mkdir(parents=True, exist_ok=True)
 
@@ -434,7 +442,7 @@ def main(argv: list[str] | None = None) -> None:
         averages[name] = average_over(run, train, out / f"activations-{name}.json")
         draw_averages(
             averages[name], out / f"average-activations-{name}",
-            f"Network {name}, mean |activation| over {len(train):,} images",
+            f"Network {name}, mean |activation| over {counted(len(train), 'image')}",
         )  # fmt: skip
     if len(runs) == 2:
         draw_comparison(averages, out / "comparison")
@@ -442,7 +450,7 @@ def main(argv: list[str] | None = None) -> None:
     print(rows)
     note = (
         "Zeros: the share of values that are exactly 0. Mean: the mean absolute activation. Over "
-        f"{len(train):,} training images."
+        f"{counted(len(train), 'training image')}."
     )
     write_text(f"{rows}\n\n{note}\n", out / "table.md")
     print(f"{note}\nwrote pictures, table.md and activations-*.json to {out}")

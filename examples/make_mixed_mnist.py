@@ -18,17 +18,20 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from examples.command_line import plain_errors, positive
+from examples.command_line import plain_errors, positive, program
 from minigrad.data import ArrayDataset, ImageDataset, load_image_folder, load_mnist
 from minigrad.errors import DataError
+from minigrad.files import held_alone
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FRAMES = (32, 48, 64)
 PARTS = ("train", "test")
@@ -40,6 +43,8 @@ MARKER = "mixed.json"  # tells how a set was made, and that it is whole
 
 def mixed(image: np.ndarray, seed: int, part: int, number: int) -> Image.Image:
     """The (H, W) uint8 digit, scaled and placed in a frame, by numbers drawn for it alone."""
+    from PIL import Image
+
     drawn = np.random.SeedSequence([seed, part, number]).generate_state(4).tolist()
     frame = FRAMES[drawn[0] % len(FRAMES)]
     longer = frame // 2 + drawn[1] % (frame - frame // 2 + 1)  # from half the frame to all of it
@@ -75,7 +80,10 @@ def make(
     interrupted run leaves none. A folder that holds anything else is refused.
     """
     out = Path(out)
-    parts = [load_mnist(mnist_root, train=part == "train") for part in PARTS]
+    try:
+        parts = [load_mnist(mnist_root, train=part == "train") for part in PARTS]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; give the folder of MNIST with --data-root") from None
     if limit is not None:
         parts = [ArrayDataset(p.images[:limit], p.labels[:limit], p.classes) for p in parts]
     for name, dataset in zip(PARTS, parts, strict=True):
@@ -96,18 +104,21 @@ def make(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SystemExit(f"{out} exists and was not made by this program; name another --out")
     unfinished = out.with_name(out.name + ".unfinished")
-    if unfinished.exists():  # what a killed run has left
-        shutil.rmtree(unfinished)
-    try:
-        for number, (name, dataset) in enumerate(zip(PARTS, parts, strict=True)):
-            _write(dataset, unfinished / name, seed, number)
-        (unfinished / MARKER).write_text(json.dumps(wanted, indent=1) + "\n")
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with held_alone(unfinished):
+        try:
+            for name in PARTS:  # what a killed run has left
+                if (unfinished / name).exists():
+                    shutil.rmtree(unfinished / name)
+            for number, (name, dataset) in enumerate(zip(PARTS, parts, strict=True)):
+                _write(dataset, unfinished / name, seed, number)
+            (unfinished / MARKER).write_text(json.dumps(wanted, indent=1) + "\n")
+            if out.exists():
+                out.rmdir()
+            unfinished.rename(out)
+        except BaseException:  # Ctrl-C too
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
     print(f"wrote {wanted['train']:,} training and {wanted['test']:,} test images to {out}")
 
 
@@ -211,18 +222,19 @@ def draw_samples(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
     plt.close(figure)
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST/raw")
     parser.add_argument("--out", type=Path, default=Path("data") / "mixed", help="a new folder")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of sizes and places")
     parser.add_argument("--limit", type=positive, help="only so many images of each part")
     arguments = parser.parse_args(argv)
-    with plain_errors("; give the folder of MNIST with --data-root"):
-        if arguments.seed < 0:
-            raise SystemExit(f"--seed must be at least 0, got {arguments.seed}")
+    if arguments.seed < 0:
+        raise SystemExit(f"--seed must be at least 0, got {arguments.seed}")
+    with plain_errors():
         make(arguments.data_root, arguments.out, arguments.seed, arguments.limit)
 
 

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import minigrad as mg
 from examples import datasets, networks
-from examples.command_line import add_device, plain_errors, positive, set_device
+from examples.command_line import (
+    INTERRUPTED,
+    add_device,
+    counted,
+    plain_errors,
+    positive,
+    set_device,
+)
 from examples.datasets import Data
-from examples.training import LAST, Run
+from examples.training import LAST, Run, alone_in
 from minigrad.data import (
     Compose,
     DataLoader,
@@ -29,6 +39,7 @@ from minigrad.data import (
     Transform,
     random_split,
 )
+from minigrad.files import held_alone
 from minigrad.optim import SGD, Adam, AdamW, lr_scheduler
 
 OPTIMIZERS = ("Adam", "AdamW", "SGD")
@@ -73,6 +84,8 @@ class Recipe:
 
 HELP = {
     "epochs": "passes over the training images",
+    "batch_size": "images of a step",
+    "optimizer": "how gradients change the weights",
     "lr": "learning rate; with a schedule, the highest",
     "schedule": "how the rate changes from step to step",
     "warm_up": "share of one-cycle's steps in which the rate rises",
@@ -85,7 +98,8 @@ HELP = {
     "flip": "augment: mirror half of the images",
     "rotation": "augment: rotate by up to ± ROTATION degrees",
     "shift": "augment: move by up to ± this share of the width and of the height",
-    "limit": "use only so many training images, for a quick trial",
+    "seed": "of weights, order and augmentation: the same seed gives the same bits",
+    "limit": "use only so many images to train, validate and test with, for a quick trial",
 }
 
 
@@ -117,8 +131,20 @@ def split(recipe: Recipe, data: Data) -> tuple[ImageDataset, ImageDataset]:
     kept = len(data.train) - data.validation
     train, validation = random_split(data.train, [kept, data.validation], seed=recipe.seed)
     if recipe.limit is not None:
-        train = train.subset(range(min(recipe.limit, len(train))))
+        train, validation = (limited(part, recipe.limit) for part in (train, validation))
     return train, validation
+
+
+def limited(images: ImageDataset, limit: int | None) -> ImageDataset:
+    """The first images, of a set that is shuffled."""
+    return images if limit is None else images.subset(range(min(limit, len(images))))
+
+
+def sampled(images: ImageDataset, limit: int | None) -> ImageDataset:
+    """So many images at even distances: image folders are sorted by class."""
+    if limit is None or limit >= len(images):
+        return images
+    return images.subset(np.linspace(0, len(images) - 1, limit).astype(int))
 
 
 def optimizer(recipe: Recipe, model: mg.nn.Module) -> mg.optim.Optimizer:
@@ -161,7 +187,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
         scheduler=scheduler(recipe, updates, recipe.epochs * len(loader)),
         train=loader,
         validation=DataLoader(validation, 500, transform=plain, device=device),
-        test=DataLoader(data.test, 500, transform=plain, device=device),
+        test=DataLoader(sampled(data.test, recipe.limit), 500, transform=plain, device=device),
         label_smoothing=recipe.label_smoothing,
         out=out,
         epochs=recipe.epochs,
@@ -174,6 +200,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
         },
         title=f"{recipe.dataset}, network {recipe.network}, {recipe.epochs} epochs, "
         f"seed {recipe.seed}",
+        data_root=data.root,
         **options,
     )
 
@@ -192,9 +219,11 @@ def train_from_command_line(
     kinds = {name: list(dict.fromkeys(getattr(r, name) for r in recipes.values()))
              for name in ("dataset", "network")}  # fmt: skip
     for name, choices in kinds.items():
-        parser.add_argument(f"--{name}", choices=choices, default=getattr(first, name))
+        value = getattr(first, name)
+        parser.add_argument(f"--{name}", choices=choices, default=value, help=f"default: {value}")
+    mixed = "; mixed: data/mixed" if "mixed" in kinds["dataset"] else ""
     parser.add_argument(
-        "--data-root", type=Path, help="folder of the data set (default: data; mixed: data/mixed)"
+        "--data-root", type=Path, help=f"folder of the data set (default: data{mixed})"
     )
     for field in fields(Recipe)[2:]:
         _add(parser, field.name, str(field.type))
@@ -215,23 +244,38 @@ def train_from_command_line(
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    if (out / LAST).exists() and not arguments.resume:
-        raise SystemExit(f"{out} holds a run: add --resume to go on with it, or name another --out")
+    with held_alone(out) if out.is_dir() else nullcontext():
+        _check_folder(out, arguments.resume)
     with plain_errors():
         data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
         run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)
         run.try_out()
+    with alone_in(out):
+        _check_folder(out, arguments.resume)  # another run may have ended meanwhile
         if arguments.resume:
-            run.resume()
-    on_cpu = arguments.device == "cpu"
-    where = f"{mg.get_num_threads()} threads" if on_cpu else mg.cuda.get_device_name()
-    print(
-        f"{recipe.dataset}, network {recipe.network}: {run.settings['parameters']:,} parameters; "
-        f"{len(run.train.dataset):,} training, {len(run.validation.dataset):,} validation and "
-        f"{len(data.test):,} test images; {where}"
-    )
-    if run.fit():
+            with plain_errors():
+                run.resume()
+        on_cpu = arguments.device == "cpu"
+        where = counted(mg.get_num_threads(), "thread") if on_cpu else mg.cuda.get_device_name()
+        print(
+            f"{recipe.dataset}, network {recipe.network}: {run.settings['parameters']:,} "
+            f"parameters; {len(run.train.dataset):,} training, {len(run.validation.dataset):,} "
+            f"validation and {counted(len(run.test.dataset), 'test image')}; {where}"
+        )
+        if not run.fit():
+            raise SystemExit(INTERRUPTED)
         run.finish()
+    if run.diverged:
+        raise SystemExit(run.diverged)
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    """Whether a run can start, or go on, in the folder."""
+    found = (out / LAST).exists()
+    if found and not resume:
+        raise SystemExit(f"{out} holds a run: add --resume to go on with it, or name another --out")
+    if resume and not found:
+        raise SystemExit(f"cannot go on: there is no checkpoint {out / LAST}")
 
 
 def _add(parser: argparse.ArgumentParser, name: str, kind: str) -> None:

@@ -38,7 +38,9 @@ class Report:
         for file in (self.runs / experiment.name).glob("seed*/metrics.json"):
             run = json.loads(file.read_text())
             wanted = experiments.settings(experiment, run["seed"], self.quick)
-            if not wanted.changed(run["settings"]):
+            # One that diverged in its first epoch has not been tested.
+            tested = "test_accuracy" in run or not experiment.final
+            if tested and not wanted.changed(run["settings"]):
                 found[run["seed"]] = run
         return [found[seed] for seed in sorted(found)]
 
@@ -272,8 +274,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+def percent(share: float | None) -> str:
+    """None: of a run that diverged in its first epoch."""
+    return "diverged" if share is None else f"{100 * share:.2f} %"
 
 
 def _section(title: str, *parts: str) -> str:

@@ -21,11 +21,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
 
 from examples import datasets, experiments, feature_maps, make_mixed_mnist, recipe
-from examples.command_line import add_device, plain_errors, positive, set_device
+from examples.command_line import (
+    INTERRUPTED,
+    add_device,
+    plain_errors,
+    positive,
+    program,
+    set_device,
+)
 from examples.datasets import Data
 from examples.experiments import CIFAR10_RUNS, PARTS, QUICK_IMAGES, Experiment
 from examples.recipe import Recipe
 from examples.report import Report
+from examples.training import alone_in
 
 INSIDE = "inside"
 # With --quick: images held out, and digits of which the mixed resolutions are made.
@@ -90,11 +98,16 @@ class Reproduction:
         data = self.data(settings.dataset, settings.size)
         with plain_errors():
             run = recipe.start(settings, data, out, self.device)
+        with alone_in(out):
             if run.last.exists():
-                run.resume()
-        if not run.fit():
-            raise SystemExit(f"The same command goes on from here. So far: {self.report.path}")
-        run.finish(tested=experiment.final)
+                with plain_errors():
+                    run.resume()
+            if not run.fit():
+                print(f"The same command goes on from here. So far: {self.report.path}")
+                raise SystemExit(INTERRUPTED)
+            run.finish(tested=experiment.final)
+        if run.diverged:
+            print(run.diverged)
         self.report.write()
         return out
 
@@ -132,6 +145,7 @@ def _command(arguments: argparse.Namespace) -> str:
     return " ".join(words)
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     names = ["mnist", "mixed", "cifar10", INSIDE, "grid"]
     parser = argparse.ArgumentParser(

@@ -12,7 +12,6 @@ images here: all training images are trained on, and the test images are looked 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -29,8 +28,9 @@ from tqdm import tqdm
 import minigrad as mg
 import minigrad.nn.functional as F
 from examples import datasets, networks
-from examples.command_line import add_device, plain_errors, positive, set_device
-from examples.training import Tally, write_text
+from examples.command_line import add_device, plain_errors, positive, program, set_device
+from examples.recipe import limited, sampled
+from examples.training import Tally, alone_in, write_json
 from minigrad import serialization
 
 LOGIT_SCALE = 1 / 9
@@ -208,6 +208,7 @@ def as_tensor(images: np.ndarray, device: Any) -> mg.Tensor:
     return mg.from_numpy(images).permute(0, 3, 1, 2).to(device)
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,38 +216,54 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data-root", type=Path, help="folder of the data set (default: data)")
     parser.add_argument("--epochs", type=float, default=9.9, help="passes over the training images")
     parser.add_argument("--batch-size", type=positive, default=1024)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=positive, help="use only so many training images")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order")
+    parser.add_argument("--limit", type=positive, help="only so many images to train and test with")
     add_device(parser)
     parser.add_argument("--out", type=Path, help="default: runs/cifar10-speedrun-<seed>")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.epochs < math.inf:
         parser.error(f"argument --epochs: must be above 0, got {arguments.epochs}")
     set_device(arguments)
-    seed, out = arguments.seed, arguments.out or Path(f"runs/cifar10-speedrun-{arguments.seed}")
-    if (out / "metrics.json").exists():
-        raise SystemExit(f"{out} holds a run: name another --out")
+    out = arguments.out or Path(f"runs/cifar10-speedrun-{arguments.seed}")
+    _check_folder(out)
     with plain_errors():
         data = datasets.load("cifar10", arguments.data_root, 32)
+    with alone_in(out):
+        _check_folder(out)  # another run may have ended meanwhile
+        run(arguments, data, out)
+
+
+def _check_folder(out: Path) -> None:
+    if (out / "metrics.json").exists():
+        raise SystemExit(f"{out} holds a run: name another --out")
+
+
+def run(arguments: argparse.Namespace, data: datasets.Data, out: Path) -> None:
+    """Train, test and write what came of it."""
+    seed = arguments.seed
     mg.manual_seed(seed)
     # Image folders are sorted by class.
     train = data.train.subset(np.random.default_rng(seed).permutation(len(data.train)))
-    train = train.subset(range(min(arguments.limit or len(train), len(train))))
+    train, tested = limited(train, arguments.limit), sampled(data.test, arguments.limit)
     mean, std = (255 * np.float32(values) for values in train.statistics())
     images, test_images = (
-        (part.buckets[0].images[part.buckets[0].rows] - mean) / std for part in (train, data.test)
+        (part.buckets[0].images[part.buckets[0].rows] - mean) / std for part in (train, tested)
     )
     model = networks.speedrun().to(arguments.device)
     initialise(model, as_tensor(images[:5000], arguments.device))
     size = min(arguments.batch_size, len(train))
-    history = []
+    history, diverged = [], None
     for entry in fit(model, images, train.labels, size, arguments.epochs, seed):
         history.append(entry)
         tqdm.write("  ".join(f"{name} {value:.6g}" for name, value in entry.items()))
+        if not math.isfinite(entry["train_loss"]):
+            diverged = f"The run diverged: the loss of epoch {len(history)} is no number."
+            break
     seconds = history[-1]["seconds"]
     settings = {name: str(value) for name, value in vars(arguments).items()}
     metrics = {
-        **test(model, test_images, data.test.labels),
+        **({} if diverged else test(model, test_images, tested.labels)),
+        "diverged": diverged,
         "train_images_per_second": sum(entry["images"] for entry in history) / seconds,
         "epochs": arguments.epochs,
         "seconds": seconds,
@@ -254,9 +271,10 @@ def main(argv: list[str] | None = None) -> None:
         "settings": settings | {"images": data.source, "train_images": len(train)},
         "history": history,
     }
-    out.mkdir(parents=True, exist_ok=True)
     serialization.save_file(model.state_dict(), out / "last.safetensors")
-    write_text(json.dumps(metrics, indent=1) + "\n", out / "metrics.json")
+    write_json(metrics, out / "metrics.json")
+    if diverged:
+        raise SystemExit(diverged)
     print(
         f"test accuracy {metrics['test_accuracy']:.2%}, without mirror images "
         f"{metrics['test_accuracy_plain']:.2%} (images: {data.source}); "

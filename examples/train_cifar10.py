@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
 
+from examples.command_line import program
 from examples.recipe import Recipe, train_from_command_line
 
 _COMMON = {"optimizer": "SGD", "schedule": "one-cycle", "crop": 4, "flip": True}
@@ -37,6 +38,7 @@ RECIPES = {
 }
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     train_from_command_line(__doc__ or "", RECIPES, argv)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs from anywhere
 
+from examples.command_line import program
 from examples.recipe import Recipe, train_from_command_line
 
 _TUNED = {
@@ -37,6 +38,7 @@ _RECIPES = (
 RECIPES = {(recipe.dataset, recipe.network): recipe for recipe in _RECIPES}
 
 
+@program()
 def main(argv: list[str] | None = None) -> None:
     train_from_command_line(__doc__ or "", RECIPES, argv)
 

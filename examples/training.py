@@ -3,13 +3,13 @@
 A run lives in one folder: last.safetensors (all that is needed to go on), best.safetensors (the
 weights with the best validation accuracy), metrics.json and curves.png. The data of an epoch
 follows from the seed and the epoch alone, so a resumed run ends with the same bits as one that was
-never interrupted.
+never interrupted. One process at a time works in a folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +24,10 @@ import minigrad as mg
 import minigrad.nn.functional as F
 from minigrad import serialization, viz
 from minigrad.data import DataLoader
+from minigrad.files import held_alone, written_whole
 
 LAST = "last.safetensors"  # all that is needed to go on
+LOOK_EVERY = 100  # steps, after which a loss that is no number ends the run
 
 COLUMNS = (
     ("epoch", 5, "d"),
@@ -71,7 +73,8 @@ class Run:
 
     settings: what decides how the run ends, for the record and for `resume`, which refuses others.
     Without a scheduler, a run knows no end: it may be resumed with another number of epochs.
-    tensorboard: whether to write event files.
+    tensorboard: whether to write event files. data_root: the folder of the data, for the record.
+    diverged: what there is to say of a run that ended with a loss that is no number.
     """
 
     model: mg.nn.Module
@@ -86,6 +89,8 @@ class Run:
     label_smoothing: float = 0.0
     title: str = ""
     tensorboard: bool = False
+    data_root: Path | None = None
+    diverged: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     best_accuracy: float = -1.0
     train_seconds: float = 0.0  # of all epochs, without validation
@@ -145,7 +150,8 @@ class Run:
             F.cross_entropy(self.model(images), labels, label_smoothing=self.label_smoothing)
 
     def fit(self) -> bool:
-        """Train the epochs that are left. False if the user interrupted the run."""
+        """Train the epochs that are left. False if the user interrupted the run. A run that
+        diverges ends with the epoch before, and `diverged` says so."""
         with _interruptible() as interrupted, _event_files(self) as watch:
             self.out.mkdir(parents=True, exist_ok=True)
             if not self.history:
@@ -155,10 +161,13 @@ class Run:
                 print(_row(entry))
             for epoch in range(len(self.history) + 1, self.epochs + 1):
                 entry = self._epoch(epoch, interrupted)
+                if self.diverged:
+                    return True
                 if entry is None:
+                    state = f"state after epoch {epoch - 1}" if epoch > 1 else "initial state"
                     print(
-                        f"Interrupted in epoch {epoch}; {self.last} holds the state after epoch "
-                        f"{epoch - 1}. Add --resume to go on from there."
+                        f"Interrupted in epoch {epoch}; {self.last} holds the {state}. Add "
+                        "--resume to go on from there."
                     )
                     return False
                 print(_row(entry), flush=True)
@@ -193,8 +202,8 @@ class Run:
         step, tally = self._step()
         tally.reset()
         with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
-            for draw in self.train.draws():
-                if interrupted:
+            for number, draw in enumerate(self.train.draws(), start=1):
+                if interrupted or (number % LOOK_EVERY == 0 and self._diverges(epoch, tally)):
                     return None
                 step(*draw)
                 if self.scheduler is not None:
@@ -202,7 +211,11 @@ class Run:
                 tally.images += len(draw.labels)
                 _advance(bar, len(draw.labels), tally)
         seconds = time.perf_counter() - start
+        if self._diverges(epoch, tally):
+            return None
         validation = evaluate(self.model, self.validation, "validation")
+        if self._diverges(epoch, validation, "validation"):
+            return None
         self.train_seconds += seconds
         self.images_seen += tally.images
         entry = {
@@ -221,41 +234,77 @@ class Run:
         self.save()
         return entry
 
+    def _diverges(self, epoch: int, tally: Tally, kind: str = "training") -> bool:
+        loss = tally.loss
+        if not math.isfinite(loss):
+            self.diverged = (
+                f"The run diverged: the {kind} loss of epoch {epoch} is {loss}; try a lower --lr."
+            )
+        return bool(self.diverged)
+
     def finish(self, tested: bool = True) -> dict[str, Any]:
-        """Test the best weights once, unless the run is only a trial; write curves.png and, when
-        all else is done, metrics.json."""
+        """Test the best weights once, unless the run is only a trial or no epoch has ended; write
+        curves.png and, when all else is done, metrics.json."""
         figures = {}
+        tested = tested and bool(self.history)
         if tested:
             self.model.load_state_dict(serialization.load_file(self.best))
             result = evaluate(self.model, self.test, "test")
             figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
             **figures,
-            "best_val_accuracy": self.best_accuracy,
-            "train_images_per_second": self.images_seen / self.train_seconds,
+            "best_val_accuracy": self.best_accuracy if self.history else None,
+            "train_images_per_second": self.images_seen / (self.train_seconds or math.inf),
             "epochs": len(self.history),
             "seconds": self.train_seconds,
             "seed": self.settings["seed"],
+            "diverged": self.diverged or None,
+            "data_root": self.data_root and str(self.data_root),
             "settings": self.settings,
             "history": self.history,
         }
         smoothed = f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
-        viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
-        write_text(json.dumps(metrics, indent=1) + "\n", self.out / "metrics.json")
+        drawn = " and curves.png" if self.history else ""
+        try:
+            if self.history:
+                viz.plot_curves(self.history, self.out / "curves.png", self.title, smoothed)
+        except ImportError as error:
+            drawn = f", but not curves.png ({error})"
+        write_json(metrics, self.out / "metrics.json")
         if tested:
             print(
                 f"test accuracy {result.accuracy:.2%} (loss {result.loss:.4f}) with the weights of "
                 f"the best epoch; {metrics['train_images_per_second']:,.0f} training images/s"
             )
-        print(f"wrote metrics.json, curves.png and checkpoints to {self.out}")
+        print(f"wrote checkpoints, metrics.json{drawn} to {self.out}")
         return metrics
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Within the block the folder is there, and no other process works in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    with held_alone(out):
+        yield
 
 
 def write_text(text: str, path: Path) -> None:
     """The file appears whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(value: Any, path: Path) -> None:
+    """JSON that every reader takes: it has no NaN and no infinity, which become null."""
+    write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n", path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:

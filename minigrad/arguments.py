@@ -22,7 +22,9 @@ def check_number(
     Raises DTypeError for anything else than a number, ValueError outside of the range. NaN is
     outside of every range that has a bound.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if type(value) is not float and (
+        isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating))
+    ):
         raise DTypeError(f"{owner}: {name} must be a number, got {value!r:.80}")
     try:
         number = float(value)
@@ -41,7 +43,9 @@ def check_int(
 
     Raises DTypeError for anything else than an int, ValueError outside of the range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    if type(value) is not int and (
+        isinstance(value, bool) or not isinstance(value, (int, np.integer))
+    ):
         raise DTypeError(f"{owner}: {name} must be an int, got {value!r:.80}")
     if (low is not None and value < low) or (high is not None and value > high):
         rule = f"at least {low}" if high is None else f"from {low} to {high}"

@@ -39,6 +39,15 @@ _PLACES = {
         for file in ("cifar", "fakedata", "folder", "mnist", "svhn", "vision")
     },
     "torchvision.transforms.transforms": "minigrad.vision.transforms.classes",
+    **{
+        f"torchvision.models.{file}": f"minigrad.vision.models.{place}"
+        for place, files in (
+            ("branches", ("densenet", "googlenet")),
+            ("classic", ("alexnet", "squeezenet", "vgg")),
+            ("mobilenet", ("efficientnet", "mobilenetv2", "mobilenetv3")),
+        )
+        for file in files
+    },
 }
 _VERSIONS = {"torch": "2.14.0", "torchvision": "0.29.0"}  # whose names these are
 

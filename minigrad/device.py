@@ -157,8 +157,12 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.Lock()
+        self.unlock()
         self.manual_seed(seed)
+
+    def unlock(self) -> None:
+        """No thread draws: a fork's child does not have those of its parent."""
+        self._lock = threading.Lock()
 
     def manual_seed(self, seed: int) -> Generator:
         self.seed, self.stream = check_int("manual_seed", "seed", seed, 0, 2**64 - 1), 0
@@ -182,6 +186,8 @@ class Generator:
 
 
 default_generator = Generator(int.from_bytes(os.urandom(4), "little"))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=default_generator.unlock)
 
 
 def manual_seed(seed: int) -> Generator:

@@ -40,3 +40,7 @@ class CheckpointError(MinigradError, RuntimeError):
 
 class DataError(MinigradError, ValueError):
     """A data file that is truncated, damaged or not what it should be."""
+
+
+class DistributedError(MinigradError, RuntimeError):
+    """Ranks that do not fit together: a missing process group, different calls or tensors."""

@@ -34,7 +34,11 @@ def pair(operation: str, name: str, value: Size2d, minimum: int = 0) -> tuple[in
         return value, value
     if type(value) is tuple and len(value) == 2:
         height, width = value
-        if type(height) is type(width) is int and min(value) >= minimum and max(value) <= _LARGEST:
+        if (
+            type(height) is type(width) is int
+            and minimum <= height <= _LARGEST
+            and minimum <= width <= _LARGEST
+        ):
             return value
     items = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(items) == 1:

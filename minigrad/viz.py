@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .files import written_whole
+
 _DPI = 128  # a power of two: sizes in pixels stay exact when given in inches
 _GAP = 4  # pixels between channels
 
@@ -44,7 +46,7 @@ def plot_curves(
         axes[0].legend(loc="upper right", frameon=False)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=130)
+    _save(figure, path, 130)
 
 
 def plot_channels(
@@ -162,7 +164,7 @@ def plot_bars(
     all_axes[-1].legend(frameon=False, loc="best")
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def merged(sequences: Sequence[Sequence[str]]) -> list[str]:
@@ -210,7 +212,7 @@ class _Page:
         self.figure.text(left / self.width, 1 - top / self.height, text, **options)
 
     def save(self, path: str | Path) -> None:
-        self.figure.savefig(path, dpi=_DPI)
+        _save(self.figure, path)
 
 
 def _mosaic(maps: np.ndarray, side: int) -> tuple[np.ndarray, int]:
@@ -273,3 +275,8 @@ def _figure(**options: Any) -> Any:
             "plots need matplotlib: pip install matplotlib, or minigrad's 'examples' extra"
         ) from None
     return Figure(**options)
+
+
+def _save(figure: Any, path: str | Path, dpi: int = _DPI) -> None:
+    with written_whole(path) as part:
+        figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:] or "png")

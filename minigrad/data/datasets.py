@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import check_int
 from ..errors import DTypeError, ShapeError, TargetError
+
+if TYPE_CHECKING:
+    from .transforms import Compose
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,15 @@ class BucketDataset(ImageDataset):
             names,
             check_int("BucketDataset", "max_value", max_value, 1, 255),
         )
+
+
+class Batched:
+    """A data set of which a DataLoader may make batches in another way than from its items."""
+
+    def batched(self) -> tuple[ImageDataset, Compose] | None:
+        """Images and transform of which the kernels make the batches that the items would make;
+        None if items are more than that. A loader asks at the start of every pass."""
+        raise TypeError(f"{type(self).__name__} must define batched")
 
 
 # Checks -------------------------------------------------------------------------------------

@@ -32,7 +32,6 @@ def fetch(urls: str | Sequence[str], path: str | os.PathLike[str], md5: str | No
     path = Path(path)
     if path.is_file() and (md5 is None or checksum(path) == md5):
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     failures = []
     for url in [urls] if isinstance(urls, str) else urls:
@@ -74,6 +73,7 @@ def _receive(url: str, part: Path) -> None:
         length = answer.headers.get("Content-Length")
         total = begin + int(length) if length is not None else None
         progress = _progress(url.rpartition("/")[2], begin, total)
+        part.parent.mkdir(parents=True, exist_ok=True)  # nothing is left where no url answers
         try:
             with open(part, "ab" if begin else "wb") as file:
                 while piece := answer.read(_CHUNK):

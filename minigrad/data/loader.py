@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice, repeat
 from types import GenericAlias
@@ -18,7 +19,7 @@ from ..errors import CheckpointError, DataError
 from ..ops.transfer import placed
 from . import _random
 from .collate import default_collate, default_convert, moved
-from .datasets import ImageDataset
+from .datasets import Batched, ImageDataset
 from .generic import IterableDataset, Subset
 from .prefetch import Prefetcher
 from .samplers import (
@@ -44,9 +45,11 @@ class DataLoader:
 
     An ImageDataset, or a Subset of one, gives (images, labels): float32 (N, C, H, W), stored
     channels-last, and int64 (N,), each batch by one kernel. Images of different sizes are never in
-    one batch; the batches of all sizes are mixed. Any other object with __len__ and __getitem__
-    gives what collate_fn makes of a list of its items, by default `default_collate`; an
-    IterableDataset is cut into batches as it comes.
+    one batch; the batches of all sizes are mixed. So do vision.datasets that hold their images, as
+    MNIST and CIFAR10, if their transform is of steps that a batch has, too: ToTensor (or ToImage
+    and ToDtype), Normalize, RandomCrop, RandomHorizontalFlip. Any other object with __len__ and
+    __getitem__ gives what collate_fn makes of a list of its items, by default `default_collate`;
+    an IterableDataset is cut into batches as it comes.
 
     batch_size: samples of a batch; the last one (of each size) may be smaller, unless drop_last;
     None gives the items themselves. shuffle: a new order every epoch. sampler, batch_sampler: the
@@ -128,13 +131,6 @@ class DataLoader:
                 f"DataLoader: a data set needs __len__ and __getitem__, got "
                 f"{type(dataset).__name__}"
             )
-        images = _as_images(dataset)
-        by_item = images is None or collate_fn is not None or chosen or batch_size is None
-        if by_item and transform is not None:
-            raise TypeError(
-                "DataLoader: transform works on image data sets without collate_fn or sampler; "
-                "transform the items of other data sets in their __getitem__ or in collate_fn"
-            )
         self.dataset = dataset
         self.batch_size = batch_size if batch_size is None else int(batch_size)
         self.shuffle = bool(shuffle)
@@ -153,24 +149,39 @@ class DataLoader:
         self.prefetch = prefetch
         self.device = as_device(device)
         self.collate_fn = collate_fn
+        self._by_item = collate_fn is not None or chosen or batch_size is None
+        if isinstance(transform, (Transform, Compose)):
+            transform = [transform]  # type: ignore[list-item]
+        self._given = None if transform is None else Compose(transform)
+        self._images: ImageDataset
         self.transform: Compose | None = None
-        if not by_item:
-            assert images is not None
-            self._images: ImageDataset = images
-            self.prefetch = max(prefetch, self.prefetch_factor or 0)
-            if isinstance(transform, (Transform, Compose)):
-                transform = [transform]  # type: ignore[list-item]
-            self.transform = Compose(transform or [])
-            for bucket in images.buckets:  # images that do not fit are an error now, not later
-                self._plan(bucket.images)
-        self._workers: Workers | None = None
         self._made: list[Renderer] | None = None
+        self._choose()
+        if transform is not None and self.transform is not self._given:
+            raise TypeError(
+                "DataLoader: transform works on image data sets without collate_fn or sampler; "
+                "transform the items of other data sets in their __getitem__ or in collate_fn"
+            )
+        self._workers: Workers | None = None
         self._epoch = 0
         self._position = 0  # batches of the epoch that were handed out
         self._resume = False
         # Marks the pass that moves the loader. Not the pass itself: it holds the loader, and in a
         # cycle an abandoned pass would keep its thread until the collector comes by.
         self._running = object()
+
+    def _choose(self) -> None:
+        """Kernels make the batches if they can, of what the data set is now."""
+        found = None if self._by_item else _as_images(self.dataset)
+        if found is None or (found.transform is not None and self.worker_init_fn is not None):
+            self.transform = None
+            return
+        if self.transform is not None and found.transform is None:
+            return  # these do not change
+        self._images, self._made = found.images, None
+        self.transform = found.transform or self._given or Compose()
+        for bucket in self._images.buckets:  # images that do not fit are an error now, not later
+            self._plan(bucket.images)
 
     def _plan(self, images: np.ndarray) -> Plan:
         assert self.transform is not None
@@ -186,6 +197,12 @@ class DataLoader:
         else:
             sizes = [len(self.dataset if self._sampler is None else self._sampler)]  # type: ignore[arg-type]
         return batch_count(sizes, self.batch_size or 1, self.drop_last)
+
+    def _count(self) -> int | None:
+        """Batches of an epoch, if that is known."""
+        with suppress(TypeError):  # a sampler may have no length
+            return None if self._streams else len(self)
+        return None
 
     @property
     def sampler(self) -> Any:
@@ -242,6 +259,7 @@ class DataLoader:
         self._position, self._resume, self._running = 0, False, object()
 
     def __iter__(self) -> Iterator[Any]:
+        self._choose()
         self._begin()
         return _Epoch(self)
 
@@ -294,7 +312,7 @@ class DataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands: the epoch, and how many of its batches were handed out."""
         epoch, position = self._epoch, self._position
-        if position and not self._streams and position == len(self):
+        if position and position == self._count():
             epoch, position = epoch + 1, 0
         return {"epoch": epoch, "position": position, **self._facts()}
 
@@ -315,7 +333,8 @@ class DataLoader:
                     f"loader {name}={mine!r}"
                 )
         position = state["position"]
-        most = 2**63 if self._streams else len(self)
+        most = self._count()
+        most = 2**63 if most is None else most
         if not isinstance(position, int) or not 0 <= position <= most:
             raise CheckpointError(
                 f"DataLoader.load_state_dict: position must be in [0, {most}], got {position!r}"
@@ -356,7 +375,8 @@ class _Epoch:
             sizes, loader.batch_size, loader.shuffle, loader.drop_last, loader.seed, epoch
         )[self._position :]
         # A GPU works by itself, and all of its work is queued by one thread.
-        prefetch = 0 if loader.device.type == "cuda" else loader.prefetch
+        ahead = max(loader.prefetch, loader.prefetch_factor or 0)
+        prefetch = 0 if loader.device.type == "cuda" else ahead
         kernels.get(loader.device)  # imported here and not in the background thread
         make = _ImageBatches(loader, epoch, orders, rendered, serial=prefetch > 0)
         return Prefetcher(make, batches, prefetch) if prefetch else map(make, batches)
@@ -462,12 +482,21 @@ class _ImageBatches:
 # Items --------------------------------------------------------------------------------------
 
 
-def _as_images(dataset: Any) -> ImageDataset | None:
+class _Images(NamedTuple):
+    """Images that kernels batch, and the data set's own transform, if it has one."""
+
+    images: ImageDataset
+    transform: Compose | None
+
+
+def _as_images(dataset: Any) -> _Images | None:
     """The data set, if it or what it is a part of are images that kernels batch."""
     if isinstance(dataset, ImageDataset):
-        return dataset
+        return _Images(dataset, None)
+    if isinstance(dataset, Batched) and (made := dataset.batched()) is not None:
+        return _Images(*made)
     if type(dataset) is Subset and (whole := _as_images(dataset.dataset)) is not None:
-        return whole.subset(dataset.indices)
+        return whole._replace(images=whole.images.subset(dataset.indices))
     return None
 
 
@@ -508,7 +537,8 @@ def _cut(
     """The batches of a stream."""
     items = iter(dataset)
     if size is None:
-        yield from map(collate, items)
+        for item in items:
+            yield collate(item)
         return
     while batch := list(islice(items, size)):
         if len(batch) == size or not drop_last:

@@ -4,7 +4,7 @@ Each worker has a pipe of its own, by which it gets the numbers of its batches i
 is shared that a killed worker could hold. What it makes is pickled; the pickle and its arrays go
 through blocks of shared memory that the parent makes, hands out, takes back and removes: whatever
 happens to a worker, none is left. A worker ends when its pipe is closed, and ignores Ctrl-C, which
-is its parent's to hear.
+is its parent's to hear. One whose parent is gone ends in the middle of a sample, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import pickle
 import random
 import signal
 import sys
+import threading
+import time
 import traceback
 import weakref
 from collections import deque
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -37,7 +40,12 @@ from ..ops.transfer import host
 from ..runtime import memory
 
 _ALIGNMENT = 64
-_PATIENCE = 1.0  # seconds that a worker has to end by itself
+_PATIENCE = 0.5  # seconds that workers have to end by themselves
+_WATCH = 1.0  # seconds after which a worker looks whether its parent is there
+
+# The parent's ends of all workers' pipes: a fork's copies would keep them open.
+_pipes: weakref.WeakSet[Any] = weakref.WeakSet()
+_starting = threading.Lock()  # and so would copies of a worker's end, made at the same time
 
 
 @dataclass(frozen=True)
@@ -104,9 +112,10 @@ def _view(block: SharedMemory, length: int, place: int) -> np.ndarray:
     return np.ndarray((length,), np.uint8, block.buf, place)
 
 
-def _unpickled(block: SharedMemory, lengths: list[int]) -> Any:
-    """A copy, so that the worker may have its block back."""
-    places = _offsets(lengths)
+def _unpickled(block: SharedMemory, count: int) -> Any:
+    """A copy of what lies in the block behind its lengths, so that the worker may have it back."""
+    lengths = _view(block, 8 * count, 0).view(np.int64).tolist()
+    _, *places = _offsets([8 * count, *lengths])
     parts: list[Any] = []
     for place, length in zip(places, lengths, strict=False):
         part = memory.empty((length,), np.dtype(np.uint8))
@@ -138,12 +147,24 @@ def _seed_everything(seed: int) -> None:
     manual_seed(seed)
 
 
-def _work(number: int, count: int, job: Job, pipe: Any, others: list[Any]) -> None:
+def _leave_with_parent() -> None:
+    """Without it nobody wants the samples, one of which may never be done."""
+    parent = os.getppid()
+    sentinel = multiprocessing.parent_process().sentinel  # type: ignore[union-attr]
+    # Siblings may hold a fork's copy of the sentinel; then the parent's number tells.
+    while not wait([sentinel], _WATCH) and os.getppid() == parent:
+        pass
+    os._exit(1)
+
+
+def _work(number: int, count: int, job: Job, pipe: Any) -> None:
     """A worker's life: messages ("task", epoch, seed, numbers, freed block), ("block", name)."""
     global _info
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for other in others:  # a fork's copies, which would keep the pipes of other workers open
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a script's handler is for the parent
+    for other in list(_pipes):
         other.close()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     with suppress(ImportError):
         from ..runtime.threads import set_num_threads
 
@@ -202,21 +223,23 @@ def _work(number: int, count: int, job: Job, pipe: Any, others: list[Any]) -> No
             if made is _END:
                 pipe.send(("end",))
                 continue
-            parts = [np.frombuffer(part, np.uint8) for part in stored]
-            lengths = [part.nbytes for part in parts]
-            places = _offsets(lengths)
-            block = block_of(max(1, places[-1]))
+            # No long message: the parent may be sending one, too, and neither would read.
+            lengths = np.array([part.nbytes for part in stored], np.int64)
+            parts = [np.frombuffer(part, np.uint8) for part in (lengths, *stored)]
+            places = _offsets(part.nbytes for part in parts)
+            block = block_of(places[-1])
             for part, place in zip(parts, places, strict=False):
                 _view(block, part.nbytes, place)[:] = part
-            pipe.send(("batch", block.name, lengths))
+            pipe.send(("batch", block.name, len(lengths)))
     except (EOFError, OSError):
         pass  # the parent has closed the pipe, or is gone
     finally:
         for block in blocks.values():
             with suppress(BufferError):
                 block.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for output in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # it may be closed, or None
+                output.flush()
         os._exit(0)  # what the parent has registered to do at its exit is not the worker's to do
 
 
@@ -261,26 +284,31 @@ class Workers:
             context = multiprocessing.get_context(
                 context or ("fork" if "fork" in methods and sys.platform != "darwin" else "spawn")
             )
+        if multiprocessing.current_process().daemon:
+            raise RuntimeError(
+                "DataLoader: a worker, or another daemonic process, cannot have workers of its "
+                "own; give the loader in it num_workers=0"
+            )
         # One tracker for all: a worker with one of its own would remove the parent's blocks.
         resource_tracker.ensure_running()
         self._ahead, self._timeout, self._persistent = ahead, timeout or None, persistent
         self._epoch = 0
         self._workers: list[_Worker] = []
-        self.close = weakref.finalize(self, _shut_down, self._workers)
+        self.close = weakref.finalize(self, _shut_down, self._workers, os.getpid())
         for number in range(count):
-            mine, theirs = context.Pipe()
-            forked = context.get_start_method() == "fork"
-            others = [mine, *(worker.pipe for worker in self._workers)] if forked else []
-            process = context.Process(
-                target=_work, args=(number, count, job, theirs, others), daemon=True,
-                name=f"minigrad-worker-{number}",
-            )  # fmt: skip
-            try:
-                process.start()
-            except BaseException:
-                self.close()
-                raise
-            theirs.close()
+            with _starting:
+                mine, theirs = context.Pipe()
+                _pipes.add(mine)
+                process = context.Process(
+                    target=_work, args=(number, count, job, theirs), daemon=True,
+                    name=f"minigrad-worker-{number}",
+                )  # fmt: skip
+                try:
+                    process.start()
+                except BaseException:
+                    self.close()
+                    raise
+                theirs.close()
             self._workers.append(_Worker(process, mine))
 
     def run(self, tasks: Iterable[list[int] | None], seed: int, in_order: bool) -> Iterator[Any]:
@@ -324,8 +352,8 @@ class Workers:
                 open_workers.remove(worker)  # the next one has this turn
                 continue
             turn += 1
-            _, name, lengths = answer
-            batch = _unpickled(worker.blocks[name], lengths)
+            _, name, count = answer
+            batch = _unpickled(worker.blocks[name], count)
             worker.freed.append(name)
             ask(worker)
             yield batch
@@ -352,7 +380,7 @@ class Workers:
         return next(worker for worker in workers if worker.pipe is found[0])
 
     def _receive(self, worker: _Worker) -> Any:
-        """The answer to a task: ("batch", block, lengths) or ("end",); errors are raised."""
+        """The answer to a task: ("batch", block, arrays) or ("end",); errors are raised."""
         while True:
             self._ready([worker])
             try:
@@ -392,12 +420,14 @@ class Workers:
     def _discard(self, worker: _Worker) -> None:
         """Take the answers that are under way, and want none of them."""
         while worker.asked:
-            with suppress(Exception):
+            try:
                 answer = self._receive(worker)
-                if answer[0] == "batch":
-                    worker.freed.append(answer[1])
-            if not self.close.alive:
-                return
+            except Exception:
+                if not self.close.alive:  # it was no error of the data set
+                    raise
+                continue
+            if answer[0] == "batch":
+                worker.freed.append(answer[1])
 
     def _dead(self, worker: _Worker) -> RuntimeError:
         worker.process.join(_PATIENCE)
@@ -417,15 +447,20 @@ def _remove(block: SharedMemory) -> None:
         block.unlink()
 
 
-def _shut_down(workers: list[_Worker]) -> None:
+def _shut_down(workers: list[_Worker], parent: int) -> None:
+    if os.getpid() != parent:  # a fork, whose collector has met its copy
+        return
     for worker in workers:
         worker.pipe.close()
+    for end in (None, BaseProcess.terminate, BaseProcess.kill):
+        left = [worker.process for worker in workers if worker.process.exitcode is None]
+        if end is not None:
+            for process in left:
+                end(process)
+        limit = time.monotonic() + _PATIENCE
+        for process in left:
+            process.join(max(0.0, limit - time.monotonic()))
     for worker in workers:
-        worker.process.join(_PATIENCE)
-        for end in (worker.process.terminate, worker.process.kill):
-            if worker.process.exitcode is None:
-                end()
-                worker.process.join(_PATIENCE)
         for block in worker.blocks.values():
             _remove(block)
     workers.clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -135,7 +136,10 @@ def _walk(
 ) -> None:
     # Gradients that have arrived at the outputs of the nodes still to visit.
     arrived: dict[Node, list[Tensor | None]] = {}
+    # Hooks of leaves see the whole gradient, when all of it is there: what has arrived so far, and
+    # how often a leaf is used by nodes still to visit, counted when the first such leaf is met.
     hooked: dict[Tensor, Tensor] = {}
+    uses: Counter[Tensor] | None = None
     heap: list[tuple[int, Node]] = []
 
     def arrive(producer: Node, index: int, grad: Tensor) -> None:
@@ -183,16 +187,24 @@ def _walk(
         if not retain_graph:
             node.context.release()
         for target, grad in zip(node.inputs, grad_inputs, strict=True):
+            awaited = False
+            if isinstance(target, Tensor) and target._hooks:
+                awaited = True
+                uses = _uses(node, heap) if uses is None else uses
+                uses[target] -= 1
+                if grad is None and not uses[target] and target in hooked:
+                    _accumulate_leaf(target, hooked.pop(target), False, wanted)
             if target is None or grad is None:
                 continue
             owner = _owner(grad) if reaches_leaf else 0
             if isinstance(target, Tensor):
                 _check_returned(node, grad, target.array.shape, target.array.dtype)
-                if target._hooks:  # which see the whole gradient, when all of it is there
-                    before = hooked.get(target)
+                before = hooked.pop(target, None) if awaited else None
+                if awaited and uses is not None and uses[target]:  # more will arrive
                     hooked[target] = copy(grad) if before is None else add(before, grad)
                     continue
-                _accumulate_leaf(target, grad, owner in shared, wanted)
+                grad = grad if before is None else add(before, grad)
+                _accumulate_leaf(target, grad, before is None and owner in shared, wanted)
             else:
                 producer, index = target
                 _check_returned(node, grad, *producer.outputs[index])
@@ -200,6 +212,21 @@ def _walk(
             shared.add(owner)
     for leaf, grad in hooked.items():
         _accumulate_leaf(leaf, grad, False, wanted)
+
+
+def _uses(node: Node, heap: list[tuple[int, Node]]) -> Counter[Tensor]:
+    """How often a node and all that are reached from it, or still to visit, use each leaf."""
+    pending = [node, *(waiting for _, waiting in heap)]
+    reachable = set(pending)
+    found: Counter[Tensor] = Counter()
+    while pending:
+        for target in pending.pop().inputs:
+            if isinstance(target, Tensor):
+                found[target] += 1
+            elif target is not None and target[0] not in reachable:
+                reachable.add(target[0])
+                pending.append(target[0])
+    return found
 
 
 _joining = True
@@ -283,14 +310,14 @@ def _accumulate_leaf(
 ) -> None:
     if wanted is not None and leaf not in wanted.places:
         return
-    if leaf._hooks:
+    if leaf._hooks and not all(isinstance(hook, _After) for hook in leaf._hooks.values()):
         grad = _run_hooks(leaf._hooks, grad)
         shared = True  # hooks may have kept, or returned, memory of somebody else
     if wanted is not None:
         wanted.catch(leaf, grad)
         return
     accumulate(leaf, grad, shared)
-    for hook in leaf._hooks.values() if leaf._hooks else ():
+    for hook in list(leaf._hooks.values()) if leaf._hooks else ():
         if isinstance(hook, _After):
             hook.call(leaf)
 

@@ -14,12 +14,12 @@ from .. import kernels
 from ..device import Device, same_device
 from ..errors import DTypeError, ShapeError
 from ..layout import Order, empty_array, flat, memory_order, order_of
-from ..runtime.forks import hold_over_forks
+from ..runtime.forks import Rank, hold_over_forks
 from .grad_mode import mode
 from .tensor import Tensor
 
 _turn = threading.RLock()
-hold_over_forks(_turn)  # before the allocator's, which it may take
+hold_over_forks(_turn, Rank.GRADIENTS)
 
 
 def accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:

@@ -10,10 +10,12 @@ every operation runs as plain Python loops that a debugger can step through.
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from ..runtime.forks import Rank, hold_over_forks
 from ..runtime.recording import current
 
 if TYPE_CHECKING:
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 
 
 _PLAIN = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+_loading = threading.RLock()
+hold_over_forks(_loading, Rank.BACKENDS)  # a child could not import what a thread had half imported
 
 
 @cache
 def _load(name: str) -> Backend:
-    return cast("Backend", import_module(f"{__name__}.{name}"))
+    with _loading:
+        return cast("Backend", import_module(f"{__name__}.{name}"))
 
 
 def get(device: Device) -> Backend:

@@ -2,7 +2,8 @@
 
 A launcher takes its outputs first, then inputs, scratch and dims; it returns None; it never
 allocates tensors, validates or synchronises: the operation that calls it did the checks and owns
-all memory. Sizes of scratch, in elements, come from `<launcher>_workspace(dims)`.
+all memory. Sizes of scratch, in elements, come from `<launcher>_workspace(dims)`; the reference
+needs none.
 
 Array forms:
 - "flat": one-dimensional, all operands of one length, in one memory order. A scalar operand is a

@@ -1,8 +1,9 @@
 """Operator fusion: chains of layers that `Sequential` runs as one operation: fewer passes over
 memory.
 
-    Conv2d → ReLU [→ BatchNorm2d, in training] [→ MaxPool2d]
-    Conv2d → BatchNorm2d [→ ReLU], in evaluation and without gradients
+    Conv2d → ReLU [→ BatchNorm2d] [→ MaxPool2d]
+    Conv2d → BatchNorm2d [→ ReLU, ReLU6 or SiLU], in evaluation and without gradients
+    Linear → ReLU
     BatchNorm → ReLU, ReLU6 or SiLU
     BatchNorm2d [→ ReLU or ReLU6] → MaxPool2d, in training
 
@@ -25,27 +26,34 @@ from ..engine import Tensor
 from ..engine.backward import set_joining
 from ..engine.grad_mode import mode
 from ..geometry import Conv2dDims, Pool2dDims, pool2d_dims
+from ..kernels.protocol import Bounds
 from ..ops.conv import Conv2d as Conv2dFunction
 from ..ops.conv import check_conv2d
 from ..ops.fused import (
+    POSITIVE,
     UNLIMITED,
     BatchNormActivation,
     BatchNormMaxPool,
     ConvReLU,
     ConvReLUBatchNorm,
     FoldedConv,
+    LinearReLU,
 )
+from ..ops.matmul import affine
 from ..ops.norm import BatchNorm as BatchNormFunction
 from ..ops.norm import check_batch_norm
 from .activation import ReLU, ReLU6, SiLU
 from .conv import Conv2d
-from .layers import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .layers import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear
 from .module import Module
 from .stateless import MaxPool2d
 
 __all__ = ["is_fusion_enabled", "no_fusion", "set_fusion_enabled"]
 
 _enabled = True
+
+# To scale so many takes less time than the call that it saves.
+_FEW_WEIGHTS = 1 << 16
 
 
 def is_fusion_enabled() -> bool:
@@ -85,6 +93,10 @@ def _chain(modules: Sequence[Module], position: int) -> _Chain | None:
     if type(first) not in _FIRST or not _is_plain(first):
         return None
     one, two, three = _plain_ones(modules[position + 1 : position + 4])
+    if one is None:
+        return None
+    if type(first) is Linear:
+        return _LinearReLU(first, one) if type(one) is ReLU else None
     if type(first) is not Conv2d:
         bounds = _bounds_of(one)
         activation = () if bounds is UNLIMITED else (one,)
@@ -97,10 +109,11 @@ def _chain(modules: Sequence[Module], position: int) -> _Chain | None:
     if first.padding_mode != "zeros":
         return None
     if type(one) is BatchNorm2d and not _is_training(one):
-        return _ConvNorm(first, one, *([two] if type(two) is ReLU else []))
+        bounds = _bounds_of(two)
+        return _ConvNorm(bounds, first, one, *([] if bounds is UNLIMITED else [two]))
     if type(one) is not ReLU:
         return None
-    norm = [two] if type(two) is BatchNorm2d and _is_training(two) else []
+    norm = [two] if type(two) is BatchNorm2d else []
     pool = three if norm else two
     return _ConvReLU(first, one, *norm, *([pool] if _is_pool(pool) else []))
 
@@ -111,23 +124,23 @@ def _plain_ones(modules: Sequence[Module]) -> list[Any]:
 
 
 def _is_training(norm: Module) -> bool:
-    return norm.training or norm.running_mean is None
+    return norm.training or norm._buffers["running_mean"] is None
 
 
 def _is_pool(module: Module | None) -> bool:
     return type(module) is MaxPool2d and not module.return_indices
 
 
-def _bounds_of(module: Any) -> tuple[float, float] | None:
+def _bounds_of(module: Any) -> Bounds:
     """Of what a layer limits its input to; None for silu, UNLIMITED for any other layer."""
     if type(module) is ReLU:
-        return 0.0, math.nan
+        return POSITIVE
     if type(module) is ReLU6 and (module.min_val, module.max_val) == (0, 6):
         return 0.0, 6.0
     return None if type(module) is SiLU else UNLIMITED
 
 
-_FIRST = Conv2d, BatchNorm1d, BatchNorm2d, BatchNorm3d
+_FIRST = Conv2d, Linear, BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 
 def _is_plain(module: Module) -> bool:
@@ -164,34 +177,51 @@ class _ConvReLU(_Chain):
     def run(self, input: Tensor) -> Tensor:
         conv, _, *rest = self.layers
         norm = rest.pop(0) if rest and type(rest[0]) is BatchNorm2d else None
-        dims, shape = _convolved(input, conv)
-        weight, bias, pool = conv.weight, conv.bias, _windows(shape, *rest)
+        weight, bias, dims, shape = _convolved(input, conv)
+        pool = _windows(shape, *rest)
         if norm is None:
             return ConvReLU.apply(input, weight, bias, dims, pool)
-        scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
-        return ConvReLUBatchNorm.apply(
-            input, weight, bias, scale, shift, dims, running, momentum, eps, pool
-        )
+        arguments = _checked(norm, input, shape)
+        scale, shift, _, training, _, eps = arguments
+        # With eps = 0 a channel may be scaled by infinity.
+        if training or (eps > 0 and not _is_recorded(input, weight, bias, scale, shift)):
+            return ConvReLUBatchNorm.apply(input, weight, bias, dims, pool, *arguments)
+        out = BatchNormFunction.apply(ConvReLU.apply(input, weight, bias, dims, None), *arguments)
+        return rest[0](out) if rest else out
 
 
 class _ConvNorm(_Chain):
-    """Conv2d, BatchNorm2d in evaluation and perhaps ReLU."""
+    """Conv2d, BatchNorm2d in evaluation and perhaps an activation."""
+
+    def __init__(self, bounds: Bounds, *layers: Any) -> None:
+        super().__init__(*layers)
+        self.bounds = bounds
 
     def run(self, input: Tensor) -> Tensor:
-        conv, norm, *activation = self.layers
-        dims, shape = _convolved(input, conv)
-        weight, bias = conv.weight, conv.bias
+        conv, norm, *_ = self.layers
+        weight, bias, dims, shape = _convolved(input, conv)
         scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
         operands = input, weight, bias, scale, shift
-        recorded = mode.enabled and any(t is not None and t.requires_grad for t in operands)
         # The weights are scaled at each call. With eps = 0 a channel may be scaled by infinity.
-        if not recorded and weight.array.size <= math.prod(shape) and eps > 0:
-            return FoldedConv.apply(*operands, dims, running, eps, bool(activation))
+        scalable = weight.array.size <= max(math.prod(shape), _FEW_WEIGHTS)
+        if scalable and eps > 0 and not _is_recorded(*operands):
+            return FoldedConv.apply(*operands, dims, running, eps, self.bounds)
         out = Conv2dFunction.apply(input, weight, bias, dims)
         arguments = scale, shift, running, False, momentum, eps
-        if activation:
-            return BatchNormActivation.apply(out, *arguments, _bounds_of(activation[0]))
-        return BatchNormFunction.apply(out, *arguments)
+        if self.bounds is UNLIMITED:
+            return BatchNormFunction.apply(out, *arguments)
+        return BatchNormActivation.apply(out, *arguments, self.bounds)
+
+
+class _LinearReLU(_Chain):
+    """Linear and ReLU."""
+
+    def __call__(self, input: Any) -> Any:
+        linear, relu = self.layers
+        weight, bias = linear.weight, linear.bias
+        if weight.array.ndim == 2:
+            return affine(LinearReLU, input, weight, bias)
+        return relu(linear(input))  # a vector, which somebody has put in the place of the matrix
 
 
 class _NormActivation(_Chain):
@@ -204,7 +234,7 @@ class _NormActivation(_Chain):
     def __call__(self, input: Any) -> Any:
         if not isinstance(input, Tensor):
             return super().__call__(input)
-        arguments = _checked(self.layers[0], input, input.shape)
+        arguments = _checked(self.layers[0], input, input.array.shape)
         return BatchNormActivation.apply(input, *arguments, self.bounds)
 
 
@@ -215,18 +245,25 @@ class _NormPool(_NormActivation):
 
     def run(self, input: Tensor) -> Tensor:
         norm, *_, pool = self.layers
-        scale, shift, running, _, momentum, eps = _checked(norm, input, input.shape)
-        windows = _windows(input.shape, pool)
+        shape = input.array.shape
+        scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
+        windows = _windows(shape, pool)
         return BatchNormMaxPool.apply(
             input, scale, shift, running, momentum, eps, self.bounds, windows
         )
 
 
-def _convolved(input: Tensor, conv: Any) -> tuple[Conv2dDims, tuple[int, ...]]:
-    """The checked sizes of a convolution, and the shape of its result."""
-    options = conv.stride, conv.padding, conv.dilation, conv.groups
-    dims = check_conv2d(input, conv.weight, conv.bias, *options)
-    return dims, (dims.N, dims.C_out, dims.H_out, dims.W_out)
+def _is_recorded(*operands: Tensor | None) -> bool:
+    return mode.enabled and any(t is not None and t.requires_grad for t in operands)
+
+
+def _convolved(
+    input: Tensor, conv: Any
+) -> tuple[Tensor, Tensor | None, Conv2dDims, tuple[int, ...]]:
+    """Weight and bias of a convolution, its checked sizes, and the shape of its result."""
+    weight, bias = conv.weight, conv.bias
+    dims = check_conv2d(input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return weight, bias, dims, (dims.N, dims.C_out, dims.H_out, dims.W_out)
 
 
 def _checked(norm: Any, input: Tensor, shape: tuple[int, ...]) -> tuple[Any, ...]:

@@ -155,11 +155,15 @@ class Module(Hooks, State):
 
     def __getattr__(self, name: str) -> Any:
         # Called only when the ordinary look-up finds nothing.
-        for kind in ("_parameters", "_buffers", "_modules"):
-            registry = self.__dict__.get(kind)
-            if registry is not None and name in registry:
+        own = self.__dict__
+        if "_parameters" in own:
+            if name in (registry := own["_parameters"]):
                 return registry[name]
-        if "_parameters" not in self.__dict__ and not name.startswith("__"):
+            if name in (registry := own["_buffers"]):
+                return registry[name]
+            if name in (registry := own["_modules"]):
+                return registry[name]
+        elif not name.startswith("__"):
             raise AttributeError(f"{no_init(self)} (attribute {name!r})")
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 

@@ -19,6 +19,7 @@ from ..errors import ShapeError
 from ..layout import empty_array, flat, order_of
 from ..ops.cast import to
 from ..ops.operands import empty, scratch
+from . import packed as rnn  # noqa: F401  torch.nn.utils.rnn
 from .module import Module, Parameter
 from .reparametrize import remove_spectral_norm, remove_weight_norm, spectral_norm, weight_norm
 

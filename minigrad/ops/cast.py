@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..engine import Function, Tensor
 from ..engine.gradient import copy
 from ..errors import DeviceError, ShapeError
 from ..layout import CHANNELS_LAST, MemoryFormat, Order, empty_array
-from .operands import takes_tensor
+from .operands import named, takes_tensor
 from .transfer import converted, is_cuda
 
 __all__ = ["clone"]
@@ -131,54 +132,25 @@ def is_pinned(input: Tensor) -> builtins.bool:
     return memory.is_pinned(input.array)
 
 
-def float(input: Tensor) -> Tensor:
-    """As float32."""
-    return to(input, float32)
+def _as(name: str, dtype: Any, text: str) -> Callable[[Tensor], Tensor]:
+    """The function that converts to a dtype."""
+
+    def function(input: Tensor) -> Tensor:
+        return to(input, dtype=dtype)
+
+    return named(function, name, text)
 
 
-def double(input: Tensor) -> Tensor:
-    """As float64."""
-    return to(input, float64)
-
-
-def long(input: Tensor) -> Tensor:
-    """As int64; decimals are cut off."""
-    return to(input, int64)
-
-
-def int(input: Tensor) -> Tensor:
-    """As int32; decimals are cut off."""
-    return to(input, int32)
-
-
-def short(input: Tensor) -> Tensor:
-    """As int16."""
-    return to(input, int16)
-
-
-def char(input: Tensor) -> Tensor:
-    """As int8."""
-    return to(input, int8)
-
-
-def byte(input: Tensor) -> Tensor:
-    """As uint8."""
-    return to(input, uint8)
-
-
-def bool(input: Tensor) -> Tensor:
-    """True where the value is not zero; NaN is not zero."""
-    return to(input, bool_)
-
-
-def half(input: Tensor) -> Tensor:
-    """Refused: minigrad computes in float32 and float64."""
-    return to(input, float16)
-
-
-def bfloat16(input: Tensor) -> Tensor:
-    """Refused: minigrad computes in float32 and float64."""
-    return to(input, dtype="bfloat16")
+float = _as("float", float32, "As float32.")
+double = _as("double", float64, "As float64.")
+long = _as("long", int64, "As int64; decimals are cut off.")
+int = _as("int", int32, "As int32; decimals are cut off.")
+short = _as("short", int16, "As int16.")
+char = _as("char", int8, "As int8.")
+byte = _as("byte", uint8, "As uint8.")
+bool = _as("bool", bool_, "True where the value is not zero; NaN is not zero.")
+half = _as("half", float16, "Refused: minigrad computes in float32 and float64.")
+bfloat16 = _as("bfloat16", "bfloat16", "Refused: minigrad computes in float32 and float64.")
 
 
 # torch's names of tensors of one dtype, by which `type` calls and takes them.

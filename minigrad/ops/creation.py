@@ -7,7 +7,8 @@ device) and requires_grad.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
 from .arithmetic import pow
 from .cast import to
+from .operands import named
 from .promotion import check_fits, fitting
 from .shape import sizes_of
 from .transfer import is_cuda, placed
@@ -245,40 +247,39 @@ def eye(
     return out
 
 
-def empty_like(
-    input: Tensor,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: MemoryFormat | None = None,
-) -> Tensor:
-    """Uninitialised, with the shape, and if not given the dtype and device, of `input`."""
-    out = empty(*_like(input), **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
+class LikeTensor(Protocol):
+    """A function that makes tensors of the shape of others."""
+
+    def __call__(
+        self,
+        input: Tensor,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        memory_format: MemoryFormat | None = None,
+    ) -> Tensor: ...
 
 
-def zeros_like(
-    input: Tensor,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: MemoryFormat | None = None,
-) -> Tensor:
-    """Zeros with the shape, and if not given the dtype and device, of `input`."""
-    out = zeros(*_like(input), **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
+def like_tensor(name: str, make: Callable[..., Tensor], text: str) -> LikeTensor:
+    """make(shape, dtype=…, device=…), as a function of a tensor."""
+
+    def function(
+        input: Tensor,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        memory_format: MemoryFormat | None = None,
+    ) -> Tensor:
+        out = make(input.shape, **_kind(input, dtype, device))
+        return _placed(out, memory_format, requires_grad)
+
+    text = f"{text} with the shape, and if not given the dtype and device, of `input`."
+    return named(function, name, text, make.__module__)
 
 
-def ones_like(
-    input: Tensor,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: MemoryFormat | None = None,
-) -> Tensor:
-    """Ones with the shape, and if not given the dtype and device, of `input`."""
-    out = ones(*_like(input), **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
+empty_like = like_tensor("empty_like", empty, "Uninitialised,")
+zeros_like = like_tensor("zeros_like", zeros, "Zeros")
+ones_like = like_tensor("ones_like", ones, "Ones")
 
 
 def full_like(
@@ -291,11 +292,7 @@ def full_like(
 ) -> Tensor:
     """`fill_value` with the shape, and if not given the dtype and device, of `input`."""
     out = full(input.shape, fill_value, **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
-
-
-def _like(input: Tensor) -> tuple[tuple[int, ...]]:
-    return (input.shape,)
+    return _placed(out, memory_format, requires_grad)
 
 
 def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
@@ -305,7 +302,7 @@ def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
     }
 
 
-def placed_like(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool) -> Tensor:
+def _placed(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool) -> Tensor:
     """A new tensor, in the memory order that is asked for."""
     out = to(out, memory_format=memory_format)
     out.requires_grad = requires_grad

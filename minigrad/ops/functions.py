@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -116,26 +115,15 @@ class Atanh(
     """y = ln((1 + x)/(1 − x))/2: dx = grad/(1 − x²)."""
 
 
-def _function(name: str, record: type[Unary], text: str) -> Callable[[Tensor], Tensor]:
-    """The public function of a record."""
-
-    def function(input: Tensor) -> Tensor:
-        return record.apply(as_floating(input))
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = text
-    return takes_tensor(function)
-
-
-tan = _function("tan", Tan, "The tangent of an angle in radians.")
-asin = arcsin = _function("asin", Asin, "The angle whose sine is the input; NaN outside [−1, 1].")
-acos = arccos = _function("acos", Acos, "The angle whose cosine is the input; NaN outside [−1, 1].")
-sinh = _function("sinh", Sinh, "The hyperbolic sine (e^input − e^−input)/2.")
-cosh = _function("cosh", Cosh, "The hyperbolic cosine (e^input + e^−input)/2.")
-asinh = arcsinh = _function("asinh", Asinh, "The number whose hyperbolic sine is the input.")
-acosh = arccosh = _function("acosh", Acosh, "The inverse of the hyperbolic cosine; NaN below 1.")
-atanh = arctanh = _function(
-    "atanh", Atanh, "The inverse of the hyperbolic tangent: ±∞ at ±1, NaN beyond."
+tan = Tan.function("tan", "The tangent of an angle in radians.")
+asin = arcsin = Asin.function("asin", "The angle whose sine is the input; NaN outside [−1, 1].")
+acos = arccos = Acos.function("acos", "The angle whose cosine is the input; NaN outside [−1, 1].")
+sinh = Sinh.function("sinh", "The hyperbolic sine (e^input − e^−input)/2.")
+cosh = Cosh.function("cosh", "The hyperbolic cosine (e^input + e^−input)/2.")
+asinh = arcsinh = Asinh.function("asinh", "The number whose hyperbolic sine is the input.")
+acosh = arccosh = Acosh.function("acosh", "The inverse of the hyperbolic cosine; NaN below 1.")
+atanh = arctanh = Atanh.function(
+    "atanh", "The inverse of the hyperbolic tangent: ±∞ at ±1, NaN beyond."
 )
 arctan = atan
 
@@ -242,7 +230,7 @@ class Erfinv(
     """y with erf y = x: dx = grad·√π/2·e^(y²)."""
 
 
-erfinv = _function("erfinv", Erfinv, "The inverse of `erf`: ±∞ at ±1, NaN beyond.")
+erfinv = Erfinv.function("erfinv", "The inverse of `erf`: ±∞ at ±1, NaN beyond.")
 
 
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:

@@ -22,11 +22,12 @@ from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..engine.gradient import copy
 from ..errors import GraphError
-from ..geometry import Conv2dDims, Pool2dDims
+from ..geometry import Conv2dDims, MatmulDims, Pool2dDims
 from ..kernels.protocol import Bounds
 from ..runtime.allocation import allocate
 from .activation import Hardtanh, SiLU
 from .conv import FROM_HWIO, convolution_gradients, convolve, hwio
+from .matmul import Linear
 from .norm import (
     BatchNorm,
     Running,
@@ -106,8 +107,8 @@ def _same_maxima(ctx: Any, input: Tensor, weight: Tensor) -> Tensor:
 
 
 class ConvReLUBatchNorm(Function):
-    """y = batch_norm(max(conv(x) + b, 0)) with the statistics of the batch, and then, if `pool` is
-    given, the maximum over windows: then the normalised map itself is never stored."""
+    """y = batch_norm(max(conv(x) + b, 0)), and then, if `pool` is given, the maximum over windows:
+    then the normalised map itself is never stored. Backward for the statistics of the batch."""
 
     @staticmethod
     def forward(
@@ -115,13 +116,14 @@ class ConvReLUBatchNorm(Function):
         input: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        dims: Conv2dDims,
+        pool: Pool2dDims | None,
         scale: Tensor | None,
         shift: Tensor | None,
-        dims: Conv2dDims,
         running: Running,
+        training: bool,
         momentum: float,
         eps: float,
-        pool: Pool2dDims | None,
     ) -> Tensor:
         device = input.device
         active = convolve(input, weight, bias, dims, relu=True)
@@ -129,10 +131,10 @@ class ConvReLUBatchNorm(Function):
         if pool is None:
             out = allocate(active.shape, active.dtype, device)
             mean, invstd = normalize(
-                _rows(out), rows, scale, shift, running, True, momentum, eps, device
+                _rows(out), rows, scale, shift, running, training, momentum, eps, device
             )
         else:
-            mean, invstd = batch_statistics(rows, running, momentum, eps, device)
+            mean, invstd = statistics(rows, running, training, momentum, eps, device)
             out, ctx.window = _normalized_maxima(active, mean, invstd, scale, shift, pool)
         ctx.save_for_backward(input, weight, scale, from_nhwc(active, device), mean, invstd)
         ctx.dims, ctx.pool = dims, pool
@@ -141,7 +143,7 @@ class ConvReLUBatchNorm(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight, scale, active, mean, invstd = ctx.saved_tensors
-        _, _, needs_bias, needs_scale, needs_shift, *_ = ctx.needs_input_grad
+        _, _, needs_bias, _, _, needs_scale, needs_shift, *_ = ctx.needs_input_grad
         arrays = nhwc(grad_output), nhwc(active), mean, invstd, parameter(scale)
         if ctx.pool is None:
             gradients = _norm_gradients(*arrays)
@@ -152,9 +154,11 @@ class ConvReLUBatchNorm(Function):
         return (
             *grads,
             grad_bias if needs_bias else None,
+            None,
+            None,
             grad_scale if needs_scale else None,
             grad_shift if needs_shift else None,
-            *(None,) * 5,
+            *(None,) * 4,
         )
 
 
@@ -246,7 +250,7 @@ def _joined(bounds_of: Callable[[Any], Bounds]) -> dict[type[Function], Callable
     return {BatchNorm: join}
 
 
-ReLU.joined = _joined(lambda ctx: (0.0, math.nan))
+ReLU.joined = _joined(lambda ctx: POSITIVE)
 Hardtanh.joined = _joined(lambda ctx: ctx.parameters)
 SiLU.joined = _joined(lambda ctx: None)
 
@@ -259,7 +263,8 @@ def _wanted(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return *[grad if needs else None for needs, grad in pairs], *[None] * rest
 
 
-UNLIMITED = math.nan, math.nan
+# Bounds by name, so that `is` finds them.
+UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
 
 
 class BatchNormMaxPool(Function):
@@ -319,9 +324,9 @@ def _before_limits(grad_output: Tensor, input: Tensor, bounds: tuple[float, floa
 
 
 class FoldedConv(Function):
-    """batch_norm(conv(x) + b) in evaluation, where nothing requires a gradient, and then, with
-    `relu`, the maximum with 0: one convolution with scaled weights. They are scaled at each call,
-    so that weights and statistics may change by any way between two."""
+    """f(batch_norm(conv(x) + b)) in evaluation, where nothing requires a gradient, f as in
+    `BatchNormActivation`: one convolution with scaled weights. They are scaled at each call, so
+    that weights and statistics may change by any way between two."""
 
     @staticmethod
     def forward(
@@ -334,7 +339,7 @@ class FoldedConv(Function):
         dims: Conv2dDims,
         running: Running,
         eps: float,
-        relu: bool,
+        bounds: Bounds,
     ) -> Tensor:
         assert running.mean is not None
         assert running.var is not None
@@ -347,7 +352,34 @@ class FoldedConv(Function):
             scratch(C, float64, device),
         )  # fmt: skip
         folded_weight = Tensor(folded.transpose(FROM_HWIO), device)
-        return from_nhwc(convolve(input, folded_weight, offset, dims, relu), device)
+        result = convolve(input, folded_weight, offset, dims, relu=bounds is POSITIVE)
+        if bounds is not POSITIVE and bounds is not UNLIMITED:
+            given, result = result, allocate(result.shape, dtype, device)
+            launch, flat = kernels.get(device).unary, result.reshape(-1)
+            if bounds is None:
+                launch.silu_forward(flat, given.reshape(-1))
+            else:
+                launch.clamp_forward(flat, given.reshape(-1), *bounds)
+        return from_nhwc(result, device)
+
+
+class LinearReLU(Linear):
+    """max(input·weightᵀ + bias, 0). Source of the gradients: those of `Linear`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: MatmulDims
+    ) -> Tensor:
+        out = Linear.forward(ctx, input, weight, bias, dims)
+        flat = out.array.reshape(-1)
+        kernels.get(input.device).unary.relu_forward(flat, flat)
+        ctx.save_for_backward(input, weight, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        _, _, out = ctx.saved_tensors
+        return Linear.backward(ctx, _before_limits(grad_output, out, POSITIVE))
 
 
 # What batch norm passes back: the NHWC gradient of the convolution, and those of its bias and of

@@ -77,7 +77,7 @@ class Linear(Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         # Y = X·Wᵀ + b:  dX = dY·W,  dWᵀ = Xᵀ·dY,  db = Σ_m dY[m]
-        input, weight = ctx.saved_tensors
+        input, weight, *_ = ctx.saved_tensors
         dims, dtype, device = ctx.dims, input.dtype, input.device
         launch = kernels.get(device).matmul
         grad = c_order(grad_output)[None]
@@ -170,6 +170,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     A weight (in,) without bias gives (…,), as in torch.
     """
+    return affine(Linear, input, weight, bias)
+
+
+def affine(function: type[Linear], input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`linear` by way of another function of rows."""
     floating_operands("linear", input=input, weight=weight, optional={"bias": bias})
     shape, weight_shape = input.array.shape, weight.array.shape
     if len(weight_shape) not in (1, 2):
@@ -190,7 +195,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None and bias.array.shape != (N,):
         raise ShapeError(f"linear: bias must have shape ({N},), got {bias.shape}")
     if len(shape) == 2:
-        return Linear.apply(input, weight, bias, MatmulDims(1, shape[0], K, N))
+        return function.apply(input, weight, bias, MatmulDims(1, shape[0], K, N))
     M = math.prod(shape[:-1])
-    out = Linear.apply(reshape(input, (M, K)), weight, bias, MatmulDims(1, M, K, N))
+    out = function.apply(reshape(input, (M, K)), weight, bias, MatmulDims(1, M, K, N))
     return reshape(out, (*shape[:-1], N))

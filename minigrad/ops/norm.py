@@ -270,10 +270,12 @@ def _check_operands(
                 f"{operation}: {name} must have shape {channels} for input of shape {shape}, "
                 f"got {tensor.shape}"
             )
-    for name, tensor in (("running_mean", running.mean), ("running_var", running.var)):
-        if tensor is not None and tensor.requires_grad:
+    for name in ("running_mean", "running_var"):
+        if (tensor := optional[name]) is None:
+            continue
+        if tensor.requires_grad:
             raise GraphError(f"{operation}: {name} must not require gradients")
-        if tensor is not None and training:
+        if training:
             check_writable(f"{operation}: {name}", tensor)
     if (running.mean is None) != (running.var is None):
         raise ValueError(f"{operation}: running_mean and running_var must be given both or neither")
@@ -282,8 +284,8 @@ def _check_operands(
 
 
 def _check_numbers(operation: str, momentum: float, eps: float, training: bool) -> None:
-    for option, value in (("momentum", momentum), ("eps", eps)):
-        check_number(operation, option, value)
+    check_number(operation, "momentum", momentum)
+    check_number(operation, "eps", eps)
     if not eps >= 0 or (training and eps == 0):  # NaN is neither
         rule = "positive in training" if training else "at least 0"
         raise ValueError(f"{operation}: eps must be {rule}, got {eps!r}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -64,6 +64,13 @@ def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", checked)
 
 
+def named(function: Callable[P, R], name: str, text: str, module: str = "") -> Callable[P, R]:
+    """The function under the name and with the docstring that it is to have in public."""
+    function.__name__ = function.__qualname__ = name
+    function.__doc__, function.__module__ = text, module or function.__module__
+    return function
+
+
 def takes_numpys_names(function: Callable[P, R]) -> Callable[P, R]:
     """As `takes_tensor` for functions whose first argument is no Tensor: NumPy's names only."""
     call = cast("Callable[..., R]", function)
@@ -100,11 +107,22 @@ def floating_operands(
 ) -> np.dtype:
     """Check that the named operands are tensors of one floating dtype on one device, of which
     the optional ones may be None; returns the dtype."""
-    operands = list(required.values())
+    operands = [*required.values()]
     if optional:
         operands += [operand for operand in optional.values() if operand is not None]
-    if (dtype := _common_dtype(operands)) is not None:
-        return dtype
+    dtype = device = None
+    for operand in operands:
+        if not isinstance(operand, Tensor):
+            break
+        own = operand.array.dtype
+        if dtype is None:
+            dtype, device = own, operand.device
+        elif (own is not dtype and own != dtype) or operand.device is not device:
+            break
+    else:
+        if dtype is not None and is_floating(dtype):
+            return dtype
+    # What does not fit is found out here.
     given = required | {k: v for k, v in (optional or {}).items() if v is not None}
     for name, operand in given.items():
         if not isinstance(operand, Tensor):
@@ -114,19 +132,6 @@ def floating_operands(
             )
     same_device(operation, **{name: operand.device for name, operand in given.items()})
     return floating_dtype(operation, **{name: operand.dtype for name, operand in given.items()})
-
-
-def _common_dtype(operands: Iterable[Any]) -> np.dtype | None:
-    """The floating dtype of tensors that fit together; None where there is something to say."""
-    dtype = device = None
-    for operand in operands:
-        if not isinstance(operand, Tensor):
-            return None
-        if dtype is None:
-            dtype, device = operand.array.dtype, operand.device
-        elif operand.array.dtype != dtype or operand.device is not device:
-            return None
-    return dtype if dtype is not None and is_floating(dtype) else None
 
 
 def check_writable(operation: str, tensor: Tensor) -> None:

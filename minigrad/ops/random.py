@@ -17,12 +17,12 @@ from ..device import Generator, default_generator
 from ..dtypes import as_dtype, bool_, float32, float64, floating_dtype, int64
 from ..engine import Function, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import MemoryFormat, memory_order
+from ..layout import memory_order
 from ..runtime.recording import drawn as drawn_while_recording
 from .arithmetic import add, div, mul, neg
 from .cast import to
 from .compare import ge, gt, isfinite, le, logical_and, lt, where
-from .creation import _kind, new_tensor, ones, placed_like, zeros
+from .creation import _kind, like_tensor, new_tensor, ones, zeros
 from .extrema import all as all_
 from .extrema import amax
 from .functions import tan
@@ -143,28 +143,8 @@ def randperm(
     return out
 
 
-def rand_like(
-    input: Tensor,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: MemoryFormat | None = None,
-) -> Tensor:
-    """As `rand`, with the shape, and if not given the dtype and device, of `input`."""
-    out = rand(input.shape, **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
-
-
-def randn_like(
-    input: Tensor,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
-    memory_format: MemoryFormat | None = None,
-) -> Tensor:
-    """As `randn`, with the shape, and if not given the dtype and device, of `input`."""
-    out = randn(input.shape, **_kind(input, dtype, device))
-    return placed_like(out, memory_format, requires_grad)
+rand_like = like_tensor("rand_like", rand, "As `rand`,")
+randn_like = like_tensor("randn_like", randn, "As `randn`,")
 
 
 def randint_like(

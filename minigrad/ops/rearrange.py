@@ -22,7 +22,7 @@ from .cast import clone
 from .creation import arange, tensor, zeros
 from .indexing import get_item
 from .join import cat, stack
-from .operands import broadcast_shape, empty_like, takes_tensor
+from .operands import broadcast_shape, empty_like, named, takes_tensor
 from .reduce import sum
 from .reduction import axes_of, axis_of
 from .select import index_select, narrow
@@ -110,9 +110,7 @@ def _at_least(
         results = tuple(raised(t) if t.ndim < count else t for t in items)
         return results if several else results[0]
 
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = text
-    return function
+    return named(function, name, text)
 
 
 atleast_1d = _at_least(

@@ -25,6 +25,7 @@ from .operands import (
     elementwise,
     floating_operands,
     kept,
+    named,
     narrowed,
     takes_tensor,
     widened,
@@ -96,6 +97,15 @@ class Unary(Function):
         """Those of f′, from those of f."""
         return parameters
 
+    @classmethod
+    def function(cls, name: str, text: str) -> Callable[[Tensor], Tensor]:
+        """The public function, in floating arithmetic."""
+
+        def function(input: Tensor) -> Tensor:
+            return cls.apply(as_floating(input))
+
+        return takes_tensor(named(function, name, text, cls.__module__))
+
 
 def evaluate(forward: str, input: Tensor, *parameters: float) -> Tensor:
     """A launcher of `kernels.protocol.Unary` on a tensor, not recorded."""
@@ -138,40 +148,68 @@ class Exp(Unary, forward="exp_forward", gradient=lambda grad, y: product(y, grad
     """y = e^x: dx = grad·y."""
 
 
-@takes_tensor
-def exp(input: Tensor) -> Tensor:
-    """e^input."""
-    return Exp.apply(as_floating(input))
-
-
 class Expm1(Unary, forward="expm1_forward", gradient=lambda grad, x: product(grad, exp(x))):
     """y = e^x − 1: dx = grad·e^x."""
-
-
-@takes_tensor
-def expm1(input: Tensor) -> Tensor:
-    """e^input − 1, exact near 0."""
-    return Expm1.apply(as_floating(input))
 
 
 class Log(Unary, forward="log_forward", gradient=quotient):
     """y = ln x: dx = grad/x."""
 
 
-@takes_tensor
-def log(input: Tensor) -> Tensor:
-    """The natural logarithm: −∞ at 0, NaN below."""
-    return Log.apply(as_floating(input))
-
-
 class Log1p(Unary, forward="log1p_forward", gradient=lambda grad, x: quotient(grad, add(x, 1))):
     """y = ln(1 + x): dx = grad/(1 + x)."""
 
 
-@takes_tensor
-def log1p(input: Tensor) -> Tensor:
-    """ln(1 + input), exact near 0: −∞ at −1, NaN below."""
-    return Log1p.apply(as_floating(input))
+class Sqrt(
+    Unary,
+    forward="sqrt_forward",
+    gradient=lambda grad, y: quotient(grad, scaled(y, 2)),
+    saves="output",
+):
+    """y = √x: dx = grad/(2y)."""
+
+
+class Sin(
+    Unary,
+    forward="sin_forward",
+    gradient=lambda grad, x: product(grad, evaluate("cos_forward", x)),
+):
+    """y = sin x: dx = grad·cos x."""
+
+
+class Cos(
+    Unary,
+    forward="cos_forward",
+    gradient=lambda grad, x: scaled(product(grad, evaluate("sin_forward", x)), -1),
+):
+    """y = cos x: dx = −grad·sin x."""
+
+
+class Atan(
+    Unary,
+    forward="atan_forward",
+    gradient=lambda grad, x: quotient(grad, add(product(x, x), 1)),
+):
+    """y = arctan x: dx = grad/(1 + x²)."""
+
+
+def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    return product(grad, scaled(exp(scaled(product(x, x), -1)), 2 / math.sqrt(math.pi)))
+
+
+class Erf(Unary, forward="erf_forward", gradient=_erf_gradient):
+    """y = erf x: dx = grad · 2/√π · e^(−x²)."""
+
+
+exp: Callable[[Tensor], Tensor] = Exp.function("exp", "e^input.")
+expm1 = Expm1.function("expm1", "e^input − 1, exact near 0.")
+log = Log.function("log", "The natural logarithm: −∞ at 0, NaN below.")
+log1p = Log1p.function("log1p", "ln(1 + input), exact near 0: −∞ at −1, NaN below.")
+sqrt = Sqrt.function("sqrt", "The square root: NaN below 0.")
+sin = Sin.function("sin", "The sine of an angle in radians.")
+cos = Cos.function("cos", "The cosine of an angle in radians.")
+atan = Atan.function("atan", "The angle in radians, from −π/2 to π/2, whose tangent is the input.")
+erf = Erf.function("erf", "The error function 2/√π · ∫₀ˣ e^(−t²) dt.")
 
 
 @takes_tensor
@@ -186,81 +224,10 @@ def log10(input: Tensor) -> Tensor:
     return log(input) * (1 / math.log(10))
 
 
-class Sqrt(
-    Unary,
-    forward="sqrt_forward",
-    gradient=lambda grad, y: quotient(grad, scaled(y, 2)),
-    saves="output",
-):
-    """y = √x: dx = grad/(2y)."""
-
-
-@takes_tensor
-def sqrt(input: Tensor) -> Tensor:
-    """The square root: NaN below 0."""
-    return Sqrt.apply(as_floating(input))
-
-
 @takes_tensor
 def rsqrt(input: Tensor) -> Tensor:
     """1 / √input: infinite at 0, NaN below."""
     return reciprocal(sqrt(input))
-
-
-class Sin(
-    Unary,
-    forward="sin_forward",
-    gradient=lambda grad, x: product(grad, evaluate("cos_forward", x)),
-):
-    """y = sin x: dx = grad·cos x."""
-
-
-@takes_tensor
-def sin(input: Tensor) -> Tensor:
-    """The sine of an angle in radians."""
-    return Sin.apply(as_floating(input))
-
-
-class Cos(
-    Unary,
-    forward="cos_forward",
-    gradient=lambda grad, x: scaled(product(grad, evaluate("sin_forward", x)), -1),
-):
-    """y = cos x: dx = −grad·sin x."""
-
-
-@takes_tensor
-def cos(input: Tensor) -> Tensor:
-    """The cosine of an angle in radians."""
-    return Cos.apply(as_floating(input))
-
-
-class Atan(
-    Unary,
-    forward="atan_forward",
-    gradient=lambda grad, x: quotient(grad, add(product(x, x), 1)),
-):
-    """y = arctan x: dx = grad/(1 + x²)."""
-
-
-@takes_tensor
-def atan(input: Tensor) -> Tensor:
-    """The angle in radians, from −π/2 to π/2, whose tangent is the input."""
-    return Atan.apply(as_floating(input))
-
-
-def _erf_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    return product(grad, scaled(exp(scaled(product(x, x), -1)), 2 / math.sqrt(math.pi)))
-
-
-class Erf(Unary, forward="erf_forward", gradient=_erf_gradient):
-    """y = erf x: dx = grad · 2/√π · e^(−x²)."""
-
-
-@takes_tensor
-def erf(input: Tensor) -> Tensor:
-    """The error function 2/√π · ∫₀ˣ e^(−t²) dt."""
-    return Erf.apply(as_floating(input))
 
 
 # Limits and rounding ------------------------------------------------------------------------
@@ -368,24 +335,18 @@ class Sigmoid(Unary, forward="sigmoid_forward", gradient="sigmoid_backward_input
     """y = 1/(1 + e^−x): dx = grad·y·(1 − y)."""
 
 
-@takes_tensor
-def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + e^−input), without overflow or loss of digits at either end."""
-    return Sigmoid.apply(as_floating(input))
-
-
 class Tanh(Unary, forward="tanh_forward", gradient="tanh_backward_input", saves="output"):
     """y = tanh x: dx = grad·(1 − y²)."""
 
 
-@takes_tensor
-def tanh(input: Tensor) -> Tensor:
-    """The hyperbolic tangent."""
-    return Tanh.apply(as_floating(input))
-
-
 class ReLU(Unary, forward="relu_forward", gradient="relu_backward_input", saves="output"):
     """y = max(x, 0): dx = grad where y > 0, else 0."""
+
+
+sigmoid = Sigmoid.function(
+    "sigmoid", "1 / (1 + e^−input), without overflow or loss of digits at either end."
+)
+tanh = Tanh.function("tanh", "The hyperbolic tangent.")
 
 
 def activated(

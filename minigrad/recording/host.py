@@ -33,6 +33,7 @@ class HostGraph:
         try:
             with _watching_kernels():
                 yield
+                recording.join_chains()
             recording.refuse_replaced()
         except BaseException:
             recording.take_back()

@@ -26,6 +26,7 @@ from ..layout import memory_order
 from ..runtime import memory
 from ..runtime.machine_code import Launch, clear, compiled, copy, launch
 from ..runtime.recording import Recording
+from . import chains
 from .arena import arranged
 from .placeholder import Placeholder, UnknownValueError
 
@@ -51,13 +52,21 @@ class _Place(NamedTuple):
     offset: int
 
 
-class _Array(NamedTuple):
+class Located(NamedTuple):
     """An array argument of a launcher that is called at every replay: where, and its geometry as
     NumPy's array interface has it."""
 
     place: _Place
     geometry: dict[str, Any]
     read_only: bool
+
+
+class _Launched(NamedTuple):
+    """A launcher that is never called again: only its kernels are."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kernels: list[Launch | _Call]
 
 
 class _Call(NamedTuple):
@@ -74,12 +83,13 @@ class Launches(Recording):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls: list[Launch | _Call] = []
+        self._calls: list[_Launched | _Call] = []
         self._memory: dict[int, _Memory] = {}  # of arrays in use, by the id of their owner
         self._temporary: list[_Memory] = []
         self._kept: dict[int, np.ndarray] = {}
         self._lasting = 0
         self._inside: list[Launch | _Call] | None = None  # calls of the launcher that runs just now
+        self._stand_ins: dict[int, _Place] = {}  # of arrays that lie elsewhere than they say
         self.replayed = False
 
     def is_older(self, array: Any) -> bool:
@@ -121,6 +131,9 @@ class Launches(Recording):
 
     def _place(self, array: np.ndarray, keep: bool = False) -> _Place:
         owner = _owner(array)
+        stand_in = self._stand_ins.get(id(owner))
+        if stand_in is not None:
+            return _Place(stand_in.memory, stand_in.offset + _address(array) - _address(owner))
         noted = self._memory.get(id(owner))
         if noted is not None and noted.owner is not None and noted.owner() is owner:
             return _Place(noted, _address(array) - noted.address)
@@ -175,15 +188,17 @@ class Launches(Recording):
             return None
         # Lists: of arrays whose addresses the launcher puts into a table, and of options.
         fixed = not any(isinstance(arg, list | tuple) and _has_arrays(arg) for arg in args)
-        calls = self._kernels_of(function, args) if fixed else None
-        self._calls += [_Call(function, located)] if calls is None else calls
+        kernels = self._kernels_of(function, args) if fixed else None
+        self._calls.append(
+            _Call(function, located) if kernels is None else _Launched(function, located, kernels)
+        )
         return None
 
     def _located(self, arg: Any) -> Any:
         """The argument, with arrays in a form that holds no memory."""
         if isinstance(arg, np.ndarray):
             geometry = {"shape": arg.shape, "strides": arg.strides, "typestr": arg.dtype.str}
-            return _Array(self._place(arg), geometry, not arg.flags.writeable)
+            return Located(self._place(arg), geometry, not arg.flags.writeable)
         if isinstance(arg, list | tuple) and _has_arrays(arg):
             return [self._located(each) for each in arg]
         return arg
@@ -219,6 +234,47 @@ class Launches(Recording):
         # A launcher gets its memory; what it makes itself are tables, which follow from sizes.
         return self._place(array, keep=not isinstance(array, Placeholder))
 
+    # Chains ---------------------------------------------------------------------------------------
+
+    def join_chains(self) -> None:
+        """Neighbours that one launcher can do (chains.py) become one, where nobody asks for what
+        lies between. All lifetimes must be known."""
+        for index in range(1, len(self._calls)):
+            first, second = self._calls[index - 1 : index + 1]
+            if isinstance(first, _Launched) and isinstance(second, _Launched):
+                self._join(index, first, second)
+
+    def _join(self, index: int, first: _Launched, second: _Launched) -> None:
+        joined = chains.joined(first.function, first.args, second.function, second.args)
+        if joined is None:
+            return
+        between, result = first.args[0].place.memory, second.args[0].place.memory
+        if between is None or result is None:
+            return
+        # What the first one reads must not be where the second one writes.
+        if between is not result and (between.end > index + 1 or result.begin < index):
+            return
+        function, args = joined
+        kernels = self._kernels_of(function, tuple([self._stand_in(arg) for arg in args]))
+        self._stand_ins.clear()
+        if kernels is None:
+            return
+        self._calls[index - 1] = _Launched(first.function, (), [])
+        self._calls[index] = _Launched(function, args, kernels)
+        for arg in args:  # of the first one, too, which are now in use for longer
+            if isinstance(arg, Located) and arg.place.memory is not None:
+                arg.place.memory.end = max(arg.place.memory.end, index + 1)
+        if between is not result:
+            between.nbytes = 0
+
+    def _stand_in(self, arg: Any) -> Any:
+        """For a located array, one like it."""
+        if not isinstance(arg, Located):
+            return arg
+        array = _rebuilt(arg).view(Placeholder)
+        self._stand_ins[id(_owner(array))] = arg.place
+        return array
+
     # Replay ---------------------------------------------------------------------------------------
 
     def program(self) -> Program:
@@ -235,7 +291,12 @@ class Launches(Recording):
         self._memory.clear()
         steps: list[tuple[Callable[..., Any], tuple[Any, ...], list[int] | None]] = []
         native: list[Launch] = []
-        for call in [*self._calls, None]:
+        flat = [
+            each
+            for call in self._calls
+            for each in (call.kernels if isinstance(call, _Launched) else [call])
+        ]
+        for call in [*flat, None]:
             if isinstance(call, Launch):
                 native.append(call)
                 continue
@@ -317,14 +378,14 @@ def _resolved(place: _Place) -> int:
 class _Interface:
     """What NumPy makes an array of."""
 
-    def __init__(self, array: _Array) -> None:
+    def __init__(self, array: Located) -> None:
         data = _resolved(array.place), array.read_only
         self.__array_interface__ = {**array.geometry, "data": data, "version": 3}
 
 
 def _rebuilt(arg: Any) -> Any:
-    if isinstance(arg, _Array):
+    if isinstance(arg, Located):
         return np.asarray(_Interface(arg))
-    if isinstance(arg, list) and any(isinstance(each, _Array) for each in arg):
+    if isinstance(arg, list) and any(isinstance(each, Located) for each in arg):
         return [_rebuilt(each) for each in arg]
     return arg

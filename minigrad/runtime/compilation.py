@@ -47,7 +47,8 @@ class CompilationProgress(event.Listener):
 
     def on_start(self, event: Any) -> None:
         function = event.data["dispatcher"].py_func
-        if self._kernel is not None or not function.__module__.startswith(self._package):
+        module = function.__module__ or ""  # None of one that exec has made
+        if self._kernel is not None or not module.startswith(self._package):
             return
         self._kernel, self._start = event.data["dispatcher"], time.perf_counter()
         self.count += 1

@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from .forks import hold_over_forks
+from .forks import Rank, hold_over_forks
 
 _ALIGNMENT = 64
 _LARGEST = 2**62  # bytes; NumPy refuses more with a message that names no size
-_SMALL = 1024  # bytes; below this, NumPy's own small-block cache is as good
+_SMALL = 3072  # bytes; below this, the system's allocator is faster
 _CLASSES = 8  # sizes of blocks per power of two
 # Blocks are kept for reuse while all blocks together are within this multiple of the most bytes
 # that were ever alive at one time. Batches of one shape need about half of it; with images of many
@@ -41,7 +41,7 @@ _KEPT = 3
 
 @dataclass(slots=True)
 class MemoryStats:
-    """What the memory of tensors and workspaces comes to. Arrays under 1 KiB are not counted.
+    """What the memory of tensors and workspaces comes to. Arrays under 3 KiB are not counted.
 
     allocated: bytes of the arrays alive. max_allocated: the most since reset_peak_memory_stats.
     reserved: bytes held from the system: blocks in use and blocks kept for reuse.
@@ -73,10 +73,10 @@ class _Block:
 # Reentrant: a signal handler, or the finalizer of a user's object, may allocate amid an
 # allocation. No step under the lock relies on what a step before it has seen.
 _lock = threading.RLock()
-hold_over_forks(_lock)
+hold_over_forks(_lock, Rank.ALLOCATOR)
 _stats = MemoryStats()
 _most = 0  # bytes: as max_allocated, but never reset
-_free: dict[int, list[_Block]] = {}  # by size; the one freed last is the last
+_free: defaultdict[int, list[_Block]] = defaultdict(list)  # by size; the one freed last is the last
 _returned: deque[_Block] = deque()
 
 
@@ -107,7 +107,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     with _lock:
         if _returned:
             _sort_in()
-        block = _kept(size) or _fresh(size)
+        try:
+            block = _free[size].pop()  # freed last: it may still be in the processor's cache
+            _stats.reused += 1
+        except IndexError:
+            block = _fresh(size)
         block.lent = nbytes
         _stats.allocated += nbytes
         if _stats.allocated > _stats.max_allocated:
@@ -134,14 +138,14 @@ def _sort_in() -> None:
             return
         _stats.allocated -= block.lent
         block.age = _stats.fresh
-        _free.setdefault(block.size, []).append(block)
+        _free[block.size].append(block)
 
 
 def _kept(size: int) -> _Block | None:
     """The block of this size that was freed last: it may still be in the processor's cache."""
     try:
         block = _free[size].pop()
-    except (KeyError, IndexError):
+    except IndexError:
         return None
     _stats.reused += 1
     return block

@@ -17,12 +17,23 @@ from typing import Any
 import numpy as np
 
 from ..data.cifar10 import read_pickle
+from ..data.datasets import ArrayDataset, Batched, ImageDataset
 from ..data.download import fetch, unpack
 from ..data.generic import Dataset
+from ..data.image_folder import (
+    IMG_EXTENSIONS,
+    Color,
+    class_names,
+    files_below,
+    read_image,
+)
 from ..data.mnist import read_idx
+from ..data.transforms import Compose
 from ..engine import Tensor
 from ..errors import DataError
 from ..files import written_whole
+from ..ops.transfer import host
+from .batched import batched
 
 __all__ = [
     "CIFAR10", "CIFAR100", "EMNIST", "IMG_EXTENSIONS", "KMNIST", "MNIST", "SVHN", "DatasetFolder",
@@ -31,9 +42,6 @@ __all__ = [
 
 StrPath = str | os.PathLike[str]
 Function = Callable[[Any], Any]
-IMG_EXTENSIONS = (
-    ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif",
-)  # fmt: skip
 
 
 class VisionDataset(Dataset[Any]):
@@ -74,8 +82,9 @@ class VisionDataset(Dataset[Any]):
         return "\n".join(lines)
 
 
-class _Downloaded(VisionDataset):
-    """Images in memory. Subclasses fetch files into the root and read them."""
+class _Downloaded(VisionDataset, Batched):
+    """Images in memory. Subclasses fetch files into the root and read them. Where the steps of
+    `transform` are those of a batch, too, a DataLoader makes its batches by kernels."""
 
     def __init__(
         self,
@@ -102,17 +111,37 @@ class _Downloaded(VisionDataset):
         """(images, targets)."""
         raise TypeError(f"{type(self).__name__} must define _load")
 
-    def _pixels(self, index: int) -> np.ndarray:
-        """(H, W) or (H, W, C) uint8."""
-        return self.data[index]
+    def _images(self) -> np.ndarray:
+        """(N, H, W) or (N, H, W, C) uint8."""
+        return _array(self.data)
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         from PIL import Image
 
-        return self._transformed(Image.fromarray(self._pixels(index)), int(self.targets[index]))
+        image = Image.fromarray(np.ascontiguousarray(self._images()[index]))
+        return self._transformed(image, int(self.targets[index]))
+
+    def batched(self) -> tuple[ImageDataset, Compose] | None:
+        own, plain = type(self), _Downloaded
+        if (
+            own.__getitem__ is not plain.__getitem__ or own._transformed is not plain._transformed
+            or self.transforms is not None or self.target_transform is not None
+        ):  # fmt: skip
+            return None
+        try:
+            steps = batched(self.transform)
+            if steps is not None:
+                return ArrayDataset(self._images(), _array(self.targets)), steps
+        except (TypeError, ValueError):  # items raise the errors, if anybody reads those
+            pass
+        return None
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+def _array(values: Any) -> np.ndarray:
+    return host(values) if isinstance(values, Tensor) else np.asarray(values)
 
 
 # IDX files ------------------------------------------------------------------------------------
@@ -182,9 +211,6 @@ class MNIST(_Downloaded):
                 f"{self.raw_folder}, got {images.shape} of {images.dtype} and {labels.shape}"
             )
         return Tensor(images), Tensor(labels.astype(np.int64))
-
-    def _pixels(self, index: int) -> np.ndarray:
-        return self.data.array[index]
 
 
 class FashionMNIST(MNIST):
@@ -378,32 +404,30 @@ class SVHN(_Downloaded):
         labels[labels == 10] = 0  # the files say 10 for the digit 0
         return np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1)), labels
 
-    def _pixels(self, index: int) -> np.ndarray:
-        return np.ascontiguousarray(self.data[index].transpose(1, 2, 0))
+    def _images(self) -> np.ndarray:
+        return self.data.transpose(0, 2, 3, 1)
 
 
 # Folders ------------------------------------------------------------------------------------
 
 
-class _ImageError(DataError, OSError):
-    """As Pillow's own error, which scripts catch, with the file's name."""
-
-
-def default_loader(path: StrPath) -> Any:
-    """The RGB image in a file; DataError names a file that cannot be decoded."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _ImageError(f"ImageFolder: cannot decode {path}: {error}") from error
+def default_loader(
+    path: StrPath,
+    mode: str = "RGB",
+    exif_orientation: bool = False,
+    background: Color | None = None,
+) -> Any:
+    """The image in a file. More than 8 bits are scaled to 8. exif_orientation: turn it as the
+    camera was held. background: what is seen through transparent pixels, by default the colours
+    that the file has for them. `functools.partial` makes a loader with other arguments. DataError
+    names a file that cannot be decoded."""
+    return read_image(path, mode, exif_orientation, background, "ImageFolder")
 
 
 class DatasetFolder(VisionDataset):
     """Files root/<class>/**/<file>, classes in sorted order. extensions: those of the files, or
     is_valid_file(path) tells them. loader(path): the sample. allow_empty: classes may have no
-    file."""
+    file. Hidden folders are left out, and the ._ files of macOS unless is_valid_file takes them."""
 
     def __init__(
         self,
@@ -420,13 +444,18 @@ class DatasetFolder(VisionDataset):
             raise ValueError("Both extensions and is_valid_file cannot be None or not None at the "
                              "same time")  # fmt: skip
         ends = extensions if isinstance(extensions, str) else tuple(extensions or ())
-        valid = is_valid_file or (lambda path: path.lower().endswith(ends))
+
+        def is_listed(path: str) -> bool:
+            name = os.path.basename(path)
+            return name.lower().endswith(ends) and not name.startswith("._")
+
+        valid = is_valid_file or is_listed
         self.loader, self.extensions = loader, extensions
         self.classes, self.class_to_idx = self.find_classes(str(self.root))
         self.samples: list[tuple[str, int]] = []
         empty = []
         for name in self.classes:
-            found = list(filter(valid, _files(os.path.join(str(self.root), name))))
+            found = list(filter(valid, files_below(os.path.join(str(self.root), name))))
             self.samples += [(path, self.class_to_idx[name]) for path in found]
             if not found:
                 empty.append(name)
@@ -439,7 +468,7 @@ class DatasetFolder(VisionDataset):
 
     def find_classes(self, directory: StrPath) -> tuple[list[str], dict[str, int]]:
         """(names, {name: number}) of the classes in a folder."""
-        classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+        classes = class_names(directory)
         if not classes:
             raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
         return classes, {name: i for i, name in enumerate(classes)}
@@ -450,11 +479,6 @@ class DatasetFolder(VisionDataset):
 
     def __len__(self) -> int:
         return len(self.samples)
-
-
-def _files(folder: str) -> Iterable[str]:
-    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
-        yield from (os.path.join(parent, name) for name in sorted(names))
 
 
 class ImageFolder(DatasetFolder):

@@ -111,6 +111,12 @@ def test_mirrors_and_checksums(server, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_a_network_no_folders_are_left(tmp_path):
+    with pytest.raises(DataError, match="could not download file"):
+        fetch("http://127.0.0.1:9/file", tmp_path / "MNIST" / "raw" / "file")
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_network_the_sentence_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match=r"put it into .* or try again when there is a network"):
         fetch("http://127.0.0.1:9/file", tmp_path / "file")

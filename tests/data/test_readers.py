@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import tracemalloc
+import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,18 @@ def test_a_damaged_idx_file_is_refused(tmp_path: Path, content: bytes, match: st
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"damaged.*{match}"):
         read_idx(path)
+
+
+def test_a_compressed_idx_file_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    path.write_bytes(gzip.compress(GOOD + bytes(100_000_000)))
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"too long.*needs 40 bytes, the file has 41 or more"):
+        read_idx(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def write_mnist(folder: Path, suffix: str = "", count: int = 5) -> np.ndarray:
@@ -239,10 +254,202 @@ def test_missing_and_empty_folders_are_named(folder: Path, tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError, match="empty has no class folders; expected"):
         load_image_folder(tmp_path / "empty")
     (folder / "bird").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no \.png, \.jpg, \.jpeg file in .*bird"):
+    with pytest.raises(FileNotFoundError, match=r"no image file \(\.jpg, .*\) in .*bird"):
         load_image_folder(folder)
     with pytest.raises(ValueError, match=r"mode must be.*'HSV'"):
         load_image_folder(folder, mode="HSV")
+
+
+def save(folder: Path, name: str, array: np.ndarray, **options: Any) -> Path:
+    from PIL import Image
+
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def loaders(folder: Path, **options: Any) -> list[list[np.ndarray]]:
+    """The RGB pixels by the array loader and by ImageFolder, which have one reader."""
+    from minigrad.vision.datasets import ImageFolder, default_loader
+
+    background = options.get("background")
+    loader = partial(default_loader, **options)
+    return [
+        [pixels for pixels, _ in load_image_folder(folder, **options | {"background": background})],
+        [np.array(image) for image, _ in ImageFolder(folder, loader=loader)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("a.PNG", "<u2"), ("a.pgm", "<u2"), ("a.tif", "<u2"), ("a.TIFF", ">u2"), ("a.tiff", "i4")],
+)
+def test_sixteen_bits_are_scaled(tmp_path: Path, name: str, dtype: str) -> None:
+    from PIL import Image
+
+    save(tmp_path, f"class/{name}", np.array([[0, 127, 128, 256, 40000, 65535]], dtype))
+    for (found,) in loaders(tmp_path):
+        np.testing.assert_array_equal(found[..., 0], [[0, 0, 0, 1, 156, 255]])
+        assert (found == found[..., :1]).all()
+    (grey_image,) = (image for image, _ in load_image_folder(tmp_path, mode="L"))
+    assert grey_image[..., 0].tolist() == [[0, 0, 0, 1, 156, 255]]
+    assert Image.open(tmp_path / "class" / name).mode.startswith("I")
+
+
+def test_ten_bits_are_scaled(tmp_path: Path) -> None:
+    (tmp_path / "class").mkdir()
+    values = np.array([0, 512, 1023], ">u2").tobytes()
+    (tmp_path / "class" / "a.pgm").write_bytes(b"P5 3 1 1023\n" + values)
+    for (found,) in loaders(tmp_path):
+        assert found[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.5], [0, 70000], [-1, 5]])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, values: list[float]) -> None:
+    dtype = np.float32 if isinstance(values[0], float) else np.int32
+    save(tmp_path, "class/depth.tiff", np.array([values], dtype))
+    with pytest.raises(DataError, match=r"cannot decode .*depth\.tiff: its pixels are .* from"):
+        load_image_folder(tmp_path)
+
+
+ENDINGS = ("jpg", "JPEG", "Png", "ppm", "BMP", "tif", "TIFF", "webp", "WebP", "gif")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_files_of_every_kind_in_any_case(tmp_path: Path, ending: str) -> None:
+    draws = np.random.default_rng(0).integers(0, 4, (6, 5, 3)) * 64
+    path = save(tmp_path, f"class/a.{ending}", draws.astype(np.uint8))
+    for (found,) in loaders(tmp_path):
+        np.testing.assert_array_equal(found, pixels(path))
+
+
+def test_palettes_keep_their_colours(tmp_path: Path) -> None:
+    from PIL import Image
+
+    indices = Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8), "P")
+    indices.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    (tmp_path / "class").mkdir()
+    indices.save(tmp_path / "class" / "a.png", transparency=b"\xff\xff\x80\x00")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept, shown = loaders(tmp_path), loaders(tmp_path, background=(255, 255, 255))
+    for (found,) in kept:
+        assert found.tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]]
+    for (found,) in shown:
+        assert found.tolist() == [[[255, 0, 0], [0, 255, 0], [127, 127, 255], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "tiff"])
+def test_transparent_pixels_show_the_background(tmp_path: Path, ending: str) -> None:
+    image = np.zeros((1, 3, 4), np.uint8)
+    image[0, :, 3] = 255, 128, 0
+    save(tmp_path, f"class/a.{ending}", image, **{"lossless": True} if ending == "webp" else {})
+    for options, expected in (({}, [0, 127, 255]), ({"background": 0}, [0, 0, 0])):
+        dataset = load_image_folder(tmp_path, **options)
+        assert dataset[0][0][0, :, 0].tolist() == expected
+        assert load_image_folder(tmp_path, mode="L", **options)[0][0][0, :, 0].tolist() == expected
+    assert load_image_folder(tmp_path, background=(255, 0, 9))[0][0][0, 2].tolist() == [255, 0, 9]
+    for wrong in (256, -1, 0.5, (1, 2), "white"):
+        with pytest.raises(ValueError, match="background must be None, an int or three"):
+            load_image_folder(tmp_path, background=wrong)  # type: ignore[arg-type]
+
+
+def test_hidden_folders_and_files_are_left_out(folder: Path) -> None:
+    from minigrad.vision.datasets import ImageFolder
+
+    image = np.zeros((4, 6, 3), np.uint8)
+    for name in (".git/objects/a.png", ".ipynb_checkpoints/a.png", "__MACOSX/cat/a.png",
+                 "@eaDir/a.png", "dog/.ipynb_checkpoints/a.png", "dog/@eaDir/a.png"):  # fmt: skip
+        save(folder, name, image)
+    for name in ("dog/._a.png", "dog/Thumbs.db", "dog/.DS_Store", "cat/desktop.ini"):
+        (folder / name).write_bytes(b"no image")
+    dataset = load_image_folder(folder)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.labels.tolist() == [0, 1, 1]
+    listed = ImageFolder(folder)
+    assert listed.classes == ["cat", "dog"]
+    assert [label for _, label in listed.samples] == [0, 1, 1]
+    save(folder, "dog/.hidden.png", image)  # which torchvision lists
+    assert (len(load_image_folder(folder)), len(ImageFolder(folder))) == (3, 4)
+
+
+def test_links_are_followed_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
+    save(tmp_path, "elsewhere/deep/c.png", np.zeros((4, 6, 3), np.uint8))
+    (folder / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder / "cat")
+    (folder / "cat" / "self").symlink_to(folder / "cat")
+    assert load_image_folder(folder).labels.tolist() == [0, 0, 1, 1]
+
+
+def test_classes_may_be_empty_if_that_is_allowed(folder: Path, tmp_path: Path) -> None:
+    (folder / "bird").mkdir()
+    (folder / "eel").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no image file .*bird, .*eel$"):
+        load_image_folder(folder)
+    dataset = load_image_folder(folder, allow_empty=True, cache=tmp_path / "cache")
+    assert dataset.classes == ("bird", "cat", "dog", "eel")
+    assert dataset.labels.tolist() == [1, 2, 2]
+    assert load_image_folder(folder, allow_empty=True, cache=tmp_path / "cache").num_classes == 4
+    (tmp_path / "none" / "bird").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"no image file .*bird$"):
+        load_image_folder(tmp_path / "none", allow_empty=True)
+
+
+def test_exif_orientation_is_an_option(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    root, cache = tmp_path / "images", tmp_path / "cache"
+    save(root, "class/a.png", image, exif=exif)
+    for turn, expected in ((False, image), (True, np.rot90(image, -1)), (False, image)):
+        for (found,) in loaders(root, exif_orientation=turn):
+            np.testing.assert_array_equal(found[..., 0], expected)
+        dataset = load_image_folder(root, cache=cache, exif_orientation=turn)
+        np.testing.assert_array_equal(dataset[0][0][..., 0], expected)
+
+
+def test_a_decompression_bomb_is_refused_by_name(folder: Path, monkeypatch: Any) -> None:
+    from PIL import Image
+
+    from minigrad.vision.datasets import ImageFolder
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    save(folder, "dog/bomb.png", np.zeros((20, 30), np.uint8))
+    with pytest.raises(DataError, match=r"cannot decode .*bomb\.png: Image size \(600 pixels\)"):
+        load_image_folder(folder)
+    with pytest.raises(DataError, match=r"cannot decode .*bomb\.png: Image size \(600 pixels\)"):
+        list(ImageFolder(folder))
+
+
+def test_a_damaged_file_of_any_kind_is_named(tmp_path: Path) -> None:
+    """Decoded, or refused with its name: Pillow's decoders raise many kinds of errors."""
+    from minigrad.data.image_folder import read_image
+
+    draws = np.random.default_rng(0)
+    image = draws.integers(0, 256, (9, 7, 3), np.uint8)
+    messages = []
+    for ending in ENDINGS:
+        whole = save(tmp_path, f"whole.{ending}", image).read_bytes()
+        path = tmp_path / f"damaged.{ending}"
+        for trial in range(40):
+            content = bytearray(whole)
+            if trial % 2:
+                del content[draws.integers(len(content)) :]
+            else:
+                for at in draws.integers(len(content), size=3):
+                    content[at] = draws.integers(256)
+            path.write_bytes(content)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    assert read_image(path, exif_orientation=True, background=255).mode == "RGB"
+            except DataError as error:
+                messages.append((path, str(error)))
+    assert len(messages) > 100
+    assert all(f"cannot decode {path}: " in message for path, message in messages)
 
 
 def test_without_pillow_the_error_says_what_to_install(folder: Path, monkeypatch: Any) -> None:

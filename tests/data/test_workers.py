@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import multiprocessing
 import operator
 import os
@@ -107,6 +108,16 @@ def test_streams(workers, size, drop_last):
     assert got == expected
 
 
+@pytest.mark.parametrize("size", [2, None])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_collate_fn_that_raises_stop_iteration_does_not_end_a_stream(size, workers):
+    def collate(items):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(ours.DataLoader(Counted(3), size, collate_fn=collate, num_workers=workers))
+
+
 class _TorchCounted(theirs.IterableDataset):
     def __init__(self, count):
         self.count = count
@@ -175,6 +186,79 @@ def test_a_killed_worker_is_an_error():
     loader = ours.DataLoader(Killing(), 2, num_workers=2)
     with pytest.raises(RuntimeError, match="worker 1 was killed by signal 9"):
         list(loader)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_killed_in_an_abandoned_epoch_is_an_error_of_the_next(count):
+    """And not an epoch without batches; the one after it has new workers."""
+    loader = ours.DataLoader(Squares(), 2, num_workers=2, persistent_workers=True)
+    next(iter(loader))
+    for process in multiprocessing.active_children()[:count]:
+        os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="was killed by signal 9"):
+        list(loader)
+    assert len(list(loader)) == 10
+    del loader
+
+
+def test_workers_heed_no_handlers_of_the_script():
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        for _ in ours.DataLoader(Slow(), 2, num_workers=2):
+            children = multiprocessing.active_children()
+            break
+        assert {process.exitcode for process in children} <= {0, -signal.SIGTERM}
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_leaves_workers_to_its_parent():
+    loader = ours.DataLoader(Squares(), 2, num_workers=2, persistent_workers=True)
+    batches = iter(loader)
+    next(batches)
+    child = os.fork()
+    if child == 0:
+        del loader, batches
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(list(batches)) == 9
+    del loader, batches
+
+
+class Nested(Squares):
+    def __getitem__(self, i):
+        return len(list(ours.DataLoader(Squares(4), num_workers=self.workers)))
+
+
+def test_a_loader_in_a_worker():
+    data = Nested(2)
+    data.workers = 0
+    assert [batch.tolist() for batch in ours.DataLoader(data, 2, num_workers=1)] == [[4, 4]]
+    data.workers = 1
+    with pytest.raises(RuntimeError, match="give the loader in it num_workers=0"):
+        list(ours.DataLoader(data, 2, num_workers=1))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not list them")
+@pytest.mark.parametrize("persistent", [False, True])
+def test_epochs_leave_no_files_open(persistent):
+    loader = ours.DataLoader(Ragged(30), 1, num_workers=1, persistent_workers=persistent)
+    counts = []
+    for _ in range(5):
+        assert len(list(loader)) == 30
+        gc.collect()
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[1] == counts[-1]
+    del loader
+
+
+class Ragged(Squares):
+    """Items of 0 to 2¹⁵ numbers, and of many arrays."""
+
+    def __getitem__(self, i):
+        return np.zeros(0 if i % 5 == 0 else int(1.42**i)), [np.zeros(1)] * i
 
 
 class Slow(Squares):
@@ -279,6 +363,13 @@ def test_worker_init_fn():
     assert [batch.item() for batch in loader] == [0, 1] * 3
 
 
+class Unsized:
+    """A sampler without a length."""
+
+    def __iter__(self):
+        return iter(range(3, 15))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     "make",
@@ -291,8 +382,12 @@ def test_worker_init_fn():
             Squares(), num_workers=w,
             batch_sampler=ours.BatchSampler(SubsetRandomSampler(range(3, 20)), 4, True),
         ),
+        lambda w: ours.DataLoader(Squares(), 3, num_workers=w, sampler=Unsized()),
+        lambda w: ours.DataLoader(
+            Squares(), num_workers=w, batch_sampler=ours.BatchSampler(Unsized(), 4, False)
+        ),
     ],
-    ids=["shuffle", "sampler", "batch_sampler"],
+    ids=["shuffle", "sampler", "batch_sampler", "unsized sampler", "unsized batch_sampler"],
 )  # fmt: skip
 def test_a_loader_goes_on_in_the_middle_of_an_epoch(make, workers):
     mg.manual_seed(4)
@@ -350,6 +445,42 @@ def test_ctrl_c_leaves_nothing():
     assert process.returncode == -signal.SIGINT
     assert errors.strip().splitlines()[-1] == "KeyboardInterrupt"
     assert "leaked" not in errors
+    assert gone(process.pid)
+
+
+@pytest.mark.parametrize("doing", ["lock.acquire(); lock.acquire()", "while True: pass"])
+def test_workers_end_when_their_parent_is_killed(doing):
+    """Also in the middle of a sample that is never done."""
+    program = textwrap.dedent(
+        f"""
+        import multiprocessing
+        import minigrad.utils.data as data
+
+        lock = multiprocessing.Lock()
+
+        class Endless(data.Dataset):
+            def __len__(self):
+                return 1000
+
+            def __getitem__(self, i):
+                if i > 3:
+                    {doing}
+                return i
+
+        loaders = [data.DataLoader(Endless(), 2, num_workers=2) for _ in range(2)]
+        passes = [iter(loader) for loader in loaders]
+        print([next(batches).tolist() for batches in passes], flush=True)
+        next(passes[0]), next(passes[0])
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", program], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "[[0, 1], [0, 1]]\n"
+    process.kill()
+    process.communicate(timeout=60)  # all who could write there have ended
     assert gone(process.pid)
 
 

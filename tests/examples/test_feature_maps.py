@@ -298,14 +298,15 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     return {name: make_run(tmp_path / name, name) for name in "AB"}
 
 
-def make_run(folder: Path, network: str, **changes: Any) -> Path:
+def make_run(folder: Path, network: str, data_root: Path | None = None, **changes: Any) -> Path:
     folder.mkdir()
     mg.manual_seed(1)
     state = networks.build(network, channels=3).state_dict()
     serialization.save_file(state, folder / "best.safetensors")
     settings = {"network": network, "dataset": "cifar10", "mean": [0.5] * 3, "std": [0.25] * 3,
                 "size": None}  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps({"settings": settings | changes}))
+    metrics = {"settings": settings | changes, "data_root": data_root and str(data_root)}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
 
 
@@ -379,6 +380,32 @@ def test_images_come_in_the_size_that_the_network_was_trained_on(
     other = make_run(tmp_path / "large", "A", size=None)
     with pytest.raises(SystemExit, match="images of different sizes"):
         inside.main([str(run), str(other), "--data-root", str(cifar10)])
+
+
+def test_a_run_remembers_its_images(
+    cifar10: Path,
+    tmp_path: Path,
+    drawn: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = "an image folder of .png files"
+    run = make_run(tmp_path / "A", "A", cifar10, images=folder)
+    inside.main([str(run), "--limit", "1"])
+    said = capsys.readouterr().out
+    assert "Over 1 training image." in said
+    assert "trained on" not in said
+    jpeg = make_run(tmp_path / "jpeg", "A", cifar10, images="the original files")
+    inside.main([str(jpeg), "--limit", "1"])
+    told = f"These images are {folder}; the network was trained on the original files."
+    assert told in capsys.readouterr().out
+    gone = make_run(tmp_path / "gone", "A", tmp_path / "unplugged")
+    with pytest.raises(SystemExit, match=r"unplugged, which the run was trained on, is gone"):
+        inside.main([str(gone)])
+    with pytest.raises(SystemExit, match=r"images in .*cifar10.* and .*unplugged: choose with"):
+        inside.main([str(run), str(gone)])
+    inside.main([str(gone), "--data-root", str(cifar10), "--limit", "1"])
 
 
 def test_runs_of_one_network_are_told_apart(runs: dict[str, Path], tmp_path: Path) -> None:

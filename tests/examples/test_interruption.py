@@ -142,7 +142,10 @@ def without_times(value: Any) -> Any:
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
-    """Bit for bit, but for times: the last and the best weights and all figures."""
+    """Bit for bit, but for times: the last and the best weights and all figures. Nothing else is
+    left, of however many attempts."""
+    files = {"last.safetensors", "best.safetensors", "metrics.json", "curves.png"}
+    assert {file.name for file in out.iterdir()} == files
     for name in ("last.safetensors", "best.safetensors"):
         mine, theirs = tensors(out / name), tensors(expected / name)
         assert mine.keys() == theirs.keys()
@@ -214,15 +217,40 @@ def test_a_run_killed_from_outside_at_random_moments_ends_with_the_same_bits(
 
 def test_ctrl_c_ends_cleanly_and_loses_only_the_epoch(whole: Path, tmp_path: Path) -> None:
     status, printed = attempt(tmp_path, "ctrl-c", "step", "", str(STEPS + 5))
-    assert status == 0
+    assert status == 130
     assert "Interrupted in epoch 2" in printed
     assert epochs_done(tmp_path) == 1
     # A second Ctrl-C stops at once, in the middle of saving too: nothing half written stays behind.
     status, printed = attempt(tmp_path, "ctrl-c twice", "within", ".last.safetensors", "2")
-    assert status == -signal.SIGINT, printed
+    assert status == 130, printed
+    assert "Interrupted." in printed
+    assert "Traceback" not in printed
     assert epochs_done(tmp_path) == 2
     names = {"last.safetensors", "best.safetensors"}
     assert {file.name for file in tmp_path.iterdir()} == names
     status, printed = attempt(tmp_path, "kill", "never", "", "0")
     assert status == 0, printed
     assert_same_run(tmp_path, whole)
+
+
+def test_of_two_that_start_at_once_one_trains(whole: Path, tmp_path: Path) -> None:
+    both = [start(tmp_path, "kill", "never", "", "0", resume=False) for _ in range(2)]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], printed
+    (refused,) = (p for process, p in zip(both, printed, strict=True) if process.returncode)
+    assert f"{tmp_path} is in use by another process" in refused or "holds a run" in refused
+    assert "Traceback" not in refused
+    assert_same_run(tmp_path, whole)
+
+
+def test_ctrl_c_while_modules_are_imported_has_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    for name in ("train_mnist.py", "train_cifar10.py"):
+        process = subprocess.run(
+            [sys.executable, str(ROOT / "examples" / name)], cwd=tmp_path, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
+        )  # fmt: skip
+        assert process.returncode == -signal.SIGINT  # which a shell calls 130
+        assert process.stderr == "\nInterrupted.\n"

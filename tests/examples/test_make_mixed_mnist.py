@@ -20,6 +20,7 @@ from examples import datasets, make_mixed_mnist, networks
 from examples.make_mixed_mnist import FRAMES, draw_samples, ink, load_mixed, make, mixed
 from minigrad.data import BucketDataset, DataLoader, Normalize, Resize, load_mnist
 from minigrad.errors import DataError
+from minigrad.files import held_alone
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"train": 120, "test": 30}
@@ -270,6 +271,18 @@ def test_an_interrupted_run_leaves_no_set(
         with pytest.raises(KeyboardInterrupt):
             make(mnist, tmp_path / "mixed")
     assert not list(tmp_path.iterdir())
+
+
+def test_two_at_once_are_told_apart(mnist: Path, tmp_path: Path) -> None:
+    unfinished = tmp_path / "mixed.unfinished"
+    unfinished.mkdir()
+    (unfinished / "train").mkdir()
+    arguments = ["--data-root", str(mnist), "--out", str(tmp_path / "mixed"), "--limit", "10"]
+    with held_alone(unfinished), pytest.raises(SystemExit, match="in use by another process"):
+        make_mixed_mnist.main(arguments)
+    assert (unfinished / "train").is_dir()  # whoever is at work keeps what there is
+    make_mixed_mnist.main(arguments)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mixed"]
 
 
 def test_a_killed_run_is_made_anew(mnist: Path, made: Path, tmp_path: Path) -> None:

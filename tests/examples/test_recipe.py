@@ -17,7 +17,7 @@ import minigrad as mg
 from examples import datasets, networks, recipe, train_cifar10, train_mnist, training
 from examples.datasets import Data
 from examples.recipe import Recipe
-from examples.training import Run, evaluate
+from examples.training import Run, alone_in, evaluate
 from minigrad import serialization
 from minigrad.data import ArrayDataset, BucketDataset
 from minigrad.errors import DataError
@@ -212,6 +212,162 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="holds a run: add --resume"):
         train_mnist.main([*arguments, "--seed", "1"])
     assert before == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+
+def test_two_runs_in_one_folder_are_told_apart(tmp_path: Path) -> None:
+    arguments = ["--epochs", "1", "--limit", "64", "--out", str(tmp_path / "out")]
+    with alone_in(tmp_path / "out"), pytest.raises(SystemExit, match="out is in use by another"):
+        train_mnist.main(arguments)
+    assert not list((tmp_path / "out").iterdir())
+    train_mnist.main(arguments)
+    with alone_in(tmp_path / "out"), pytest.raises(SystemExit, match="out is in use by another"):
+        train_mnist.main([*arguments, "--resume"])
+
+
+def test_a_run_that_ended_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had not begun when this one looked, and has ended when this one gets the lock."""
+
+    def meanwhile(self: Run) -> None:
+        (tmp_path / "last.safetensors").write_text("of another run")
+
+    monkeypatch.setattr(Run, "try_out", meanwhile)
+    with pytest.raises(SystemExit, match="holds a run: add --resume"):
+        train_mnist.main(["--epochs", "1", "--limit", "64", "--out", str(tmp_path)])
+    assert (tmp_path / "last.safetensors").read_text() == "of another run"
+
+
+def strict(text: str) -> Any:
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_run_that_diverges_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "LOOK_EVERY", 3)
+    steps = []
+    original = mg.optim.SGD.step
+    monkeypatch.setattr(mg.optim.SGD, "step", lambda self: (steps.append(1), original(self)))
+    with pytest.raises(SystemExit, match=r"^The run diverged: the training loss of epoch 1 is nan"):
+        train_mnist.main(["--lr", "1e30", "--optimizer", "SGD", "--out", str(tmp_path)])
+    assert len(steps) < 30  # not to the end of the epoch
+    metrics = strict((tmp_path / "metrics.json").read_text())
+    assert metrics["diverged"].startswith("The run diverged")
+    assert (metrics["history"], metrics["best_val_accuracy"]) == ([], None)
+    assert "metrics.json to" in capsys.readouterr().out
+    # What is kept is the state before.
+    assert all(np.isfinite(array).all() for array in _weights(tmp_path).values())
+    assert serialization.load_checkpoint(tmp_path / "last.safetensors")["history"] == []
+
+
+def test_a_run_that_diverges_later_keeps_what_it_had(
+    digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = recipe.start(replace(TINY, epochs=4), digits, tmp_path)
+    evaluated = []
+
+    def evaluate(*arguments: Any) -> Any:
+        evaluated.append(arguments[-1])
+        tally = training.Tally(mg.Device("cpu"))
+        tally.images = 1
+        tally._sums.fill_(float("inf") if evaluated == ["validation"] * 2 else 1.0)
+        return tally
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    assert run.fit()
+    assert run.diverged.startswith("The run diverged: the validation loss of epoch 2 is inf")
+    metrics = run.finish()
+    assert evaluated == ["validation", "validation", "test"]
+    assert (len(metrics["history"]), metrics["test_accuracy"]) == (1, 1.0)
+    strict((tmp_path / "metrics.json").read_text())
+    again = recipe.start(replace(TINY, epochs=4), digits, tmp_path)
+    again.resume()
+    assert len(again.history) == 1
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    numbers = {"a": [1.5, float("nan")], "b": (float("inf"), {"c": -float("inf")}), "d": "NaN"}
+    training.write_json(numbers, tmp_path / "file")
+    expected = {"a": [1.5, None], "b": [None, {"c": None}], "d": "NaN"}
+    assert strict((tmp_path / "file").read_text()) == expected
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    """As little room as a limit on the size of files leaves: the first checkpoint fits, the next,
+    which has the optimizer's state, does not."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train_mnist.main(["--epochs", "1", "--limit", "64", "--out", str(tmp_path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = str(ended.value.code)
+    assert message.count("\n") == 0
+    assert str(tmp_path / "last.safetensors") in message
+    assert "File too large" in message
+    assert {file.name for file in tmp_path.iterdir()} == {"last.safetensors", "best.safetensors"}
+    assert serialization.load_checkpoint(tmp_path / "last.safetensors")["history"] == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out, said in (("file", "File exists"), ("file/out", "Not a directory")):
+        with pytest.raises(SystemExit, match=f"^{tmp_path}/file.*: {said}$"):
+            train_mnist.main(["--epochs", "1", "--limit", "64", "--out", str(tmp_path / out)])
+
+
+def test_ctrl_c_before_training_ends_with_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: Any) -> Data:
+        signal.raise_signal(signal.SIGINT)
+        return datasets.load("digits", None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe.datasets, "load", interrupted)
+        with pytest.raises(SystemExit) as ended:
+            train_mnist.main(["--out", str(tmp_path / "out")])
+    assert ended.value.code == 130
+    assert "Interrupted." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_is_one_of_all_parts(
+    digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = np.argsort(digits.test.labels, kind="stable")
+    by_class = replace(digits, test=digits.test.subset(order))
+    run = recipe.start(replace(TINY, limit=30), by_class, tmp_path)
+    assert [len(part.dataset) for part in (run.train, run.validation, run.test)] == [30] * 3
+    assert set(run.test.dataset.labels.tolist()) == set(range(10))
+    whole = recipe.start(replace(TINY, limit=10_000), digits, tmp_path)
+    assert len(whole.test.dataset) == len(digits.test)
+    threads = mg.get_num_threads()
+    try:
+        train_mnist.main(
+            ["--epochs", "1", "--limit", "1", "--threads", "1", "--out", str(tmp_path / "one")]
+        )
+    finally:
+        mg.set_num_threads(threads)
+    said = capsys.readouterr().out
+    assert "; 1 training, 1 validation and 1 test image; 1 thread\n" in said
+
+
+def test_without_matplotlib_there_are_no_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    train_mnist.main(["--epochs", "1", "--limit", "64", "--out", str(tmp_path)])
+    assert "metrics.json, but not curves.png (plots need matplotlib" in capsys.readouterr().out
+    assert not (tmp_path / "curves.png").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text())["test_accuracy"] >= 0
 
 
 @pytest.mark.parametrize(

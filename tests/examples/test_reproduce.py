@@ -123,7 +123,9 @@ def test_the_page_says_what_was_asked_for(run) -> None:
     assert "Made by `python -m examples.reproduce mnist --quick --threads 1` on " in page
 
 
-def test_interrupted_part_goes_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_part_goes_on(
+    run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained: list[str] = []
     epoch, fit = Run._epoch, Run.fit
 
@@ -138,13 +140,30 @@ def test_interrupted_part_goes_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "_epoch", counted)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "fit", interrupted)
-        with pytest.raises(SystemExit, match="goes on from here"):
+        with pytest.raises(SystemExit, match=r"^130$"):
             run("mnist")
+    assert "The same command goes on from here" in capsys.readouterr().out
     names = [experiment.name for experiment in experiments.PARTS["mnist"]]
     assert trained == names[:2]
     out = run("mnist")
     assert trained == names  # nothing twice
     assert "MNIST: 28×28, augmented" in (out / "report.md").read_text()
+
+
+def test_a_trial_that_diverged_is_done(tmp_path: Path) -> None:
+    trial, final = experiments.PARTS["grid"][0], AUGMENTED
+    for experiment in (trial, final):
+        folder = tmp_path / experiment.name / "seed0"
+        folder.mkdir(parents=True)
+        chosen = experiments.settings(experiment, 0, quick=False)
+        metrics = {"best_val_accuracy": None, "seed": 0, "epochs": 0, "settings": asdict(chosen),
+                   "diverged": "The run diverged."}  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        assert reproduce._is_done(folder, chosen)
+    Report(tmp_path / "page.md", tmp_path, "command").write()
+    page = (tmp_path / "page.md").read_text()
+    assert "| Adam, 0.1 | diverged |  |  |" in page
+    assert "## MNIST" not in page
 
 
 def test_other_settings_in_the_folder_are_refused(run) -> None:

@@ -14,6 +14,7 @@ from examples import datasets, networks, speedrun_cifar10
 from examples.datasets import Data
 from minigrad import serialization
 from minigrad.data import ArrayDataset
+from minigrad.files import held_alone
 
 BATCH = 16
 
@@ -169,6 +170,41 @@ def test_run_leaves_metrics_and_weights(tmp_path: Path, capsys: pytest.CaptureFi
     assert "test accuracy" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="holds a run: name another --out"):
         run(tmp_path)
+
+
+@pytest.mark.usefixtures("data")
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
+    with held_alone(tmp_path), pytest.raises(SystemExit, match="in use by another process"):
+        run(tmp_path)
+
+
+def test_a_limit_is_one_of_the_test_images_too(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tested: list[list[int]] = []
+
+    def test(model: mg.nn.Module, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        tested.append(labels.tolist())
+        return {"test_accuracy": 0.5, "test_accuracy_plain": 0.5}
+
+    monkeypatch.setattr(speedrun_cifar10, "test", test)
+    run(tmp_path, "--limit", "16")
+    expected = data.test.labels[np.linspace(0, len(data.test) - 1, 16).astype(int)]
+    assert tested == [expected.tolist()]
+
+
+@pytest.mark.usefixtures("data")
+def test_a_run_that_diverges_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speedrun_cifar10, "LEARNING_RATE", 1e30)
+    with pytest.raises(SystemExit, match=r"^The run diverged: the loss of epoch 1 is no number"):
+        run(tmp_path, "--epochs", "3")
+
+    def refuse(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["diverged"]
+    assert [entry["train_loss"] for entry in metrics["history"]] == [None]
 
 
 @pytest.mark.usefixtures("data")

@@ -79,7 +79,9 @@ def test_interrupted_run_resumes_to_the_same_bits(
 
     with monkeypatch.context() as patch:
         patch.setattr(CapturedStep, "__call__", interrupted_step)
-        train(tmp_path, "--epochs", "2")
+        with pytest.raises(SystemExit) as ended:
+            train(tmp_path, "--epochs", "2")
+    assert ended.value.code == 130
     assert steps == 50
     assert "Interrupted in epoch 2" in capsys.readouterr().out
     assert not (tmp_path / "metrics.json").exists()

@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.engine import gradient
 from minigrad.kernels.cpu._jit import FASTMATH, kernel
 from minigrad.kernels.cpu._rows import add_to
 from minigrad.kernels.cpu._tasks import elements, lower_to, tasks, thread, whole
-from minigrad.runtime import memory
+from minigrad.runtime import forks
 from minigrad.runtime.threads import ADDRESS, BLOCK, GENERATION, MAX_THREADS
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -144,7 +143,7 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("lock", [memory._lock, gradient._turn], ids=["memory", "gradients"])
+@pytest.mark.parametrize("lock", forks._locks.values(), ids=[rank.name for rank in forks._locks])
 def test_a_fork_while_another_thread_has_a_lock(lock: Any) -> None:
     """The child has none of the locks that the other thread had."""
     held, release = threading.Event(), threading.Event()

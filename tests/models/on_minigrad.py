@@ -75,7 +75,10 @@ def load(name: str) -> types.ModuleType:
     return importlib.import_module(name.replace("torchvision", _ROOT, 1))
 
 
-def twins(build: Callable[[Callable[[str], types.ModuleType]], Any]) -> tuple[Any, Any]:
+Load = Callable[[str], types.ModuleType]
+
+
+def twins(build: Callable[[Load], Any], load: Load = load) -> tuple[Any, Any]:
     """A model on torch, and on minigrad with its weights, in float64: build(module by name)."""
     import torch
 

@@ -172,7 +172,7 @@ def test_chains_are_joined() -> None:
     assert nn.is_fusion_enabled()
 
 
-def test_hooks_subclasses_and_evaluation_keep_layers_apart() -> None:
+def test_hooks_and_subclasses_keep_layers_apart() -> None:
     class Doubled(nn.ReLU):
         def forward(self, input: mg.Tensor) -> mg.Tensor:
             return 2 * super().forward(input)
@@ -192,15 +192,65 @@ def test_hooks_subclasses_and_evaluation_keep_layers_apart() -> None:
     with pool.register_forward_hook(lambda module, args, output: None):
         assert joined(conv, relu, norm, pool) == 2
     assert joined(conv, relu, norm, pool) == 3
-    norm.eval()
-    assert joined(conv, relu, norm, pool) == 1
-    norm.train()
+    linear = nn.Linear(2, 3)
+    assert joined(linear, relu) == joined(relu, linear, relu) == 1
+    assert joined(linear, Doubled()) == joined(linear, nn.ReLU6()) == joined(linear) == 0
     seen = []
     with relu.register_forward_hook(lambda module, args, output: seen.append(output.shape)):
         assert joined(conv, relu, norm) == 0
         nn.Sequential(conv, relu, norm)(mg.zeros(2, 2, 8, 8))
     assert seen == [(2, 3, 6, 6)]
     assert joined(conv, relu, norm) == 2
+
+
+@pytest.mark.parametrize("pool", [{}, {"pool": {"kernel_size": 3, "stride": 2}}])
+def test_a_chain_with_batch_norm_in_evaluation_gives_what_its_layers_give(pool: Any) -> None:
+    mg.manual_seed(0)
+    conv = {"in_channels": 2, "out_channels": 5, "kernel_size": 3}
+    model = network(conv, {"norm": {"affine": True}, **pool})
+    x = mg.randn(2, 2, 11, 12, dtype=mg.float64)
+    model(3 * x)  # moves the running statistics
+    model.eval()
+    with nn.no_fusion():
+        apart = model(x)
+    with mg.no_grad():
+        without_graph = model(x)
+    assert without_graph.node is None
+    for out in (model(x), without_graph):
+        np.testing.assert_allclose(out.detach().numpy(), apart.detach().numpy(), rtol=1e-12)
+    joined = run(model, x.numpy())
+    with nn.no_fusion():
+        for name, expected in run(model, x.numpy()).items():
+            np.testing.assert_allclose(joined[name], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (0, 5)])
+def test_linear_and_relu_give_what_they_give_apart(shape: tuple[int, ...], bias: bool) -> None:
+    mg.manual_seed(0)
+    layers = nn.Linear(5, 7, bias=bias), nn.ReLU(), nn.Linear(7, 3)
+    model = nn.Sequential(*layers).to(dtype=mg.float64)
+    x = mg.randn(*shape, dtype=mg.float64).numpy()
+    joined = run(model, x)
+    with nn.no_fusion():
+        apart = run(model, x)
+    for name in apart:
+        np.testing.assert_array_equal(joined[name], apart[name], err_msg=name)
+
+
+def test_linear_and_relu_are_one_node_that_notices_changes_in_place() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    assert nodes(model, 4, 2) == ["LinearReLU"]
+    with nn.no_fusion():
+        assert nodes(model, 4, 2) == ["ReLU", "Linear"]
+    out = model(mg.ones(4, 2))
+    out.add_(1)
+    with pytest.raises(mg.GraphError, match="LinearReLU: a tensor of shape"):
+        out.sum().backward()
+    with pytest.raises(mg.ShapeError, match="linear: weight of shape"):
+        model(mg.ones(4, 3))
+    with pytest.raises(TypeError, match="linear: input must be a Tensor"):
+        model(np.ones((4, 2)))
 
 
 @pytest.mark.parametrize("norm", [False, True])

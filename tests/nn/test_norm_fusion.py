@@ -269,8 +269,11 @@ def test_batch_norm_is_folded_in_evaluation_without_gradients(monkeypatch: Any) 
         assert convolutions_of(model, x, monkeypatch) == 0
         model.eval()
         assert convolutions_of(model, x, monkeypatch) == 1
-        # Fewer results than weights: to normalise them is less work.
-        assert convolutions_of(model, x[:1, :, :3, :3], monkeypatch) == 0
+        assert convolutions_of(model, x[:1, :, :3, :3], monkeypatch) == 1
+        # Many weights and fewer results: to normalise them is less work.
+        large = nn.Sequential(nn.Conv2d(128, 128, 3), nn.BatchNorm2d(128)).eval()
+        assert convolutions_of(large, mg.ones(1, 128, 3, 3), monkeypatch) == 0
+        assert convolutions_of(large, mg.ones(2, 128, 34, 34), monkeypatch) == 1
         model[1].eps = 0.0
         assert convolutions_of(model, x, monkeypatch) == 0
         model[1].eps = 1e-5
@@ -282,6 +285,22 @@ def test_batch_norm_is_folded_in_evaluation_without_gradients(monkeypatch: Any) 
         parameter.requires_grad_(False)
     assert convolutions_of(model, x, monkeypatch) == 1
     assert convolutions_of(model, x.clone().requires_grad_(True), monkeypatch) == 0
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.SiLU, nn.Tanh])
+def test_folded_convolutions_and_their_activations_give_what_the_layers_give(
+    activation: type[nn.Module], monkeypatch: Any
+) -> None:
+    mg.manual_seed(0)
+    layers = nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), activation()
+    model = nn.Sequential(*layers).to(dtype=mg.float64)
+    x = 9 * mg.randn(2, 2, 8, 8, dtype=mg.float64)
+    model.eval()
+    with mg.no_grad():
+        assert convolutions_of(model, x, monkeypatch) == 1
+        joined = model(x).numpy()
+        with nn.no_fusion():
+            np.testing.assert_allclose(joined, model(x).numpy(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("change", ["copy", "array", "data", "load", "train"])

@@ -290,7 +290,7 @@ def test_replays_take_no_more_memory_than_the_step_and_give_it_back() -> None:
     eager = peak(step)
     between = runtime.memory_allocated()
     run = mg.capture(step)
-    # The arguments have copies, and arrays below 1 KiB, which eager steps do not count, are there.
+    # The arguments have copies, and arrays below 3 KiB, which eager steps do not count, are there.
     assert peak(run) <= eager + (1 << 14)
     del run
     gc.collect()

@@ -99,6 +99,7 @@ def test_each_compilation_is_shown_and_a_warm_call_is_not(progress, stderr) -> N
 def test_functions_of_others_are_not_reported(progress, stderr) -> None:
     use(jitted("relu", module="theirs"))
     use(jitted("relu", module="ourselves.kernels"))
+    use(jitted("relu", module=None))  # as of a function that exec has made
     assert stderr.getvalue() == ""
     assert progress.count == 0
 

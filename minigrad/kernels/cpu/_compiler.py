@@ -15,15 +15,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from llvmlite.binding.ffi import lib as llvm
 from numba import _dynfunc
 from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.registry import CPUDispatcher
 
+from ...runtime.forks import Rank, hold_over_forks
 from ...runtime.interrupts import Deferred
 from ._cache import KernelCache
+
+hold_over_forks(global_compiler_lock._lock, Rank.COMPILER)
+hold_over_forks(llvm._lock._lock, Rank.LLVM)
 
 _UNUSED = {
     untyped_passes.WithLifting,

@@ -19,13 +19,18 @@ does not know.
 
 from __future__ import annotations
 
+import operator
 from types import FunctionType
 
 import numpy as np
 from numba import types
 from numba.extending import overload
 
+from ..compiled import compiled_for
+from ._erf import erf
+from ._exp import exp, expm1, sigmoid, tanh
 from ._jit import inlined, kernel
+from ._log import log, log1p
 from ._simd import whole_registers
 from ._tasks import elements
 
@@ -74,6 +79,23 @@ def pointwise(formula):
 
     launch.__module__, launch.formula, launch.kernel = formula.__module__, formula, compiled
     return launch
+
+
+@inlined
+def _sign(x):
+    return int(x > 0) - int(x < 0)
+
+
+# What formulas of compiled/ call, where NumPy's is not what Numba is to compile.
+_MATHEMATICS = {
+    "erf": erf, "exp": exp, "expm1": expm1, "log": log, "log1p": log1p, "power": operator.pow,
+    "sigmoid": sigmoid, "sign": _sign, "tanh": tanh,
+}  # fmt: skip
+
+
+def launchers(family):
+    """The launchers of a module of compiled/, for this backend's module of that name."""
+    return compiled_for(__package__, _MATHEMATICS, family, pointwise, inlined)
 
 
 # The same loop for one to five operands.

@@ -172,7 +172,8 @@ def _folder() -> Path:
     """A folder for these sources and these compilers."""
     digest = hashlib.sha256(repr(compiler_versions()).encode())
     folder = Path(__file__).parent
-    for source in (folder.parent / "formulas.py", *sorted(folder.rglob("*.py"))):
+    shared = (folder.parent / "formulas.py", *sorted(folder.parent.glob("compiled/*.py")))
+    for source in (*shared, *sorted(folder.rglob("*.py"))):
         digest.update(source.read_bytes())
     return cache_folder(f"cuda-{digest.hexdigest()[:16]}")
 

@@ -19,6 +19,7 @@ threads hold neighbouring elements.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,27 @@ from numba.cuda import types
 from numba.cuda.extending import overload
 
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device
+from ..compiled import compiled_for
+from ._device import (
+    atan,
+    ceil,
+    cos,
+    cuda,
+    device,
+    erf,
+    exp,
+    expm1,
+    floor,
+    log,
+    log1p,
+    power,
+    remainder,
+    rint,
+    sin,
+    sqrt,
+    tanh,
+    trunc,
+)  # fmt: skip
 from ._launch import kernel, launch, over
 from ._span import span
 
@@ -55,6 +76,25 @@ def pointwise(formula: Callable[..., Any]) -> Callable[..., None]:
     launcher.__module__ = formula.__module__
     launcher.formula, launcher.kernel = formula, compiled
     return launcher
+
+
+@device
+def _sign(x):
+    real = type(x)
+    return real(x > real(0)) - real(x < real(0))
+
+
+# What formulas of compiled/ call.
+_MATHEMATICS = {
+    "atan": atan, "ceil": ceil, "cos": cos, "erf": erf, "exp": exp, "expm1": expm1, "floor": floor,
+    "log": log, "log1p": log1p, "power": power, "remainder": remainder, "rint": rint,
+    "sign": _sign, "sin": sin, "sqrt": sqrt, "tanh": tanh, "trunc": trunc,
+}  # fmt: skip
+
+
+def launchers(family: ModuleType) -> dict[str, Any]:
+    """The launchers of a module of compiled/, for this backend's module of that name."""
+    return compiled_for(str(__package__), _MATHEMATICS, family, pointwise, device)
 
 
 def step(array: DeviceArray) -> int:

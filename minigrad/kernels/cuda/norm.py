@@ -19,6 +19,36 @@ from ._launch import kernel, launch, over
 from ._middle import AT_ONCE, load_rows, place, reduction, rows_of, spread, whole
 from ._reduce import SUM, add_compensated, exact_sum, fold
 from ._span import quotient, span
+from .unary import sigmoid
+
+# Activations behind the norm -------------------------------------------------------------------
+
+PLAIN, LIMITS, SILU = range(3)  # none; limited to [low, high]; silu
+
+
+@device
+def _activated(z, low, high, activation):
+    if activation == PLAIN:
+        return z
+    if activation == SILU:
+        return z * sigmoid(z)
+    # NaN stays, and a bound of NaN is none.
+    raised = low if z < low else z
+    return high if raised > high else raised
+
+
+@device
+def _through(grad, z, low, high, activation, zero):
+    if activation == PLAIN:
+        return grad
+    if activation == SILU:
+        # y = z·s(z): dy/dz = s + z·s·(1 − s)
+        one = type(z)(1)
+        s = sigmoid(z)
+        return grad * s * (one + z * (one - s))
+    # NaN passes as through relu, but not as through clamp.
+    return zero if z <= low or z >= high or (z != z and high == high) else grad
+
 
 # Statistics ---------------------------------------------------------------------------------
 
@@ -196,12 +226,13 @@ def normalised(x, change):
 
 
 @kernel
-def _forward(real, threads):
+def _forward(real, threads, activation):
     def forward(
-        out, input, mean, invstd, weight, bias, rows, C,
+        out, input, mean, invstd, weight, bias, low, high, rows, C,
         tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
-        # Four flop an element, one pass over memory. Each thread owns rows of one channel.
+        # Four flop an element and the activation's, one pass over memory. Each thread owns rows of
+        # one channel.
         values = cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
@@ -213,16 +244,23 @@ def _forward(real, threads):
                 load_rows(values, input, at, stride, r, depth, end)
                 for k in range(AT_ONCE):
                     if r + k * depth < end:
-                        out[at + k * stride] = normalised(values[k], change)
+                        z = normalised(values[k], change)
+                        out[at + k * stride] = _activated(z, low, high, activation)
 
     return forward
 
 
-def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
+def forward(out, input, mean, invstd, weight, bias, activation=PLAIN, limits=(0.0, 0.0)):
     rows, C = input.shape
     plan = spread(1, rows, C)
-    variant = _forward(out.dtype, plan.threads)
-    launch(variant, plan.shape, out, input, mean, invstd, weight, bias, rows, C, *plan.cut)
+    launch(
+        _forward(out.dtype, plan.threads, activation), plan.shape, out, input, mean, invstd,
+        weight, bias, *limits, rows, C, *plan.cut,
+    )  # fmt: skip
+
+
+def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
+    forward(out, input, mean, invstd, weight, bias)
 
 
 # Backward -----------------------------------------------------------------------------------
@@ -232,28 +270,21 @@ def batch_norm_backward_affine_workspace(rows: int, C: int) -> int:
     return 2 * reduction(1, rows, C).chunks * C
 
 
-def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
-    # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
-    rows, C = input.shape
-    plan = reduction(1, rows, C)
-    variant = _products(input.dtype, plan.threads)
-    launch(variant, plan.shape, scratch, grad_output, input, mean, rows, C, *plan.cut)
-    column_totals(grad_weight, grad_bias, scratch, invstd, plan.chunks, C)
-
-
 @kernel
-def _products(real, threads):
+def _products(real, threads, activation):
     def products(
-        partial, grad_output, input, mean, rows, C, tile, tiles, depth, groups, outer, rows_each
-    ):
-        # Four flop an element, one pass. A block owns partial[:, chunk, c], which is
-        # (Σ g·(x − μ), Σ g).
+        partial, grad_output, input, mean, invstd, weight, bias, low, high, rows, C,
+        tile, tiles, depth, groups, outer, rows_each,
+    ):  # fmt: skip
+        # Four flop an element, with an activation eight and its slope's; one pass. A block owns
+        # partial[:, chunk, c], which is (Σ g·(x − μ), Σ g), g the gradient before the activation.
         shared = cuda.shared.array(threads, np.float64)
         grads, values = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         total = rest = sum_g = rest_g = real(0)
         if o >= 0:
-            centre, centre_rest = mean[c], mean[C + c]
+            change = change_of(mean, invstd, weight, bias, real(0), c, C)
+            centre, centre_rest, _, _ = change
             first, end = rows_of(lane, rows_each, rows)
             stride = depth * C
             for r in span(first, end, AT_ONCE * depth):
@@ -262,13 +293,33 @@ def _products(real, threads):
                 load_rows(values, input, at, stride, r, depth, end)
                 for k in range(AT_ONCE):
                     if r + k * depth < end:
+                        z = normalised(values[k], change)
+                        g = _through(grads[k], z, low, high, activation, real(0))
                         distance = (values[k] - centre) - centre_rest
-                        total, rest = add_compensated(total, rest, grads[k] * distance)
-                        sum_g, rest_g = add_compensated(sum_g, rest_g, grads[k])
+                        total, rest = add_compensated(total, rest, g * distance)
+                        sum_g, rest_g = add_compensated(sum_g, rest_g, g)
         keep_sum(partial, 0, shared, exact_sum(total, rest), tile, depth, lane, c, C)
         keep_sum(partial, 1, shared, exact_sum(sum_g, rest_g), tile, depth, lane, c, C)
 
     return products
+
+
+def backward_affine(
+    grad_weight, grad_bias, grad_output, input, mean, invstd, weight, bias, scratch,
+    activation=PLAIN, limits=(0.0, 0.0),
+):  # fmt: skip
+    # y = x̂·w + b, x̂ = (x − μ)·invstd: gw = Σ g·x̂, gb = Σ g.
+    rows, C = input.shape
+    plan = reduction(1, rows, C)
+    launch(
+        _products(input.dtype, plan.threads, activation), plan.shape, scratch, grad_output, input,
+        mean, invstd, weight, bias, *limits, rows, C, *plan.cut,
+    )  # fmt: skip
+    column_totals(grad_weight, grad_bias, scratch, invstd, plan.chunks, C)
+
+
+def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+    backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, None, None, scratch)
 
 
 def batch_norm_backward_input_workspace(rows: int, C: int) -> int:
@@ -292,19 +343,22 @@ def gradient(g, x, slopes):
 
 
 @kernel
-def _backward(real, threads, training):
+def _backward(real, threads, training, activation):
     def backward(
-        grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, rows, C,
-        tile, tiles, depth, groups, outer, rows_each,
+        grad_input, grad_output, input, mean, invstd, weight, bias, grad_weight, grad_bias,
+        low, high, rows, C, tile, tiles, depth, groups, outer, rows_each,
     ):  # fmt: skip
         # In training as `gradient` says. The running statistics do not depend on x: gx = w·s·g.
-        # Six flop an element, one pass. Each thread owns rows of one channel.
+        # Six flop an element, with an activation ten and its slope's; one pass. Each thread owns
+        # rows of one channel.
         grads, values = cuda.local.array(AT_ONCE, real), cuda.local.array(AT_ONCE, real)
         o, c, lane = place(tile, tiles, depth, groups, outer, C)
         if o >= 0:
             first, end = rows_of(lane, rows_each, rows)
             stride = depth * C
-            if training:
+            scale = scale_of(invstd, weight, c)
+            if training or activation != PLAIN:
+                change = change_of(mean, invstd, weight, bias, real(0), c, C)
                 slopes = slopes_of(mean, invstd, weight, grad_weight, grad_bias, real(rows), c, C)
                 for r in span(first, end, AT_ONCE * depth):
                     at = r * C + c
@@ -312,26 +366,39 @@ def _backward(real, threads, training):
                     load_rows(values, input, at, stride, r, depth, end)
                     for k in range(AT_ONCE):
                         if r + k * depth < end:
-                            grad_input[at + k * stride] = gradient(grads[k], values[k], slopes)
+                            x = values[k]
+                            z = normalised(x, change)
+                            g = _through(grads[k], z, low, high, activation, real(0))
+                            g = gradient(g, x, slopes) if training else g * scale
+                            grad_input[at + k * stride] = g
             else:
-                scale = scale_of(invstd, weight, c)
                 for r in span(first, end, depth):
                     grad_input[r * C + c] = grad_output[r * C + c] * scale
 
     return backward
 
 
-def batch_norm_backward_input(
-    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, training, scratch
-):
+def backward_input(
+    grad_input, grad_output, input, mean, invstd, weight, bias, grad_weight, grad_bias, training,
+    activation=PLAIN, limits=(0.0, 0.0),
+):  # fmt: skip
     rows, C = input.shape
     plan = spread(1, rows, C)
     if not training:  # not read, whatever they are
         grad_weight = grad_bias = invstd
     launch(
-        _backward(input.dtype, plan.threads, int(training)), plan.shape, grad_input, grad_output,
-        input, mean, invstd, weight, grad_weight, grad_bias, rows, C, *plan.cut,
+        _backward(input.dtype, plan.threads, int(training), activation), plan.shape, grad_input,
+        grad_output, input, mean, invstd, weight, bias, grad_weight, grad_bias, *limits, rows, C,
+        *plan.cut,
     )  # fmt: skip
+
+
+def batch_norm_backward_input(
+    grad_input, grad_output, input, mean, invstd, weight, grad_weight, grad_bias, training, scratch
+):
+    backward_input(
+        grad_input, grad_output, input, mean, invstd, weight, None, grad_weight, grad_bias, training
+    )
 
 
 # Backward to relu's input ------------------------------------------------------------------

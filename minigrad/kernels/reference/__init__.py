@@ -1,6 +1,7 @@
 """Every operation by its definition: the launchers of `kernels.protocol` as plain Python loops."""
 
 from . import (
+    _workspaces,
     augment,
     conv,
     conv_weight,

@@ -30,10 +30,6 @@ def augment_crop(out, images, indices, offsets, flips, table, background, serial
                     out[n, oh, ow, c] = pixel
 
 
-def augment_affine_workspace(N, H, W, C):
-    return 0
-
-
 def augment_affine(
     out, images, indices, matrices, table, background, scratch, frame_h, frame_w, serial
 ):

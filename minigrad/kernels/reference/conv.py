@@ -29,10 +29,6 @@ def products(dims):
                                     yield n, oh, ow, co, kh, kw, ci, h, w, c
 
 
-def conv2d_forward_workspace(dims):
-    return 0
-
-
 def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
     """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], and with `relu`
     the larger of that and 0; NaN stays NaN."""
@@ -46,19 +42,11 @@ def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
                 flat[i] = 0
 
 
-def conv2d_backward_input_workspace(dims):
-    return 0
-
-
 def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):
     """∂out[n, oh, ow, co] / ∂input[n, h, w, c] = weight[kh, kw, ci, co]"""
     grad_input[...] = 0
     for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         grad_input[n, h, w, c] += grad_output[n, oh, ow, co] * weight[kh, kw, ci, co]
-
-
-def conv_transpose2d_forward_workspace(dims):
-    return 0
 
 
 def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):

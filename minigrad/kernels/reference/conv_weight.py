@@ -5,19 +5,11 @@ from __future__ import annotations
 from .conv import products
 
 
-def conv2d_backward_weight_workspace(dims):
-    return 0
-
-
 def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
     """∂out[n, oh, ow, co] / ∂weight[kh, kw, ci, co] = input[n, h, w, c]"""
     grad_weight[...] = 0
     for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         grad_weight[kh, kw, ci, co] += grad_output[n, oh, ow, co] * input[n, h, w, c]
-
-
-def conv2d_backward_bias_workspace(shape):
-    return 0
 
 
 def conv2d_backward_bias(grad_bias, grad_output, scratch):

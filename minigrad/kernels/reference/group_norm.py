@@ -20,10 +20,6 @@ def _inverse_root(x):
     return 1 / math.sqrt(x) if x > 0 else math.inf if x == 0 else math.nan
 
 
-def group_norm_forward_workspace(shape):
-    return 0
-
-
 def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
     N, L, C = input.shape
     G = mean.shape[1]
@@ -73,10 +69,6 @@ def _affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd):
                 total_weight += float(grad_output[n, i, c]) * normal
                 total_bias += float(grad_output[n, i, c])
         grad_weight[c], grad_bias[c] = total_weight, total_bias
-
-
-def group_norm_backward_workspace(shape):
-    return 0
 
 
 def group_norm_backward(

@@ -49,10 +49,6 @@ def index_forward(out, input, positions):
                 out[b, m, a] = input[b, positions[m], a]
 
 
-def index_backward_input_workspace(J, M):
-    return 0
-
-
 def index_backward_input(grad_input, grad_output, positions, scratch):
     """grad_input[b, j, a] = Σ_{m: positions[m] = j} grad_output[b, m, a]"""
     grad_input[...] = 0

@@ -29,10 +29,6 @@ def _divide(total, divisor):
 # Class indices ------------------------------------------------------------------------------
 
 
-def class_targets_workspace(rows):
-    return 0
-
-
 def class_targets(first_bad, total_weight, target, weight, classes, ignore_index, scratch):
     """first_bad[0] = min {i : target[i] is no class} or −1; total_weight[0] = Σ_i w[target[i]]"""
     first_bad[0] = -1
@@ -168,10 +164,6 @@ def _slope(kind, d, beta):
 
 def _scaled_gradient(grad_output, divisor, i):
     return float(grad_output[i if grad_output.size > 1 else 0]) / divisor
-
-
-def loss_total_workspace(size):
-    return 0
 
 
 def difference_loss_forward(out, input, target, kind, beta):

@@ -12,19 +12,11 @@ def _products(dims):
                     yield b, m, k, n
 
 
-def matmul_forward_workspace(dims):
-    return 0
-
-
 def matmul_forward(out, left, right, bias, scratch, dims):
     """out[b, m, n] = bias[n] + Σ_k left[b, m, k] · right[b, k, n]"""
     out[...] = 0 if bias is None else bias
     for b, m, k, n in _products(dims):
         out[b, m, n] += left[b, m, k] * right[b, k, n]
-
-
-def matmul_backward_left_workspace(dims):
-    return 0
 
 
 def matmul_backward_left(grad_left, grad_output, right, scratch, dims):
@@ -34,19 +26,11 @@ def matmul_backward_left(grad_left, grad_output, right, scratch, dims):
         grad_left[b, m, k] += grad_output[b, m, n] * right[b, k, n]
 
 
-def matmul_backward_right_workspace(dims):
-    return 0
-
-
 def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
     """∂out[b, m, n] / ∂right[b, k, n] = left[b, m, k]"""
     grad_right[...] = 0
     for b, m, k, n in _products(dims):
         grad_right[b, k, n] += grad_output[b, m, n] * left[b, m, k]
-
-
-def matmul_backward_bias_workspace(dims):
-    return 0
 
 
 def matmul_backward_bias(grad_bias, grad_output, scratch, dims):

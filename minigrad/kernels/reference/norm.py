@@ -25,10 +25,6 @@ def _centred(input, mean, r, c):
     return float(input[r, c]) - float(mean[0, c]) - float(mean[1, c])
 
 
-def batch_norm_statistics_workspace(rows, C):
-    return 0
-
-
 def batch_norm_statistics(
     mean, invstd, running_mean, running_var, batches, input, momentum, eps, scratch
 ):
@@ -70,10 +66,6 @@ def batch_norm_fold(
         out_bias[c] = (_or(bias, c, 0.0) - float(running_mean[c])) * factor + _or(shift, c, 0.0)
 
 
-def batch_norm_forward_workspace(rows, C):
-    return 0
-
-
 def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
     """out[r, c] = (input[r, c] − μ_c) · invstd_c · weight_c + bias_c"""
     rows, C = input.shape
@@ -81,10 +73,6 @@ def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
         for c in range(C):
             normal = _centred(input, mean, r, c) * float(invstd[c])
             out[r, c] = normal * _or(weight, c, 1.0) + _or(bias, c, 0.0)
-
-
-def batch_norm_backward_affine_workspace(rows, C):
-    return 0
 
 
 def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
@@ -98,10 +86,6 @@ def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
             bias_total += g
         grad_weight[c] = weight_total
         grad_bias[c] = bias_total
-
-
-def batch_norm_backward_input_workspace(rows, C):
-    return 0
 
 
 def batch_norm_backward_input(
@@ -121,10 +105,6 @@ def batch_norm_backward_input(
                 normal = _centred(input, mean, r, c) * float(invstd[c])
                 total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / rows
             grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)
-
-
-def batch_norm_backward_relu_workspace(rows, C):
-    return 0
 
 
 def batch_norm_backward_relu(

@@ -23,10 +23,6 @@ def _slope(z, bounds):
     return 0.0 if z <= low or z >= high or (z != z and high == high) else 1.0
 
 
-def batch_norm_activation_forward_workspace(rows, C):
-    return 0
-
-
 def batch_norm_activation_forward(out, input, mean, invstd, weight, bias, bounds, scratch):
     rows, C = input.shape
     for r in range(rows):
@@ -34,10 +30,6 @@ def batch_norm_activation_forward(out, input, mean, invstd, weight, bias, bounds
             z = float(_normal(input, mean, invstd, weight, bias, r, c))
             known = silu_forward.formula(z) if bounds is None else clamp_forward.formula(z, *bounds)
             out[r, c] = known
-
-
-def batch_norm_activation_backward_affine_workspace(rows, C):
-    return 0
 
 
 def batch_norm_activation_backward_affine(
@@ -54,10 +46,6 @@ def batch_norm_activation_backward_affine(
             bias_total += g
         grad_weight[c] = weight_total
         grad_bias[c] = bias_total
-
-
-def batch_norm_activation_backward_input_workspace(rows, C):
-    return 0
 
 
 def batch_norm_activation_backward_input(

@@ -18,10 +18,6 @@ def _normal(input, mean, invstd, n, h, w, c):
     return centred * float(invstd[c])
 
 
-def batch_norm_max_pool2d_forward_workspace(dims):
-    return 0
-
-
 def batch_norm_max_pool2d_forward(out, window, input, mean, invstd, weight, bias, scratch, dims):
     """Equal values and NaN as in max_pool2d_forward."""
     rounded = out.dtype.type  # what is compared is what batch_norm_forward stores
@@ -34,10 +30,6 @@ def batch_norm_max_pool2d_forward(out, window, input, mean, invstd, weight, bias
                 best, position = value, kh * dims.kW + kw
         out[n, oh, ow, c] = best
         window[n, oh, ow, c] = 0 if position is None else position
-
-
-def batch_norm_max_pool2d_backward_affine_workspace(dims):
-    return 0
 
 
 def batch_norm_max_pool2d_backward_affine(
@@ -53,10 +45,6 @@ def batch_norm_max_pool2d_backward_affine(
                 bias_total[c] += g
     grad_weight[...] = weight_total
     grad_bias[...] = bias_total
-
-
-def batch_norm_max_pool2d_backward_input_workspace(dims):
-    return 0
 
 
 def batch_norm_max_pool2d_backward_input(

@@ -15,10 +15,6 @@ def _accumulator(array):
     return np.longdouble if array.dtype.kind == "f" else np.int64
 
 
-def sum_forward_workspace(shape):
-    return 0
-
-
 @_ieee
 def sum_forward(out, input, scratch, scale):
     """out[o, i] = scale · Σ_r input[o, r, i]"""
@@ -43,13 +39,6 @@ def squared_deviation_forward(out, input, center, scratch, scale):
             for r in range(R):
                 total += (number(input[o, r, i]) - number(center[o, i])) ** 2
             out[o, i] = total * number(scale)
-
-
-def argmax_forward_workspace(shape):
-    return 0
-
-
-argmin_forward_workspace = argmax_forward_workspace
 
 
 def argmax_forward(indices, input, scratch):

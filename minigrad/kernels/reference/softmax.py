@@ -25,10 +25,6 @@ def log_softmax_row(row):
     return [value - maximum - log_total for value in values]
 
 
-def softmax_forward_workspace(rows, C):
-    return 0
-
-
 def softmax_forward(out, input, scratch):
     """out[r, c] = exp(input[r, c]) / Σ_k exp(input[r, k])"""
     for r in range(out.shape[0]):
@@ -46,10 +42,6 @@ def softmax_backward_input(grad_input, grad_output, out):
                 delta = 1.0 if k == c else 0.0
                 total += float(grad_output[r, k]) * float(out[r, k]) * (delta - float(out[r, c]))
             grad_input[r, c] = total
-
-
-def log_softmax_forward_workspace(rows, C):
-    return 0
 
 
 def log_softmax_forward(out, input, scratch):

@@ -11,10 +11,6 @@ def _before(left, right, descending):
     return left > right if descending else left < right
 
 
-def argsort_forward_workspace(shape):
-    return 0
-
-
 def argsort_forward(indices, input, scratch, descending):
     """Insertion sort: each element moves in front of those that it must come before.
 

@@ -68,10 +68,6 @@ def _adam(param, exp_avg, exp_avg_sq, max_exp_avg_sq, grad, o):
         param[i] = param[i] - (o.lr / o.bias_correction1) * step
 
 
-def power_sum_workspace(size):
-    return 0
-
-
 @_ieee
 def power_sum(out, input, scratch, norm_type):
     """out = Σ |input[i]|^norm_type;  for norm_type = ∞, out = max |input[i]|."""

@@ -186,6 +186,15 @@ class Driver:
         with self.turn:
             self._call_here(function, *args, self.stream, *after)
 
+    def queue(self, function: Any, *args: Any) -> None:
+        """A call of another library that queues work on the stream, which is its last argument."""
+
+        def call(*given: Any) -> Any:
+            function(*given)
+            return self._success
+
+        self._queue(call, *args)
+
     def _unless_recorded(self, wait: Callable[[], None]) -> bool:
         if not self.turn.enter_unless_recorded():
             return False

@@ -1,0 +1,75 @@
+"""Operator fusion in a recording: neighbours among its launches that one launcher can do, with the
+same bits and one pass over memory less.
+
+    convolution → relu
+    batch norm → relu, clamp (relu6, hardtanh) or silu
+
+So a step has them whichever way its `forward` calls the operations; `nn.Sequential` finds longer
+ones among its layers (nn/fusion.py). Each rule gets the arguments of both launchers, arrays located
+(launches.py), and returns those of the one that does the work of both, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+_Joined = tuple[Callable[..., Any], tuple[Any, ...]]
+
+
+def joined(first: Any, args: tuple[Any, ...], second: Any, rest: tuple[Any, ...]) -> _Joined | None:
+    """The launcher, and its arguments, that does what two do one after the other. What lies between
+    them is then never written: the caller has made sure that nobody else asks for it."""
+    rule = _rules().get((first, second))
+    # The second one's operands are of one axis, and in memory's order.
+    if rule is None or args[0].place != rest[1].place or not _are_whole(args[0], *rest[:2]):
+        return None
+    out = rest[0]._replace(geometry=args[0].geometry)
+    return rule(out, args, rest[2:])
+
+
+def _are_whole(*arrays: Any) -> bool:
+    """Whether all have as many elements, without gaps and in C order."""
+    geometries = [array.geometry for array in arrays]
+    whole = [each["strides"] == _c_strides(each) for each in geometries]
+    return all(whole) and len({math.prod(each["shape"]) for each in geometries}) == 1
+
+
+def _c_strides(geometry: dict[str, Any]) -> tuple[int, ...]:
+    strides, step = [], int(geometry["typestr"][2:])
+    for length in reversed(geometry["shape"]):
+        strides.append(step)
+        step *= length
+    return tuple(reversed(strides))
+
+
+@cache
+def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
+    from ..kernels import cpu as launch
+
+    def convolution(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
+        *operands, relu = args[1:]
+        return None if relu else (launch.conv.conv2d_forward, (out, *operands, True))
+
+    def norm(bounds: Callable[..., Any]) -> Callable[..., _Joined | None]:
+        def rule(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
+            *operands, workspace = args[1:]
+            needed = launch.norm_activation.batch_norm_activation_forward_workspace(
+                *args[1].geometry["shape"]
+            )
+            if needed > math.prod(workspace.geometry["shape"]):
+                return None
+            function = launch.norm_activation.batch_norm_activation_forward
+            return function, (out, *operands, bounds(*numbers), workspace)
+
+        return rule
+
+    unary, batch_norm = launch.unary, launch.norm.batch_norm_forward
+    return {
+        (launch.conv.conv2d_forward, unary.relu_forward): convolution,
+        (batch_norm, unary.relu_forward): norm(lambda: (0.0, math.nan)),
+        (batch_norm, unary.clamp_forward): norm(lambda low, high: (low, high)),
+        (batch_norm, unary.silu_forward): norm(lambda: None),
+    }
