@@ -92,7 +92,7 @@ def _total(function: Callable[[float], float], overflow: float) -> Callable[[flo
 
 def _exact_normal_density(x: float) -> float:
     # math.exp(−x·x/2) itself loses digits to the rounding of x·x.
-    return float((-Decimal(x) ** 2 / 2).exp()) / math.sqrt(2 * math.pi)
+    return float((-(Decimal(x) ** 2) / 2).exp()) / math.sqrt(2 * math.pi)
 
 
 def _exact_normal_tail(x: float) -> float:

@@ -437,13 +437,9 @@ def _down_the_rows(
     whole_registers()
     whole_vectors = last - (last - first) % MANY
     for c in range(first, whole_vectors, MANY):
-        _columns_many(
-            c, grad_input, sums, grad_output, input, factors, constants, start, rows, C
-        )
+        _columns_many(c, grad_input, sums, grad_output, input, factors, constants, start, rows, C)
     for c in range(whole_vectors, last):
-        _columns_one(
-            c, grad_input, sums, grad_output, input, factors, constants, start, rows, C
-        )
+        _columns_one(c, grad_input, sums, grad_output, input, factors, constants, start, rows, C)
 
 
 @kernel
