@@ -16,18 +16,12 @@ def augment_crop(out, images, indices, offsets, flips, table, background, serial
 
     with (top, left) = offsets[n] and w = ow, or W_out − 1 − ow if flips[n].
     """
-    N, H_out, W_out, C = out.shape
-    H, W = images.shape[1:3]
-    for n in range(N):
-        top, left = offsets[n]
-        for oh in range(H_out):
-            for ow in range(W_out):
-                h = top + oh
-                w = left + (W_out - 1 - ow if flips[n] else ow)
-                inside = 0 <= h < H and 0 <= w < W
-                for c in range(C):
-                    pixel = table[c, images[indices[n], h, w, c]] if inside else background[c]
-                    out[n, oh, ow, c] = pixel
+    W_out, (H, W) = out.shape[2], images.shape[1:3]
+    for n, oh, ow, c in np.ndindex(out.shape):
+        h = offsets[n, 0] + oh
+        w = offsets[n, 1] + (W_out - 1 - ow if flips[n] else ow)
+        inside = 0 <= h < H and 0 <= w < W
+        out[n, oh, ow, c] = table[c, images[indices[n], h, w, c]] if inside else background[c]
 
 
 def augment_affine(
