@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from ... import nn
 from ...engine import Tensor
@@ -41,16 +42,16 @@ alexnet = builder("alexnet", AlexNet)
 
 
 # 3×3 convolutions by their channels; M halves height and width.
-cfgs: dict[str, list[int | str]] = {
-    name: [
-        step
-        for width, count in zip((64, 128, 256, 512, 512), counts, strict=True)
-        for step in (*[width] * count, "M")
-    ]
-    for name, counts in (
-        ("A", (1, 1, 2, 2, 2)), ("B", (2, 2, 2, 2, 2)), ("D", (2, 2, 3, 3, 3)),
-        ("E", (2, 2, 4, 4, 4)),
-    )
+def _cfg(*counts: int) -> list[int | str]:
+    steps: list[int | str] = []
+    for width, count in zip((64, 128, 256, 512, 512), counts, strict=True):
+        steps += [*[width] * count, "M"]
+    return steps
+
+
+cfgs = {
+    "A": _cfg(1, 1, 2, 2, 2), "B": _cfg(2, 2, 2, 2, 2), "D": _cfg(2, 2, 3, 3, 3),
+    "E": _cfg(2, 2, 4, 4, 4),
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ class VGG(Classifier):
             initialise(self, he_fan_out, partial(nn.init.normal_, std=0.01))
 
 
-def _vgg(cfg: str, batch_norm: bool, **options: int) -> VGG:
+def _vgg(cfg: str, batch_norm: bool, **options: Any) -> VGG:
     return VGG(make_layers(cfgs[cfg], batch_norm), **options)
 
 
