@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from examples.command_line import (
     set_device,
 )
 from examples.datasets import Data
+from examples.parallel import Ranks
 from examples.training import LAST, Run, alone_in
 from minigrad.data import (
     Compose,
@@ -169,6 +170,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
 
     options: of `Run`.
     """
+    shards = options["ranks"].shards if "ranks" in options else None
     mg.manual_seed(recipe.seed)
     train, validation = split(recipe, data)
     mean, std = train.statistics()
@@ -197,6 +199,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
             "mean": list(mean),
             "std": list(std),
             "parameters": networks.parameter_count(model),
+            "shards": shards,
         },
         title=f"{recipe.dataset}, network {recipe.network}, {recipe.epochs} epochs, "
         f"seed {recipe.seed}",
@@ -233,27 +236,40 @@ def train_from_command_line(
     parser.add_argument(
         "--tensorboard", action="store_true", help="write event files to the folder's tensorboard"
     )
-    arguments = parser.parse_args(argv)
-
-    set_device(arguments)
-    pair = arguments.dataset, arguments.network
-    if pair not in recipes:
-        fitting = ", ".join(network for dataset, network in recipes if dataset == pair[0])
-        parser.error(f"--network {pair[1]} is not for --dataset {pair[0]}, which has {fitting}")
+    parser.add_argument(
+        "--shards", type=positive, help="cut batches into so many parts (8): the same bits for any "
+        "number of processes that divides it, when started by mpiexec -n"
+    )  # fmt: skip
+    ranks = Ranks()
+    ranks.hush()
+    with ranks.one_complains():
+        arguments = parser.parse_args(argv)
+        pair = arguments.dataset, arguments.network
+        if pair not in recipes:
+            fitting = ", ".join(network for dataset, network in recipes if dataset == pair[0])
+            parser.error(f"--network {pair[1]} is not for --dataset {pair[0]}, which has {fitting}")
+    ranks.shards = arguments.shards
+    ranks.use_own_cores()
     given = {field.name: getattr(arguments, field.name) for field in fields(Recipe)}
     changes = {name: value for name, value in given.items() if value is not None}
     recipe = replace(recipes[pair], **changes)
     out = arguments.out or Path("runs") / f"{recipe.dataset}-{recipe.network}"
-    with held_alone(out) if out.is_dir() else nullcontext():
-        _check_folder(out, arguments.resume)
-    with plain_errors():
-        data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
-        run = start(recipe, data, out, arguments.device, tensorboard=arguments.tensorboard)
+    with ranks.together(), plain_errors():
+        ranks.check()
+        set_device(arguments)
+        with held_alone(out) if ranks.first and out.is_dir() else nullcontext():
+            _check_folder(out, arguments.resume)
+        with ranks.one_after_the_first():
+            data = datasets.load(recipe.dataset, arguments.data_root, recipe.size)
+        watched = arguments.tensorboard and ranks.first
+        run = start(recipe, data, out, arguments.device, tensorboard=watched, ranks=ranks)
         run.try_out()
-    with alone_in(out):
-        _check_folder(out, arguments.resume)  # another run may have ended meanwhile
-        if arguments.resume:
-            with plain_errors():
+    with ExitStack() as held:
+        with ranks.together(), plain_errors():
+            if ranks.first:
+                held.enter_context(alone_in(out))
+            _check_folder(out, arguments.resume)  # another run may have ended meanwhile
+            if arguments.resume:
                 run.resume()
         on_cpu = arguments.device == "cpu"
         where = counted(mg.get_num_threads(), "thread") if on_cpu else mg.cuda.get_device_name()
@@ -262,11 +278,14 @@ def train_from_command_line(
             f"parameters; {len(run.train.dataset):,} training, {len(run.validation.dataset):,} "
             f"validation and {counted(len(run.test.dataset), 'test image')}; {where}"
         )
+        if str(ranks):
+            print(ranks)
         if not run.fit():
             raise SystemExit(INTERRUPTED)
         run.finish()
-    if run.diverged:
-        raise SystemExit(run.diverged)
+    with ranks.together():
+        if run.diverged:
+            raise SystemExit(run.diverged)
 
 
 def _check_folder(out: Path, resume: bool) -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import minigrad as mg
 import minigrad.nn.functional as F
+from examples.parallel import Ranks, parallel_step
 from minigrad import serialization, viz
 from minigrad.data import DataLoader
 from minigrad.files import held_alone, written_whole
@@ -48,11 +49,19 @@ class Tally:
         self.images = 0
         self._sums = mg.zeros(2, dtype=mg.float64, device=device)  # losses, correct answers
 
-    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+    @staticmethod
+    def of_batch(logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> mg.Tensor:
+        """The sums of a batch, of which `loss` is the mean."""
         with mg.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            batch = mg.stack([loss.double() * len(labels), correct.double()])
-            self._sums.add_(batch)
+            return mg.stack([loss.double() * len(labels), correct.double()])
+
+    def add(self, logits: mg.Tensor, labels: mg.Tensor, loss: mg.Tensor) -> None:
+        self.add_sums(self.of_batch(logits, labels, loss))
+
+    def add_sums(self, sums: mg.Tensor) -> None:
+        with mg.no_grad():
+            self._sums.add_(sums)
 
     def reset(self) -> None:
         self.images = 0
@@ -74,6 +83,7 @@ class Run:
     settings: what decides how the run ends, for the record and for `resume`, which refuses others.
     Without a scheduler, a run knows no end: it may be resumed with another number of epochs.
     tensorboard: whether to write event files. data_root: the folder of the data, for the record.
+    ranks: the processes that train together.
     diverged: what there is to say of a run that ended with a loss that is no number.
     """
 
@@ -89,6 +99,7 @@ class Run:
     label_smoothing: float = 0.0
     title: str = ""
     tensorboard: bool = False
+    ranks: Ranks = field(default_factory=Ranks)
     data_root: Path | None = None
     diverged: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -107,6 +118,8 @@ class Run:
 
     def save(self) -> None:
         """Write all that a resumed run needs, in one atomic file."""
+        if not self.ranks.first:
+            return
         serialization.save_checkpoint(
             self.last,
             model=self.model,
@@ -181,6 +194,9 @@ class Run:
         if self._made is None:
             loader, model, optimizer = self.train, self.model, self.optimizer
             tally = Tally(loader.device)
+            if not self.ranks.alone:
+                self._made = parallel_step(self, tally), tally
+                return self._made
 
             @mg.capture
             def step(samples: mg.Tensor, labels: mg.Tensor, bucket: int) -> None:
@@ -201,9 +217,10 @@ class Run:
         start = time.perf_counter()
         step, tally = self._step()
         tally.reset()
-        with _progress(f"epoch {epoch}/{self.epochs}", self.train) as bar:
+        with _progress(f"epoch {epoch}/{self.epochs}", self.train, self.ranks) as bar:
             for number, draw in enumerate(self.train.draws(), start=1):
-                if interrupted or (number % LOOK_EVERY == 0 and self._diverges(epoch, tally)):
+                stopped = self.ranks.any(bool(interrupted))
+                if stopped or (number % LOOK_EVERY == 0 and self._diverges(epoch, tally)):
                     return None
                 step(*draw)
                 if self.scheduler is not None:
@@ -213,7 +230,7 @@ class Run:
         seconds = time.perf_counter() - start
         if self._diverges(epoch, tally):
             return None
-        validation = evaluate(self.model, self.validation, "validation")
+        validation = evaluate(self.model, self.validation, "validation", self.ranks)
         if self._diverges(epoch, validation, "validation"):
             return None
         self.train_seconds += seconds
@@ -230,7 +247,8 @@ class Run:
         self.history.append(entry)
         if validation.accuracy > self.best_accuracy:
             self.best_accuracy = validation.accuracy
-            serialization.save_file(self.model.state_dict(), self.best)
+            if self.ranks.first:
+                serialization.save_file(self.model.state_dict(), self.best)
         self.save()
         return entry
 
@@ -248,8 +266,9 @@ class Run:
         figures = {}
         tested = tested and bool(self.history)
         if tested:
+            self.ranks.wait()  # until the first one has written it
             self.model.load_state_dict(serialization.load_file(self.best))
-            result = evaluate(self.model, self.test, "test")
+            result = evaluate(self.model, self.test, "test", self.ranks)
             figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
             **figures,
@@ -258,11 +277,14 @@ class Run:
             "epochs": len(self.history),
             "seconds": self.train_seconds,
             "seed": self.settings["seed"],
+            "processes": self.ranks.size,
             "diverged": self.diverged or None,
             "data_root": self.data_root and str(self.data_root),
             "settings": self.settings,
             "history": self.history,
         }
+        if not self.ranks.first:
+            return metrics
         smoothed = f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
         drawn = " and curves.png" if self.history else ""
         try:
@@ -307,16 +329,25 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def evaluate(model: mg.nn.Module, loader: DataLoader, name: str) -> Tally:
-    """Loss and accuracy over a loader, without recording a graph."""
-    tally = Tally(loader.device)
+def evaluate(
+    model: mg.nn.Module, loader: DataLoader, name: str, ranks: Ranks | None = None
+) -> Tally:
+    """Loss and accuracy over a loader, without recording a graph. Processes share the batches, so
+    every image counts once, and the figures are the same bits for any number of them."""
+    ranks = ranks or Ranks()
+    tally, mine = Tally(loader.device), ranks.batches(len(loader))
+    rows = mg.zeros(len(loader), 2, dtype=mg.float64, device=loader.device)
     model.eval()
-    with mg.no_grad(), _progress(name, loader) as bar:
-        for images, labels in loader:
-            logits = model(images)
-            tally.add(logits, labels, F.cross_entropy(logits, labels))
-            tally.images += len(labels)
-            bar.update(len(labels))
+    with mg.no_grad(), _progress(name, loader, ranks) as bar:
+        for number, draw in enumerate(loader.draws()):
+            if number in mine:
+                logits = model(loader.render(draw.samples, draw.bucket))
+                loss = F.cross_entropy(logits, draw.labels)
+                rows[number] = Tally.of_batch(logits, draw.labels, loss)
+            tally.images += len(draw.labels)
+            bar.update(len(draw.labels))
+    for row in ranks.added(rows):
+        tally.add_sums(row)
     return tally
 
 
@@ -361,7 +392,7 @@ def _row(entry: dict[str, Any]) -> str:
     return "  ".join(f"{entry[name]:>{width}{form}}" for name, width, form in COLUMNS)
 
 
-def _progress(name: str, loader: DataLoader) -> tqdm:
+def _progress(name: str, loader: DataLoader, ranks: Ranks) -> tqdm:
     """A bar that counts images: loss, accuracy, images per second, time left."""
     return tqdm(
         total=len(loader.dataset),
@@ -369,7 +400,7 @@ def _progress(name: str, loader: DataLoader) -> tqdm:
         unit="img",
         leave=False,
         dynamic_ncols=True,
-        disable=None,  # no bar where standard error is no terminal
+        disable=ranks.no_bar,  # no bar where standard error is no terminal
         mininterval=0.2,
     )
 

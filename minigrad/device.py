@@ -58,7 +58,7 @@ class Device:
         return str(self) == other
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(self.type if self.index is None else str(self))
 
 
 class _CurrentCuda(threading.local):

@@ -103,7 +103,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             for name in half:
                 code = "bfloat16" if raw[name]["dtype"] == "BF16" else "f2"
                 arrays[name] = widened(raw[name]["data"], code, "<").reshape(raw[name]["shape"])
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:  # NumPy has no array of such a shape
         raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
     return arrays, metadata
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -38,13 +39,13 @@ def _compiled(function: Callable[[float], float]) -> Callable[[np.ndarray], np.n
 
 
 @numba.njit
-def _erfc(x):
-    return _erf.erfc_and_gauss(x)[0]
+def _normal_tail(x):
+    return _erf.normal_tail(x)[0]
 
 
 @numba.njit
-def _gauss(x):
-    return _erf.erfc_and_gauss(x)[1]
+def _normal_density(x):
+    return _erf.normal_tail(x)[1]
 
 
 @numba.njit
@@ -89,6 +90,18 @@ def _total(function: Callable[[float], float], overflow: float) -> Callable[[flo
     return total
 
 
+def _exact_normal_density(x: float) -> float:
+    # math.exp(−x·x/2) itself loses digits to the rounding of x·x.
+    return float((-(Decimal(x) ** 2) / 2).exp()) / math.sqrt(2 * math.pi)
+
+
+def _exact_normal_tail(x: float) -> float:
+    # And so does erfc(v) to that of v = |x|/√2: d erfc(v)/dv = −2·e^(−v²)/√π.
+    v = abs(x) / math.sqrt(2)
+    rounding = float(abs(Decimal(x)) / Decimal(2).sqrt() - Decimal(v))
+    return math.erfc(v) / 2 - math.exp(-v * v) / math.sqrt(math.pi) * rounding
+
+
 # Function, oracle, points, ULP, and values at (0, −0, ∞, −∞).
 FUNCTIONS = {
     "exp": (_exponential, _total(math.exp, INFINITY), SIGNED, 2, (1, 1, INFINITY, 0)),
@@ -103,8 +116,13 @@ FUNCTIONS = {
         (0, -0.0, INFINITY, math.nan),
     ),
     "erf": (_error, math.erf, SIGNED, 4, (0, -0.0, 1, -1)),
-    "erfc": (_erfc, math.erfc, np.linspace(-7, 26, 8001), 10, (1, 1, 0, 2)),
-    "gauss": (_gauss, lambda x: math.exp(-x * x), np.linspace(-5, 5, 4001), 4, (1, 1, 0, 0)),
+    "normal tail": (
+        _normal_tail, _exact_normal_tail, np.linspace(-37, 37, 8001), 10, (0.5, 0.5, 0, 0),
+    ),
+    "normal density": (
+        _normal_density, _exact_normal_density, np.linspace(-37, 37, 8001), 4,
+        (_exact_normal_density(0.0), _exact_normal_density(0.0), 0, 0),
+    ),
 }  # fmt: skip
 
 

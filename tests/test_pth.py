@@ -181,6 +181,46 @@ def test_messages_do_not_spell_out_what_has_no_end(program):
         mg.load(rewritten(lambda name, c: b"\x80\2" + program if name.endswith("pkl") else c))
 
 
+# A tensor of 2^48 rows, all of them one number.
+ENDLESS = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000"
+    b"X\3\0\0\0cpuK\1tQK\0(\x8a\x07\0\0\0\0\0\0\x01t(K\0tNNtR"
+)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (b"cbuiltins\nlist\n(" + ENDLESS + b"tR.", "the items of a Tensor"),
+        (b"cbuiltins\nset\n(" + ENDLESS + b"tR.", "the items of a Tensor"),
+        (b"cbuiltins\ndict\n(" + ENDLESS + b"tR.", "the items of a Tensor"),
+        (b"ctorch\nSize\n(" + ENDLESS + b"tR.", "the items of a Tensor"),
+        (b"ctorch\nSize\n" + ENDLESS + b"R.", "the items of a Tensor"),
+        (
+            b"(](" + b"N" * 10_000 + b"eq\0cbuiltins\nlist\nq\1" + b"h\1(h\0tR" * 10_000 + b"t.",
+            "more and more copies",
+        ),
+        (
+            b"(X\0\0\1\0"
+            + b"a" * 65536
+            + b"q\0c_codecs\nencode\nq\1"
+            + b"h\1(h\0tR" * 9000
+            + b"t.",
+            "more and more copies",
+        ),
+    ],
+    ids=["list", "set", "dict", "size", "arguments", "copies of a list", "copies of a text"],
+)
+def test_files_that_would_fill_the_memory_are_refused(program, message):
+    tracemalloc.start()
+    try:
+        with pytest.raises(mg.CheckpointError, match=message):
+            mg.load(rewritten(lambda name, c: b"\x80\2" + program if name.endswith("pkl") else c))
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
 def rewritten(change, compression=zipfile.ZIP_STORED) -> io.BytesIO:
     """A file of torch's, in which change(name, content) has changed the entries."""
     file = io.BytesIO()

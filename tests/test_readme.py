@@ -37,3 +37,14 @@ def test_the_readme_counts_lines_right_to_a_tenth() -> None:
     for names, claimed in rows:
         counted = sum(map(_lines, re.findall(r"`(.*?)`", names)))
         assert int(claimed.replace(",", "")) == pytest.approx(counted, rel=0.1), names
+
+
+def test_the_script_in_the_page_on_distributed_training_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "distributed.md").read_text(), flags=re.DOTALL
+    )
+    exec(compile(block, "distributed.md", "exec"), {"__name__": "page"})
+    assert (tmp_path / "model.pth").is_file()

@@ -322,6 +322,17 @@ def test_half_precision_is_widened(tmp_path):
         assert np.array_equal(loaded[name].numpy(), tensor.float().numpy())
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("shape", [[1] * 70, [2**62, 0]])
+def test_shapes_that_numpy_lacks_are_refused(tmp_path, dtype, shape):
+    size = (4 if dtype == "F32" else 2) * (0 not in shape)
+    head = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(size))
+    with pytest.raises(CheckpointError, match=r"file\.safetensors is damaged or no safetensors"):
+        load_file(path)
+
+
 def test_the_name_that_the_format_keeps_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'__metadata__' for itself"):
         save_file({"__metadata__": mg.ones(1)}, tmp_path / "x.safetensors")

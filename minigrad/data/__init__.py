@@ -23,6 +23,7 @@ from .loader import DataLoader
 from .mnist import load_digits, load_mnist, read_idx
 from .samplers import (
     BatchSampler,
+    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -50,6 +51,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
     "ImageDataset",
     "IterableDataset",
     "Normalize",

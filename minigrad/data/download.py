@@ -8,7 +8,8 @@ import shutil
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ..errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0  # seconds without a byte
@@ -26,30 +32,68 @@ def fetch(urls: str | Sequence[str], path: str | os.PathLike[str], md5: str | No
 
     A file that is there with the right checksum is kept. What has arrived of a download that was
     interrupted stays beside it in `<name>.part`, and the next one goes on from there; the file
-    itself appears when all of it is there and its checksum is right. Raises DataError that says
-    what each url answered.
+    itself appears when all of it is there and its checksum is right. Of several processes that want
+    one file, one downloads it, and the others wait. Raises DataError that says what each url
+    answered.
     """
     path = Path(path)
     if path.is_file() and (md5 is None or checksum(path) == md5):
         return path
-    part = path.with_name(f"{path.name}.part")
     failures = []
-    for url in [urls] if isinstance(urls, str) else urls:
-        try:
-            _receive(url, part)
-        except (OSError, HTTPException, ValueError) as error:
-            failures.append(f"{url}: {error}")
-            continue
-        if md5 is not None and (found := checksum(part)) != md5:
-            part.unlink()
-            failures.append(f"{url}: the checksum (MD5) is {found}, expected {md5}")
-            continue
-        os.replace(part, path)
-        return path
+    with _held(path.with_name(f"{path.name}.part")) as part:
+        if path.is_file() and (md5 is None or checksum(path) == md5):
+            return path
+        waiting = [urls] if isinstance(urls, str) else list(urls)
+        while waiting:
+            url, resumed = waiting.pop(0), part.stat().st_size > 0
+            try:
+                _receive(url, part)
+            except (OSError, HTTPException, ValueError) as error:
+                failures.append(f"{url}: {error}")
+                continue
+            if md5 is not None and (found := checksum(part)) != md5:
+                os.truncate(part, 0)
+                failures.append(f"{url}: the checksum (MD5) is {found}, expected {md5}")
+                if resumed:  # what was there may have been of another file
+                    waiting.insert(0, url)
+                continue
+            os.replace(part, path)
+            return path
     raise DataError(
         f"could not download {path.name}; put it into {path.parent}, or try again when there is a "
         "network:\n  " + "\n  ".join(failures)
     )
+
+
+@contextmanager
+def _held(part: Path) -> Iterator[Path]:
+    """The file, which nobody else writes to meanwhile; made if it is not there, with its folders,
+    and gone with them if nothing came of it."""
+    new = [folder for folder in part.parents if not folder.exists()]
+    while True:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = open(part, "ab")  # noqa: SIM115  closed below
+        if fcntl is None:
+            file.close()
+            break
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno())):
+            break
+        file.close()  # who had it before has given it its name
+    try:
+        yield part
+    finally:
+        if fcntl is not None:
+            with suppress(OSError):  # a child that was forked in between holds the file, too
+                fcntl.flock(file, fcntl.LOCK_UN)
+            file.close()
+        with suppress(OSError):
+            if not part.stat().st_size:
+                part.unlink()
+        with suppress(OSError):  # not empty
+            for folder in new:
+                folder.rmdir()
 
 
 def checksum(path: Path, algorithm: str = "md5") -> str:
@@ -73,7 +117,6 @@ def _receive(url: str, part: Path) -> None:
         length = answer.headers.get("Content-Length")
         total = begin + int(length) if length is not None else None
         progress = _progress(url.rpartition("/")[2], begin, total)
-        part.parent.mkdir(parents=True, exist_ok=True)  # nothing is left where no url answers
         try:
             with open(part, "ab" if begin else "wb") as file:
                 while piece := answer.read(_CHUNK):

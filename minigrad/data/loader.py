@@ -25,6 +25,7 @@ from .prefetch import Prefetcher
 from .samplers import (
     Batch,
     BatchSampler,
+    DistributedSampler,
     DrawnSampler,
     OrderSampler,
     SequentialSampler,
@@ -66,7 +67,8 @@ class DataLoader:
 
     The order and every augmentation of images follow from (seed, epoch, sample index) alone. Each
     full or abandoned pass is one epoch; `set_epoch` chooses the next, `state_dict` resumes in the
-    middle.
+    middle. With a DistributedSampler the state counts samples of the whole epoch's order: it is the
+    same on every rank, and may be loaded with another number of ranks and another batch_size.
     """
 
     # Annotations say of what: DataLoader[Tensor].
@@ -135,6 +137,8 @@ class DataLoader:
         self.batch_size = batch_size if batch_size is None else int(batch_size)
         self.shuffle = bool(shuffle)
         self._sampler, self._batch_sampler = sampler, batch_sampler
+        inner = getattr(batch_sampler, "sampler", None) if sampler is None else sampler
+        self._share = inner if isinstance(inner, DistributedSampler) else None
         self.generator = generator
         self.seed = _random.check_seed(
             "DataLoader", (generator or default_generator).seed if seed is None else seed
@@ -230,7 +234,7 @@ class DataLoader:
         numbers: Iterable[int]
         if self._sampler is not None:
             _follow(self._sampler, epoch)
-            numbers = self._sampler
+            numbers = iter(self._sampler)
         else:
             everything = [np.arange(len(self.dataset))]
             (order,) = epoch_orders(everything, self.shuffle, self.seed, epoch)
@@ -255,8 +259,15 @@ class DataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch, from its start."""
-        self._epoch = _random.check_epoch("set_epoch", epoch)
-        self._position, self._resume, self._running = 0, False, object()
+        self._start_epoch(_random.check_epoch("set_epoch", epoch))
+        self._resume, self._running = False, object()
+
+    def _start_epoch(self, epoch: int, samples: int = 0) -> None:
+        """The next batch is this epoch's first; of a DistributedSampler's, after so many samples of
+        its order."""
+        self._epoch, self._position = epoch, 0
+        if self._share is not None:
+            self._share.start_at(samples)
 
     def __iter__(self) -> Iterator[Any]:
         self._choose()
@@ -295,12 +306,19 @@ class DataLoader:
         return self._made
 
     def _begin(self) -> None:
-        if self._position and not self._resume:
-            self._epoch, self._position = self._epoch + 1, 0  # the pass before was abandoned
+        share = self._share
+        if share is not None and share.chosen and not (self._resume and share.epoch == self._epoch):
+            self._start_epoch(share.epoch)
+        elif self._position and not self._resume:
+            self._start_epoch(self._epoch + 1)  # the pass before was abandoned
         self._resume = False
         self._running = object()
 
     def _facts(self) -> dict[str, Any]:
+        if (share := self._share) is not None:
+            # The sampler decides the order. Batches follow from the ranks, which may be others.
+            decided = {"shuffle": share.shuffle, "seed": share.seed, "drop_last": share.drop_last}
+            return {"samples": len(share.dataset), "batch_size": None, **decided}
         return {
             "samples": len(self.dataset) if hasattr(self.dataset, "__len__") else None,
             "batch_size": self.batch_size,
@@ -310,9 +328,16 @@ class DataLoader:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: the epoch, and how many of its batches were handed out."""
+        """Where the loader stands: the epoch, and how many of its batches were handed out; with a
+        DistributedSampler, how many samples of its order, on all ranks."""
         epoch, position = self._epoch, self._position
-        if position and position == self._count():
+        at_end = bool(position) and position == self._count()
+        if (share := self._share) is not None:
+            size = getattr(self._batch_sampler, "batch_size", self.batch_size) or 1
+            position = share.start + position * size * share.num_replicas
+            if not share.pad:  # another rank may have a sample more
+                at_end = position >= len(share.dataset)
+        if at_end:
             epoch, position = epoch + 1, 0
         return {"epoch": epoch, "position": position, **self._facts()}
 
@@ -333,14 +358,19 @@ class DataLoader:
                     f"loader {name}={mine!r}"
                 )
         position = state["position"]
-        most = self._count()
+        most = self._count() if self._share is None else len(self._share.dataset)
         most = 2**63 if most is None else most
         if not isinstance(position, int) or not 0 <= position <= most:
             raise CheckpointError(
                 f"DataLoader.load_state_dict: position must be in [0, {most}], got {position!r}"
             )
         self.set_epoch(state["epoch"])
-        self._position, self._resume = position, True
+        self._resume = True
+        if self._share is None:
+            self._position = position
+        else:
+            self._start_epoch(self._epoch, position)
+            self._share.chosen = False
 
 
 class Draw(NamedTuple):
@@ -417,7 +447,7 @@ class _Epoch:
             batch = next(self._batches)
         except StopIteration:
             if loader._running is self._mark:
-                loader._epoch, loader._position = self._epoch + 1, 0
+                loader._start_epoch(self._epoch + 1)
                 loader._running = object()
             raise
         self._position += 1
@@ -506,6 +536,9 @@ def _follow(sampler: Any, epoch: int) -> None:
         _follow(sampler.sampler, epoch)
     elif isinstance(sampler, DrawnSampler):
         sampler.set_epoch(epoch)
+    elif isinstance(sampler, DistributedSampler):
+        sampler.set_epoch(epoch)
+        sampler.chosen = False
 
 
 def _same(batch: Any) -> Any:

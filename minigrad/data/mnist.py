@@ -69,7 +69,10 @@ def _read_idx(path: Path, file: Any) -> np.ndarray:
             f"read_idx: {path} {state}: shape {shape} of {dtype.name} needs {start + expected} "
             f"bytes, the file has {count}"
         )
-    array = np.frombuffer(content, dtype).reshape(shape)
+    try:
+        array = np.frombuffer(content, dtype).reshape(shape)
+    except ValueError as error:  # of no elements, and of more of them along the other axes
+        raise DataError(f"read_idx: {path} has the shape {shape}: {error}") from error
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -205,6 +205,84 @@ class WeightedRandomSampler(DrawnSampler):
         return self.num_samples
 
 
+class DistributedSampler(Sampler[int]):
+    """Every num_replicas-th number of an epoch's order, from `rank` on: what one process of several
+    visits.
+
+    num_replicas, rank: by default those of the process group. shuffle: another order every epoch,
+    which follows from seed and epoch and is the same on every rank. drop_last: the order is cut so
+    that all ranks get equally many; otherwise it is padded for that, by its own beginning. pad:
+    False gives each number to one rank, once, so that some ranks get one less: for evaluation.
+
+    The ranks' batches of equal number together are the next samples of the order. So a loader's
+    state counts samples of the whole order, and may be loaded with another number of ranks.
+
+    Raises ValueError for a rank that is not in [0, num_replicas), RuntimeError without a group.
+    Source: torch.utils.data.DistributedSampler, which has the same rules and orders of its own.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        *,
+        pad: bool = True,
+    ) -> None:
+        if num_replicas is None or rank is None:
+            # Imported here: a loader needs no process group.
+            from .. import distributed
+
+            num_replicas = distributed.get_world_size() if num_replicas is None else num_replicas
+            rank = distributed.get_rank() if rank is None else rank
+        check_int("DistributedSampler", "num_replicas", num_replicas, low=1)
+        check_int("DistributedSampler", "rank", rank, low=0, high=num_replicas - 1)
+        if drop_last and not pad:
+            raise ValueError("DistributedSampler: drop_last drops samples, which pad=False keeps")
+        self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank
+        self.shuffle, self.drop_last, self.pad = bool(shuffle), bool(drop_last), bool(pad)
+        self.seed = _random.check_seed("DistributedSampler", seed)
+        self.epoch = 0
+        self.chosen = False  # by set_epoch, since a loader looked
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next order is this epoch's, on every rank that says so. A DataLoader counts on from
+        there by itself; iterated without one, the sampler gives the same order again."""
+        self.epoch, self.chosen = _random.check_epoch("set_epoch", epoch), True
+
+    def start_at(self, samples: int) -> None:
+        """Leave out what all ranks together visited before: the order's first samples."""
+        self.start = check_int("start_at", "samples", samples, 0, len(self.dataset))
+
+    @property
+    def total_size(self) -> int:
+        """Numbers that all ranks get together."""
+        left, K = len(self.dataset) - self.start, self.num_replicas
+        if not self.pad:
+            return left
+        return (left // K if self.drop_last else -(-left // K)) * K
+
+    @property
+    def num_samples(self) -> int:
+        """Numbers that this rank gets."""
+        return len(range(self.rank, self.total_size, self.num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        everything = np.arange(len(self.dataset))
+        (order,) = epoch_orders([everything], self.shuffle, self.seed, self.epoch)
+        left = order[self.start :]
+        missing = max(self.total_size - len(left), 0)
+        padded = np.concatenate([left, np.resize(order, missing)])[: self.total_size]
+        return iter(padded[self.rank :: self.num_replicas].tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
 class BatchSampler(Sampler[list[int]]):
     """Lists of batch_size numbers of another sampler; the last may be shorter, unless drop_last."""
 

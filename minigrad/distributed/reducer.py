@@ -113,16 +113,17 @@ class Reducer:
         limit = min(25 * 2**20, max(total // _BUCKETS, _SMALLEST))
         limit = limit if self._bytes is None else self._bytes
         groups: list[list[int]] = []
-        open_: dict[Any, list[int]] = {}
-        sizes: dict[Any, int] = {}
+        filling: dict[Any, tuple[list[int], int]] = {}  # by dtype and device: a group, its bytes
         for index in order:
             param = self.params[index]
             kind = param.dtype, param.device
-            if kind not in open_ or sizes[kind] + param.array.nbytes > limit:
-                open_[kind], sizes[kind] = [], 0
-                groups.append(open_[kind])
-            open_[kind].append(index)
-            sizes[kind] += param.array.nbytes
+            group, size = filling.pop(kind, ([], 0))
+            if not group:
+                groups.append(group)
+            group.append(index)
+            size += param.array.nbytes
+            if size < limit:
+                filling[kind] = group, size
         self.buckets = [_Bucket(indices, self.params) for indices in groups]
         self._bucket_of = {index: b for b in self.buckets for index in b.indices}
         self.reset()

@@ -918,19 +918,14 @@ class GroupNorm(Protocol):
         bias: Array | None, eps: float, scratch: Array,
     ) -> None: ...  # fmt: skip
 
-    def group_norm_backward_input_workspace(self, shape: tuple[int, int, int]) -> int: ...
+    def group_norm_backward_workspace(self, shape: tuple[int, int, int]) -> int: ...
 
-    def group_norm_backward_input(
-        self, grad_input: Array, grad_output: Array, input: Array, weight: Array | None,
-        mean: Array, invstd: Array, scratch: Array,
-    ) -> None: ...  # fmt: skip
-
-    def group_norm_backward_affine_workspace(self, shape: tuple[int, int, int]) -> int: ...
-
-    def group_norm_backward_affine(
-        self, grad_weight: Array, grad_bias: Array, grad_output: Array, input: Array, mean: Array,
-        invstd: Array, scratch: Array,
-    ) -> None: ...  # fmt: skip
+    def group_norm_backward(
+        self, grad_input: Array | None, grad_weight: Array | None, grad_bias: Array | None,
+        grad_output: Array, input: Array, weight: Array | None, mean: Array, invstd: Array,
+        scratch: Array,
+    ) -> None:  # fmt: skip
+        """Without grad_input or without grad_weight and grad_bias, what is not None."""
 
 
 class Divergence(Protocol):

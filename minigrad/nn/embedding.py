@@ -10,6 +10,7 @@ from ..engine import Tensor, no_grad
 from ..errors import ShapeError
 from . import functional as F
 from . import init
+from .layer import Layer
 from .layers import _parameter, _positive
 from .module import Module
 from .parameter import Parameter
@@ -144,13 +145,13 @@ class Bilinear(Module):
         )
 
 
-class CosineSimilarity(Module):
+class CosineSimilarity(Layer):
     """The cosine of the angle between two vectors. See `functional.cosine_similarity`."""
 
-    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
-        super().__init__()
-        self.dim = dim
-        self.eps = eps
+    dim: int = 1
+    eps: float = 1e-8
+
+    _shown = ()
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         return F.cosine_similarity(x1, x2, self.dim, self.eps)

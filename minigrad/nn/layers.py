@@ -20,6 +20,7 @@ from ..ops.norm import Running, running_batch_norm
 from ..ops.shape import squeeze, unsqueeze
 from . import functional as F
 from . import init
+from .layer import Layer
 from .module import Module
 from .parameter import Parameter
 
@@ -316,16 +317,14 @@ class InstanceNorm3d(_InstanceNorm):
     _dimensions = (5,)
 
 
-class LocalResponseNorm(Module):
+class LocalResponseNorm(Layer):
     """Divide by a power of the neighbouring channels' mean square. See
     `functional.local_response_norm`."""
 
-    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
-        super().__init__()
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
+    size: int
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 1.0
 
     def forward(self, input: Tensor) -> Tensor:
         return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)

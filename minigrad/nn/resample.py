@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..engine import Tensor
 from . import functional as F
+from .layer import Layer
 from .module import Module
 
 __all__ = [
@@ -69,40 +70,28 @@ class UpsamplingBilinear2d(Upsample):
         super().__init__(size, scale_factor, "bilinear", align_corners=True)
 
 
-class PixelShuffle(Module):
+class PixelShuffle(Layer):
     """Channels become places. See `functional.pixel_shuffle`."""
 
-    _shown = ("upscale_factor",)
-
-    def __init__(self, upscale_factor: int) -> None:
-        super().__init__()
-        self.upscale_factor = upscale_factor
+    upscale_factor: int
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pixel_shuffle(input, self.upscale_factor)
 
 
-class PixelUnshuffle(Module):
+class PixelUnshuffle(Layer):
     """Places become channels. See `functional.pixel_unshuffle`."""
 
-    _shown = ("downscale_factor",)
-
-    def __init__(self, downscale_factor: int) -> None:
-        super().__init__()
-        self.downscale_factor = downscale_factor
+    downscale_factor: int
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pixel_unshuffle(input, self.downscale_factor)
 
 
-class ChannelShuffle(Module):
+class ChannelShuffle(Layer):
     """Groups of channels interleaved. See `functional.channel_shuffle`."""
 
-    _shown = ("groups",)
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
+    groups: int
 
     def forward(self, input: Tensor) -> Tensor:
         return F.channel_shuffle(input, self.groups)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..arguments import check_number
 from ..engine import Tensor
 from ..geometry import Size1d, Size2d, pair, single
 from ..ops.shape import flatten, unflatten
 from . import functional as F
+from .layer import Layer
 from .module import Module
 
 __all__ = [
@@ -30,14 +31,13 @@ class Identity(Module):
         return input
 
 
-class _DropoutNd(Module):
-    _shown = ("p", "inplace")
+class _DropoutNd(Layer):
+    p: float = 0.5
+    inplace: bool = False
 
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__()
-        check_number(type(self).__name__, "p", p, low=0, high=1)
-        self.p = p
-        self.inplace = inplace
+    def _start(self, **fields: Any) -> None:
+        check_number(type(self).__name__, "p", fields["p"], low=0, high=1)
+        super()._start(**fields)
 
 
 class Dropout(_DropoutNd):
@@ -82,29 +82,25 @@ class FeatureAlphaDropout(_DropoutNd):
         return F.feature_alpha_dropout(input, self.p, self.training, self.inplace)
 
 
-class Flatten(Module):
+class Flatten(Layer):
     """Dimensions start_dim to end_dim as one; the batch stays unless start_dim is 0."""
 
-    _shown = ("start_dim", "end_dim")
-
-    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        super().__init__()
-        self.start_dim = start_dim
-        self.end_dim = end_dim
+    start_dim: int = 1
+    end_dim: int = -1
 
     def forward(self, input: Tensor) -> Tensor:
         return flatten(input, self.start_dim, self.end_dim)
 
 
-class Unflatten(Module):
+class Unflatten(Layer):
     """Dimension dim as several of the sizes unflattened_size, one of which may be −1."""
 
-    _shown = ("dim", "unflattened_size")
+    dim: int
+    unflattened_size: Sequence[int]
 
-    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
-        super().__init__()
-        self.dim = dim
-        self.unflattened_size = tuple(unflattened_size)
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.unflattened_size = tuple(self.unflattened_size)
 
     def forward(self, input: Tensor) -> Tensor:
         return unflatten(input, self.dim, self.unflattened_size)
@@ -113,26 +109,25 @@ class Unflatten(Module):
 # Pooling --------------------------------------------------------------------------------------
 
 
-class _MaxPoolNd(Module):
-    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _function: Any
+class _Pool(Layer):
+    """Windows that follow one another unless a stride says otherwise."""
 
-    def __init__(
-        self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.return_indices = return_indices
-        self.ceil_mode = ceil_mode
+    def _start(self, **fields: Any) -> None:
+        if fields["stride"] is None:
+            fields["stride"] = fields["kernel_size"]
+        super()._start(**fields)
+
+
+class _MaxPoolNd(_Pool):
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+    dilation: Any = 1
+    return_indices: bool = False
+    ceil_mode: bool = False
+
+    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _function: ClassVar[Any]
 
     def forward(self, input: Tensor) -> Any:
         return self._function(
@@ -155,73 +150,60 @@ class MaxPool2d(_MaxPoolNd):
     _function = staticmethod(F.max_pool2d)
 
 
-class MaxUnpool1d(Module):
+def _single(*args: Any) -> tuple[int]:
+    return (single(*args),)
+
+
+class _CheckedPool(_Pool):
+    """A layer that checks its sizes, and has them as tuples."""
+
+    _sizes: ClassVar[Any]
+
+    def _start(self, **fields: Any) -> None:
+        for name, minimum in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
+            if fields[name] is not None:
+                fields[name] = self._sizes(type(self).__name__, name, fields[name], minimum)
+        super()._start(**fields)
+
+
+class _MaxUnpoolNd(_CheckedPool):
+    kernel_size: Any
+    stride: Any = None
+    padding: Any = 0
+
+    _function: ClassVar[Any]
+
+    def forward(
+        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
+    ) -> Tensor:
+        return self._function(
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+
+
+class MaxUnpool1d(_MaxUnpoolNd):
     """Maxima back to where they came from. See `functional.max_unpool1d`."""
 
-    _shown = ("kernel_size", "stride", "padding")
-
-    def __init__(
-        self, kernel_size: Size1d, stride: Size1d | None = None, padding: Size1d = 0
-    ) -> None:
-        super().__init__()
-        self.kernel_size = (single("MaxUnpool1d", "kernel_size", kernel_size, minimum=1),)
-        self.stride = self.kernel_size
-        if stride is not None:
-            self.stride = (single("MaxUnpool1d", "stride", stride, minimum=1),)
-        self.padding = (single("MaxUnpool1d", "padding", padding),)
-
-    def forward(
-        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
-    ) -> Tensor:
-        return F.max_unpool1d(
-            input, indices, self.kernel_size, self.stride, self.padding, output_size
-        )
+    _sizes, _function = staticmethod(_single), staticmethod(F.max_unpool1d)
 
 
-class MaxUnpool2d(Module):
+class MaxUnpool2d(_MaxUnpoolNd):
     """Maxima back to where they came from. See `functional.max_unpool2d`."""
 
-    _shown = ("kernel_size", "stride", "padding")
-
-    def __init__(
-        self, kernel_size: Size2d, stride: Size2d | None = None, padding: Size2d = 0
-    ) -> None:
-        super().__init__()
-        self.kernel_size = pair("MaxUnpool2d", "kernel_size", kernel_size, minimum=1)
-        self.stride = self.kernel_size
-        if stride is not None:
-            self.stride = pair("MaxUnpool2d", "stride", stride, minimum=1)
-        self.padding = pair("MaxUnpool2d", "padding", padding)
-
-    def forward(
-        self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None
-    ) -> Tensor:
-        return F.max_unpool2d(
-            input, indices, self.kernel_size, self.stride, self.padding, output_size
-        )
+    _sizes, _function = staticmethod(pair), staticmethod(F.max_unpool2d)
 
 
-class AvgPool1d(Module):
+class AvgPool1d(_CheckedPool):
     """Mean over each window. See `functional.avg_pool1d`."""
 
-    _shown = ("kernel_size", "stride", "padding")
+    kernel_size: Size1d
+    stride: Size1d | None = None
+    padding: Size1d = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
 
-    def __init__(
-        self,
-        kernel_size: Size1d,
-        stride: Size1d | None = None,
-        padding: Size1d = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = (single("AvgPool1d", "kernel_size", kernel_size, minimum=1),)
-        self.stride = self.kernel_size
-        if stride is not None:
-            self.stride = (single("AvgPool1d", "stride", stride, minimum=1),)
-        self.padding = (single("AvgPool1d", "padding", padding),)
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
+    _shown = ("kernel_size", "stride", "padding")
+    _sizes = staticmethod(_single)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(
@@ -230,27 +212,17 @@ class AvgPool1d(Module):
         )  # fmt: skip
 
 
-class AvgPool2d(Module):
+class AvgPool2d(_Pool):
     """Mean over each window. See `functional.avg_pool2d`."""
 
-    _shown = ("kernel_size", "stride", "padding")
+    kernel_size: Size2d
+    stride: Size2d | None = None
+    padding: Size2d = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
 
-    def __init__(
-        self,
-        kernel_size: Size2d,
-        stride: Size2d | None = None,
-        padding: Size2d = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.ceil_mode = ceil_mode
-        self.count_include_pad = count_include_pad
-        self.divisor_override = divisor_override
+    _shown = ("kernel_size", "stride", "padding")
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool2d(
@@ -259,18 +231,13 @@ class AvgPool2d(Module):
         )  # fmt: skip
 
 
-class _LPPoolNd(Module):
-    _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
-    _function: Any
+class _LPPoolNd(Layer):
+    norm_type: float
+    kernel_size: Any
+    stride: Any = None
+    ceil_mode: bool = False
 
-    def __init__(
-        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-    ) -> None:
-        super().__init__()
-        self.norm_type = norm_type
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.ceil_mode = ceil_mode
+    _function: ClassVar[Any]
 
     def forward(self, input: Tensor) -> Tensor:
         return self._function(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
@@ -288,13 +255,10 @@ class LPPool2d(_LPPoolNd):
     _function = staticmethod(F.lp_pool2d)
 
 
-class _AdaptiveAvgPoolNd(Module):
-    _shown = ("output_size",)
-    _function: Any
+class _AdaptiveAvgPoolNd(Layer):
+    output_size: Any
 
-    def __init__(self, output_size: Any) -> None:
-        super().__init__()
-        self.output_size = output_size
+    _function: ClassVar[Any]
 
     def forward(self, input: Tensor) -> Tensor:
         return self._function(input, self.output_size)
@@ -312,14 +276,12 @@ class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd):
     _function = staticmethod(F.adaptive_avg_pool2d)
 
 
-class _AdaptiveMaxPoolNd(Module):
-    _shown = ("output_size",)
-    _function: Any
+class _AdaptiveMaxPoolNd(Layer):
+    output_size: Any
+    return_indices: bool = False
 
-    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
-        super().__init__()
-        self.output_size = output_size
-        self.return_indices = return_indices
+    _shown = ("output_size",)
+    _function: ClassVar[Any]
 
     def forward(self, input: Tensor) -> Any:
         return self._function(input, self.output_size, self.return_indices)
@@ -340,47 +302,26 @@ class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd):
 # Windows as columns ---------------------------------------------------------------------------
 
 
-class Unfold(Module):
+class Unfold(Layer):
     """(N, C, H, W) → (N, C·kH·kW, L): windows as columns. See `functional.unfold`."""
 
-    _shown = ("kernel_size", "dilation", "padding", "stride")
-
-    def __init__(
-        self,
-        kernel_size: Size2d,
-        dilation: Size2d = 1,
-        padding: Size2d = 0,
-        stride: Size2d = 1,
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.dilation = dilation
-        self.padding = padding
-        self.stride = stride
+    kernel_size: Size2d
+    dilation: Size2d = 1
+    padding: Size2d = 0
+    stride: Size2d = 1
 
     def forward(self, input: Tensor) -> Tensor:
         return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
 
-class Fold(Module):
+class Fold(Layer):
     """(N, C·kH·kW, L) → (N, C, *output_size): columns added back. See `functional.fold`."""
 
-    _shown = ("output_size", "kernel_size", "dilation", "padding", "stride")
-
-    def __init__(
-        self,
-        output_size: Size2d,
-        kernel_size: Size2d,
-        dilation: Size2d = 1,
-        padding: Size2d = 0,
-        stride: Size2d = 1,
-    ) -> None:
-        super().__init__()
-        self.output_size = output_size
-        self.kernel_size = kernel_size
-        self.dilation = dilation
-        self.padding = padding
-        self.stride = stride
+    output_size: Size2d
+    kernel_size: Size2d
+    dilation: Size2d = 1
+    padding: Size2d = 0
+    stride: Size2d = 1
 
     def forward(self, input: Tensor) -> Tensor:
         return F.fold(

@@ -67,19 +67,16 @@ class GroupNorm(Function):
         launch, (mean, invstd) = kernels.get(device).group_norm, ctx.statistics
         upstream, rows = (_array(t, form, axis) for t in (grad_output, input))
         grad_input = grad_weight = grad_bias = None
+        out = weight_out = bias_out = None
         if ctx.needs_input_grad[0]:
             grad_input, out = _empty(input, form, axis)
-            workspace = scratch(launch.group_norm_backward_input_workspace(form), float64, device)
-            launch.group_norm_backward_input(
-                out, upstream, rows, _flat(weight), mean, invstd, workspace
-            )
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_weight, grad_bias = (empty(ctx.affine, input.dtype, device) for _ in range(2))
-            launch.group_norm_backward_affine(
-                grad_weight.array.reshape(-1), grad_bias.array.reshape(-1),
-                upstream, rows, mean, invstd,
-                scratch(launch.group_norm_backward_affine_workspace(form), float64, device),
-            )  # fmt: skip
+            weight_out, bias_out = grad_weight.array.reshape(-1), grad_bias.array.reshape(-1)
+        launch.group_norm_backward(
+            out, weight_out, bias_out, upstream, rows, _flat(weight), mean, invstd,
+            scratch(launch.group_norm_backward_workspace(form), float64, device),
+        )  # fmt: skip
         return grad_input, grad_weight, grad_bias, None, None, None, None
 
 

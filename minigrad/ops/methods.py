@@ -152,8 +152,8 @@ class Methods(InPlace):
     __irshift__ = _operator(InPlace.bitwise_right_shift_)
     # Arithmetic
     add = arithmetic.add
-    sub = arithmetic.sub
-    mul = arithmetic.mul
+    sub = subtract = arithmetic.sub
+    mul = multiply = arithmetic.mul
     div = division.div
     divide = division.divide
     floor_divide = division.floor_divide
@@ -181,26 +181,23 @@ class Methods(InPlace):
     corrcoef = products.corrcoef
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
-    neg = arithmetic.neg
+    neg = negative = arithmetic.neg
     square = arithmetic.square
-    multiply = arithmetic.mul
-    subtract = arithmetic.sub
-    negative = arithmetic.neg
     reciprocal = arithmetic.reciprocal
     # Functions of one value
-    abs = unary.abs
+    abs = absolute = unary.abs
     exp = unary.exp
     log = unary.log
     sqrt = unary.sqrt
     sin = unary.sin
     cos = unary.cos
-    atan = unary.atan
+    atan = arctan = unary.atan
     expm1 = unary.expm1
     log1p = unary.log1p
     erf = unary.erf
     floor = unary.floor
     ceil = unary.ceil
-    trunc = unary.trunc
+    trunc = fix = unary.trunc
     round = unary.round
     log2 = unary.log2
     log10 = unary.log10
@@ -208,13 +205,8 @@ class Methods(InPlace):
     sigmoid = unary.sigmoid
     tanh = unary.tanh
     relu = unary.relu
-    clamp = unary.clamp
-    clip = unary.clamp
-    sign = unary.sign
-    arctan = unary.atan
-    absolute = unary.abs
-    fix = unary.trunc
-    sgn = unary.sign
+    clamp = clip = unary.clamp
+    sign = sgn = unary.sign
     acos = functions.acos
     acosh = functions.acosh
     addcdiv = functions.addcdiv
@@ -261,16 +253,11 @@ class Methods(InPlace):
     xlogy = functions.xlogy
     # Comparisons, logic, selection
     eq = compare.eq
-    ne = compare.ne
-    lt = compare.lt
-    le = compare.le
-    gt = compare.gt
-    ge = compare.ge
-    not_equal = compare.ne
-    less = compare.lt
-    less_equal = compare.le
-    greater = compare.gt
-    greater_equal = compare.ge
+    ne = not_equal = compare.ne
+    lt = less = compare.lt
+    le = less_equal = compare.le
+    gt = greater = compare.gt
+    ge = greater_equal = compare.ge
     isnan = compare.isnan
     isinf = compare.isinf
     isfinite = compare.isfinite
@@ -386,8 +373,7 @@ class Methods(InPlace):
     expand = shapes.expand
     expand_as = shapes.expand_as
     broadcast_to = shapes.broadcast_to
-    reshape_as = rearrange.view_as
-    view_as = rearrange.view_as
+    reshape_as = view_as = rearrange.view_as
     flip = rearrange.flip
     fliplr = rearrange.fliplr
     flipud = rearrange.flipud
@@ -418,8 +404,7 @@ class Methods(InPlace):
     dsplit = rearrange.dsplit
     H: Tensor = property(shapes.matrix_adjoint)  # type: ignore[assignment]
     mH: Tensor = property(shapes.matrix_transpose)  # type: ignore[assignment]
-    split = join.split
-    split_with_sizes = join.split
+    split = split_with_sizes = join.split
     chunk = join.chunk
     unbind = join.unbind
     # Indexing
@@ -464,10 +449,8 @@ class Methods(InPlace):
     __deepcopy__ = access.deepcopy
     size = access.size
     stride = access.stride
-    dim = access.dim
-    ndimension = access.dim
-    numel = access.numel
-    nelement = access.numel
+    dim = ndimension = access.dim
+    numel = nelement = access.numel
     storage_offset = access.storage_offset
     data_ptr = access.data_ptr
     get_device = access.get_device

@@ -66,7 +66,8 @@ class Adam(Optimizer):
         launch = kernels.get(jobs[0].param.device).update
         launch.adam_update(params, averages, squares, maxima, grads, options)
         for job in jobs:
-            job.flats.finish()
+            if job.flats.has_gaps:
+                job.flats.finish()
 
     def _advance(self, jobs: list[Job]) -> list[AdamOptions]:
         """Counts the step, and what it takes."""

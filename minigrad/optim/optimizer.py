@@ -126,9 +126,13 @@ class Optimizer:
             _check_grad(name, param)
             self._check_state(param)
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
+        device = dtype = None
         for param, group in pending:
-            job = Job(param, group, self.state[param], self._flat_arrays(param))
-            jobs[param.device, param.array.dtype].append(job)
+            array = param.array
+            if param.device is not device or array.dtype is not dtype:  # neighbours share theirs
+                device, dtype = param.device, array.dtype
+                batch = jobs[device, dtype]
+            batch.append(Job(param, group, self.state[param], self._flat_arrays(param)))
         params = [param for param, _ in pending]
         mode.observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
@@ -409,14 +413,14 @@ class Flats:
     def __init__(self, param: Tensor) -> None:
         self.source = param.array
         self._device = param.device
-        self._gaps = memory_order(param.array) is None
+        self.has_gaps = memory_order(param.array) is None
         self._order = order_of(param.array)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._param = flat(self.source, self._order, self._device)
 
     def start(self, grad: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The parameter's values and the gradient."""
-        if self._gaps:
+        if self.has_gaps:
             self._param = flat(self.source, self._order, self._device)
         return self._param, flat(grad.array, self._order, self._device)
 
@@ -448,11 +452,10 @@ class Flats:
             return empty_array(self.source.shape, self.source.dtype, self._device, self._order)
 
     def finish(self) -> None:
-        if self._gaps:
-            stored = self.source.transpose(self._order)
-            kernels.get(self._device).elementwise.copy_strided(
-                stored, self._param.reshape(stored.shape)
-            )
+        """Copy back what a parameter with gaps was copied to."""
+        stored = self.source.transpose(self._order)
+        values = self._param.reshape(stored.shape)
+        kernels.get(self._device).elementwise.copy_strided(stored, values)
 
 
 class Job(NamedTuple):

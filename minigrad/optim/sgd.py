@@ -74,14 +74,19 @@ class SGD(Optimizer):
         kinds[:] = [(group, False) for group, _ in kinds]  # at replays the buffers are there
         kernels.get(jobs[0].param.device).update.sgd_update(params, buffers, grads, options)
         for job in jobs:
-            job.flats.finish()
+            if job.flats.has_gaps:
+                job.flats.finish()
 
 
 def _options(kinds: list[tuple[dict[str, Any], bool]]) -> list[SGDOptions]:
-    shared: dict[tuple[int, bool], SGDOptions] = {}
-    for group, first in kinds:
-        shared[id(group), first] = SGDOptions(
-            float(group["lr"]), group["momentum"], group["dampening"],
-            group["weight_decay"], group["nesterov"], group["maximize"], first,
-        )  # fmt: skip
-    return [shared[id(group), first] for group, first in kinds]
+    options: list[SGDOptions] = []
+    last: tuple[dict[str, Any] | None, bool] = None, False
+    for kind in kinds:
+        group, first = kind
+        if group is not last[0] or first != last[1]:  # neighbours mostly share theirs
+            last, found = kind, SGDOptions(
+                float(group["lr"]), group["momentum"], group["dampening"],
+                group["weight_decay"], group["nesterov"], group["maximize"], first,
+            )  # fmt: skip
+        options.append(found)
+    return options

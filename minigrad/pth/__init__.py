@@ -179,12 +179,15 @@ def _load_legacy(file: BinaryIO, place: Callable[[np.ndarray, str], Device]) -> 
     content = io.BytesIO(file.read())
     size = len(content.getbuffer())
     storages: dict[str, tuple[Storage, str]] = {}
+    promised = 0
 
     def storage(identifier: Any) -> Storage:
+        nonlocal promised
         elements, key, location, length = _identified(identifier)
         if key not in storages:
-            if length > size:
-                raise RefusedError(f"{length} elements in a file of {size} bytes")
+            promised += length
+            if promised > size:
+                raise RefusedError(f"{promised} elements in a file of {size} bytes")
             array = np.empty(length, widened(b"", elements, "<").dtype)
             storages[key] = Storage(array, place(array, location)), elements
         return storages[key][0]

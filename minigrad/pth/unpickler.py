@@ -5,6 +5,7 @@ numbers and tensors, and refuses all else by name.
 from __future__ import annotations
 
 import math
+import os
 import pickletools
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
@@ -110,12 +111,19 @@ def _key(value: Any) -> Any:
     raise RefusedError(f"a key of type {type(value).__name__}")
 
 
+def _items(value: Any) -> Any:
+    """What may be gone through: a tensor of one element in memory can have any number of rows."""
+    if not isinstance(value, (str, bytes, bytearray, list, tuple, set, frozenset, Mapping)):
+        raise RefusedError(f"the items of a {type(value).__name__}")
+    return value
+
+
 def _filled(kind: Callable[[], Any]) -> Callable[..., Any]:
     """Makes a dict of that kind from pairs or from another dict."""
 
     def make(items: Any = ()) -> Any:
         made = kind()
-        for key, value in items.items() if isinstance(items, Mapping) else items:
+        for key, value in items.items() if isinstance(items, Mapping) else _items(items):
             made[_key(key)] = value
         return made
 
@@ -151,9 +159,9 @@ def _device(kind: Any, *index: Any) -> Device:
 
 
 _BUILTIN: dict[str, Callable[..., Any]] = {
-    "set": lambda items=(): {_key(item) for item in items},
-    "frozenset": lambda items=(): frozenset(_key(item) for item in items),
-    "list": lambda items=(): list(items),
+    "set": lambda items=(): {_key(item) for item in _items(items)},
+    "frozenset": lambda items=(): frozenset(_key(item) for item in _items(items)),
+    "list": lambda items=(): list(_items(items)),
     "dict": _filled(dict),
     "bytearray": lambda raw=b"", *encoding: bytearray(_encoded(raw, *encoding)),
     "complex": complex, "slice": slice,
@@ -168,7 +176,7 @@ _CALLABLE: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch.Size": lambda items=(): tuple(items),
+    "torch.Size": lambda items=(): tuple(_items(items)),
     "torch.device": _device,
     "_codecs.encode": _encoded,
     "numpy.dtype": _numpy_dtype,
@@ -220,6 +228,10 @@ _LITERALS = {
 }  # fmt: skip
 _MARK = object()
 
+# Bytes that calls may copy for each byte of the pickle, and at least; a program of few bytes can
+# ask for copies of one large list or text without end.
+_COPIES, _SMALL = 64, 1 << 24
+
 
 class Unpickler:
     """Reads pickles. storage: makes what a persistent id names."""
@@ -230,6 +242,9 @@ class Unpickler:
 
     def run(self, source: BinaryIO) -> Any:
         """The value of the next pickle."""
+        start = source.tell()
+        self._left = _SMALL + _COPIES * (source.seek(0, os.SEEK_END) - start)
+        source.seek(start)
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         for opcode, argument, _ in pickletools.genops(source):
@@ -281,6 +296,13 @@ class Unpickler:
             arguments, function = stack.pop(), stack.pop()
             if not isinstance(function, _Global):
                 raise RefusedError(f"a call of a {type(function).__name__}")
+            for copied in _items(arguments):
+                if isinstance(copied, (str, bytes, bytearray)):
+                    self._left -= len(copied)
+                elif isinstance(copied, (list, tuple, set, frozenset, Mapping)):
+                    self._left -= 64 * len(copied)
+            if self._left < 0:
+                raise RefusedError("more and more copies of its content")
             stack.append(function(*arguments))
             if isinstance(stack[-1], Tensor):
                 self.tensors.append(stack[-1])

@@ -47,7 +47,9 @@ def _c_strides(geometry: dict[str, Any]) -> tuple[int, ...]:
 
 @cache
 def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
-    from ..kernels import cpu as launch
+    from ..kernels import cpu
+
+    launch: Any = cpu
 
     def convolution(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
         *operands, relu = args[1:]

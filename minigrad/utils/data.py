@@ -9,6 +9,7 @@ from ..data import (
     ConcatDataset,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     Sampler,
@@ -25,13 +26,13 @@ from ..data import (
 )
 
 __all__ = [
-    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset",
-    "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset",
+    "BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler",
+    "IterableDataset", "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset",
     "SubsetRandomSampler", "TensorDataset", "WeightedRandomSampler", "default_collate",
     "default_convert", "get_worker_info", "random_split",
 ]  # fmt: skip
 
-for _file in ("dataset", "sampler", "dataloader"):
+for _file in ("dataset", "sampler", "dataloader", "distributed"):
     _module = ModuleType(f"{__name__}.{_file}", __doc__)
     _module.__dict__.update({name: globals()[name] for name in __all__})
     globals()[_file] = sys.modules[_module.__name__] = _module

@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..arguments import check_int, check_number
 from ..engine import Tensor
 from ..errors import ShapeError
-from ..nn import Module
+from ..nn.layer import Layer
 from ..ops.cast import to
 from ..ops.pad import pad
 from ..ops.pool import max_pool2d
@@ -47,19 +47,15 @@ def drop_block2d(
     return input * kept * (kept.numel() / (eps + kept.sum()))
 
 
-class DropBlock2d(Module):
+class DropBlock2d(Layer):
     """Drop squares at random. See `drop_block2d`."""
 
-    _shown = ("p", "block_size", "inplace")
+    p: float
+    block_size: int
+    inplace: bool = False
+    eps: float = 1e-06
 
-    def __init__(
-        self, p: float, block_size: int, inplace: bool = False, eps: float = 1e-06
-    ) -> None:
-        super().__init__()
-        self.p = p
-        self.block_size = block_size
-        self.inplace = inplace
-        self.eps = eps
+    _shown = ("p", "block_size", "inplace")
 
     def forward(self, input: Tensor) -> Tensor:
         return drop_block2d(input, self.p, self.block_size, self.inplace, self.eps, self.training)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..engine import Tensor
 from ..errors import ShapeError
 from ..geometry import Size2d, pair
-from ..nn import Module
+from ..nn.layer import Layer
 from ..ops.arithmetic import mul
 from ..ops.cast import to
 from ..ops.compare import bitwise_and, ge, lt
@@ -93,28 +93,22 @@ def _inside(start: Tensor, end: Tensor, bins: int, size: int, like: Tensor) -> T
     return to(bitwise_and(ge(pixels, first), lt(pixels, last)), like.dtype)
 
 
-class PSRoIPool(Module):
+class PSRoIPool(Layer):
     """See `ps_roi_pool`."""
 
-    _shown = ("output_size", "spatial_scale")
-
-    def __init__(self, output_size: int, spatial_scale: float) -> None:
-        super().__init__()
-        self.output_size, self.spatial_scale = output_size, spatial_scale
+    output_size: int
+    spatial_scale: float
 
     def forward(self, input: Tensor, rois: Boxes) -> Tensor:
         return ps_roi_pool(input, rois, self.output_size, self.spatial_scale)
 
 
-class PSRoIAlign(Module):
+class PSRoIAlign(Layer):
     """See `ps_roi_align`."""
 
-    _shown = ("output_size", "spatial_scale", "sampling_ratio")
-
-    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int) -> None:
-        super().__init__()
-        self.output_size, self.spatial_scale = output_size, spatial_scale
-        self.sampling_ratio = sampling_ratio
+    output_size: int
+    spatial_scale: float
+    sampling_ratio: int
 
     def forward(self, input: Tensor, rois: Boxes) -> Tensor:
         return ps_roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio)

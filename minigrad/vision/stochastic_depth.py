@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ..arguments import check_number
 from ..engine import Tensor
-from ..nn import Module
+from ..nn.layer import Layer
 from ..ops.creation import ones
 from ..ops.random import dropout
 
@@ -25,15 +25,11 @@ def stochastic_depth(input: Tensor, p: float, mode: str, training: bool = True) 
     return input * dropout(ones(shape, dtype=input.dtype, device=input.device), p)
 
 
-class StochasticDepth(Module):
+class StochasticDepth(Layer):
     """Leave a branch out at random. See `stochastic_depth`."""
 
-    _shown = ("p", "mode")
-
-    def __init__(self, p: float, mode: str) -> None:
-        super().__init__()
-        self.p = p
-        self.mode = mode
+    p: float
+    mode: str
 
     def forward(self, input: Tensor) -> Tensor:
         return stochastic_depth(input, self.p, self.mode, self.training)

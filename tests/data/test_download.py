@@ -3,9 +3,12 @@
 import gzip
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -115,6 +118,60 @@ def test_without_a_network_no_folders_are_left(tmp_path):
     with pytest.raises(DataError, match="could not download file"):
         fetch("http://127.0.0.1:9/file", tmp_path / "MNIST" / "raw" / "file")
     assert not list(tmp_path.iterdir())
+
+
+def test_another_mirror_goes_on_where_one_broke_off(server, tmp_path):
+    server.files["a"] = server.files["b"] = CONTENT
+    server.cut = ["a"]
+    fetch([f"{server.url}a", f"{server.url}b"], tmp_path / "file", md5(CONTENT))
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.requests == [("a", None), ("b", "bytes=128000-")]
+
+
+def test_what_arrived_of_another_file_is_sent_anew(server, tmp_path):
+    server.files["file"] = CONTENT
+    for begin in (b"another", b"x" * 300_000):
+        (tmp_path / "file.part").write_bytes(begin)
+        (tmp_path / "file").unlink(missing_ok=True)
+        fetch(f"{server.url}file", tmp_path / "file", md5(CONTENT))
+        assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_of_several_who_want_a_file_one_downloads_it(server, tmp_path):
+    server.files["file"] = CONTENT
+    path = tmp_path / "new" / "file"
+    with ThreadPoolExecutor() as pool:  # each with a descriptor of its own, as processes have
+        found = [pool.submit(fetch, f"{server.url}file", path, md5(CONTENT)) for _ in range(4)]
+    assert [each.result() for each in found] == [path] * 4
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 1
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_two_processes_that_train_on_mnist_at_once(server, tmp_path):
+    server.files = {
+        f"{part}-{kind}-ubyte.gz": gzip.compress(idx(np.zeros(shape)))
+        for part in ("train", "t10k")
+        for kind, shape in (("images-idx3", (9, 28, 28)), ("labels-idx1", (9,)))
+    }
+    program = f"""
+from minigrad.vision.datasets import MNIST
+MNIST.mirrors = ({server.url!r},)
+MNIST.checksums = {tuple(map(md5, server.files.values()))!r}
+print(len(MNIST({str(tmp_path)!r}, download=True)))
+"""
+    started = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0] for process in started] == [b"9\n"] * 2
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_mnist_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ("http://127.0.0.1:9/",))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz; put it into .*raw, or try"):
+        datasets.MNIST(tmp_path / "data", download=True)
+    assert not (tmp_path / "data").exists()
 
 
 def test_without_a_network_the_sentence_says_what_to_do(tmp_path):

@@ -65,6 +65,7 @@ PACKED = gzip.compress(GOOD, mtime=0)  # the time of packing would be in the tes
         (b"\x89PNG" + GOOD, "no IDX file: its first four bytes are 89 50 4e 47"),
         (bytes([0, 0, 8, 255]) + bytes(2000), "ends within its header"),
         (bytes([0, 0, 8, 3]) + b"\xff" * 12, "is truncated"),
+        (bytes([0, 0, 8, 4]) + b"\xff" * 12 + bytes(4), r"has the shape \(4294967295, "),
         (PACKED[:-9], "damaged gzip"),
         (PACKED[:15] + b"\xff" * 20, "damaged gzip"),
     ],

@@ -26,7 +26,7 @@ def _mpiexec() -> str | None:
 
 @pytest.fixture
 def launch() -> Launch:
-    """launch(program, ranks, *arguments): what it printed, and its status; ends it after two
+    """launch(program, ranks, *arguments): what it printed, and its status; ends it after five
     minutes."""
     mpiexec = _mpiexec()
     if mpiexec is None or find_spec("mpi4py") is None:
@@ -41,7 +41,7 @@ def launch() -> Launch:
         if ranks:  # 0: without a launcher
             command = [mpiexec, "-n", str(ranks), *command]
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, cwd=_ROOT
+            command, env=environment, capture_output=True, text=True, timeout=300, cwd=_ROOT
         )
 
     return run

@@ -26,11 +26,11 @@ def test_shards_give_the_same_bits_for_any_number_of_ranks_and_through_a_resume(
 ) -> None:
     path = tmp_path / "checkpoint"
     one = passes("reproducible", 0, path, 0, 6).splitlines()
-    for ranks in (2, 3, 8):
+    for ranks in (2, 8):
         assert passes("reproducible", ranks, path, 0, 6).splitlines() == one
     begun = passes("reproducible", 4, path, 0, 3).splitlines()
     assert begun[:-1] == one[:3]
-    assert passes("reproducible", 2, path, 3, 6).splitlines() == one[3:]
+    assert passes("reproducible", 3, path, 3, 6).splitlines() == one[3:]
 
 
 def test_bad_use_is_one_clear_error_on_every_rank(passes: Callable[..., str]) -> None:

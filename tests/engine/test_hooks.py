@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import minigrad
 from minigrad import DTypeError, GraphError, ShapeError, Tensor
 
 
@@ -172,3 +175,33 @@ def test_a_tensor_tells_whether_it_retains_its_gradient():
     assert not y.retains_grad
     y.retain_grad()
     assert y.retains_grad
+
+
+def test_a_leaf_is_complete_as_soon_as_nobody_else_adds_to_it() -> None:
+    """Its hook runs before the backward passes of what was computed earlier."""
+    events: list[str] = []
+    first, last = minigrad.ones(3, requires_grad=True), minigrad.ones(3, requires_grad=True)
+    middle = first * 2
+    middle.register_hook(lambda _: events.append("middle"))
+    for name, leaf in (("first", first), ("last", last)):
+        leaf.register_post_accumulate_grad_hook(lambda _, name=name: events.append(name))
+    (middle * last * last).sum().backward()
+    assert events == ["last", "middle", "first"]
+    assert last.grad.tolist() == [4, 4, 4]
+
+
+def test_a_leaf_with_hooks_that_an_unreached_node_uses_gets_its_gradient_in_the_end() -> None:
+    class Dead(minigrad.Function):
+        @staticmethod
+        def forward(ctx: Any, input: Tensor) -> Tensor:
+            return input * 1
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> None:
+            return None
+
+    leaf = minigrad.ones(2, requires_grad=True)
+    seen: list[list[float]] = []
+    leaf.register_hook(lambda grad: seen.append(grad.tolist()))
+    (Dead.apply(leaf * 3) + leaf * 2).sum().backward()
+    assert seen == [[2, 2]] == [leaf.grad.tolist()]

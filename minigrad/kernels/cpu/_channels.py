@@ -5,7 +5,8 @@ between the blocks: added in memory, an element would cost five accesses of eigh
 
 A table has a row for each sum and each constant of a channel, `width` places long, which is the
 length of a line: whole rows of the array, so that place j belongs to channel j % C. The last vector
-of a line may overlap the one before. Its first `skip` lanes, which that one has added, add 0.
+of a line may overlap the one before. Its first `skip` lanes, which that one has added, stay as they
+were.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from ._vector import (
     load,
     multiply_add,
     select,
-    splat,
     store,
     subtract,
     widen,
@@ -48,12 +48,10 @@ def _make_sums(lanes: int):
     @inlined
     def add_sums(sums, c, skip, input, start, lines):
         # Places c to c + lanes of every line.
-        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
-        total = load(lanes, sums, c)
+        before = total = load(lanes, sums, c)
         for line in range(lines):
-            x = widen(load(lanes, input, start + line * sums.size + c))
-            total = add(total, select(own, x, zero))
-        store(sums, c, total)
+            total = add(total, widen(load(lanes, input, start + line * sums.size + c)))
+        store(sums, c, select(from_lane(lanes, skip), total, before))
 
     return add_sums
 
@@ -80,16 +78,15 @@ def _make_moments(lanes: int):
     def add_moments(table, c, skip, input, start, lines):
         # Places c to c + lanes of every line; table: (shift, Σ (x − shift), Σ (x − shift)²).
         width = table.shape[1]
-        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
-        shift = load(lanes, table, c)
-        total, squares = load(lanes, table, width + c), load(lanes, table, 2 * width + c)
+        shift, own = load(lanes, table, c), from_lane(lanes, skip)
+        before = total = load(lanes, table, width + c)
+        squares_before = squares = load(lanes, table, 2 * width + c)
         for line in range(lines):
-            x = widen(load(lanes, input, start + line * width + c))
-            d = select(own, subtract(x, shift), zero)
+            d = subtract(widen(load(lanes, input, start + line * width + c)), shift)
             total = add(total, d)
             squares = multiply_add(d, d, squares)
-        store(table, width + c, total)
-        store(table, 2 * width + c, squares)
+        store(table, width + c, select(own, total, before))
+        store(table, 2 * width + c, select(own, squares, squares_before))
 
     return add_moments
 
@@ -117,17 +114,17 @@ def _make_products(lanes: int):
     def add_products(table, c, skip, grad_output, input, start, lines):
         # As above; table: (μ, Σ g, Σ g·(x − μ)).
         width = table.shape[1]
-        own, zero = from_lane(lanes, skip), splat(lanes, 0.0)
-        centre = load(lanes, table, c)
-        grads, products = load(lanes, table, width + c), load(lanes, table, 2 * width + c)
+        centre, own = load(lanes, table, c), from_lane(lanes, skip)
+        before = grads = load(lanes, table, width + c)
+        products_before = products = load(lanes, table, 2 * width + c)
         for line in range(lines):
             at = start + line * width + c
-            grad = select(own, widen(load(lanes, grad_output, at)), zero)
-            d = select(own, subtract(widen(load(lanes, input, at)), centre), zero)
+            grad = widen(load(lanes, grad_output, at))
             grads = add(grads, grad)
+            d = subtract(widen(load(lanes, input, at)), centre)
             products = multiply_add(grad, d, products)
-        store(table, width + c, grads)
-        store(table, 2 * width + c, products)
+        store(table, width + c, select(own, grads, before))
+        store(table, 2 * width + c, select(own, products, products_before))
 
     return add_products
 

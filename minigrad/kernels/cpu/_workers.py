@@ -14,8 +14,9 @@ succeeds.
 Workers are started by the first launch that wants them, and again in a forked child. They wait
 for the next launch awake for half a millisecond, which is what Python needs between most of them,
 then sleep. Who spins must not take the caller's core: a worker that finds that another thread had
-its core meanwhile goes to sleep after 50 µs for the next tenth of a second. One launch at a time has them: another thread's kernels run on that
-thread alone meanwhile. On systems without POSIX threads there are no workers.
+its core meanwhile goes to sleep after 50 µs for the next tenth of a second. One launch at a time
+has them: another thread's kernels run on that thread alone meanwhile. On systems without POSIX
+threads there are no workers.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ._jit import helper, inlined, kernel, serial_kernel
 from ._map import at
 from ._rows import chunk_count, exp_of, exp_rows, row_sum, row_tasks, scale_row
 from ._simd import whole_registers
-from ._tasks import elements, light_tasks, tasks
+from ._tasks import elements, light_tasks, tasks, whole
 
 # Class indices ------------------------------------------------------------------------------
 
@@ -26,12 +26,11 @@ def class_targets_workspace(rows: int) -> int:
 
 def class_targets(first_bad, total_weight, target, weight, classes, ignore_index, scratch):
     partial = scratch.reshape(-1, 2)
-    _scan_targets(partial, target, weight, classes, ignore_index)
-    _finish_scan(first_bad, total_weight, partial)
+    _scan_targets(first_bad, total_weight, partial, target, weight, classes, ignore_index)
 
 
 @kernel
-def _scan_targets(span, partial, target, weight, classes, ignore_index):
+def _scan_targets(span, first_bad, total_weight, partial, target, weight, classes, ignore_index):
     # Parallel over chunks; partial[chunk] = (first bad position or −1, Σ weight[target]).
     chunks = partial.shape[0]
     for chunk in tasks(span, chunks):
@@ -47,17 +46,14 @@ def _scan_targets(span, partial, target, weight, classes, ignore_index):
                     total += np.float64(weight[t])
         partial[chunk, 0] = bad
         partial[chunk, 1] = total
-
-
-@serial_kernel
-def _finish_scan(first_bad, total_weight, partial):
-    bad, total = -1, 0.0
-    for chunk in range(partial.shape[0]):
-        if bad < 0:
-            bad = int(partial[chunk, 0])
-        total += partial[chunk, 1]
-    first_bad[0] = bad
-    total_weight[0] = total
+    if whole(span):
+        bad, total = -1, 0.0
+        for chunk in range(chunks):
+            if bad < 0:
+                bad = int(partial[chunk, 0])
+            total += partial[chunk, 1]
+        first_bad[0] = bad
+        total_weight[0] = total
 
 
 @kernel

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import math
-
 from ..compiled import unary
-from ._erf import erfc_and_gauss
+from ._erf import normal_tail
 from ._map import launchers, pointwise
 
 globals().update(launchers(unary))
 
-_SQRT_HALF = math.sqrt(0.5)
-_DENSITY = 1 / math.sqrt(2 * math.pi)
-
 
 @pointwise
 def gelu_forward(x):
-    # x·Φ(x), Φ(x) = ½·erfc(−x/√2): no digits are lost in the left tail.
+    # x·Φ(x) = max(x, 0) − |x|·Q(|x|): no digits are lost in the left tail. Q is 0 long before 100,
+    # where x = +∞ ends: ∞·0 would be NaN, which it is at −∞, as in torch.
     real = type(x)
-    tail, _ = erfc_and_gauss(-x * real(_SQRT_HALF))
-    return x * real(0.5) * tail
+    tail, _ = normal_tail(x)
+    return (real(-0.0) if x < real(0) else x) + min(x, max(-x, real(-100))) * tail
 
 
 @pointwise
 def gelu_backward_input(grad_output, x):
     # y = x·Φ(x): dy/dx = Φ(x) + x·φ(x), φ(x) = e^(−x²/2)/√(2π)
     real = type(x)
-    tail, gauss = erfc_and_gauss(-x * real(_SQRT_HALF))
-    return grad_output * (real(0.5) * tail + x * (real(_DENSITY) * gauss))
+    tail, density = normal_tail(x)
+    return grad_output * ((tail if x < real(0) else real(1) - tail) + x * density)

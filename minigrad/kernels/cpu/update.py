@@ -34,13 +34,10 @@ def _pieces(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 def _table(grads, options, *columns) -> np.ndarray:
     """A row for each parameter: the addresses of the columns (0 for None) and of the gradient, and
     which of the distinct options are its own."""
-    cells: list[int] = []
     places: dict[int, int] = {}
-    for grad, option, *arrays in zip(grads, options, *columns, strict=True):
-        cells += map(kept_address, arrays)
-        cells.append(address(grad))
-        cells.append(places.setdefault(id(option), len(places)))
-    return np.array(cells, np.int64).reshape(len(grads), -1)
+    owners = [places.setdefault(id(option), len(places)) for option in options]
+    rows = [list(map(kept_address, column)) for column in columns]
+    return np.array([*rows, list(map(address, grads)), owners], np.int64).T.copy()
 
 
 def _distinct_options(options):

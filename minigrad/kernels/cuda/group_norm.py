@@ -148,11 +148,7 @@ def _backward_input(real, threads):
     return backward_input
 
 
-def group_norm_backward_input_workspace(shape) -> int:
-    return 0
-
-
-def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd, scratch):
+def _launch_input_gradient(grad_input, grad_output, input, weight, mean, invstd):
     if not input.size:
         return
     L, G = input.shape[1], mean.shape[1]
@@ -192,12 +188,7 @@ def _affine_sums(real, threads):
     return affine_sums
 
 
-def group_norm_backward_affine_workspace(shape) -> int:
-    N, L, C = shape
-    return 2 * reduction(1, N * L, C).chunks * C if C else 0
-
-
-def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+def _launch_affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
     N, L, C = input.shape
     if not C:
         return
@@ -207,3 +198,18 @@ def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
         invstd, N * L, max(L, 1), C, C // max(mean.shape[1], 1), *plan.cut,
     )  # fmt: skip
     column_totals(grad_weight, grad_bias, scratch, None, plan.chunks, C)
+
+
+def group_norm_backward_workspace(shape) -> int:
+    N, L, C = shape
+    return 2 * reduction(1, N * L, C).chunks * C if C else 0
+
+
+def group_norm_backward(
+    grad_input, grad_weight, grad_bias, grad_output, input, weight, mean, invstd, scratch
+):
+    if grad_input is not None:
+        _launch_input_gradient(grad_input, grad_output, input, weight, mean, invstd)
+    if grad_weight is not None:
+        affine = grad_weight, grad_bias
+        _launch_affine_gradients(*affine, grad_output, input, mean, invstd, scratch)

@@ -37,7 +37,7 @@ def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
                 out[place] = scaled if bias is None else scaled + bias[c]
 
 
-def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invstd, scratch):
+def _input_gradient(grad_input, grad_output, input, weight, mean, invstd):
     """dx = invstd · (w·g − mean(w·g) − x̂ · mean(w·g·x̂)) with x̂ = (x − mean) · invstd"""
     N, L, C = input.shape
     G = mean.shape[1]
@@ -56,7 +56,7 @@ def group_norm_backward_input(grad_input, grad_output, input, weight, mean, invs
                 grad_input[p] = invstd[n, g] * (scaled[p] - first - normal[p] * second)
 
 
-def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
+def _affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd):
     """dw[c] = Σ g · x̂,  db[c] = Σ g"""
     N, L, C = input.shape
     G = mean.shape[1]
@@ -69,3 +69,12 @@ def group_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean,
                 total_weight += float(grad_output[n, i, c]) * normal
                 total_bias += float(grad_output[n, i, c])
         grad_weight[c], grad_bias[c] = total_weight, total_bias
+
+
+def group_norm_backward(
+    grad_input, grad_weight, grad_bias, grad_output, input, weight, mean, invstd, scratch
+):
+    if grad_input is not None:
+        _input_gradient(grad_input, grad_output, input, weight, mean, invstd)
+    if grad_weight is not None:
+        _affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd)

@@ -31,12 +31,16 @@ def put_f32(d, value):
 
 
 @compiled
-def relation(less, equal, greater):
-    if less:
-        return op.LESS
-    if equal:
-        return op.EQUAL
-    return op.GREATER if greater else op.UNORDERED
+def compare(d, x, y, relations):
+    """Whether how x lies to y is one of the relations, of which each is a bit."""
+    found = op.UNORDERED
+    if x < y:
+        found = op.LESS
+    elif x == y:
+        found = op.EQUAL
+    elif x > y:
+        found = op.GREATER
+    store_u64(d, np.uint64(found & relations != 0))
 
 
 @compiled

@@ -24,7 +24,7 @@ import numpy as np
 from . import operations as op
 from . import state as st
 from .access import bytes_of, load_extended, locate, record_fault, store_short, update
-from .arithmetic import least, most, put_f32, relation, round_to_f32, round_whole, to_int
+from .arithmetic import compare, least, most, put_f32, round_to_f32, round_whole, to_int
 from .native import (
     bits_of_f32,
     compiled,
@@ -53,6 +53,13 @@ RUNNING, AT_BARRIER, AT_WARP, EXITED, FAULTED = range(5)
 
 _ROW = 32  # bytes of a row of the program
 _WARP = 32
+
+
+@compiled
+def _place(state, number, row, base, nbytes, writes, atomic):
+    """Where the bytes lie that a row accesses: at the base, a register's place, plus the offset."""
+    address = load_s64(base) + load_s32(row + 20)
+    return locate(state, number, np.int64(load_s32(row + 24)), address, nbytes, writes, atomic)
 
 
 @compiled
@@ -134,29 +141,17 @@ def _run_thread(state, code, lists, registers, counts, pc):
         elif operation == op.SHR_S64:
             store_s64(d, load_s64(a) >> min(np.int64(load_u32(b)), 63))
         elif operation == op.COMPARE_S32:
-            x, y = load_s32(a), load_s32(b)
-            hit = relation(x < y, x == y, True) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_s32(a), load_s32(b), load_s32(row + 20))
         elif operation == op.COMPARE_U32:
-            x, y = load_u32(a), load_u32(b)
-            hit = relation(x < y, x == y, True) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_u32(a), load_u32(b), load_s32(row + 20))
         elif operation == op.COMPARE_S64:
-            x, y = load_s64(a), load_s64(b)
-            hit = relation(x < y, x == y, True) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_s64(a), load_s64(b), load_s32(row + 20))
         elif operation == op.COMPARE_U64:
-            x, y = load_u64(a), load_u64(b)
-            hit = relation(x < y, x == y, True) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_u64(a), load_u64(b), load_s32(row + 20))
         elif operation == op.COMPARE_F32:
-            x, y = load_f32(a), load_f32(b)
-            hit = relation(x < y, x == y, x > y) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_f32(a), load_f32(b), load_s32(row + 20))
         elif operation == op.COMPARE_F64:
-            x, y = load_f64(a), load_f64(b)
-            hit = relation(x < y, x == y, x > y) & load_s32(row + 20)
-            store_u64(d, np.uint64(hit != 0))
+            compare(d, load_f64(a), load_f64(b), load_s32(row + 20))
         elif operation == op.SELECT:
             store_u64(d, load_u64(a) if load_u64(c) & np.uint64(1) else load_u64(b))
         elif operation == op.MOVE:
@@ -171,29 +166,20 @@ def _run_thread(state, code, lists, registers, counts, pc):
                 pc = np.int64(load_s32(row + 20))
         elif operation == op.LOAD:
             kind = load_s32(row + 28)
-            address = load_s64(a) + load_s32(row + 20)
-            place = locate(
-                state, pc - 1, np.int64(load_s32(row + 24)), address, bytes_of(kind), False, False
-            )
+            place = _place(state, pc - 1, row, a, bytes_of(kind), False, False)
             if place == 0:
                 return FAULTED, pc - 1
             store_s64(d, load_extended(place, kind))
         elif operation == op.STORE:
             kind = load_s32(row + 28)
-            address = load_s64(a) + load_s32(row + 20)
-            place = locate(
-                state, pc - 1, np.int64(load_s32(row + 24)), address, bytes_of(kind), True, False
-            )
+            place = _place(state, pc - 1, row, a, bytes_of(kind), True, False)
             if place == 0:
                 return FAULTED, pc - 1
             store_short(place, kind, load_s64(d))
         elif operation == op.LOAD_VECTOR or operation == op.STORE_VECTOR:
             kind, count = load_s32(row + 28), np.int64(load_s32(row + 16))
             nbytes, stores = np.int64(bytes_of(kind)), operation == op.STORE_VECTOR
-            address = load_s64(a) + load_s32(row + 20)
-            place = locate(
-                state, pc - 1, np.int64(load_s32(row + 24)), address, count * nbytes, stores, False
-            )
+            place = _place(state, pc - 1, row, a, count * nbytes, stores, False)
             if place == 0:
                 return FAULTED, pc - 1
             fields = lists + 4 * load_s32(row + 4)
@@ -205,10 +191,7 @@ def _run_thread(state, code, lists, registers, counts, pc):
                     store_s64(register, load_extended(place + i * nbytes, kind))
         elif operation == op.ATOMIC:
             kind, action = load_s32(row + 28) & 255, load_s32(row + 28) >> 8
-            address = load_s64(a) + load_s32(row + 20)
-            place = locate(
-                state, pc - 1, np.int64(load_s32(row + 24)), address, bytes_of(kind), True, True
-            )
+            place = _place(state, pc - 1, row, a, bytes_of(kind), True, True)
             if place == 0:
                 return FAULTED, pc - 1
             value, other = load_extended(b, kind), load_extended(c, kind)

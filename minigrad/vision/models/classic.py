@@ -41,17 +41,17 @@ class AlexNet(Classifier):
 alexnet = builder("alexnet", AlexNet)
 
 
-# 3×3 convolutions by their channels; M halves height and width.
-def _cfg(*counts: int) -> list[int | str]:
-    steps: list[int | str] = []
+def _vgg_layers(*counts: int) -> list[int | str]:
+    """3×3 convolutions by their channels; M halves height and width."""
+    layers: list[int | str] = []
     for width, count in zip((64, 128, 256, 512, 512), counts, strict=True):
-        steps += [*[width] * count, "M"]
-    return steps
+        layers += [*[width] * count, "M"]
+    return layers
 
 
 cfgs = {
-    "A": _cfg(1, 1, 2, 2, 2), "B": _cfg(2, 2, 2, 2, 2), "D": _cfg(2, 2, 3, 3, 3),
-    "E": _cfg(2, 2, 4, 4, 4),
+    "A": _vgg_layers(1, 1, 2, 2, 2), "B": _vgg_layers(2, 2, 2, 2, 2),
+    "D": _vgg_layers(2, 2, 3, 3, 3), "E": _vgg_layers(2, 2, 4, 4, 4),
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from ...device import default_generator
 from ...dtypes import as_dtype, float32
 from ...engine import Tensor
 from ...nn import Module, ModuleList
+from ...nn.layer import Layer
 from ...ops.transfer import host
 from . import functional as F
 from .functional import InterpolationMode
@@ -36,7 +37,7 @@ def _uniform(draw: np.random.Generator, limits: Sequence[float]) -> float:
     return float(draw.uniform(low, high))
 
 
-class Transform(Module):
+class Transform(Layer):
     """Base of all steps."""
 
     def params(self, image: Any) -> dict[str, Any] | None:
@@ -138,9 +139,7 @@ class PILToTensor(_Always):
 class ToPILImage(_Always):
     """The image of PIL of a tensor or an array."""
 
-    def __init__(self, mode: str | None = None) -> None:
-        super().__init__()
-        self.mode = mode
+    mode: str | None = None
 
     def transform(self, image: Any) -> Any:
         return F.to_pil_image(image, self.mode)
@@ -164,9 +163,12 @@ class ToImage(Transform):
 class ToDtype(Transform):
     """v2: tensors in another dtype; scale: their values in its range."""
 
-    def __init__(self, dtype: Any, scale: bool = False) -> None:
-        super().__init__()
-        self.dtype, self.scale = as_dtype(dtype), scale
+    dtype: Any
+    scale: bool = False
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.dtype = as_dtype(self.dtype)
 
     def transform(self, image: Any) -> Any:
         if not isinstance(image, Tensor):
@@ -380,21 +382,15 @@ def _range(owner: str, name: str, value: Any, lengths: Sequence[int] = (2,)) -> 
 class RandomCrop(Transform):
     """A window of `size` somewhere, of the image padded."""
 
-    def __init__(
-        self,
-        size: Any,
-        padding: Any = None,
-        pad_if_needed: bool = False,
-        fill: Any = 0,
-        padding_mode: str = "constant",
-    ) -> None:
-        super().__init__()
-        self.size, self.padding, self.pad_if_needed = (
-            _size("RandomCrop", size),
-            padding,
-            pad_if_needed,
-        )
-        self.fill, self.padding_mode = fill, padding_mode
+    size: Any
+    padding: Any = None
+    pad_if_needed: bool = False
+    fill: Any = 0
+    padding_mode: str = "constant"
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.size = _size("RandomCrop", self.size)
 
     @staticmethod
     def get_params(img: Any, output_size: Sequence[int]) -> tuple[int, int, int, int]:
@@ -429,17 +425,15 @@ class RandomCrop(Transform):
 class RandomResizedCrop(Transform):
     """A window of a random share of the area and a random ratio of sides, resized."""
 
-    def __init__(
-        self,
-        size: Any,
-        scale: Sequence[float] = (0.08, 1.0),
-        ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
-        interpolation: Any = BILINEAR,
-        antialias: bool | None = True,
-    ) -> None:
-        super().__init__()
-        self.size, self.scale, self.ratio = _size("RandomResizedCrop", size), scale, ratio
-        self.interpolation, self.antialias = interpolation, antialias
+    size: Any
+    scale: Sequence[float] = (0.08, 1.0)
+    ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0)
+    interpolation: Any = BILINEAR
+    antialias: bool | None = True
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.size, scale, ratio = _size("RandomResizedCrop", self.size), self.scale, self.ratio
         if scale[0] > scale[1] or ratio[0] > ratio[1]:
             raise ValueError(
                 f"RandomResizedCrop: scale and ratio must be (low, high), got {scale} and {ratio}"
@@ -477,18 +471,15 @@ class RandomResizedCrop(Transform):
 class RandomRotation(Transform):
     """Rotated by degrees from [−degrees, degrees] or (low, high), counter-clockwise."""
 
-    def __init__(
-        self,
-        degrees: Any,
-        interpolation: Any = NEAREST,
-        expand: bool = False,
-        center: Sequence[float] | None = None,
-        fill: Any = 0,
-    ) -> None:
-        super().__init__()
-        self.degrees = _range("RandomRotation", "degrees", degrees)
-        self.interpolation, self.expand = interpolation, expand
-        self.center, self.fill = center, fill
+    degrees: Any
+    interpolation: Any = NEAREST
+    expand: bool = False
+    center: Sequence[float] | None = None
+    fill: Any = 0
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.degrees = _range("RandomRotation", "degrees", self.degrees)
 
     @staticmethod
     def get_params(degrees: Sequence[float]) -> float:
@@ -504,25 +495,23 @@ class RandomRotation(Transform):
 class RandomAffine(Transform):
     """Rotated clockwise, moved by shares of the sides, scaled and sheared."""
 
-    def __init__(
-        self,
-        degrees: Any,
-        translate: Sequence[float] | None = None,
-        scale: Sequence[float] | None = None,
-        shear: Any = None,
-        interpolation: Any = NEAREST,
-        fill: Any = 0,
-        center: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__()
-        self.degrees = _range("RandomAffine", "degrees", degrees)
-        if translate is not None and not all(0 <= t <= 1 for t in translate):
-            raise ValueError(f"RandomAffine: translate must be in [0, 1], got {translate}")
-        if scale is not None and not all(s > 0 for s in scale):
-            raise ValueError(f"RandomAffine: scale must be positive, got {scale}")
-        self.translate, self.scale = translate, scale
-        self.shear = None if shear is None else _range("RandomAffine", "shear", shear, (2, 4))
-        self.interpolation, self.fill, self.center = interpolation, fill, center
+    degrees: Any
+    translate: Sequence[float] | None = None
+    scale: Sequence[float] | None = None
+    shear: Any = None
+    interpolation: Any = NEAREST
+    fill: Any = 0
+    center: Sequence[float] | None = None
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        self.degrees = _range("RandomAffine", "degrees", self.degrees)
+        if self.translate is not None and not all(0 <= t <= 1 for t in self.translate):
+            raise ValueError(f"RandomAffine: translate must be in [0, 1], got {self.translate}")
+        if self.scale is not None and not all(s > 0 for s in self.scale):
+            raise ValueError(f"RandomAffine: scale must be positive, got {self.scale}")
+        if self.shear is not None:
+            self.shear = _range("RandomAffine", "shear", self.shear, (2, 4))
 
     @staticmethod
     def get_params(
@@ -558,16 +547,10 @@ class RandomAffine(Transform):
 class RandomPerspective(Transform):
     """The corners moved inwards at random, with probability p."""
 
-    def __init__(
-        self,
-        distortion_scale: float = 0.5,
-        p: float = 0.5,
-        interpolation: Any = BILINEAR,
-        fill: Any = 0,
-    ) -> None:
-        super().__init__()
-        self.distortion_scale, self.p = distortion_scale, p
-        self.interpolation, self.fill = interpolation, fill
+    distortion_scale: float = 0.5
+    p: float = 0.5
+    interpolation: Any = BILINEAR
+    fill: Any = 0
 
     @staticmethod
     def get_params(
@@ -680,21 +663,20 @@ class RandomErasing(Transform):
     """A rectangle of a tensor set to value, a number, one a channel, or "random", with
     probability p."""
 
-    def __init__(
-        self,
-        p: float = 0.5,
-        scale: Sequence[float] = (0.02, 0.33),
-        ratio: Sequence[float] = (0.3, 3.3),
-        value: Any = 0,
-        inplace: bool = False,
-    ) -> None:
-        super().__init__()
+    p: float = 0.5
+    scale: Sequence[float] = (0.02, 0.33)
+    ratio: Sequence[float] = (0.3, 3.3)
+    value: Any = 0
+    inplace: bool = False
+
+    def _start(self, **fields: Any) -> None:
+        super()._start(**fields)
+        p, scale, ratio = self.p, self.scale, self.ratio
         if not 0 <= p <= 1 or not 0 <= scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
             raise ValueError(
                 "RandomErasing: p and scale must be in [0, 1] and ranges (low, high), got "
                 f"{p}, {scale}, {ratio}"
             )
-        self.p, self.scale, self.ratio, self.value, self.inplace = p, scale, ratio, value, inplace
 
     @staticmethod
     def get_params(
