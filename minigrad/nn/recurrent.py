@@ -259,7 +259,7 @@ class RNN(RNNBase):
 
 
 class LSTM(RNNBase):
-    """c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c), (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh.
+    """c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c); (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh.
 
     hx and the last state are pairs (h, c). See RNNBase. Source: Hochreiter and Schmidhuber 1997.
     """
