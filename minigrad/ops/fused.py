@@ -43,6 +43,10 @@ from .rows import empty_rows, to_rows
 from .unary import ReLU
 
 
+# Bounds by name, so that `is` finds them.
+UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
+
+
 class ConvReLU(Function):
     """y = max(conv(x) + b, 0), and then, if `pool` is given, the maximum over windows.
 
@@ -261,10 +265,6 @@ def _wanted(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     rest = len(needed) - len(grads)
     pairs = zip(needed, grads, strict=False)
     return *[grad if needs else None for needs, grad in pairs], *[None] * rest
-
-
-# Bounds by name, so that `is` finds them.
-UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
 
 
 class BatchNormMaxPool(Function):
