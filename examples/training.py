@@ -254,7 +254,9 @@ class Run:
 
     def _diverges(self, epoch: int, tally: Tally, kind: str = "training") -> bool:
         loss = tally.loss
-        if not math.isfinite(loss):
+        # Of processes that train together all end, whichever of them meets it.
+        if self.ranks.any(not math.isfinite(loss)):
+            loss = loss if not math.isfinite(loss) else math.nan
             self.diverged = (
                 f"The run diverged: the {kind} loss of epoch {epoch} is {loss}; try a lower --lr."
             )

@@ -176,9 +176,13 @@ def compile(model: _Any = None, **options: _Any) -> _Any:
 _LAZY = {
     "_C": (".jit", "_C"),
     "_assert": (".jit", "_assert"),
+    "accelerator": (".accelerator", None),
+    "compiler": (".compiler", None),
     "data": (".data", None),
     "distributed": (".distributed", None),
+    "distributions": (".distributions", None),
     "fx": (".fx", None),
+    "hub": (".hub", None),
     "jit": (".jit", None),
     "load": (".pth", "load"),
     "save": (".pth", "save"),

@@ -32,6 +32,8 @@ _PLACES = {
     "torch.utils.tensorboard": "tensorboardX",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",
+    "torchvision.datasets.utils": "minigrad.vision.downloads",
+    "torchvision.io.image": "minigrad.vision.io",
     # The files in which they have their classes.
     "torch.utils.data._utils": "minigrad.data",
     **{

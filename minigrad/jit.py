@@ -6,12 +6,15 @@ module is given back as it came.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Final = typing.Final
 
 __all__ = [
+    "Final",
     "export",
     "ignore",
     "is_scripting",

@@ -89,14 +89,15 @@ def steps(modules: Sequence[Module]) -> Iterator[Callable[[Any], Any]]:
 
 
 def _chain(modules: Sequence[Module], position: int) -> _Chain | None:
-    first = modules[position]
-    if type(first) not in _FIRST or not _is_plain(first):
-        return None
-    one, two, three = _plain_ones(modules[position + 1 : position + 4])
-    if one is None:
+    first, following = modules[position], modules[position + 1 : position + 4]
+    if not following or type(first) not in _FIRST or not _is_plain(first):
         return None
     if type(first) is Linear:
-        return _LinearReLU(first, one) if type(one) is ReLU else None
+        (one, *_) = following
+        return _LinearReLU(first, one) if type(one) is ReLU and _is_plain(one) else None
+    one, two, three = _plain_ones(following)
+    if one is None:
+        return None
     if type(first) is not Conv2d:
         bounds = _bounds_of(one)
         activation = () if bounds is UNLIMITED else (one,)

@@ -22,11 +22,11 @@ from ..engine.gradient import add, full
 from ..errors import GraphError, ShapeError
 from ..layout import order_of
 from ..ops.transfer import host, placed
-from .containers import DataParallel
+from .containers import DataParallel, data_parallel
 from .module import Module
 from .sync_batch_norm import SyncBatchNorm
 
-__all__ = ["DataParallel", "DistributedDataParallel"]
+__all__ = ["DataParallel", "DistributedDataParallel", "data_parallel"]
 
 
 class DistributedDataParallel(Module):

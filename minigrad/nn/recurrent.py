@@ -119,7 +119,9 @@ class RNNBase(_Recurrent):
         if not 0 <= dropout <= 1:
             raise ValueError(f"{name}: dropout must be from 0 to 1, got {dropout}")
         if proj_size:
-            raise ValueError(f"{name}: proj_size must be 0, there is no projection, got {proj_size}")
+            raise ValueError(
+                f"{name}: proj_size must be 0, there is no projection, got {proj_size}"
+            )
         if dropout and num_layers == 1:
             warnings.warn(
                 f"{name}: dropout acts between layers, and there is one only", stacklevel=3
@@ -257,7 +259,7 @@ class RNN(RNNBase):
 
 
 class LSTM(RNNBase):
-    """c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c) with (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh.
+    """c ← σ(f)·c + σ(i)·tanh(g), h ← σ(o)·tanh(c); (i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh.
 
     hx and the last state are pairs (h, c). See RNNBase. Source: Hochreiter and Schmidhuber 1997.
     """

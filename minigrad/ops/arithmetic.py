@@ -42,7 +42,7 @@ class Add(Function):
 
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor, alpha: float) -> Tensor:
-        ctx.shapes, ctx.alpha = (left.shape, right.shape), alpha
+        ctx.shapes, ctx.alpha = (left.array.shape, right.array.shape), alpha
         return pointwise("add", lambda launch: launch.add_forward, left, right, numbers=(alpha,))
 
     @staticmethod

@@ -166,6 +166,7 @@ def type(input: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) 
     tensor converted to a dtype, which may be given by that name."""
     if dtype is None:
         return f"torch.{'cuda.' if is_cuda(input.device) else ''}{_TYPE_NAMES[input.dtype]}"
+    dtype = getattr(dtype, "_dtype", dtype)  # LongTensor and its kind
     named = {name: dtype for dtype, name in _TYPE_NAMES.items()}
     if isinstance(dtype, str) and (name := dtype.rpartition(".")[2]) in named:
         on_gpu = "cuda" if ".cuda." in dtype else "cpu"

@@ -42,7 +42,6 @@ from .pool import empty_maxima, pool_maxima, spread_to_maxima
 from .rows import empty_rows, to_rows
 from .unary import ReLU
 
-
 # Bounds by name, so that `is` finds them.
 UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
 

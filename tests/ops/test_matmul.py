@@ -80,3 +80,22 @@ def test_infinity_and_nan_stay_in_their_row_and_column() -> None:
     left[3, 5], right[7, 150] = np.inf, np.nan
     out = mg.matmul(mg.tensor(left), mg.tensor(right)).numpy()
     np.testing.assert_array_equal(out, (torch.tensor(left) @ torch.tensor(right)).numpy())
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("columns", [40, 512, 1100])
+def test_bits_of_a_product_of_few_rows_do_not_depend_on_the_threads(
+    rows: int, columns: int
+) -> None:
+    mg.manual_seed(0)
+    left, right, before = mg.randn(rows, 700), mg.randn(700, columns), mg.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2):
+            mg.set_num_threads(threads)
+            results.append((left @ right).numpy())
+    finally:
+        mg.set_num_threads(before)
+    np.testing.assert_array_equal(*results)
+    exact = left.numpy().astype(np.float64) @ right.numpy().astype(np.float64)
+    np.testing.assert_allclose(results[0], exact, rtol=1e-4, atol=1e-4)

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ...geometry import Conv2dDims, MatmulDims
-from ...runtime.threads import MAX_THREADS
+from ...runtime.threads import MAX_THREADS, get_num_threads
 from . import conv_weight
 from ._jit import kernel
 from ._product import add_row_product, copy_columns, pack_transposed, product_tile
@@ -32,8 +32,9 @@ _COLUMNS, _TERMS = 128, 1024  # of a block of right
 _STRIP = 8 * PIXELS  # rows of left
 # Between the rows of a packed strip: keeps the rows of a tile out of the same cache set.
 _GAP = 16
-# So few rows do not make up for packing, and take so many columns at a time.
-_FEW_ROWS, _ROW_COLUMNS = 6, 512
+# So few rows do not make up for packing, and take at most so many columns at a time, at least so
+# many in each thread.
+_FEW_ROWS, _ROW_COLUMNS, _LEAST_COLUMNS = 6, 512, 64
 # Up to so many rows, `right` of up to so many columns is read where it lies: 1.1–1.7 times as fast.
 # More columns: the terms' places in them fall into the same sets of the first-level cache.
 _UNPACKED_ROWS, _UNPACKED_COLUMNS = 256, 256
@@ -153,15 +154,15 @@ _multiply = (_make_multiply(1), _make_multiply(2))
 
 
 @kernel
-def _multiply_rows(span, out, left, right, bias, use_bias):
+def _multiply_rows(span, out, left, right, bias, use_bias, block):
     # 2·B·rows·columns·terms flop; right, which is most of the work, is read once. Parallel over
-    # (b, block of columns), whose results a task owns.
+    # (b, block of columns), whose results a task owns; a column's sum is the same in any block.
     B, rows, columns = out.shape
     terms = right.shape[1]
-    blocks = (columns + _ROW_COLUMNS - 1) // _ROW_COLUMNS
-    for task in light_tasks(span, B * blocks, rows * terms * _ROW_COLUMNS // 16):
-        b, first = task // blocks, task % blocks * _ROW_COLUMNS
-        count = min(_ROW_COLUMNS, columns - first)
+    blocks = (columns + block - 1) // block
+    for task in light_tasks(span, B * blocks, rows * terms * block // 16):
+        b, first = task // blocks, task % blocks * block
+        count = min(block, columns - first)
         for r in range(rows):
             for c in range(first, first + count):
                 out[b, r, c] = bias[c] if use_bias else 0
@@ -185,7 +186,9 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
         return
     if _has_few_rows(rows, transposed):
         flat = out.reshape(-1) if bias is None else bias
-        _multiply_rows(out, left, right, flat, bias is not None)
+        # The matrix is read fastest in long pieces of its rows: one for each thread.
+        share = -(-columns // (get_num_threads() * _LEAST_COLUMNS)) * _LEAST_COLUMNS
+        _multiply_rows(out, left, right, flat, bias is not None, min(share, _ROW_COLUMNS))
         return
     plan = _plan(B, rows, columns, terms, transposed)
     _multiply[VECTOR_BYTES // out.itemsize < columns](
