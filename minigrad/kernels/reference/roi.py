@@ -33,21 +33,22 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
 
     An empty bin gives 0. The search starts at the least float32, so NaN is never taken.
     """
-    H, W = input.shape[1:3]
-    _, H_out, W_out, _ = out.shape
+    H, W, C = input.shape[1:]
+    K, H_out, W_out, _ = out.shape
     dtype = input.dtype.type
     scale = dtype(spatial_scale)
-    for k, ph, pw, c in np.ndindex(out.shape):
+    for k, ph, pw in np.ndindex(K, H_out, W_out):
         n, (x1, y1, x2, y2) = int(boxes[k, 0]), boxes[k, 1:]
         top, bottom = roi_cells(y1, y2, ph, H_out, H, scale, dtype)
         left, right = roi_cells(x1, x2, pw, W_out, W, scale, dtype)
         empty = top >= bottom or left >= right
-        best, place = 0 if empty else -np.finfo(np.float32).max, -1
-        for h in range(top, bottom):
-            for w in range(left, right):
-                if input[n, h, w, c] > best:
-                    best, place = input[n, h, w, c], h * W + w
-        out[k, ph, pw, c], argmax[k, ph, pw, c] = best, place
+        for c in range(C):
+            best, place = 0 if empty else -np.finfo(np.float32).max, -1
+            for h in range(top, bottom):
+                for w in range(left, right):
+                    if input[n, h, w, c] > best:
+                        best, place = input[n, h, w, c], h * W + w
+            out[k, ph, pw, c], argmax[k, ph, pw, c] = best, place
 
 
 def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
