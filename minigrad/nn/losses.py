@@ -5,7 +5,8 @@ size_average and reduce are deprecated: they warn, and choose the reduction as t
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY
+from typing import Any, ClassVar
 
 from ..engine import Tensor
 from ..ops.composed_loss import Distance
@@ -36,6 +37,11 @@ class _PlainLoss(_Loss):
     size_average: bool | None = None
     reduce: bool | None = None
     reduction: str = "mean"
+
+    _function: ClassVar[Any]
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return self._function(input, target, reduction=self.reduction)
 
 
 class _WeightedLoss(_Loss):
@@ -82,15 +88,13 @@ class NLLLoss(_WeightedLoss):
 class MSELoss(_PlainLoss):
     """(input − target)². See `functional.mse_loss`."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.mse_loss)
 
 
 class L1Loss(_PlainLoss):
     """|input − target|. See `functional.l1_loss`."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.l1_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.l1_loss)
 
 
 class SmoothL1Loss(_Loss):
@@ -177,8 +181,7 @@ class HingeEmbeddingLoss(_Loss):
 class SoftMarginLoss(_PlainLoss):
     """ln(1 + exp(−target·input)). See `functional.soft_margin_loss`."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.soft_margin_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.soft_margin_loss)
 
 
 class _PairLoss(_Loss):
@@ -225,18 +228,11 @@ class TripletMarginLoss(_Loss):
 class TripletMarginWithDistanceLoss(_Loss):
     """TripletMarginLoss with a distance of one's own."""
 
-    def __init__(
-        self,
-        *,
-        distance_function: Distance | None = None,
-        margin: float = 1.0,
-        swap: bool = False,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__()
-        self._start(
-            distance_function=distance_function, margin=margin, swap=swap, reduction=reduction
-        )
+    _: KW_ONLY
+    distance_function: Distance | None = None
+    margin: float = 1.0
+    swap: bool = False
+    reduction: str = "mean"
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return F.triplet_margin_with_distance_loss(
@@ -264,8 +260,7 @@ class MultiMarginLoss(_WeightedLoss):
 class MultiLabelMarginLoss(_PlainLoss):
     """The same for several classes. See `functional.multilabel_margin_loss`."""
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.multilabel_margin_loss(input, target, reduction=self.reduction)
+    _function = staticmethod(F.multilabel_margin_loss)
 
 
 class MultiLabelSoftMarginLoss(_WeightedLoss):
@@ -299,9 +294,10 @@ class PoissonNLLLoss(_Loss):
 class GaussianNLLLoss(_Loss):
     """Values of a normal distribution. See `functional.gaussian_nll_loss`."""
 
-    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
-        super().__init__()
-        self._start(full=full, eps=eps, reduction=reduction)
+    _: KW_ONLY
+    full: bool = False
+    eps: float = 1e-6
+    reduction: str = "mean"
 
     def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
         return F.gaussian_nll_loss(
