@@ -260,25 +260,6 @@ def conv_transpose2d_dims(
 # Windows as columns -------------------------------------------------------------------------
 
 
-class UnfoldDims(NamedTuple):
-    """Sizes of unfold and fold: image (N, C, H, W), columns (N, C·kH·kW, H_out·W_out)."""
-
-    N: int
-    C: int
-    H: int
-    W: int
-    kH: int
-    kW: int
-    H_out: int
-    W_out: int
-    stride_h: int
-    stride_w: int
-    pad_h: int
-    pad_w: int
-    dilation_h: int
-    dilation_w: int
-
-
 def unfold_dims(
     operation: str,
     image_shape: tuple[int, ...],
@@ -286,7 +267,7 @@ def unfold_dims(
     dilation: Size2d,
     padding: Size2d,
     stride: Size2d,
-) -> UnfoldDims:
+) -> Pool2dDims:
     """Check the arguments of `unfold`, or of `fold` to an image of that shape."""
     N, C, H, W = image_shape
     kernel = pair(operation, "kernel_size", kernel_size, minimum=1)
@@ -304,7 +285,7 @@ def unfold_dims(
             f"{operation}: a {kernel[0]}×{kernel[1]} kernel with dilation {dilations} does not fit "
             f"the {H}×{W} image padded to {H + 2 * pads[0]}×{W + 2 * pads[1]}"
         )
-    return UnfoldDims(N, C, H, W, *kernel, H_out, W_out, *strides, *pads, *dilations)
+    return Pool2dDims(N, C, H, W, *kernel, H_out, W_out, *strides, *pads, *dilations)
 
 
 # Padding ------------------------------------------------------------------------------------
@@ -364,7 +345,8 @@ def pool_output_size(
 
 
 class Pool2dDims(NamedTuple):
-    """Sizes of one max_pool2d or avg_pool2d on an input (N, C, H, W).
+    """Sizes of one max_pool2d or avg_pool2d on an input (N, C, H, W), or of unfold and fold between
+    an image of that shape and columns (N, C·kH·kW, H_out·W_out).
 
     The last two are avg_pool2d's: what it divides by; a divisor_override of 0 is none.
     """

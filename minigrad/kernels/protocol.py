@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims, UnfoldDims
+from ..geometry import AdaptivePool2dDims, Conv2dDims, MatmulDims, Pool2dDims
 
 Array = np.ndarray
 
@@ -825,9 +825,9 @@ class Pad(Protocol):
 class Unfold(Protocol):
     """unfold.py. columns (N, C, kH, kW, H_out, W_out), images (N, C, H, W), all C-ordered."""
 
-    def unfold_forward(self, columns: Array, input: Array, dims: UnfoldDims) -> None: ...
+    def unfold_forward(self, columns: Array, input: Array, dims: Pool2dDims) -> None: ...
 
-    def fold_forward(self, out: Array, columns: Array, dims: UnfoldDims) -> None: ...
+    def fold_forward(self, out: Array, columns: Array, dims: Pool2dDims) -> None: ...
 
 
 class Regions(Protocol):

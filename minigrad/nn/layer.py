@@ -7,7 +7,8 @@ as attributes.
         inplace: bool = False
 
 The arguments become attributes of the layer, and its repr shows them. Names that begin with an
-underscore are no arguments. Subclasses outside of this package are ordinary ones.
+underscore are no arguments; those after `_: KW_ONLY` are given by name. Subclasses outside of this
+package are ordinary ones.
 """
 
 from __future__ import annotations
@@ -20,25 +21,39 @@ from .module import Module
 
 _ALL: tuple[str, ...] = ("all arguments",)
 _SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+Fields = dict[str, inspect.Parameter]
 
 
-def _constructor(fields: dict[str, Any]) -> Callable[..., None]:
-    """An __init__ with these arguments and defaults."""
-    parameters = [_SELF] + [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
-        for name, default in fields.items()
-    ]
-    signature = inspect.Signature(parameters)
+def own_fields(cls: type) -> Fields:
+    """The arguments that a class lists, which are attributes of its instances, not of the class.
+    None of one outside of this package."""
+    fields: Fields = {}
+    if not cls.__module__.startswith(__name__.partition(".")[0]):
+        return fields
+    kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    for name in inspect.get_annotations(cls):
+        if name == "_":
+            kind = inspect.Parameter.KEYWORD_ONLY
+        elif not name.startswith("_"):
+            default = vars(cls).get(name, inspect.Parameter.empty)
+            fields[name] = inspect.Parameter(name, kind, default=default)
+            if name in vars(cls):
+                delattr(cls, name)
+    return fields
 
-    def construct(self: Layer, *args: Any, **kwargs: Any) -> None:
-        Module.__init__(self)
+
+def constructor(fields: Fields) -> Callable[..., None]:
+    """An __init__ that calls self._begin(**arguments), those left out with their defaults."""
+    signature = inspect.Signature([_SELF, *fields.values()])
+
+    def construct(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
             given = signature.bind(self, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}: {error}") from None
         given.apply_defaults()
         del given.arguments["self"]
-        self._start(**given.arguments)
+        self._begin(**given.arguments)
 
     construct.__name__ = "__init__"
     construct.__signature__ = signature  # type: ignore[attr-defined]
@@ -49,21 +64,18 @@ def _constructor(fields: dict[str, Any]) -> Callable[..., None]:
 class Layer(Module):
     """Base of such layers."""
 
-    _fields: ClassVar[dict[str, Any]] = {}
+    _fields: ClassVar[Fields] = {}
     _shown = _ALL  # what repr shows
 
     def __init_subclass__(cls) -> None:
-        if not cls.__module__.startswith(__name__.partition(".")[0]):
-            return
-        own = [name for name in inspect.get_annotations(cls) if not name.startswith("_")]
-        if own:
-            defaults = {name: vars(cls).get(name, inspect.Parameter.empty) for name in own}
-            for name in own:
-                if name in vars(cls):
-                    delattr(cls, name)  # it is an attribute of layers, not of the class
-            cls._fields = cls._fields | defaults
+        if own := own_fields(cls):
+            cls._fields = cls._fields | own
             if "__init__" not in vars(cls):
-                cls.__init__ = _constructor(cls._fields)  # type: ignore[method-assign]
+                cls.__init__ = constructor(cls._fields)  # type: ignore[method-assign]
+
+    def _begin(self, **fields: Any) -> None:
+        Module.__init__(self)
+        self._start(**fields)
 
     def _start(self, **fields: Any) -> None:
         """Take the arguments; subclasses check and complete them."""

@@ -154,8 +154,7 @@ class Methods(InPlace):
     add = arithmetic.add
     sub = subtract = arithmetic.sub
     mul = multiply = arithmetic.mul
-    div = division.div
-    divide = division.divide
+    div = divide = division.div
     floor_divide = division.floor_divide
     fmod = division.fmod
     remainder = division.remainder
@@ -207,21 +206,15 @@ class Methods(InPlace):
     relu = unary.relu
     clamp = clip = unary.clamp
     sign = sgn = unary.sign
-    acos = functions.acos
-    acosh = functions.acosh
+    acos = arccos = functions.acos
+    acosh = arccosh = functions.acosh
     addcdiv = functions.addcdiv
     addcmul = functions.addcmul
     allclose = functions.allclose
-    arccos = functions.arccos
-    arccosh = functions.arccosh
-    arcsin = functions.arcsin
-    arcsinh = functions.arcsinh
-    arctan2 = functions.arctan2
-    arctanh = functions.arctanh
-    asin = functions.asin
-    asinh = functions.asinh
-    atan2 = functions.atan2
-    atanh = functions.atanh
+    asin = arcsin = functions.asin
+    asinh = arcsinh = functions.asinh
+    atan2 = arctan2 = functions.atan2
+    atanh = arctanh = functions.atanh
     clamp_max = functions.clamp_max
     clamp_min = functions.clamp_min
     copysign = functions.copysign
@@ -361,7 +354,7 @@ class Methods(InPlace):
     squeeze = shapes.squeeze
     unsqueeze = shapes.unsqueeze
     permute = shapes.permute
-    transpose = shapes.transpose
+    transpose = swapdims = shapes.transpose
     t = shapes.t
     is_cpu: builtins.bool = property(access.is_host)  # type: ignore[assignment]
     is_sparse: builtins.bool = property(access.never)  # type: ignore[assignment]
@@ -383,9 +376,7 @@ class Methods(InPlace):
     repeat_interleave = rearrange.repeat_interleave
     tile = rearrange.tile
     swapaxes = rearrange.swapaxes
-    swapdims = rearrange.swapdims
-    movedim = rearrange.movedim
-    moveaxis = rearrange.moveaxis
+    movedim = moveaxis = rearrange.movedim
     ravel = rearrange.ravel
     unfold = rearrange.unfold
     as_strided = parts.as_strided

@@ -66,57 +66,45 @@ class Sum(Function):
 
 
 class Var(Function):
-    """y = Σ_r (x_r − m)² / D with m the mean and D = R − correction: dx_r = grad·2(x_r − m)/D.
+    """y = v = Σ_r (x_r − m)² / D with m the mean and D = R − correction, or with `root` y = √v:
+    dx_r = dv·2(x_r − m)/D, where dv = grad or grad/(2y); torch's choice at y = 0 is 0.
 
     The mean's own derivative drops out, because Σ_r (x_r − m) = 0.
     """
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool, correction: float) -> Tensor:
-        out, ctx.mean, ctx.factor = _variance(input, axes, keepdim, correction)
-        ctx.save_for_backward(input)
-        ctx.axes, ctx.keepdim = axes, keepdim
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (input,) = ctx.saved_tensors
-        grad = mul(kept_axes(grad_output, ctx.axes, ctx.keepdim), 2 * ctx.factor)
-        return product(sub(input, ctx.mean), grad), None, None, None
-
-
-class Std(Function):
-    """y = √v with v the variance: dx = dv·grad/(2y); torch's choice at y = 0 is 0."""
-
-    @staticmethod
-    def forward(ctx: Any, input: Tensor, axes: Axes, keepdim: bool, correction: float) -> Tensor:
+    def forward(
+        ctx: Any, input: Tensor, axes: Axes, keepdim: bool, correction: float, root: bool
+    ) -> Tensor:
         # In float64: the square of a float32 may be out of its range, whereas the root is not.
-        variance, ctx.mean, ctx.factor = _variance(input, axes, keepdim, correction, float64)
-        out = to(sqrt(variance), input.dtype)
-        ctx.save_for_backward(input, out)
+        dtype = float64 if root else input.dtype
+        variance, ctx.mean, ctx.factor = _variance(input, axes, keepdim, correction, dtype)
+        out = to(sqrt(variance), input.dtype) if root else variance
+        ctx.save_for_backward(input, out if root else None)
         ctx.axes, ctx.keepdim = axes, keepdim
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, out = ctx.saved_tensors
-        grad = where(eq(out, 0), 0, quotient(grad_output, out))
-        grad = mul(kept_axes(grad, ctx.axes, ctx.keepdim), ctx.factor)
-        return product(sub(input, ctx.mean), grad), None, None, None
+        grad, factor = grad_output, 2 * ctx.factor
+        if out is not None:
+            grad, factor = where(eq(out, 0), 0, quotient(grad, out)), ctx.factor
+        grad = mul(kept_axes(grad, ctx.axes, ctx.keepdim), factor)
+        return product(sub(input, ctx.mean), grad), *(None,) * 4
 
 
 def _variance(
-    input: Tensor, axes: Axes, keepdim: bool, correction: float, dtype: np.dtype | None = None
+    input: Tensor, axes: Axes, keepdim: bool, correction: float, dtype: np.dtype
 ) -> tuple[Tensor, Tensor, float]:
-    """The variance in a dtype, by default the input's; the mean with its axes kept; and
-    1 / (R − correction)."""
+    """The variance in a dtype; the mean with its axes kept; and 1 / (R − correction)."""
     mean = sum_over(input, axes, True, _inverse(count_of(input, axes)))
     count = count_of(input, axes)
     # Of nothing NaN, whatever the correction.
     factor = _inverse(builtins.max(count - correction, 0) if count else 0)
     plan, device = reduction(input.array, axes), input.device
     launch = kernels.get(device).reduce
-    out = plan.empty_reduced(dtype or input.dtype, input.device)
+    out = plan.empty_reduced(dtype, input.device)
     workspace = scratch(launch.sum_forward_workspace(plan.form), accumulator(input.dtype), device)
     center = plan.reduced(mean.array, device)
     launch.squared_deviation_forward(
@@ -176,7 +164,7 @@ def var(
     correction: float | None = None,
 ) -> Tensor:
     """The variance over dim: Σ (x − mean)² / (R − correction). unbiased=False is correction 0."""
-    return Var.apply(*_moment_arguments("var", input, dim, unbiased, keepdim, correction))
+    return Var.apply(*_moment_arguments("var", input, dim, unbiased, keepdim, correction), False)
 
 
 @takes_tensor
@@ -189,7 +177,7 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """The standard deviation over dim, the root of `var`. Its derivative at 0 is 0."""
-    return Std.apply(*_moment_arguments("std", input, dim, unbiased, keepdim, correction))
+    return Var.apply(*_moment_arguments("std", input, dim, unbiased, keepdim, correction), True)
 
 
 @takes_tensor
@@ -203,7 +191,7 @@ def var_mean(
 ) -> tuple[Tensor, Tensor]:
     """(var, mean) over dim."""
     arguments = _moment_arguments("var_mean", input, dim, unbiased, keepdim, correction)
-    return Var.apply(*arguments), _mean(*arguments[:3])
+    return Var.apply(*arguments, False), _mean(*arguments[:3])
 
 
 @takes_tensor
@@ -217,7 +205,7 @@ def std_mean(
 ) -> tuple[Tensor, Tensor]:
     """(std, mean) over dim."""
     arguments = _moment_arguments("std_mean", input, dim, unbiased, keepdim, correction)
-    return Std.apply(*arguments), _mean(*arguments[:3])
+    return Var.apply(*arguments, True), _mean(*arguments[:3])
 
 
 def _mean(input: Tensor, axes: Axes, keepdim: bool) -> Tensor:

@@ -11,14 +11,14 @@ from typing import Any
 from .. import kernels
 from ..engine import Function, Tensor
 from ..errors import ShapeError
-from ..geometry import Size2d, UnfoldDims, pair, unfold_dims
+from ..geometry import Pool2dDims, Size2d, pair, unfold_dims
 from .operands import c_order, empty, floating_operands
 from .shape import unbatched
 
 __all__ = ["fold", "unfold"]
 
 
-def _unfolded(input: Tensor, dims: UnfoldDims) -> Tensor:
+def _unfolded(input: Tensor, dims: Pool2dDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C * d.kH * d.kW, d.H_out * d.W_out), input.dtype, input.device)
     columns = out.array.reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
@@ -26,7 +26,7 @@ def _unfolded(input: Tensor, dims: UnfoldDims) -> Tensor:
     return out
 
 
-def _folded(input: Tensor, dims: UnfoldDims) -> Tensor:
+def _folded(input: Tensor, dims: Pool2dDims) -> Tensor:
     d = dims
     out = empty((d.N, d.C, d.H, d.W), input.dtype, input.device)
     columns = c_order(input).reshape(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out)
@@ -38,7 +38,7 @@ class Unfold(Function):
     """columns[c, kh, kw, oh, ow] = input[c, h, w]: every column's gradient goes back to (h, w)."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, dims: UnfoldDims) -> Tensor:
+    def forward(ctx: Any, input: Tensor, dims: Pool2dDims) -> Tensor:
         ctx.dims = dims
         return _unfolded(input, dims)
 
@@ -51,7 +51,7 @@ class Fold(Function):
     """out[c, h, w] = Σ columns that came from (h, w): its gradient is copied to all of them."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, dims: UnfoldDims) -> Tensor:
+    def forward(ctx: Any, input: Tensor, dims: Pool2dDims) -> Tensor:
         ctx.dims = dims
         return _folded(input, dims)
 

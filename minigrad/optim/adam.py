@@ -3,19 +3,13 @@ decay regularization"; Reddi et al. 2018, "On the convergence of Adam and beyond
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from functools import partial
 from typing import Any
 
 from .. import kernels
 from ..kernels.protocol import AdamOptions
-from .optimizer import (
-    Job,
-    Optimizer,
-    Params,
-    fresh_at_replay,
-    gradient_of,
-    options_of,
-)
+from .optimizer import Job, Optimizer, Params, fresh_at_replay, gradient_of
 
 
 class Adam(Optimizer):
@@ -32,23 +26,19 @@ class Adam(Optimizer):
     _state_tensors = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
     _not_negative = ("eps",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        amsgrad: bool = False,
-        *,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        capturable: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-        decoupled_weight_decay: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0
+    amsgrad: bool = False
+    _: KW_ONLY
+    foreach: bool | None = None
+    maximize: bool = False
+    capturable: bool = False
+    differentiable: bool = False
+    fused: bool | None = None
+    decoupled_weight_decay: bool = False
 
     def _terms(self, group: dict[str, Any]) -> Any:
         return bool(group["amsgrad"])
@@ -94,19 +84,8 @@ class AdamW(Adam):
     Arguments and state as Adam's; weight_decay is 0.01 unless given.
     """
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        capturable: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        super().__init__(decoupled_weight_decay=True, params=params, **options_of(locals()))
+    weight_decay: float = 1e-2
+    decoupled_weight_decay = True
+
+    def _begin(self, params: Params, **options: Any) -> None:
+        super()._begin(params, **options, decoupled_weight_decay=self.decoupled_weight_decay)

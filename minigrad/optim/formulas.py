@@ -10,6 +10,7 @@ In all of them g is the gradient plus weight_decay·p, and maximize climbs it.
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY
 from typing import Any
 
 from ..arguments import check_number
@@ -20,7 +21,7 @@ from ..ops.compare import where
 from ..ops.operands import empty_like
 from ..ops.overwrite import fill_
 from ..runtime.allocation import lasting
-from .optimizer import Job, Optimizer, Params, gradient_of, options_of
+from .optimizer import Job, Optimizer, Params, Values, gradient_of
 
 __all__ = [
     "ASGD", "Adadelta", "Adagrad", "Adamax", "FormulaOptimizer", "NAdam", "RAdam", "RMSprop",
@@ -46,13 +47,11 @@ class FormulaOptimizer(Optimizer):
                 state["step"] = state.get("step", 0) + 1
                 self._formula(param, grad, state, group)
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         raise TypeError(f"{type(self).__name__} must define _formula(param, grad, state, group)")
 
 
-def _kept(state: dict[str, Any], name: str, param: Tensor, fill: float = 0.0) -> Tensor:
+def _kept(state: Values, name: str, param: Tensor, fill: float = 0.0) -> Tensor:
     """A state tensor of the parameter's shape: made if there is none, or of another dtype."""
     tensor = state.get(name)
     if tensor is None:
@@ -64,7 +63,7 @@ def _kept(state: dict[str, Any], name: str, param: Tensor, fill: float = 0.0) ->
     return tensor
 
 
-def _mean(state: dict[str, Any], name: str, param: Tensor, value: Tensor, beta: float) -> Tensor:
+def _mean(state: Values, name: str, param: Tensor, value: Tensor, beta: float) -> Tensor:
     """A running mean, moved to m ← β·m + (1 − β)·value."""
     return _kept(state, name, param).mul_(beta).add_(value, alpha=1 - beta)
 
@@ -83,25 +82,19 @@ class RMSprop(FormulaOptimizer):
     _state_tensors = ("square_avg", "momentum_buffer", "grad_avg")
     _not_negative = ("alpha", "eps", "momentum")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        momentum: float = 0,
-        centered: bool = False,
-        capturable: bool = False,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        differentiable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-2
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0
+    momentum: float = 0
+    centered: bool = False
+    capturable: bool = False
+    foreach: bool | None = None
+    maximize: bool = False
+    differentiable: bool = False
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         alpha = group["alpha"]
         mean = _mean(state, "square_avg", param, grad * grad, alpha)
         if group["centered"]:
@@ -125,29 +118,26 @@ class Adagrad(FormulaOptimizer):
     _state_tensors = ("sum",)
     _not_negative = ("lr_decay", "initial_accumulator_value", "eps")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-2,
-        lr_decay: float = 0,
-        weight_decay: float = 0,
-        initial_accumulator_value: float = 0,
-        eps: float = 1e-10,
-        foreach: bool | None = None,
-        *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-2
+    lr_decay: float = 0
+    weight_decay: float = 0
+    initial_accumulator_value: float = 0
+    eps: float = 1e-10
+    foreach: bool | None = None
+    _: KW_ONLY
+    maximize: bool = False
+    differentiable: bool = False
+    fused: bool | None = None
+
+    def _begin(self, params: Params, **options: Any) -> None:
+        super()._begin(params, **options)
         for group in self.param_groups:
             for param in group["params"]:
                 self.state[param]["step"] = 0
                 _kept(self.state[param], "sum", param, group["initial_accumulator_value"])
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         total = _kept(state, "sum", param, group["initial_accumulator_value"]).add_(grad * grad)
         lr = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
         param.sub_(grad / (total.sqrt() + group["eps"]), alpha=lr)
@@ -164,28 +154,22 @@ class Adadelta(FormulaOptimizer):
     _state_tensors = ("square_avg", "acc_delta")
     _not_negative = ("eps",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1.0,
-        rho: float = 0.9,
-        eps: float = 1e-6,
-        weight_decay: float = 0,
-        foreach: bool | None = None,
-        *,
-        capturable: bool = False,
-        maximize: bool = False,
-        differentiable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+    weight_decay: float = 0
+    foreach: bool | None = None
+    _: KW_ONLY
+    capturable: bool = False
+    maximize: bool = False
+    differentiable: bool = False
 
-    def _check_group(self, group: dict[str, Any]) -> None:
+    def _check_group(self, group: Values) -> None:
         super()._check_group(group)
         check_number("Adadelta", "rho", group["rho"], low=0, high=1)
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         rho, eps = group["rho"], group["eps"]
         mean = _mean(state, "square_avg", param, grad * grad, rho)
         steps = _kept(state, "acc_delta", param)
@@ -205,24 +189,18 @@ class Adamax(FormulaOptimizer):
     _state_tensors = ("exp_avg", "exp_inf")
     _not_negative = ("eps",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 2e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        foreach: bool | None = None,
-        *,
-        maximize: bool = False,
-        differentiable: bool = False,
-        capturable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0
+    foreach: bool | None = None
+    _: KW_ONLY
+    maximize: bool = False
+    differentiable: bool = False
+    capturable: bool = False
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         beta1, beta2 = group["betas"]
         mean = _mean(state, "exp_avg", param, grad, beta1)
         largest = _kept(state, "exp_inf", param)
@@ -243,26 +221,20 @@ class NAdam(FormulaOptimizer):
     _state_numbers = ("step", "mu_product")
     _not_negative = ("eps", "momentum_decay")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 2e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        momentum_decay: float = 4e-3,
-        decoupled_weight_decay: bool = False,
-        *,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        capturable: bool = False,
-        differentiable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+    _: KW_ONLY
+    foreach: bool | None = None
+    maximize: bool = False
+    capturable: bool = False
+    differentiable: bool = False
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         (beta1, beta2), lr, t = group["betas"], group["lr"], state["step"]
         now, next_one = (
             beta1 * (1 - 0.5 * 0.96 ** (step * group["momentum_decay"])) for step in (t, t + 1)
@@ -288,25 +260,19 @@ class RAdam(FormulaOptimizer):
     _state_tensors = ("exp_avg", "exp_avg_sq")
     _not_negative = ("eps",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        decoupled_weight_decay: bool = False,
-        *,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        capturable: bool = False,
-        differentiable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0
+    decoupled_weight_decay: bool = False
+    _: KW_ONLY
+    foreach: bool | None = None
+    maximize: bool = False
+    capturable: bool = False
+    differentiable: bool = False
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         (beta1, beta2), t = group["betas"], state["step"]
         mean = _mean(state, "exp_avg", param, grad, beta1)
         square = _mean(state, "exp_avg_sq", param, grad * grad, beta2)
@@ -329,28 +295,22 @@ class Rprop(FormulaOptimizer):
 
     _state_tensors = ("prev", "step_size")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-2,
-        etas: tuple[float, float] = (0.5, 1.2),
-        step_sizes: tuple[float, float] = (1e-6, 50),
-        *,
-        capturable: bool = False,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        differentiable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-2
+    etas: tuple[float, float] = (0.5, 1.2)
+    step_sizes: tuple[float, float] = (1e-6, 50)
+    _: KW_ONLY
+    capturable: bool = False
+    foreach: bool | None = None
+    maximize: bool = False
+    differentiable: bool = False
 
-    def _check_group(self, group: dict[str, Any]) -> None:
+    def _check_group(self, group: Values) -> None:
         super()._check_group(group)
         if not 0 < group["etas"][0] < 1 < group["etas"][1]:
             raise ValueError(f"Rprop: etas must lie on both sides of 1, got {group['etas']}")
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         previous = _kept(state, "prev", param)
         size = _kept(state, "step_size", param, group["lr"])
         turn, (shrink, grow) = grad * previous, group["etas"]
@@ -373,28 +333,22 @@ class ASGD(FormulaOptimizer):
     _state_tensors = ("ax",)
     _state_numbers = ("step", "eta", "mu")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-2,
-        lambd: float = 1e-4,
-        alpha: float = 0.75,
-        t0: float = 1e6,
-        weight_decay: float = 0,
-        foreach: bool | None = None,
-        maximize: bool = False,
-        differentiable: bool = False,
-        capturable: bool = False,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-2
+    lambd: float = 1e-4
+    alpha: float = 0.75
+    t0: float = 1e6
+    weight_decay: float = 0
+    foreach: bool | None = None
+    maximize: bool = False
+    differentiable: bool = False
+    capturable: bool = False
 
-    def _formula(
-        self, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]
-    ) -> None:
+    def _formula(self, param: Tensor, grad: Tensor, state: Values, group: Values) -> None:
         lr, lambd, t = group["lr"], group["lambd"], state["step"]
-        eta = state.setdefault("eta", lr)
+        eta: Any = state.get("eta", lr)
         mean = _kept(state, "ax", param)
         param.mul_(1 - lambd * eta).sub_(grad, alpha=eta)
-        mean.add_(param - mean, alpha=state.setdefault("mu", 1.0))
+        mean.add_(param - mean, alpha=state.get("mu", 1.0))
         state["eta"] = lr / (1 + lambd * lr * t) ** group["alpha"]
         state["mu"] = 1 / max(1, t - group["t0"])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 from ..engine import Tensor, enable_grad, no_grad, read_grad
 from ..engine.grad_mode import mode
 from ..ops.creation import zeros_like
 from ..ops.join import cat
-from .optimizer import Optimizer, Params, options_of
+from .optimizer import Optimizer, Params
 
 __all__ = ["LBFGS"]
 
@@ -36,22 +37,21 @@ class LBFGS(Optimizer):
 
     _state_numbers = ("ro", "H_diag", "t", "prev_loss")
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1,
-        max_iter: int = 20,
-        max_eval: int | None = None,
-        tolerance_grad: float = 1e-7,
-        tolerance_change: float = 1e-9,
-        history_size: int = 100,
-        line_search_fn: str | None = None,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        if max_eval is None:
-            max_eval = max_iter * 5 // 4
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1
+    max_iter: int = 20
+    max_eval: int | None = None
+    tolerance_grad: float = 1e-7
+    tolerance_change: float = 1e-9
+    history_size: int = 100
+    line_search_fn: str | None = None
+    _: KW_ONLY
+    maximize: bool = False
+
+    def _begin(self, params: Params, **options: Any) -> None:
+        if options["max_eval"] is None:
+            options["max_eval"] = options["max_iter"] * 5 // 4
+        super()._begin(params, **options)
         if len(self.param_groups) != 1:
             raise ValueError(f"LBFGS: takes one group, got {len(self.param_groups)}")
 

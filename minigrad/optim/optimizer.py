@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -18,14 +18,17 @@ from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..layout import Order, empty_array, flat, memory_order, order_of
+from ..nn.layer import Fields, constructor, own_fields
 from ..ops.operands import check_writable
 from ..ops.transfer import readable
 from ..runtime.allocation import lasting
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+Values = dict[str, Any]  # a group's options, or a parameter's state
 
 
+@dataclass_transform()
 class Optimizer:
     """Base of the optimisers.
 
@@ -45,6 +48,19 @@ class Optimizer:
     _state_numbers: tuple[str, ...] = ("step",)
     # Options that must be at least 0, beside lr and weight_decay.
     _not_negative: tuple[str, ...] = ()
+
+    # The constructor's arguments: this package's optimisers list them as nn/layer.py's layers do.
+    # One that a subclass fixes is an attribute of the class.
+    _fields: ClassVar[Fields] = {}
+
+    def __init_subclass__(cls) -> None:
+        if own := own_fields(cls):
+            fields = cls._fields | own
+            cls._fields = {name: fields[name] for name in fields if name not in vars(cls)}
+            cls.__init__ = constructor(cls._fields)  # type: ignore[method-assign]
+
+    def _begin(self, params: Params, **options: Any) -> None:
+        Optimizer.__init__(self, params, options)
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -319,11 +335,6 @@ _OPTIONAL = {
     "foreach", "fused", "capturable", "differentiable", "maximize", "decoupled_weight_decay",
     "param_names",
 }  # fmt: skip
-
-
-def options_of(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options among the `locals()` of a constructor that has done nothing else yet."""
-    return {k: v for k, v in arguments.items() if k not in ("self", "params", "__class__")}
 
 
 def check_range(name: str, option: str, value: Any, low: float, below: float = math.inf) -> None:

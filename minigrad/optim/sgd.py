@@ -3,19 +3,13 @@ initialization and momentum in deep learning"; the form is torch's."""
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY
 from functools import partial
 from typing import Any
 
 from .. import kernels
 from ..kernels.protocol import SGDOptions
-from .optimizer import (
-    Job,
-    Optimizer,
-    Params,
-    fresh_at_replay,
-    gradient_of,
-    options_of,
-)
+from .optimizer import Job, Optimizer, Params, fresh_at_replay, gradient_of
 
 
 class SGD(Optimizer):
@@ -30,21 +24,17 @@ class SGD(Optimizer):
     _state_tensors = ("momentum_buffer",)
     _not_negative = ("momentum",)
 
-    def __init__(
-        self,
-        params: Params,
-        lr: float = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        differentiable: bool = False,
-        fused: bool | None = None,
-    ) -> None:
-        super().__init__(params, options_of(locals()))
+    params: Params
+    lr: float = 1e-3
+    momentum: float = 0
+    dampening: float = 0
+    weight_decay: float = 0
+    nesterov: bool = False
+    _: KW_ONLY
+    maximize: bool = False
+    foreach: bool | None = None
+    differentiable: bool = False
+    fused: bool | None = None
 
     def _check_group(self, group: dict[str, Any]) -> None:
         super()._check_group(group)

@@ -5,14 +5,14 @@ Tap (kh, kw) of output (oh, ow) shows the pixel h = oh·sH − pH + kh·dH, w = 
 
 from __future__ import annotations
 
-from ...geometry import UnfoldDims
+from ...geometry import Pool2dDims
 from ._device import cuda, device
 from ._index import arithmetic, index_bits
 from ._launch import kernel, launch, over
 from ._span import span
 
 
-def _bits(dims: UnfoldDims) -> int:
+def _bits(dims: Pool2dDims) -> int:
     d = dims
     elements = d.N * d.C * max(d.kH * d.kW * d.H_out * d.W_out, d.H * d.W)
     reach_h = d.H + 2 * d.pad_h + d.kH * d.dilation_h + d.stride_h
@@ -38,7 +38,7 @@ def _unfold(real, bits):
 
 def unfold_forward(columns, input, dims):
     variant = _unfold(columns.dtype, _bits(dims))
-    launch(variant, over(columns.size), columns, input, columns.size, *dims[2:])
+    launch(variant, over(columns.size), columns, input, columns.size, *dims[2:14])
 
 
 @kernel
@@ -74,4 +74,4 @@ def _fold(real, bits):
 
 
 def fold_forward(out, columns, dims):
-    launch(_fold(out.dtype, _bits(dims)), over(out.size), out, columns, out.size, *dims[2:])
+    launch(_fold(out.dtype, _bits(dims)), over(out.size), out, columns, out.size, *dims[2:14])

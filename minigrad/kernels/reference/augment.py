@@ -16,18 +16,12 @@ def augment_crop(out, images, indices, offsets, flips, table, background, serial
 
     with (top, left) = offsets[n] and w = ow, or W_out − 1 − ow if flips[n].
     """
-    N, H_out, W_out, C = out.shape
-    H, W = images.shape[1:3]
-    for n in range(N):
-        top, left = offsets[n]
-        for oh in range(H_out):
-            for ow in range(W_out):
-                h = top + oh
-                w = left + (W_out - 1 - ow if flips[n] else ow)
-                inside = 0 <= h < H and 0 <= w < W
-                for c in range(C):
-                    pixel = table[c, images[indices[n], h, w, c]] if inside else background[c]
-                    out[n, oh, ow, c] = pixel
+    W_out, (H, W) = out.shape[2], images.shape[1:3]
+    for n, oh, ow, c in np.ndindex(out.shape):
+        h = offsets[n, 0] + oh
+        w = offsets[n, 1] + (W_out - 1 - ow if flips[n] else ow)
+        inside = 0 <= h < H and 0 <= w < W
+        out[n, oh, ow, c] = table[c, images[indices[n], h, w, c]] if inside else background[c]
 
 
 def augment_affine(
@@ -46,30 +40,28 @@ def augment_affine(
     H, W = images.shape[1:3]
     scale_h, scale_w = f(H) / f(frame_h), f(W) / f(frame_w)
     half, one = f(0.5), f(1)
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                m = matrices[n]
-                x = m[0, 0] * f(ow) + (m[0, 1] * f(oh) + m[0, 2])
-                y = m[1, 0] * f(ow) + (m[1, 1] * f(oh) + m[1, 2])
-                if not (-1 < x < frame_w and -1 < y < frame_h):
-                    out[n, oh, ow] = background
-                    continue
-                covered_x = min(min(x + one, f(frame_w) - x), one)
-                covered_y = min(min(y + one, f(frame_h) - y), one)
-                covered = covered_x * covered_y
-                x = min(max((x + half) * scale_w - half, f(0)), f(W - 1))
-                y = min(max((y + half) * scale_h - half, f(0)), f(H - 1))
-                x0, y0 = floor(x), floor(y)
-                x1, y1 = min(x0 + 1, W - 1), min(y0 + 1, H - 1)
-                right, below = x - f(x0), y - f(y0)
-                image = images[indices[n]]
-                for c in range(C):
-                    p00, p01 = table[c, image[y0, x0, c]], table[c, image[y0, x1, c]]
-                    p10, p11 = table[c, image[y1, x0, c]], table[c, image[y1, x1, c]]
-                    upper = (one - right) * p00 + right * p01
-                    lower = (one - right) * p10 + right * p11
-                    pixel = (one - below) * upper + below * lower
-                    if covered < one:
-                        pixel = covered * pixel + (one - covered) * background[c]
-                    out[n, oh, ow, c] = pixel
+    for n, oh, ow in np.ndindex(N, H_out, W_out):
+        m = matrices[n]
+        x = m[0, 0] * f(ow) + (m[0, 1] * f(oh) + m[0, 2])
+        y = m[1, 0] * f(ow) + (m[1, 1] * f(oh) + m[1, 2])
+        if not (-1 < x < frame_w and -1 < y < frame_h):
+            out[n, oh, ow] = background
+            continue
+        covered_x = min(min(x + one, f(frame_w) - x), one)
+        covered_y = min(min(y + one, f(frame_h) - y), one)
+        covered = covered_x * covered_y
+        x = min(max((x + half) * scale_w - half, f(0)), f(W - 1))
+        y = min(max((y + half) * scale_h - half, f(0)), f(H - 1))
+        x0, y0 = floor(x), floor(y)
+        x1, y1 = min(x0 + 1, W - 1), min(y0 + 1, H - 1)
+        right, below = x - f(x0), y - f(y0)
+        image = images[indices[n]]
+        for c in range(C):
+            p00, p01 = table[c, image[y0, x0, c]], table[c, image[y0, x1, c]]
+            p10, p11 = table[c, image[y1, x0, c]], table[c, image[y1, x1, c]]
+            upper = (one - right) * p00 + right * p01
+            lower = (one - right) * p10 + right * p11
+            pixel = (one - below) * upper + below * lower
+            if covered < one:
+                pixel = covered * pixel + (one - covered) * background[c]
+            out[n, oh, ow, c] = pixel

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from .conv import products
 
 
@@ -14,22 +16,13 @@ def conv2d_backward_weight(grad_weight, grad_output, input, scratch, dims):
 
 def conv2d_backward_bias(grad_bias, grad_output, scratch):
     """∂out[n, oh, ow, co] / ∂bias[co] = 1"""
-    N, H_out, W_out, C_out = grad_output.shape
     grad_bias[...] = 0
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                for co in range(C_out):
-                    grad_bias[co] += grad_output[n, oh, ow, co]
+    for n, oh, ow, co in np.ndindex(grad_output.shape):
+        grad_bias[co] += grad_output[n, oh, ow, co]
 
 
 def conv2d_backward_relu(grad_input, grad_bias, grad_output, out, scratch):
     """∂ max(z, 0) / ∂z = 1 where the maximum is not 0, else 0; ∂z / ∂bias[co] = 1"""
-    N, H_out, W_out, C_out = out.shape
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                for co in range(C_out):
-                    passes = not out[n, oh, ow, co] <= 0
-                    grad_input[n, oh, ow, co] = grad_output[n, oh, ow, co] if passes else 0
+    for place in np.ndindex(out.shape):
+        grad_input[place] = grad_output[place] if not out[place] <= 0 else 0
     conv2d_backward_bias(grad_bias, grad_input, scratch)

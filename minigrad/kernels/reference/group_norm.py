@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 
-def _group(C, G, g):
-    """The channels of group g."""
-    return range(g * (C // G), (g + 1) * (C // G))
+
+def _places(input, mean, n, g):
+    """Every (n, i, c) of group g."""
+    _, L, C = input.shape
+    size = C // mean.shape[1]
+    return [(n, i, c) for i in range(L) for c in range(g * size, (g + 1) * size)]
 
 
 def _inverse_root(x):
@@ -21,39 +25,33 @@ def _inverse_root(x):
 
 
 def group_norm_forward(out, mean, invstd, input, weight, bias, eps, scratch):
-    N, L, C = input.shape
-    G = mean.shape[1]
-    for n in range(N):
-        for g in range(G):
-            places = [(n, i, c) for i in range(L) for c in _group(C, G, g)]
-            count = max(len(places), 1)
-            mean[n, g] = math.fsum(input[place] for place in places) / count
-            variance = math.fsum((float(input[p]) - mean[n, g]) ** 2 for p in places) / count
-            invstd[n, g] = _inverse_root(variance + eps)
-            for place in places:
-                c = place[2]
-                normal = (float(input[place]) - mean[n, g]) * invstd[n, g]
-                scaled = normal if weight is None else normal * weight[c]
-                out[place] = scaled if bias is None else scaled + bias[c]
+    for n, g in np.ndindex(mean.shape):
+        places = _places(input, mean, n, g)
+        count = max(len(places), 1)
+        mean[n, g] = math.fsum(input[place] for place in places) / count
+        variance = math.fsum((float(input[p]) - mean[n, g]) ** 2 for p in places) / count
+        invstd[n, g] = _inverse_root(variance + eps)
+        for place in places:
+            c = place[2]
+            normal = (float(input[place]) - mean[n, g]) * invstd[n, g]
+            scaled = normal if weight is None else normal * weight[c]
+            out[place] = scaled if bias is None else scaled + bias[c]
 
 
 def _input_gradient(grad_input, grad_output, input, weight, mean, invstd):
     """dx = invstd · (w·g − mean(w·g) − x̂ · mean(w·g·x̂)) with x̂ = (x − mean) · invstd"""
-    N, L, C = input.shape
-    G = mean.shape[1]
-    for n in range(N):
-        for g in range(G):
-            places = [(n, i, c) for i in range(L) for c in _group(C, G, g)]
-            count = max(len(places), 1)
-            normal = {p: (float(input[p]) - mean[n, g]) * invstd[n, g] for p in places}
-            scaled = {
-                p: float(grad_output[p]) * (1.0 if weight is None else float(weight[p[2]]))
-                for p in places
-            }
-            first = math.fsum(scaled.values()) / count
-            second = math.fsum(scaled[p] * normal[p] for p in places) / count
-            for p in places:
-                grad_input[p] = invstd[n, g] * (scaled[p] - first - normal[p] * second)
+    for n, g in np.ndindex(mean.shape):
+        places = _places(input, mean, n, g)
+        count = max(len(places), 1)
+        normal = {p: (float(input[p]) - mean[n, g]) * invstd[n, g] for p in places}
+        scaled = {
+            p: float(grad_output[p]) * (1.0 if weight is None else float(weight[p[2]]))
+            for p in places
+        }
+        first = math.fsum(scaled.values()) / count
+        second = math.fsum(scaled[p] * normal[p] for p in places) / count
+        for p in places:
+            grad_input[p] = invstd[n, g] * (scaled[p] - first - normal[p] * second)
 
 
 def _affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd):
@@ -63,11 +61,10 @@ def _affine_gradients(grad_weight, grad_bias, grad_output, input, mean, invstd):
     for c in range(C):
         g = c // (C // G)
         total_weight = total_bias = 0.0
-        for n in range(N):
-            for i in range(L):
-                normal = (float(input[n, i, c]) - mean[n, g]) * invstd[n, g]
-                total_weight += float(grad_output[n, i, c]) * normal
-                total_bias += float(grad_output[n, i, c])
+        for n, i in np.ndindex(N, L):
+            normal = (float(input[n, i, c]) - mean[n, g]) * invstd[n, g]
+            total_weight += float(grad_output[n, i, c]) * normal
+            total_bias += float(grad_output[n, i, c])
         grad_weight[c], grad_bias[c] = total_weight, total_bias
 
 

@@ -5,6 +5,8 @@ Positions are numbers along one axis: the array is seen as (B, J, A), before, al
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def accumulate_index(positions, bad, index, low, size, step):
     """positions[i] += step·(index[i] mod size) where index[i] is in [low, size), low = −size or 0.
@@ -22,14 +24,12 @@ def accumulate_index(positions, bad, index, low, size, step):
 def gather_positions(positions, bad, index, size):
     """positions[o, m, i] = the number of (o, index[o, m, i], i) in an array (O, size, I)."""
     bad[0] = index.size
-    O, M, I = index.shape  # noqa: E741
-    for o in range(O):
-        for m in range(M):
-            for i in range(I):
-                if 0 <= index[o, m, i] < size:
-                    positions[o, m, i] = (o * size + index[o, m, i]) * I + i
-                else:
-                    bad[0] = min(bad[0], (o * M + m) * I + i)
+    _, M, I = index.shape  # noqa: E741
+    for o, m, i in np.ndindex(index.shape):
+        if 0 <= index[o, m, i] < size:
+            positions[o, m, i] = (o * size + index[o, m, i]) * I + i
+        else:
+            bad[0] = min(bad[0], (o * M + m) * I + i)
 
 
 def mask_positions(positions, count, mask):
@@ -43,36 +43,28 @@ def mask_positions(positions, count, mask):
 
 def index_forward(out, input, positions):
     """out[b, m, a] = input[b, positions[m], a]"""
-    for b in range(out.shape[0]):
-        for m in range(out.shape[1]):
-            for a in range(out.shape[2]):
-                out[b, m, a] = input[b, positions[m], a]
+    for b, m, a in np.ndindex(out.shape):
+        out[b, m, a] = input[b, positions[m], a]
 
 
 def index_backward_input(grad_input, grad_output, positions, scratch):
     """grad_input[b, j, a] = Σ_{m: positions[m] = j} grad_output[b, m, a]"""
     grad_input[...] = 0
-    for b in range(grad_output.shape[0]):
-        for m in range(grad_output.shape[1]):
-            for a in range(grad_output.shape[2]):
-                grad_input[b, positions[m], a] += grad_output[b, m, a]
+    for b, m, a in np.ndindex(grad_output.shape):
+        grad_input[b, positions[m], a] += grad_output[b, m, a]
 
 
 def put(target, values, positions):
     """target[b, positions[m], a] = values[b, m, a]; of equal positions the last m wins."""
-    for b in range(values.shape[0]):
-        for m in range(values.shape[1]):
-            for a in range(values.shape[2]):
-                target[b, positions[m], a] = values[b, m, a]
+    for b, m, a in np.ndindex(values.shape):
+        target[b, positions[m], a] = values[b, m, a]
 
 
 def triangle_forward(out, input, diagonal, lower):
     """out[b, r, c] = input[b, r, c] where c − r ≤ diagonal (lower) or ≥ diagonal (upper), else 0"""
-    for b in range(out.shape[0]):
-        for r in range(out.shape[1]):
-            for c in range(out.shape[2]):
-                inside = c - r <= diagonal if lower else c - r >= diagonal
-                out[b, r, c] = input[b, r, c] if inside else 0
+    for b, r, c in np.ndindex(out.shape):
+        inside = c - r <= diagonal if lower else c - r >= diagonal
+        out[b, r, c] = input[b, r, c] if inside else 0
 
 
 def arange(out, start, step):

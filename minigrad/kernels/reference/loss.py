@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..formulas import SMOOTH, SQUARED, difference_loss
 from .softmax import log_softmax_row
 
@@ -102,26 +104,22 @@ def soft_cross_entropy_backward_input(
     grad_input, grad_output, divisor, log_probabilities, target, weight, smoothing
 ):
     """∂(−log p_k) / ∂input_c = p_c − δ_kc"""
-    rows, C = grad_input.shape
-    for r in range(rows):
-        for c in range(C):
-            total = 0.0
-            for k in range(C):
-                delta = 1.0 if k == c else 0.0
-                share = _class_weight(weight, k) * _smoothed(target, r, k, smoothing)
-                total += share * (math.exp(log_probabilities[r, c]) - delta)
-            grad_input[r, c] = _row_gradient(grad_output, divisor, r) * total
+    for r, c in np.ndindex(grad_input.shape):
+        total = 0.0
+        for k in range(grad_input.shape[1]):
+            delta = 1.0 if k == c else 0.0
+            share = _class_weight(weight, k) * _smoothed(target, r, k, smoothing)
+            total += share * (math.exp(log_probabilities[r, c]) - delta)
+        grad_input[r, c] = _row_gradient(grad_output, divisor, r) * total
 
 
 def soft_cross_entropy_backward_target(
     grad_target, grad_output, divisor, log_probabilities, weight, smoothing
 ):
     """∂loss / ∂target_c = −(1−ε)·w_c·log p_c"""
-    rows, C = grad_target.shape
-    for r in range(rows):
-        for c in range(C):
-            slope = -(1 - smoothing) * _class_weight(weight, c) * float(log_probabilities[r, c])
-            grad_target[r, c] = _row_gradient(grad_output, divisor, r) * slope
+    for r, c in np.ndindex(grad_target.shape):
+        slope = -(1 - smoothing) * _class_weight(weight, c) * float(log_probabilities[r, c])
+        grad_target[r, c] = _row_gradient(grad_output, divisor, r) * slope
 
 
 # Negative log-likelihood --------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def _products(dims):
     """Every (b, m, k, n) whose product is a term of the sum."""
-    for b in range(dims.B):
-        for m in range(dims.M):
-            for n in range(dims.N):
-                for k in range(dims.K):
-                    yield b, m, k, n
+    for b, m, n, k in np.ndindex(dims.B, dims.M, dims.N, dims.K):
+        yield b, m, k, n
 
 
 def matmul_forward(out, left, right, bias, scratch, dims):
@@ -36,7 +35,5 @@ def matmul_backward_right(grad_right, grad_output, left, scratch, dims):
 def matmul_backward_bias(grad_bias, grad_output, scratch, dims):
     """∂out[b, m, n] / ∂bias[n] = 1"""
     grad_bias[...] = 0
-    for b in range(dims.B):
-        for m in range(dims.M):
-            for n in range(dims.N):
-                grad_bias[n] += grad_output[b, m, n]
+    for b, m, n in np.ndindex(grad_output.shape):
+        grad_bias[n] += grad_output[b, m, n]

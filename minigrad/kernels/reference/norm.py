@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 
 def _or(array, c, default):
     return default if array is None else float(array[c])
@@ -68,11 +70,9 @@ def batch_norm_fold(
 
 def batch_norm_forward(out, input, mean, invstd, weight, bias, scratch):
     """out[r, c] = (input[r, c] − μ_c) · invstd_c · weight_c + bias_c"""
-    rows, C = input.shape
-    for r in range(rows):
-        for c in range(C):
-            normal = _centred(input, mean, r, c) * float(invstd[c])
-            out[r, c] = normal * _or(weight, c, 1.0) + _or(bias, c, 0.0)
+    for r, c in np.ndindex(input.shape):
+        normal = _centred(input, mean, r, c) * float(invstd[c])
+        out[r, c] = normal * _or(weight, c, 1.0) + _or(bias, c, 0.0)
 
 
 def batch_norm_backward_affine(grad_weight, grad_bias, grad_output, input, mean, invstd, scratch):
@@ -97,14 +97,12 @@ def batch_norm_backward_input(
     x̂_r times the mean of grad_output·x̂. In evaluation μ and invstd do not depend on the input, and
     only the first term remains.
     """
-    rows, C = input.shape
-    for r in range(rows):
-        for c in range(C):
-            total = float(grad_output[r, c])
-            if training:
-                normal = _centred(input, mean, r, c) * float(invstd[c])
-                total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / rows
-            grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)
+    for r, c in np.ndindex(input.shape):
+        total = float(grad_output[r, c])
+        if training:
+            normal = _centred(input, mean, r, c) * float(invstd[c])
+            total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / len(input)
+        grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)
 
 
 def batch_norm_backward_relu(

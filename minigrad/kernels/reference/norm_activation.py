@@ -6,6 +6,8 @@ out[r, c] = min(max(z, low), high) with bounds (low, high), of which NaN is none
 
 from __future__ import annotations
 
+import numpy as np
+
 from .norm import _centred, _or
 from .unary import clamp_forward, silu_backward_input, silu_forward
 
@@ -24,12 +26,9 @@ def _slope(z, bounds):
 
 
 def batch_norm_activation_forward(out, input, mean, invstd, weight, bias, bounds, scratch):
-    rows, C = input.shape
-    for r in range(rows):
-        for c in range(C):
-            z = float(_normal(input, mean, invstd, weight, bias, r, c))
-            known = silu_forward.formula(z) if bounds is None else clamp_forward.formula(z, *bounds)
-            out[r, c] = known
+    for r, c in np.ndindex(input.shape):
+        z = float(_normal(input, mean, invstd, weight, bias, r, c))
+        out[r, c] = silu_forward.formula(z) if bounds is None else clamp_forward.formula(z, *bounds)
 
 
 def batch_norm_activation_backward_affine(
@@ -53,12 +52,10 @@ def batch_norm_activation_backward_input(
     bounds, scratch,
 ):  # fmt: skip
     """As batch_norm_backward_input, from the gradient of z."""
-    rows, C = input.shape
-    for r in range(rows):
-        for c in range(C):
-            slope = _slope(_normal(input, mean, invstd, weight, bias, r, c), bounds)
-            total = float(grad_output[r, c]) * slope if slope else 0.0
-            if training:
-                normal = _centred(input, mean, r, c) * float(invstd[c])
-                total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / rows
-            grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)
+    for r, c in np.ndindex(input.shape):
+        slope = _slope(_normal(input, mean, invstd, weight, bias, r, c), bounds)
+        total = float(grad_output[r, c]) * slope if slope else 0.0
+        if training:
+            normal = _centred(input, mean, r, c) * float(invstd[c])
+            total -= (float(grad_bias[c]) + normal * float(grad_weight[c])) / len(input)
+        grad_input[r, c] = total * float(invstd[c]) * _or(weight, c, 1.0)

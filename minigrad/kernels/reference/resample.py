@@ -6,18 +6,15 @@ out[n, oh, ow, c] = Σ over r of row oh, k of column ow:
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def resample2d_forward(
     out, input, row_starts, row_cells, row_weights, col_starts, col_cells, col_weights
 ):
     out[...] = 0
-    N, H_out, W_out, C = out.shape
-    for n in range(N):
-        for oh in range(H_out):
-            for ow in range(W_out):
-                for r in range(row_starts[oh], row_starts[oh + 1]):
-                    for k in range(col_starts[ow], col_starts[ow + 1]):
-                        weight = row_weights[r] * col_weights[k]
-                        for c in range(C):
-                            value = input[n, row_cells[r], col_cells[k], c]
-                            out[n, oh, ow, c] += weight * value
+    for n, oh, ow, c in np.ndindex(out.shape):
+        for r in range(row_starts[oh], row_starts[oh + 1]):
+            for k in range(col_starts[ow], col_starts[ow + 1]):
+                weight = row_weights[r] * col_weights[k]
+                out[n, oh, ow, c] += weight * input[n, row_cells[r], col_cells[k], c]

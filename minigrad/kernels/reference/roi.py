@@ -37,35 +37,29 @@ def roi_pool_forward(out, argmax, input, boxes, spatial_scale):
     K, H_out, W_out, _ = out.shape
     dtype = input.dtype.type
     scale = dtype(spatial_scale)
-    for k in range(K):
+    for k, ph, pw in np.ndindex(K, H_out, W_out):
         n, (x1, y1, x2, y2) = int(boxes[k, 0]), boxes[k, 1:]
-        for ph in range(H_out):
-            for pw in range(W_out):
-                top, bottom = roi_cells(y1, y2, ph, H_out, H, scale, dtype)
-                left, right = roi_cells(x1, x2, pw, W_out, W, scale, dtype)
-                for c in range(C):
-                    empty = top >= bottom or left >= right
-                    best, place = 0 if empty else -np.finfo(np.float32).max, -1
-                    for h in range(top, bottom):
-                        for w in range(left, right):
-                            if input[n, h, w, c] > best:
-                                best, place = input[n, h, w, c], h * W + w
-                    out[k, ph, pw, c], argmax[k, ph, pw, c] = best, place
+        top, bottom = roi_cells(y1, y2, ph, H_out, H, scale, dtype)
+        left, right = roi_cells(x1, x2, pw, W_out, W, scale, dtype)
+        empty = top >= bottom or left >= right
+        for c in range(C):
+            best, place = 0 if empty else -np.finfo(np.float32).max, -1
+            for h in range(top, bottom):
+                for w in range(left, right):
+                    if input[n, h, w, c] > best:
+                        best, place = input[n, h, w, c], h * W + w
+            out[k, ph, pw, c], argmax[k, ph, pw, c] = best, place
 
 
 def roi_pool_backward_input(grad_input, grad_output, argmax, boxes):
     """The gradient of a maximum goes to the cell that it came from."""
     W = grad_input.shape[2]
-    K, H_out, W_out, C = grad_output.shape
     grad_input[...] = 0
-    for k in range(K):
-        for ph in range(H_out):
-            for pw in range(W_out):
-                for c in range(C):
-                    place = argmax[k, ph, pw, c]
-                    if place >= 0:
-                        cell = int(boxes[k, 0]), place // W, place % W, c
-                        grad_input[cell] += grad_output[k, ph, pw, c]
+    for k, ph, pw, c in np.ndindex(grad_output.shape):
+        place = argmax[k, ph, pw, c]
+        if place >= 0:
+            cell = int(boxes[k, 0]), place // W, place % W, c
+            grad_input[cell] += grad_output[k, ph, pw, c]
 
 
 # Bilinear mean ------------------------------------------------------------------------------

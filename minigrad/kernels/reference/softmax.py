@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 
 def _exp(value):
     return math.inf if value == math.inf else math.exp(value)
@@ -34,14 +36,12 @@ def softmax_forward(out, input, scratch):
 
 def softmax_backward_input(grad_input, grad_output, out):
     """∂out_k / ∂input_c = out_k·(δ_kc − out_c)"""
-    rows, C = out.shape
-    for r in range(rows):
-        for c in range(C):
-            total = 0.0
-            for k in range(C):
-                delta = 1.0 if k == c else 0.0
-                total += float(grad_output[r, k]) * float(out[r, k]) * (delta - float(out[r, c]))
-            grad_input[r, c] = total
+    for r, c in np.ndindex(out.shape):
+        total = 0.0
+        for k in range(out.shape[1]):
+            delta = 1.0 if k == c else 0.0
+            total += float(grad_output[r, k]) * float(out[r, k]) * (delta - float(out[r, c]))
+        grad_input[r, c] = total
 
 
 def log_softmax_forward(out, input, scratch):
@@ -53,11 +53,9 @@ def log_softmax_forward(out, input, scratch):
 
 def log_softmax_backward_input(grad_input, grad_output, out):
     """∂out_k / ∂input_c = δ_kc − exp(out_c)"""
-    rows, C = out.shape
-    for r in range(rows):
-        for c in range(C):
-            total = 0.0
-            for k in range(C):
-                delta = 1.0 if k == c else 0.0
-                total += float(grad_output[r, k]) * (delta - _exp(float(out[r, c])))
-            grad_input[r, c] = total
+    for r, c in np.ndindex(out.shape):
+        total = 0.0
+        for k in range(out.shape[1]):
+            delta = 1.0 if k == c else 0.0
+            total += float(grad_output[r, k]) * (delta - _exp(float(out[r, c])))
+        grad_input[r, c] = total

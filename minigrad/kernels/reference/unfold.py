@@ -7,19 +7,16 @@ with input = 0 outside the image; fold adds each column back to where it comes f
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def _entries(dims):
     """Every entry (n, c, kh, kw, oh, ow) of the columns, and the pixel (h, w) that it shows."""
     d = dims
-    for n in range(d.N):
-        for c in range(d.C):
-            for kh in range(d.kH):
-                for kw in range(d.kW):
-                    for oh in range(d.H_out):
-                        for ow in range(d.W_out):
-                            h = oh * d.stride_h - d.pad_h + kh * d.dilation_h
-                            w = ow * d.stride_w - d.pad_w + kw * d.dilation_w
-                            yield (n, c, kh, kw, oh, ow), h, w
+    for n, c, kh, kw, oh, ow in np.ndindex(d.N, d.C, d.kH, d.kW, d.H_out, d.W_out):
+        h = oh * d.stride_h - d.pad_h + kh * d.dilation_h
+        w = ow * d.stride_w - d.pad_w + kw * d.dilation_w
+        yield (n, c, kh, kw, oh, ow), h, w
 
 
 def unfold_forward(columns, input, dims):

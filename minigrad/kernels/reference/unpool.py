@@ -3,25 +3,19 @@ zero."""
 
 from __future__ import annotations
 
-
-def _elements(positions, W_out):
-    """Every (n, h, w, c), image row by row, and the place (oh, ow) of its value."""
-    N, H, W, C = positions.shape
-    for n in range(N):
-        for h in range(H):
-            for w in range(W):
-                for c in range(C):
-                    place = positions[n, h, w, c]
-                    yield n, h, w, c, place // W_out, place % W_out
+import numpy as np
 
 
 def max_unpool2d_forward(out, input, positions):
+    """out[n, oh, ow, c] = input[n, h, w, c] at oh·W_out + ow = positions[n, h, w, c], else 0"""
     out[...] = 0
-    for n, h, w, c, oh, ow in _elements(positions, out.shape[2]):
+    for n, h, w, c in np.ndindex(positions.shape):
+        oh, ow = divmod(positions[n, h, w, c], out.shape[2])
         out[n, oh, ow, c] = input[n, h, w, c]
 
 
 def max_unpool2d_backward_input(grad_input, grad_output, positions):
     """∂out[n, oh, ow, c] / ∂input[n, h, w, c] = 1"""
-    for n, h, w, c, oh, ow in _elements(positions, grad_output.shape[2]):
+    for n, h, w, c in np.ndindex(positions.shape):
+        oh, ow = divmod(positions[n, h, w, c], grad_output.shape[2])
         grad_input[n, h, w, c] = grad_output[n, oh, ow, c]

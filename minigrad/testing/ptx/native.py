@@ -14,7 +14,6 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -85,38 +84,24 @@ def fma(typing_context, a, b, c):
     return a(a, a, a), generate
 
 
-@intrinsic
-def bits_of_f32(typing_context, x):
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(32))
+def _reinterpret(source, target):
+    """Of a number of type source, the number of type target with the same bits."""
 
-    return types.uint32(types.float32), generate
+    @intrinsic
+    def reinterpret(typing_context, number):
+        def generate(context, builder, signature, args):
+            given = context.cast(builder, args[0], number, source)
+            return builder.bitcast(given, context.get_value_type(target))
 
+        return target(number), generate
 
-@intrinsic
-def f32_of_bits(typing_context, bits):
-    def generate(context, builder, signature, args):
-        number = context.cast(builder, args[0], bits, types.uint32)
-        return builder.bitcast(number, ir.FloatType())
-
-    return types.float32(bits), generate
+    return reinterpret
 
 
-@intrinsic
-def bits_of_f64(typing_context, x):
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return types.uint64(types.float64), generate
-
-
-@intrinsic
-def f64_of_bits(typing_context, bits):
-    def generate(context, builder, signature, args):
-        number = context.cast(builder, args[0], bits, types.uint64)
-        return builder.bitcast(number, ir.DoubleType())
-
-    return types.float64(bits), generate
+bits_of_f32 = _reinterpret(types.float32, types.uint32)
+f32_of_bits = _reinterpret(types.uint32, types.float32)
+bits_of_f64 = _reinterpret(types.float64, types.uint64)
+f64_of_bits = _reinterpret(types.uint64, types.float64)
 
 
 @compiled
