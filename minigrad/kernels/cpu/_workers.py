@@ -13,10 +13,10 @@ succeeds.
 
 Workers are started by the first launch that wants them, and again in a forked child. They wait
 for the next launch awake for half a millisecond, which is what Python needs between most of them,
-then sleep. Who spins must not take the caller's core: a worker that finds that another thread had
-its core meanwhile goes to sleep after 50 µs for the next tenth of a second. One launch at a time
-has them: another thread's kernels run on that thread alone meanwhile. On systems without POSIX
-threads there are no workers.
+then sleep. Who spins must take no core that others could use: after 50 µs, if that would have been
+too short the last time, or if another thread had the worker's core in the last tenth of a second.
+One launch at a time has them: another thread's kernels run on that thread alone meanwhile. On
+systems without POSIX threads there are no workers.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from ...runtime.threads import (
 from ._jit import callback, helper, serial_kernel
 
 _CHUNKS = 64  # of a launch: fixed, so that results depend on the shape alone
-_AWAKE, _AWAKE_IF_CROWDED = 500_000, 50_000  # ns before a worker goes to sleep
+_AWAKE, _AWAKE_IN_VAIN = 500_000, 50_000  # ns before a worker goes to sleep
 _INTERRUPTED = 1_000_000  # ns between two looks at the clock, when another thread had the core
 _CROWDED = 100_000_000  # ns that this is remembered
 _PATIENCE = 1000  # spins before a waiting caller lets others run on its core
@@ -213,11 +213,10 @@ def _nanoseconds(timespec):
 
 
 @helper
-def _await_launch(block, seen, timespec, crowded_until):
-    """Stay awake for a while, or until a launch begins; until when the processor counts as
-    crowded."""
+def _stay_awake(block, seen, timespec, patience):
+    """For so many ns, or until a launch begins; whether another thread had the core meanwhile."""
     now = _nanoseconds(timespec)
-    end = now + (_AWAKE_IF_CROWDED if now < crowded_until else _AWAKE)
+    end = now + patience
     while now < end and _load(block, GENERATION) == seen:
         spins = 0
         while spins < 64 and _load(block, GENERATION) == seen:
@@ -225,17 +224,20 @@ def _await_launch(block, seen, timespec, crowded_until):
             spins += 1
         before, now = now, _nanoseconds(timespec)
         if now - before > _INTERRUPTED:
-            return now + _CROWDED
-    return crowded_until
+            return True
+    return False
 
 
 def _work(block, thread):
     """What a worker does, for ever."""
     seen = _load(block, GENERATION)
     timespec = np.empty(2, np.int64)
-    crowded_until = 0
+    crowded_until = waited = 0
     while True:
-        crowded_until = _await_launch(block, seen, timespec, crowded_until)
+        began = _nanoseconds(timespec)
+        in_vain = waited > _AWAKE or began < crowded_until
+        if _stay_awake(block, seen, timespec, _AWAKE_IN_VAIN if in_vain else _AWAKE):
+            crowded_until = _nanoseconds(timespec) + _CROWDED
         if _load(block, GENERATION) == seen:
             _mutex_lock(block + 8 * MUTEX)
             _add(block, SLEEPING, 1)
@@ -243,6 +245,7 @@ def _work(block, thread):
                 _condition_wait(block + 8 * CONDITION, block + 8 * MUTEX)
             _add(block, SLEEPING, -1)
             _mutex_unlock(block + 8 * MUTEX)
+        waited = _nanoseconds(timespec) - began
         seen = _load(block, GENERATION)
         if thread < _load(block, ACTIVE):
             _take_chunks(block, thread, seen)
