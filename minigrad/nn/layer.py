@@ -31,12 +31,12 @@ def own_fields(cls: type) -> Fields:
     if not cls.__module__.startswith(__name__.partition(".")[0]):
         return fields
     kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    for name in inspect.get_annotations(cls):
+    for name, its_type in inspect.get_annotations(cls).items():
         if name == "_":
             kind = inspect.Parameter.KEYWORD_ONLY
         elif not name.startswith("_"):
             default = vars(cls).get(name, inspect.Parameter.empty)
-            fields[name] = inspect.Parameter(name, kind, default=default)
+            fields[name] = inspect.Parameter(name, kind, default=default, annotation=its_type)
             if name in vars(cls):
                 delattr(cls, name)
     return fields

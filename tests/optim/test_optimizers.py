@@ -620,3 +620,26 @@ def test_lbfgs_resumes_bit_for_bit():
     step(x, first)
     step(y, second)
     np.testing.assert_array_equal(x.array, y.array)
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "options", "message"),
+    [
+        (SGD, (), {"lrr": 0.1}, "SGD: got an unexpected keyword argument 'lrr'"),
+        (SGD, (0.1, 0, 0, 0, False, True), {}, "SGD: too many positional arguments"),
+        (AdamW, (), {"decoupled_weight_decay": True}, "AdamW: got an unexpected keyword"),
+    ],
+)
+def test_a_constructor_refuses_what_its_class_does_not_list(kind, args, options, message):
+    with pytest.raises(TypeError, match=message):
+        kind([leaf([1.0])], *args, **options)
+
+
+def test_a_constructor_shows_types_and_what_only_a_name_gives():
+    parameters = inspect.signature(AdamW).parameters
+    assert (parameters["weight_decay"].annotation, parameters["weight_decay"].default) == (
+        "float", 1e-2
+    )  # fmt: skip
+    assert parameters["maximize"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "decoupled_weight_decay" not in parameters
+    assert AdamW([leaf([1.0])]).param_groups[0]["decoupled_weight_decay"] is True
