@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
+from numpy import exp
+
 _POINTWISE: set[Callable[..., Any]] = set()
 _HELPERS: set[Callable[..., Any]] = set()
 
@@ -25,6 +27,15 @@ def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Marks a function that formulas call."""
     _HELPERS.add(function)
     return function
+
+
+@helper
+def sigmoid(x):
+    """1/(1 + e^−x) for x ≥ 0, e^x/(1 + e^x) for x < 0: the exponent is never positive, so nothing
+    overflows and small results keep their digits."""
+    one = type(x)(1)
+    e = exp(-abs(x))
+    return (e if x < 0 else one) / (one + e)
 
 
 def compiled_for(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import exp, log, log1p
 
-from . import helper, pointwise
-from .unary import sigmoid
+from . import helper, pointwise, sigmoid
 
 # Least divisor of a slope: 1e-12 rounded to float32, which torch has for float64 too.
 _LEAST = float(np.float32(1e-12))

@@ -12,7 +12,7 @@ from math import erf
 from numpy import arctan as atan
 from numpy import ceil, cos, exp, expm1, floor, log, log1p, rint, sign, sin, sqrt, tanh, trunc
 
-from . import helper, pointwise
+from . import helper, pointwise, sigmoid
 
 
 @pointwise
@@ -110,15 +110,6 @@ def clamp_backward_input(grad_output, x, low, high):
 
 
 # Activations --------------------------------------------------------------------------------
-
-
-@helper
-def sigmoid(x):
-    """1/(1 + e^−x) for x ≥ 0, e^x/(1 + e^x) for x < 0: the exponent is never positive, so nothing
-    overflows and small results keep their digits."""
-    one = type(x)(1)
-    e = exp(-abs(x))
-    return (e if x < 0 else one) / (one + e)
 
 
 @pointwise

@@ -3,10 +3,10 @@ progress line.
 
 A cached kernel is compiled again when the file that defines it changes (_cache.py), but not when a
 helper or a constant in another file does. So what several files' kernels use lives in geometry.py,
-in runtime/threads.py, in formulas.py, in the modules of this folder whose names begin with an
-underscore, or, for the kernels of a package like conv/, in its modules but for plan.py, which
-chooses among kernels and is used by none. The cache lies in a folder named by a digest of all
-those, of the processor and of the versions (`made_for`).
+in runtime/threads.py, formulas.py, compiled/__init__.py, in the modules of this folder whose names
+begin with an underscore, or, for the kernels of a package like conv/, in its modules but for
+plan.py, which chooses among kernels and is used by none. The cache lies in a folder named by a
+digest of all those, of the processor and of the versions (`made_for`).
 
 Kernels close over plain ints at most. A closure that holds a jitted function or an intrinsic makes
 Numba's cache miss in every new process, so helpers and intrinsics are module globals.
@@ -55,6 +55,7 @@ def shared_sources() -> list[Path]:
     shared = [*folder.glob("_[!_]*.py"), *packages]
     package = folder.parents[1]
     above = [package / "geometry.py", package / "runtime/threads.py", folder.parent / "formulas.py"]
+    above.append(folder.parent / "compiled/__init__.py")
     return [*above, *sorted(shared)]
 
 
