@@ -28,7 +28,7 @@ def own_fields(cls: type) -> Fields:
     """The arguments that a class lists, which are attributes of its instances, not of the class.
     None of one outside of this package."""
     fields: Fields = {}
-    if not cls.__module__.startswith(__name__.partition(".")[0]):
+    if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:
         return fields
     kind: Any = inspect.Parameter.POSITIONAL_OR_KEYWORD
     for name, its_type in inspect.get_annotations(cls).items():

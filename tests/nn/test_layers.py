@@ -450,3 +450,13 @@ def test_reset_running_stats():
 def test_bad_arguments_are_named(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+@pytest.mark.parametrize("package", ["mine", "minigrad_extras.layers"])
+def test_a_users_subclass_may_annotate_what_it_likes(package: str) -> None:
+    """Only minigrad's own classes are records, whose annotations are arguments."""
+    body = {"__module__": package, "__annotations__": {"seen": int}, "seen": 3}
+    layer = type("Mine", (nn.Threshold,), dict(body))(0.1, 2.0)
+    optimizer = type("Mine", (optim.SGD,), dict(body))([Tensor(np.zeros(2))], lr=0.5)
+    assert (layer.seen, layer.value) == (3, 2.0)
+    assert (optimizer.seen, optimizer.param_groups[0]["lr"]) == (3, 0.5)
