@@ -359,9 +359,12 @@ def compare(name: str, mine: Any, theirs: Any, args: Any, torch_args: Any) -> No
     for k, (result, right) in enumerate(zip(results, expected, strict=True)):
         assert result.shape == tuple(right.shape)
         assert result.dtype.name == str(right.dtype).removeprefix("torch.")
-        np.testing.assert_allclose(
-            values(result), right.detach().numpy(), rtol=1e-10, atol=1e-12, err_msg=name
-        )
+        wanted = right.detach().numpy()
+        rtol, atol = 1e-10, 1e-12
+        if wanted.dtype == np.float32:  # of integers; torch's own roundings differ by processor
+            rtol = 4 * np.finfo(np.float32).eps
+            atol = rtol * np.abs(wanted).max(initial=0)
+        np.testing.assert_allclose(values(result), wanted, rtol=rtol, atol=atol, err_msg=name)
         assert result.requires_grad == right.requires_grad, name
         if right.requires_grad:
             upstream = upstream_gradient(k, k, result.shape)
