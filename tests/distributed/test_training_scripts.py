@@ -212,6 +212,7 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
         (["--shards", "0"], 2, "--shards: must be at least 1, got 0"),
         (["--shards", "1"], 1, "--shards 1 is too few for 2 processes"),
         (["--crop", "-1"], 1, "RandomCrop: padding must be"),
+        (["--limit", "64", "--lr", "1e30"], 1, "The run diverged: the training loss of epoch 1"),
     ):
         process = started(2, [["mnist", *arguments, "--out", str(tmp_path)]])
         printed, _ = process.communicate(timeout=60)
