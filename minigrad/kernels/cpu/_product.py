@@ -91,11 +91,12 @@ def copy_columns(
     vectors = -(-most // lanes(out.dtype.bitwidth))
     tile = Tile(builder, out, vectors, valid_columns)
     first_out, first_source = out.at(out_offset), source.at(source_offset)
-    with tile.loop(rows) as r:
-        to = tile.step(first_out, builder.mul(r.index, out_stride))
-        row = tile.step(first_source, builder.mul(r.index, source_stride))
-        for v in range(vectors):
-            tile.store(tile.load(row, v), to, v)
+    for whole in tile.whole_or_masked():
+        with tile.loop(rows) as r:
+            to = tile.step(first_out, builder.mul(r.index, out_stride))
+            row = tile.step(first_source, builder.mul(r.index, source_stride))
+            for v in range(vectors):
+                tile.store(tile.load(row, v, whole), to, v, whole)
 
 
 @vector_code(returns=types.int64)

@@ -146,6 +146,7 @@ class Tile:
 
     def _mask_columns(self, valid):
         """Lane l of vector v is live when v·lanes + l < valid."""
+        self._live = valid
         index = ir.VectorType(_int32t, self.lanes)
         count = self.splat(self.builder.trunc(valid, _int32t), index)
         self.masks = [
@@ -207,14 +208,24 @@ class Tile:
     def load_row(self, pointer, whole=False):
         return [self.load(pointer, v, whole) for v in range(self.vectors)]
 
-    def store(self, value, pointer, v=0):
-        if self.masks is None:
-            self.builder.store(value, self._as_vectors(pointer, v), align=self.bytes)
+    def store(self, value, pointer, v=0, whole=False):
+        """Vector v to a pointer; `whole`: all of it is live.
+
+        A masked store takes processors with AVX2 alone, of AMD above all, tens of cycles: it is
+        left to vectors that are live in part.
+        """
+        place = self._as_vectors(pointer, v)
+        if whole or self.masks is None:
+            self.builder.store(value, place, align=self.bytes)
             return
         function = self._declare("store", ir.VoidType(), [_int32t, self.masks[0].type])
-        self.builder.call(
-            function, [value, self._as_vectors(pointer, v), _i32(self.bytes), self.masks[v]]
-        )
+        live = self.builder.sub(self._live, i64(v * self.lanes))
+        every = self.builder.icmp_signed(">=", live, i64(self.lanes))
+        with self.builder.if_else(every) as (then, otherwise):
+            with then:
+                self.builder.store(value, place, align=self.bytes)
+            with otherwise, self.builder.if_then(self.builder.icmp_signed(">", live, i64(0))):
+                self.builder.call(function, [value, place, _i32(self.bytes), self.masks[v]])
 
     def _declare(self, what, result, rest):
         suffix = f"v{self.lanes}f{self.bytes * 8}"
@@ -235,7 +246,11 @@ class Tile:
     def whole_or_masked(self):
         """Emit the body of the `for` twice: for tiles all of whose columns are live, and for the
         others. A masked load in the inner loop makes its mask anew, on a port that products need.
+        Once without `valid_columns`.
         """
+        if self._valid_columns is None:
+            yield False
+            return
         width = i64(self.vectors * self.lanes)
         whole = self.builder.icmp_signed(">=", self._valid_columns, width)
         with self.builder.if_else(whole) as (then, otherwise):
@@ -310,23 +325,28 @@ class Tile:
         return self.builder.select(self.builder.fcmp_ordered("<", value, least), least, value)
 
     def store_sums(self, sums, places, least=None):
-        for row, place in zip(sums, places, strict=True):
-            for v, slot in enumerate(row):
-                value = self.builder.load(slot)
-                self.store(value if least is None else self.at_least(least, value), place, v)
+        for whole in self.whole_or_masked():
+            for row, place in zip(sums, places, strict=True):
+                for v, slot in enumerate(row):
+                    value = self.builder.load(slot)
+                    value = value if least is None else self.at_least(least, value)
+                    self.store(value, place, v, whole)
 
     def add_sums(self, sums, places, more=None):
         """All loads before the first store: repeated rows then add their sum once, not twice. With
         a flag `more`, what is there counts only if it holds."""
+        for whole in self.whole_or_masked():
 
-        def earlier(place, v):
-            value = self.load(place, v)
-            return value if more is None else self.builder.select(more, value, self.zero)
+            def total(slot, place, v, whole=whole):
+                earlier = self.load(place, v, whole)
+                if more is not None:
+                    earlier = self.builder.select(more, earlier, self.zero)
+                return self.builder.fadd(earlier, self.builder.load(slot))
 
-        totals = [
-            [self.builder.fadd(earlier(place, v), self.builder.load(slot))
-             for v, slot in enumerate(row)] for row, place in zip(sums, places, strict=True)
-        ]  # fmt: skip
-        for row, place in zip(totals, places, strict=True):
-            for v, total in enumerate(row):
-                self.store(total, place, v)
+            totals = [
+                [total(slot, place, v) for v, slot in enumerate(row)]
+                for row, place in zip(sums, places, strict=True)
+            ]
+            for row, place in zip(totals, places, strict=True):
+                for v, value in enumerate(row):
+                    self.store(value, place, v, whole)
