@@ -234,6 +234,8 @@ def normalize(
 def _resized_size(size: Any, height: int, width: int, max_size: int | None) -> tuple[int, int]:
     sides = [size] if isinstance(size, int) else [] if size is None else list(size)
     if len(sides) == 2:
+        if max_size is not None:
+            raise ValueError(f"resize: max_size goes with one size, got {tuple(sides)}")
         return int(sides[0]), int(sides[1])
     short, long = min(height, width), max(height, width)
     if not sides:
@@ -323,8 +325,12 @@ def pad(img: Any, padding: Any, fill: Any = 0, padding_mode: str = "constant") -
             result.putpalette(img.getpalette())
         return result
     if padding_mode == "symmetric":
-        widths = [(0, 0)] * (img.ndim - 2) + [(top, bottom), (left, right)]
-        return _like(np.pad(host(img), widths, "symmetric"), img)
+        H, W = img.shape[-2:]
+        inner = host(img)[
+            ..., max(0, -top) : H - max(0, -bottom), max(0, -left) : W - max(0, -right)
+        ]
+        widths = [(max(0, top), max(0, bottom)), (max(0, left), max(0, right))]
+        return _like(np.pad(inner, [(0, 0)] * (img.ndim - 2) + widths, "symmetric"), img)
     value = fill if padding_mode == "constant" else 0
     if isinstance(value, Sequence):
         if len(value) == 1:
@@ -338,7 +344,10 @@ def pad(img: Any, padding: Any, fill: Any = 0, padding_mode: str = "constant") -
     shape = img.shape
     work = img if padding_mode == "constant" or is_floating(img.dtype) else img.to(float32)
     padded_tensor = NF.pad(
-        work.reshape(-1, *shape[-3:]), sides, _PAD_MODES[padding_mode], value or 0
+        work.reshape(math.prod(shape[:-3]), *shape[-3:]),
+        sides,
+        _PAD_MODES[padding_mode],
+        value or 0,
     )
     return padded_tensor.reshape(*shape[:-2], *padded_tensor.shape[-2:]).to(img.dtype)
 
@@ -444,9 +453,11 @@ def _inverse_matrix(
     """The two rows that map output to input: rotated, scaled, sheared about the centre, moved."""
     rotation, along_x, along_y = (math.radians(v) for v in (angle, *shear))
     a = math.cos(rotation - along_y) / math.cos(along_y)
-    b = -a * math.tan(along_x) - math.sin(rotation)
+    # In torchvision's order: an ulp decides whether a pixel at the border is inside.
+    tangent = math.tan(along_x)
+    b = -math.cos(rotation - along_y) * tangent / math.cos(along_y) - math.sin(rotation)
     c = math.sin(rotation - along_y) / math.cos(along_y)
-    d = -c * math.tan(along_x) + math.cos(rotation)
+    d = -math.sin(rotation - along_y) * tangent / math.cos(along_y) + math.cos(rotation)
     (cx, cy), (tx, ty) = center, translate
     rows = [d / scale, -b / scale, 0.0, -c / scale, a / scale, 0.0]
     rows[2] = rows[0] * (-cx - tx) + rows[1] * (-cy - ty) + cx
@@ -464,10 +475,12 @@ def affine(
     fill: Fill = None,
     center: Sequence[float] | None = None,
 ) -> Any:
-    """Rotate clockwise by degrees, scale and shear (degrees along x, y) about the centre, move."""
+    """Rotate clockwise by degrees, scale and shear about the centre, move.
+
+    shear: degrees along x, or (x, y); a sequence of one is both, as torchvision has it."""
     if scale <= 0:
         raise ValueError(f"affine: scale should be positive, got {scale}")
-    shears = [float(shear), 0.0] if isinstance(shear, int | float) else [*shear, 0.0][:2]
+    shears = [float(shear), 0.0] if isinstance(shear, int | float) else [*shear] * (3 - len(shear))
     _, H, W = get_dimensions(img)
     pil, mode = _check("affine", img), _mode(interpolation)
     if pil:
@@ -478,7 +491,7 @@ def affine(
         )
     moved = (0.0, 0.0) if center is None else (center[0] - W * 0.5, center[1] - H * 0.5)
     matrix = _inverse_matrix(moved, angle, translate, scale, shears)
-    return _sampled(img, _affine_grid(matrix, (H, W), (H, W)), mode, fill)
+    return _sampled(img, _affine_grid(matrix, (H, W), (H, W), img.dtype), mode, fill)
 
 
 def rotate(
@@ -498,7 +511,7 @@ def rotate(
     # The matrix maps output to input, so the angle is the other way round.
     matrix = _inverse_matrix(moved, -angle, (0.0, 0.0), 1.0, (0.0, 0.0))
     size = _expanded(matrix, H, W) if expand else (H, W)
-    return _sampled(img, _affine_grid(matrix, (H, W), size), mode, fill)
+    return _sampled(img, _affine_grid(matrix, (H, W), size, img.dtype), mode, fill)
 
 
 def _expanded(matrix: list[float], H: int, W: int) -> tuple[int, int]:
@@ -508,21 +521,28 @@ def _expanded(matrix: list[float], H: int, W: int) -> tuple[int, int]:
     placed_corners = corners @ np.array(matrix, np.float32).reshape(2, 3).T
     middle = np.array([x, y], np.float32)
     low, high = placed_corners.min(0) + middle, placed_corners.max(0) + middle
-    # Without what rounding left of 0, in float64: 15000 · 0.001 is more than 15 in float32.
-    low, high = (np.trunc(v.astype(np.float64) * 1e3) / 1e3 for v in (low, high))
+    # Without what rounding left of 0.
+    step = np.float32(1e-4)
+    low, high = (np.trunc(v / step) * step for v in (low, high))
     width, height = np.ceil(high) - np.floor(low)
     return int(height), int(width)
 
 
 def _affine_grid(
-    matrix: list[float], size: tuple[int, int], out_size: tuple[int, int]
+    matrix: list[float], size: tuple[int, int], out_size: tuple[int, int], dtype: np.dtype
 ) -> np.ndarray:
     """(H_out, W_out, 2): where each pixel of the result lies in the image, from −1 to 1."""
     (H, W), (oh, ow) = size, out_size
-    x = np.linspace(-ow * 0.5 + 0.5, ow * 0.5 + 0.5 - 1, ow, dtype=np.float32)
-    y = np.linspace(-oh * 0.5 + 0.5, oh * 0.5 + 0.5 - 1, oh, dtype=np.float32)[:, None]
-    theta = np.array(matrix, np.float32).reshape(2, 3).T / np.array([0.5 * W, 0.5 * H], np.float32)
-    return np.stack([x * a + y * b + c for a, b, c in theta.T], axis=-1)
+    work = dtype if is_floating(dtype) else np.dtype(np.float32)
+    x = np.linspace(-ow * 0.5 + 0.5, ow * 0.5 + 0.5 - 1, ow, dtype=np.float32).astype(work)
+    y = np.linspace(-oh * 0.5 + 0.5, oh * 0.5 + 0.5 - 1, oh, dtype=np.float32).astype(work)
+    theta = np.array(matrix, work).reshape(2, 3).T / np.array([0.5 * W, 0.5 * H], work)
+    return np.stack([_linear(x, y, *row) for row in theta.T], axis=-1)
+
+
+def _linear(x: np.ndarray, y: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
+    """(H, W): a·x + b·y + c, rounded once as by fused multiply-adds."""
+    return (x * np.float64(a) + y[:, None] * np.float64(b) + c).astype(x.dtype)
 
 
 def _sampled(image: Tensor, grid: np.ndarray, mode: str, fill: Fill) -> Tensor:
@@ -574,12 +594,12 @@ def perspective(
             img.size, 2, coefficients, _PIL_NUMBERS[mode], fillcolor=_pil_fill(fill, img)
         )
     _, H, W = get_dimensions(img)
-    a, b, c, d, e, f, g, h = np.array(coefficients, np.float32)
-    x = np.arange(W, dtype=np.float32)[None] + np.float32(0.5)
-    y = np.arange(H, dtype=np.float32)[:, None] + np.float32(0.5)
-    below = g * x + h * y + 1
-    grid = np.stack([(a * x + b * y + c) / (0.5 * W) / below,
-                     (d * x + e * y + f) / (0.5 * H) / below], -1) - 1  # fmt: skip
+    work = img.dtype if is_floating(img.dtype) else np.dtype(np.float32)
+    x, y = (np.arange(side, dtype=work) + work.type(0.5) for side in (W, H))
+    rows = np.array([*coefficients, 1.0], work).reshape(3, 3)
+    scale = np.array([[0.5 * W], [0.5 * H], [1.0]], work)
+    across, down, below = (_linear(x, y, *row) for row in rows / scale)
+    grid = np.stack([across / below, down / below], -1) - work.type(1)
     return _sampled(img, grid, mode, fill)
 
 
@@ -802,7 +822,8 @@ def autocontrast(img: Any) -> Any:
     low, high = (f((-2, -1), keepdims=True).astype(work) for f in (values.min, values.max))
     bound = work.type(_largest(img.dtype))
     flat = low == high
-    scale = np.where(flat, 1, bound / np.where(flat, 1, high - low)).astype(work)
+    # By the reciprocal, as torch divides a number by a tensor.
+    scale = np.where(flat, 1, bound * (work.type(1) / np.where(flat, 1, high - low))).astype(work)
     stretched = (values.astype(work) - np.where(flat, 0, low)) * scale
     return _like(stretched.clip(0, bound).astype(img.dtype), img)
 
@@ -840,6 +861,8 @@ def gaussian_blur(img: Any, kernel_size: Any, sigma: Any = None) -> Any:
     if _check("gaussian_blur", img):
         return to_pil_image(gaussian_blur(pil_to_tensor(img), sizes, sigmas), img.mode)
     values = host(img)
+    if any(size // 2 >= side for size, side in zip(sizes, img.shape[:-3:-1], strict=True)):
+        raise ValueError(f"gaussian_blur: kernel_size {sizes} is too large for {img.shape}")
     work = values if values.dtype.kind == "f" else values.astype(np.float32)
     for axis, size, deviation in ((-1, sizes[0], sigmas[0]), (-2, sizes[1], sigmas[1])):
         places = np.linspace(-(size - 1) * 0.5, (size - 1) * 0.5, size, dtype=work.dtype)
