@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 import tarfile
 import threading
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,6 +42,36 @@ def test_images_are_read_as_torchvision_reads_them(tmp_path: Path, kind: str, mo
     assert (io.decode_image(io.read_file(file), mode.lower()).numpy() == mine.numpy()).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"transparency": 3}, {"transparency": bytes(range(256))}])
+def test_a_palette_is_read_as_indices_or_colours(tmp_path: Path, options: dict[str, Any]) -> None:
+    file = tmp_path / "mask.png"
+    Image.fromarray(COLOURS).convert("P").save(file, **options)
+    for mode in ("UNCHANGED", "RGB", *(["RGB_ALPHA"] if options else [])):
+        theirs = torchvision.io.read_image(str(file), torchvision.io.ImageReadMode[mode]).numpy()
+        assert np.array_equal(io.read_image(file, mode).numpy(), theirs)
+    Image.fromarray(COLOURS).convert("P").save(tmp_path / "a.gif")
+    assert io.read_image(tmp_path / "a.gif").shape == (3, 5, 7)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (4, 2), (2, 3), (6, 4)])
+def test_pixels_of_16_bits_are_scaled(tmp_path: Path, colour: int, channels: int) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    pixels = np.random.default_rng(0).integers(0, 65536, (5, 7, channels)).astype(">u2")
+    head = struct.pack(">IIBBBBB", 7, 5, 16, colour, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    file = tmp_path / "deep.png"
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )  # fmt: skip
+    mine, theirs = io.read_image(file).numpy(), torchvision.io.read_image(str(file)).numpy()
+    assert mine.shape == theirs.shape
+    assert np.abs(mine - theirs / 257).max() <= 1
+
+
 def test_images_are_written(tmp_path: Path) -> None:
     for channels in (1, 3):
         pixels = mg.tensor(COLOURS.transpose(2, 0, 1)[:channels].copy())
@@ -55,8 +87,6 @@ def test_images_are_written(tmp_path: Path) -> None:
     for mode in ("UNCHANGED", "RGB"):
         with pytest.raises(mg.DataError, match=r"read_image: cannot decode .*damaged.png"):
             io.read_image(tmp_path / "damaged.png", io.ImageReadMode[mode])
-    Image.fromarray(COLOURS).convert("P").save(tmp_path / "palette.png")
-    assert io.read_image(tmp_path / "palette.png").shape == (3, 5, 7)
     Image.fromarray(COLOURS).convert("1").save(tmp_path / "bits.png")
     assert set(io.read_image(tmp_path / "bits.png").unique().tolist()) == {0, 255}
 

@@ -208,7 +208,7 @@ def read_image(
                 image = Image.alpha_composite(
                     Image.new("RGBA", image.size, (*color, 255)), image.convert("RGBA")
                 )
-            elif image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            elif image.mode == "P" != mode and isinstance(image.info.get("transparency"), bytes):
                 image = image.convert("RGBA")  # else Pillow warns
             return image.convert(mode)
     except Exception as error:  # decoders raise anything for damaged files

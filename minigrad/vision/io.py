@@ -39,8 +39,8 @@ class ImageReadMode(Enum):
 
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-# Pillow's mode of what is read unchanged: the colours of a palette, bits as bytes.
-_UNCHANGED = {"P": "RGB", "PA": "RGBA", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
+# Pillow's mode of what is read unchanged: of a PNG's palette its indices, bits as bytes.
+_UNCHANGED = {"P": "P", "PA": "RGBA", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK"}
 
 
 def read_file(path: StrPath) -> Tensor:
@@ -70,8 +70,10 @@ def _decoded(name: str, file: Any, mode: Any, turned: bool) -> Tensor:
         try:
             with image_module(name).open(file) as image:
                 channels = _UNCHANGED.get(image.mode, "L")
-                if image.mode == "P" and "transparency" in image.info:
-                    channels = "RGBA"
+                if channels == "P" and image.format != "PNG":
+                    channels = "RGB"
+                if image.tile and image.tile[0][3] == "LA;16B":  # which Pillow makes RGBA
+                    channels = "LA"
         except Exception as error:  # decoders raise anything for damaged files
             raise DataError(f"{name}: cannot decode {file}: {error}") from error
         if hasattr(file, "seek"):
@@ -85,8 +87,10 @@ def read_image(
 ) -> Tensor:
     """The image in a file, uint8 (C, H, W). mode: which channels.
 
-    Pixels of 16 bits are scaled to 8, and those of a palette are its colours. Raises DataError for
-    what is no image.
+    As in torchvision, a PNG file with a palette that is read unchanged gives the palette's indices,
+    as segmentation masks have them. Unlike there, pixels of 16 bits are scaled to 8, what has no
+    transparency is opaque (255), and any file is read in any mode. Raises DataError for what is no
+    image.
     """
     return _decoded("read_image", path, mode, apply_exif_orientation)
 
