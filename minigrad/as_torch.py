@@ -29,7 +29,7 @@ from typing import Any
 _PLACES = {
     "torch": "minigrad",
     "torch.multiprocessing": "multiprocessing",
-    "torch.utils.tensorboard": "tensorboardX",
+    "torch.utils.tensorboard.writer": "minigrad.utils.tensorboard",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",
     "torchvision.datasets.utils": "minigrad.vision.downloads",

@@ -128,6 +128,41 @@ def test_processes_that_a_script_spawns(tmp_path):
     assert out == "[[0, 1], [4, 9]]\n"
 
 
+def test_a_script_writes_event_files(tmp_path):
+    pytest.importorskip("tensorboardX")
+    out, err = run(
+        tmp_path,
+        """
+        import torch
+        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.writer import SummaryWriter as same
+
+        assert same is SummaryWriter
+        net = torch.nn.Linear(3, 2)
+        x = torch.rand(4, 3, 8, 8)
+        with SummaryWriter(log_dir="events") as writer:
+            writer.add_scalar("loss", net(torch.ones(1, 3)).sum(), 0)
+            writer.add_scalars("both", {"train": torch.tensor(1.0), "test": 2.0}, 0)
+            for name, parameter in net.named_parameters():
+                writer.add_histogram(name, parameter, 0)
+            writer.add_image("image", x[0], 0)
+            writer.add_images("images", x, global_step=0)
+            writer.add_hparams({"rate": 0.1}, {"accuracy": torch.tensor(0.5)})
+            writer.add_pr_curve("curve", torch.tensor([0, 1, 1]), torch.rand(3))
+            writer.add_embedding(torch.rand(5, 3), metadata=list("abcde"))
+            try:
+                writer.add_graph(net, x)
+            except RuntimeError as error:
+                print(error)
+        """,
+    )
+    assert out == "add_graph: minigrad traces no graph; print(model) tells its layers\n"
+    assert "lacks" not in err
+    (events,) = (tmp_path / "events").glob("events.*")
+    content = events.read_bytes()
+    assert all(tag in content for tag in (b"loss", b"weight", b"image", b"images", b"curve"))
+
+
 def test_it_does_not_mix_with_torch():
     with pytest.raises(RuntimeError, match="torch and torchvision was imported before"):
         as_torch.install()

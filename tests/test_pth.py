@@ -1,6 +1,9 @@
 """PyTorch's files: torch reads what minigrad writes and the other way round; nothing is run."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import pickle
 import random
@@ -351,3 +354,12 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
         mg.save({"a": 1}, path)
         assert mg.load(io.BytesIO(content.result())) == {"a": 1}
     assert path.is_fifo()
+
+
+def test_a_file_in_a_compressor(tmp_path):
+    for module in (gzip, bz2, lzma):
+        with module.open(tmp_path / "net", "wb") as file:
+            mg.save({"weight": mg.ones(2)}, file)
+        for load in (mg.load, torch.load):
+            with module.open(tmp_path / "net", "rb") as file:
+                assert load(file)["weight"].tolist() == [1, 1]

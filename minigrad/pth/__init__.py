@@ -232,5 +232,9 @@ def save(
         name = Path(f).stem or "archive"
         with written_whole(f) as part, open(part, "wb") as file:
             writer.archive(file, name)
-    else:
+    elif isinstance(f, io.BytesIO | io.BufferedWriter | io.BufferedRandom):
         writer.archive(f, "archive")
+    else:  # a compressor, a pipe or a socket, in which an archive's sizes can't be filled in later
+        archive = io.BytesIO()
+        writer.archive(archive, "archive")
+        f.write(archive.getbuffer())
