@@ -427,7 +427,9 @@ def default_loader(
 class DatasetFolder(VisionDataset):
     """Files root/<class>/**/<file>, classes in sorted order. extensions: those of the files, or
     is_valid_file(path) tells them. loader(path): the sample. allow_empty: classes may have no
-    file. Hidden folders are left out, and the ._ files of macOS unless is_valid_file takes them."""
+    file. Unlike in torchvision, hidden folders (.git, .ipynb_checkpoints) are no classes and are
+    left out, and so are the ._ files of macOS unless is_valid_file takes them. Links are
+    followed."""
 
     def __init__(
         self,
