@@ -220,7 +220,10 @@ def test_functions_equal_torchvisions(name, data):
         allowed = 0.0
         if kind in TENSOR_KINDS or (name in SUMS and kind in ("I", "F")):
             allowed = 2e-5 if a.dtype.kind == "f" else float(name in SUMS)
-        wrong = np.abs(a.astype(float) - b.astype(float)) > allowed
+        differences = np.abs(a.astype(float) - b.astype(float))
+        wrong = differences > allowed
+        if allowed == 1:  # halves are rare
+            assert (differences > 0).sum() <= max(2, 0.02 * a.size)
         # Of two pixels as near, the same bits decide.
         ties = kind in TENSOR_KINDS and arguments.get("interpolation") == "NEAREST"
         places = wrong.any(tuple(range(wrong.ndim - 2))) if ties else wrong
