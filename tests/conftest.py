@@ -22,6 +22,7 @@ from typing import Any
 os.environ.setdefault("MINIGRAD_COMPILE_AHEAD", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("MINIGRAD_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's
 
 import pytest
 from hypothesis import HealthCheck, settings

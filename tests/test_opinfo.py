@@ -184,7 +184,8 @@ def test_torchs_sample_inputs_give_torchs_values_and_gradients(name, dtype) -> N
     op = OPS[name]
     torch.manual_seed(0)
     compared = 0
-    for sample in op.sample_inputs("cpu", dtype, requires_grad=op.supports_autograd):
+    # op.sample_inputs looks through the stack, and seeds every device before each sample.
+    for sample in op.sample_inputs_func(op, "cpu", dtype, op.supports_autograd):
         if out_of_scope(name, sample) is not None:
             continue
         try:
@@ -198,7 +199,7 @@ def test_torchs_sample_inputs_give_torchs_values_and_gradients(name, dtype) -> N
 @pytest.mark.parametrize("name", [n for n in CASES if OPS[n].error_inputs_func is not None])
 def test_torchs_error_inputs_are_refused(name) -> None:
     op = OPS[name]
-    for error_input in op.error_inputs("cpu"):
+    for error_input in op.error_inputs_func(op, "cpu"):
         sample = error_input.sample_input
         operands = (sample.input, *sample.args)
         numbers = len(operands) == 2 and any(isinstance(o, (int, float)) for o in operands)

@@ -9,8 +9,10 @@ in one line; shapes and parameters are drawn by Hypothesis, which shrinks them.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,8 +24,6 @@ from .spec import Case
 
 Shape = tuple[int, ...]
 Kind = Literal["normal", "ties", "distinct", "positive", "uniform"]
-
-_SEEDS = st.integers(0, 2**16 - 1)
 
 
 # Arrays -------------------------------------------------------------------------------------
@@ -98,14 +98,27 @@ def floats(
     inf: bool = False,
 ) -> SearchStrategy[np.ndarray]:
     """Normal values, or small integers with ties and ±0; sometimes with NaN or infinities."""
-    return st.builds(
-        values,
-        st.just(shape),
-        _SEEDS,
-        st.sampled_from(kinds),
-        nan=st.booleans() if nan else st.just(False),
-        inf=st.booleans() if inf else st.just(False),
+    return _seeded(
+        partial(values, tuple(shape)),
+        *itertools.product(kinds, (False, True)[: 1 + nan], (False, True)[: 1 + inf]),
     )
+
+
+def _seeded(
+    make: Callable[..., np.ndarray], *variants: tuple[Any, ...]
+) -> SearchStrategy[np.ndarray]:
+    """make(seed, *variant): one drawn number is both, since each that is drawn costs time."""
+
+    def made(number: int) -> np.ndarray:
+        seed, variant = divmod(number, len(variants))
+        return make(seed, *variants[variant])
+
+    return _numbers(len(variants) << 16).map(made)
+
+
+@lru_cache
+def _numbers(count: int) -> SearchStrategy[int]:
+    return st.integers(0, count - 1)
 
 
 def distinct(shape: Shape) -> SearchStrategy[np.ndarray]:
@@ -120,11 +133,11 @@ def positive(shape: Shape) -> SearchStrategy[np.ndarray]:
 
 def integers(shape: Shape, low: int, high: int) -> SearchStrategy[np.ndarray]:
     """int64 values in [low, high)."""
-    return st.builds(integer_values, st.just(shape), _SEEDS, st.just(low), st.just(high))
+    return _seeded(partial(integer_values, shape), (low, high))
 
 
 def bools(shape: Shape) -> SearchStrategy[np.ndarray]:
-    return st.builds(bool_values, st.just(shape), _SEEDS)
+    return _seeded(partial(bool_values, shape), ())
 
 
 # Shapes and sizes ---------------------------------------------------------------------------
@@ -173,12 +186,8 @@ def sizes_around(k: int, s: int = 1, padding: int = 0) -> SearchStrategy[int]:
 
 def case(*args: Any, constant: Iterable[int | str] = (), **kwargs: Any) -> SearchStrategy[Case]:
     """A Case whose arguments are drawn where they are strategies and passed on where not."""
-    fixed = frozenset(constant)
-    return st.tuples(
-        st.tuples(*(_strategy(arg) for arg in args)),
-        st.fixed_dictionaries({name: _strategy(arg) for name, arg in kwargs.items()}),
-    ).map(lambda drawn: Case(drawn[0], drawn[1], fixed))
-
-
-def _strategy(value: Any) -> SearchStrategy[Any]:
-    return value if isinstance(value, SearchStrategy) else st.just(value)
+    fixed, count = frozenset(constant), len(args)
+    each = [v if isinstance(v, SearchStrategy) else st.just(v) for v in (*args, *kwargs.values())]
+    return st.tuples(*each).map(
+        lambda drawn: Case(drawn[:count], dict(zip(kwargs, drawn[count:], strict=True)), fixed)
+    )

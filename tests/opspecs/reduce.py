@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from hypothesis import strategies as st
 
@@ -54,8 +55,12 @@ def flat_or_one_axis(
     return st.one_of(whole, over_one_axis(values, min_side, **options))
 
 
-# Long enough to be cut into chunks, in each of the three forms: rows, columns, both.
-LONG = st.sampled_from((((70001,), 0), ((3, 40001), 1), ((20001, 7), 0), ((2, 9001, 5), 1)))
+# Long enough to be cut into chunks, in each of the three forms: rows, columns, both. Where plain
+# loops do all the work there are no chunks.
+SIZES = (701, 401, 201, 91) if numba.config.DISABLE_JIT else (70001, 40001, 20001, 9001)
+LONG = st.sampled_from(
+    (((SIZES[0],), 0), ((3, SIZES[1]), 1), ((SIZES[2], 7), 0), ((2, SIZES[3], 5), 1))
+)
 
 
 def long(values: Callable[..., Any] = floats) -> st.SearchStrategy[Case]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume
 from opspecs import SPECS
 
 import minigrad as mg
@@ -74,13 +73,13 @@ def _values(outcome: Any) -> dict[str, Any]:
 
 def _holds(spec: OpSpec, case: Case) -> None:
     call = _Call(spec, case)
-    assume(call.inputs)
+    checks.assume(bool(call.inputs))
     expected = {}
     for change in (False, True):
         try:
             expected[change] = _values(call.run(*call.tensors(change)))
         except (ValueError, TypeError, IndexError):  # rows in this order are no valid input
-            assume(False)
+            checks.assume(False)
     step = mg.capture(call.run)
     step(*call.tensors(False)), step(*call.tensors(False))
     try:

@@ -21,11 +21,12 @@ def copy_strided(out, input):
     and −2³¹ for int32. Smaller integers are the lowest bytes of the int64.
     """
     limit = 2.0**31 if out.dtype == np.int32 else 2.0**63
+    whole = input.dtype.kind == "f" and out.dtype.kind in "iu"
     for index in np.ndindex(out.shape):
         value = input[index]
-        if input.dtype.kind == "f" and out.dtype.kind in "iu":
+        if whole:
             value = np.int64(value if -limit <= value < limit else -limit)
-        out[index] = value.astype(out.dtype)
+        out[index] = value
 
 
 # Arithmetic ---------------------------------------------------------------------------------

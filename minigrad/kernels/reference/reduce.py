@@ -28,8 +28,8 @@ def sum_forward(out, input, scratch, scale):
     number = _accumulator(input)
     for place, column in _columns(input):
         total = number(0)
-        for x in column:
-            total += number(x)
+        for x in column.astype(number):
+            total += x
         out[place] = total * number(scale)
 
 
@@ -38,9 +38,9 @@ def squared_deviation_forward(out, input, center, scratch, scale):
     """out[o, i] = scale · Σ_r (input[o, r, i] − center[o, i])²"""
     number = _accumulator(input)
     for place, column in _columns(input):
-        total = number(0)
-        for x in column:
-            total += (number(x) - number(center[place])) ** 2
+        total, middle = number(0), number(center[place])
+        for x in column.astype(number):
+            total += (x - middle) ** 2
         out[place] = total * number(scale)
 
 
