@@ -26,7 +26,7 @@ def copy_strided(out, input):
         value = input[index]
         if whole:
             value = np.int64(value if -limit <= value < limit else -limit)
-        out[index] = value
+        out[index] = value.astype(out.dtype)
 
 
 # Arithmetic ---------------------------------------------------------------------------------
