@@ -169,24 +169,29 @@ def elu_backward_input(grad_output, x, slope, rate, scale):
     return grad_output * (slope * exp(rate * x) if x <= type(x)(0) else scale)
 
 
-_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+# Twice √(2/π): ½(1 + tanh u) is σ(2u), and as such exact far out on the left, too.
+_TANH_SCALE, _TANH_CUBE = math.sqrt(8 / math.pi), 0.044715
+
+
+@helper
+def _gelu_tanh_argument(x):
+    real = type(x)
+    return real(_TANH_SCALE) * (x + real(_TANH_CUBE) * x * x * x)
 
 
 @pointwise
 def gelu_tanh_forward(x):
-    real = type(x)
-    t = tanh(real(_TANH_SCALE) * (x + real(_TANH_CUBE) * x * x * x))
-    return real(0.5) * x * (real(1) + t)
+    return x * sigmoid(_gelu_tanh_argument(x))
 
 
 @pointwise
 def gelu_tanh_backward_input(grad_output, x):
-    # y = ½x(1 + t), t = tanh u: dy/dx = ½(1 + t) + ½x(1 − t²)·du/dx
+    # y = x·σ(v): dy/dx = σ(v) + x·σ(v)·σ(−v)·dv/dx
     real = type(x)
-    t = tanh(real(_TANH_SCALE) * (x + real(_TANH_CUBE) * x * x * x))
+    v = _gelu_tanh_argument(x)
     inner = real(_TANH_SCALE) * (real(1) + real(3 * _TANH_CUBE) * x * x)
-    slope = real(0.5) * (real(1) + t) + real(0.5) * x * (real(1) - t * t) * inner
-    return grad_output * slope
+    s = sigmoid(v)
+    return grad_output * (s + x * s * sigmoid(-v) * inner)
 
 
 @pointwise

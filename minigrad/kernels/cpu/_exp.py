@@ -10,7 +10,8 @@ Source: Cody & Waite 1980, Software Manual for the Elementary Functions, ch. 6.
 
 expm1(x) = e^x − 1 keeps exp(r) − 1 apart, so that nothing is lost where x is small, and
 tanh is made of it. For x ≥ 0 and e = expm1(2x), tanh(x) = e/(e + 2) = 1 − 2/(e + 2): the first form
-where x is small, the second where 1 is near. They are 2 and 3 ULP off at most.
+where x is small, the second where 1 is near. They are 2 and 3 ULP off at most. Where x³/3 is less
+than half an ULP of x, tanh(x) is x, which keeps x − tanh(x) exact.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def _tanh32(x):
     small = abs(x) < _f32(0.5)
     quotient = (e if small else _f32(-2)) / (e + _f32(2))
     t = quotient if small else _f32(1) + quotient
-    return (-t if x < _f32(0) else t) if x != _f32(0) else x
+    return (-t if x < _f32(0) else t) if abs(x) > _f32(2**-12) else x
 
 
 def _tanh64(x):
@@ -117,7 +118,7 @@ def _tanh64(x):
     small = abs(x) < 0.5
     quotient = (e if small else -2.0) / (e + 2.0)
     t = quotient if small else 1.0 + quotient
-    return (-t if x < 0.0 else t) if x != 0.0 else x
+    return (-t if x < 0.0 else t) if abs(x) > 2.0**-27 else x
 
 
 def exp(x):

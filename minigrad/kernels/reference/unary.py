@@ -189,20 +189,20 @@ def gelu_backward_input(grad_output, x):
     return grad_output * (0.5 * math.erfc(-x / math.sqrt(2)) + x * density)
 
 
-_TANH_SCALE, _TANH_CUBE = math.sqrt(2 / math.pi), 0.044715
+_TANH_SCALE, _TANH_CUBE = math.sqrt(8 / math.pi), 0.044715
 
 
 @pointwise
 def gelu_tanh_forward(x):
-    """x · ½(1 + tanh(√(2/π)(x + 0.044715x³)))"""
-    return 0.5 * x * (1 + np.tanh(_TANH_SCALE * (x + _TANH_CUBE * x * x * x)))
+    """x · ½(1 + tanh(√(2/π)(x + 0.044715x³))) = x · σ(√(8/π)(x + 0.044715x³))"""
+    return x * sigmoid(_TANH_SCALE * (x + _TANH_CUBE * x * x * x))
 
 
 @pointwise
 def gelu_tanh_backward_input(grad_output, x):
-    t = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * x * x * x))
+    v = _TANH_SCALE * (x + _TANH_CUBE * x * x * x)
     inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * x * x)
-    return grad_output * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner)
+    return grad_output * (sigmoid(v) + x * sigmoid(v) * sigmoid(-v) * inner)
 
 
 @pointwise
