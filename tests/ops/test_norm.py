@@ -171,3 +171,21 @@ def test_float32_group_norm_is_exact_to_a_few_ulps(
         (bias.grad, g.sum(axis=(0, 2), dtype=np.float64)),
     ):
         assert np.abs(actual.array - expected).max() < 2**-23 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layer_norm_of_single_numbers_is_its_bias(dtype: type) -> None:
+    draws = np.random.default_rng(0)
+    x, g = (Tensor(draws.normal(50, 20, (64, 1)).astype(dtype)) for _ in range(2))
+    weight, bias = (Tensor(draws.normal(0, 2, 1).astype(dtype)) for _ in range(2))
+    for t in (x, weight, bias):
+        t.requires_grad = True
+    out = F.layer_norm(x, (1,), weight, bias)
+    out.backward(g)
+    assert np.array_equal(out.array, np.broadcast_to(bias.array, (64, 1)))
+    assert weight.grad is not None
+    assert np.array_equal(weight.grad.array, [0])
+    # weight·g/√eps less its mean.
+    largest = np.abs(weight.array * g.array).max() / math.sqrt(1e-5)
+    assert x.grad is not None
+    assert np.abs(x.grad.array).max() <= 2 * np.finfo(dtype).eps * largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ def group_norm_cases(draw: st.DrawFn) -> Case:
 @st.composite
 def layer_norm_cases(draw: st.DrawFn) -> Case:
     shape = tuple(draw(st.lists(st.sampled_from((1, 2, 3, 5, 18)), min_size=1, max_size=3)))
+    if math.prod(shape) == 1:  # nothing but rounding is left: tests/ops/test_norm.py
+        shape = (*shape, 2)
     before = tuple(draw(st.lists(st.integers(0, 3), max_size=2)))
     named: Any = draw(st.sampled_from((shape, list(shape))))
     if len(shape) == 1 and draw(st.booleans()):
