@@ -115,7 +115,7 @@ def binary_cross_entropy(
     input and target of one shape, from 0 to 1 → a scalar, or that shape for 'none'. A logarithm
     below −100 counts as −100. weight, of the losses, broadcasts to that shape and receives no
     gradient. `binary_cross_entropy_with_logits` of what the sigmoid would be taken of is exact
-    where this is not.
+    where this is not, and on a GPU may be captured: here the host must read the range.
     Raises TargetError for input or target outside [0, 1], ShapeError, DTypeError or DeviceError,
     before any work. size_average and reduce are deprecated.
     """
