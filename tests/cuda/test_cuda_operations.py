@@ -80,6 +80,9 @@ CASES: dict[str, Callable[[str], Any]] = {
     "sum of bools": lambda d: (
         mg.tensor([True, False], device=d) + mg.tensor([True, True], device=d)
     ),
+    "take one row often": lambda d: _with_gradient(
+        lambda x: x[mg.tensor([2] * 90 + [0], device=d)], _leaf(d, 3, 2)
+    ),
     "mask": lambda d: _leaf(d, 5, 3)[_leaf(d, 5, 3) > 0],
     "put few": lambda d: _put(d, 3),
     "put many": lambda d: _put(d, 300),
