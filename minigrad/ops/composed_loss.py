@@ -16,9 +16,9 @@ from ..errors import DTypeError, ShapeError, TargetError
 from .activation import logsigmoid
 from .arithmetic import minimum
 from .cast import to
-from .compare import where
+from .compare import logical_not, lt, where
 from .creation import arange
-from .extrema import amax, amin
+from .extrema import amax, amin, check_ends
 from .loss import mean_or_sum, reduction_name
 from .operands import broadcast_shape, floating_operands
 from .select import gather
@@ -369,8 +369,11 @@ def gaussian_nll_loss(
             raise ShapeError(
                 f"{operation}: var of shape {var.shape} does not fit input of shape {input.shape}"
             )
-        if var.numel() and (least := amin(var.detach()).item()) < 0:
+
+        def refuse(least: float, _: float) -> None:
             raise ValueError(f"{operation}: var must not be negative, got {least}")
+
+        check_ends(var, lambda least, _: logical_not(lt(least, 0)), refuse)  # NaN passes
         constant = var.detach()
         small = constant < eps
         # eps + 0, with the slope of var.

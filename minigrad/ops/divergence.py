@@ -11,7 +11,8 @@ from ..engine import Function, Tensor
 from ..errors import GraphError, ShapeError, TargetError
 from .arithmetic import neg, product, sub
 from .cast import to
-from .extrema import amax, amin
+from .compare import ge, le, logical_and
+from .extrema import check_ends
 from .loss import REDUCTIONS, mean_or_sum, reduction_name
 from .operands import broadcast_shape, elementwise, floating_operands, takes_tensor
 from .promotion import as_common_floating, scalar
@@ -115,7 +116,7 @@ def binary_cross_entropy(
     input and target of one shape, from 0 to 1 → a scalar, or that shape for 'none'. A logarithm
     below −100 counts as −100. weight, of the losses, broadcasts to that shape and receives no
     gradient. `binary_cross_entropy_with_logits` of what the sigmoid would be taken of is exact
-    where this is not, and on a GPU may be captured: here the host must read the range.
+    where this is not.
     Raises TargetError for input or target outside [0, 1], ShapeError, DTypeError or DeviceError,
     before any work. size_average and reduce are deprecated.
     """
@@ -123,13 +124,13 @@ def binary_cross_entropy(
     reduction = reduction_name(operation, reduction, size_average, reduce)
     _check_binary(operation, input, target, {"weight": weight})
     for name, tensor in (("input", input), ("target", target)):
-        if tensor.numel() == 0:
-            continue
-        low, high = amin(tensor.detach()).item(), amax(tensor.detach()).item()
-        if not (low >= 0 and high <= 1):  # NaN included
+
+        def refuse(low: float, high: float, name: str = name) -> None:
             raise TargetError(
                 f"{operation}: {name} must be from 0 to 1, got values from {low} to {high}"
             )
+
+        check_ends(tensor, lambda low, high: logical_and(ge(low, 0), le(high, 1)), refuse)
     losses = BCE.apply(input, target)
     return mean_or_sum(losses if weight is None else losses * weight, reduction)
 

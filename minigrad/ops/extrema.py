@@ -6,6 +6,7 @@ them: any and all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..runtime.allocation import allocate
 from .arithmetic import maximum, minimum, product, quotient
 from .cast import to
 from .compare import eq, isnan, logical_and, logical_or
+from .join import stack
 from .operands import narrowed, scratch, takes_tensor, widened
 from .reduction import (
     Axes,
@@ -30,6 +32,7 @@ from .reduction import (
     reduction,
     sum_over,
 )
+from .transfer import check_rows
 
 __all__ = ["all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "max", "min"]
 
@@ -196,6 +199,19 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
         raise TypeError(f"aminmax: keepdim must be a bool, got {keepdim!r:.80}")
     least = Extremum.apply(input, axes, keepdim, False, False)
     return AminmaxResult(least, Extremum.apply(input, axes, keepdim, True, False))
+
+
+def check_ends(
+    values: Tensor, hold: Callable[[Tensor, Tensor], Tensor], refuse: Callable[[Any, Any], None]
+) -> None:
+    """refuse(least, most), which raises, unless hold(least, most) of all values, which a NaN makes
+    NaN: now, or for a GPU at the next synchronisation, and at each replay of a recorded step."""
+    if values.array.size == 0:
+        return
+    least, most = amin(values.detach()), amax(values.detach())
+    flag = to(hold(least, most), int64)  # 0 is the row to refuse, 1 none
+    ends = stack([least, most]).array.reshape(1, 2)
+    check_rows(flag.array.reshape(1), ends, values.device, lambda _, row: refuse(*row))
 
 
 @takes_tensor

@@ -434,12 +434,7 @@ AGREEMENT = Check("the reference backend agrees with the cpu backend", _agreemen
 LAYOUT = Check("memory order does not matter", _layouts, share=0.5)
 UNMUTATED = Check("inputs are left alone", _unmutated, share=0.35)
 NO_ALIASING = Check("results and gradients have their own memory", _no_aliasing, share=0.35)
-THREADS = Check(
-    "the number of threads does not matter",
-    _threads,
-    applies=lambda spec: TEST_DEVICE == "cpu",  # of the CPU
-    share=0.35,
-)
+THREADS = Check("the number of threads does not matter", _threads, share=0.35)
 INTEGERS = Check("integer tensors give torch's values or DTypeError", _integers, share=0.35)
 MIXED_DTYPES = Check(
     "mixed dtypes raise DTypeError",

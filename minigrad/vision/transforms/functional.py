@@ -343,12 +343,8 @@ def pad(img: Any, padding: Any, fill: Any = 0, padding_mode: str = "constant") -
         return pad(img[None], padding, fill, padding_mode)[0]
     shape = img.shape
     work = img if padding_mode == "constant" or is_floating(img.dtype) else img.to(float32)
-    padded_tensor = NF.pad(
-        work.reshape(math.prod(shape[:-3]), *shape[-3:]),
-        sides,
-        _PAD_MODES[padding_mode],
-        value or 0,
-    )
+    images = work.reshape(math.prod(shape[:-3]), *shape[-3:])
+    padded_tensor = NF.pad(images, sides, _PAD_MODES[padding_mode], value or 0)
     return padded_tensor.reshape(*shape[:-2], *padded_tensor.shape[-2:]).to(img.dtype)
 
 
@@ -480,7 +476,10 @@ def affine(
     shear: degrees along x, or (x, y); a sequence of one is both, as torchvision has it."""
     if scale <= 0:
         raise ValueError(f"affine: scale should be positive, got {scale}")
-    shears = [float(shear), 0.0] if isinstance(shear, int | float) else [*shear] * (3 - len(shear))
+    shears = [shear, 0.0] if isinstance(shear, int | float) else [*shear]
+    if len(shears) not in (1, 2):
+        raise ValueError(f"affine: shear must be one number or two, got {shear}")
+    shears = [float(degrees) for degrees in (shears[0], shears[-1])]
     _, H, W = get_dimensions(img)
     pil, mode = _check("affine", img), _mode(interpolation)
     if pil:
