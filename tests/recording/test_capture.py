@@ -119,6 +119,17 @@ def test_a_bad_value_in_a_replay_is_reported() -> None:
     assert step(logits, mg.tensor([1, 2], device=DEVICE)).item() == pytest.approx(np.log(3))
 
 
+@pytest.mark.parametrize("bad", [-0.25, 1.5, float("nan")])
+def test_what_is_no_probability_in_a_replay_is_reported(bad: float) -> None:
+    step = mg.capture(lambda x: F.binary_cross_entropy(x, x.detach() * 0 + 0.5))
+    good = mg.tensor([0.5, 0.5], device=DEVICE)
+    for _ in range(4):
+        step(good).item()
+    with pytest.raises(mg.TargetError, match=f"input must be from 0 to 1, got .*{bad}"):
+        step(mg.tensor([0.5, bad], device=DEVICE)).item()
+    assert step(good).item() == pytest.approx(np.log(2))
+
+
 def test_arguments_must_be_tensors_or_hashable() -> None:
     step = mg.capture(lambda x, options: x)
     with pytest.raises(mg.DTypeError, match="hashable"):
