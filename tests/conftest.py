@@ -26,10 +26,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 import minigrad.cuda
 from minigrad.testing import ptx
 from minigrad.testing.oracle import Errors
+
+# Hypothesis draws numbers that it finds in the project's modules, too: in those that happen to be
+# loaded, so that no two processes would draw the same. None is the project's own.
+providers.is_local_module_file = lambda path: False  # type: ignore[attr-defined]
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
