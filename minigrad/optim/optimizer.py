@@ -25,6 +25,8 @@ from ..runtime.allocation import lasting
 
 Options = TypeVar("Options")
 Params = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+ParamsT = Params  # torch's name
+required: Any = object()  # a default, of an optimiser of one's own, that every group must replace
 Values = dict[str, Any]  # a group's options, or a parameter's state
 
 
@@ -110,6 +112,8 @@ class Optimizer:
                 )
             known.add(id(param))
         group = {**self.defaults, **param_group, "params": params}
+        if left_out := [option for option, value in group.items() if value is required]:
+            raise ValueError(f"{name}: a group must have the options {left_out}")
         if group.get("differentiable"):
             raise ValueError(f"{name}: differentiable=True is not possible: steps are not recorded")
         if group.get("foreach") and group.get("fused"):
@@ -217,7 +221,10 @@ class Optimizer:
         return None
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        """Raise ValueError for options outside their range."""
+        """Raise ValueError for options outside their range. In an optimiser of one's own options
+        may mean anything."""
+        if not self._fields:
+            return
         name = type(self).__name__
         for option in ("lr", "weight_decay", *self._not_negative):
             if option in group:
@@ -261,7 +268,8 @@ class Optimizer:
             for key, value in saved.items():
                 if key != "params":
                     # JSON knows no tuples.
-                    group[key] = tuple(value) if isinstance(value, list) else value
+                    known = isinstance(value, list) and isinstance(group.get(key), tuple)
+                    group[key] = tuple(value) if known else value
         params = [p for group in self.param_groups for p in group["params"]]
         # All copies come before the first change: the tensors may be those of another parameter.
         loaded = {
@@ -278,6 +286,11 @@ class Optimizer:
                 _take_over(self.state[param], loaded[index])
             else:
                 self.state.pop(param, None)
+        self.__setstate__({"state": self.state, "param_groups": self.param_groups})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where an optimiser of one's own gives options that an older file lacks their values."""
+        self.__dict__.update(state)
 
     def _own_value(self, key: str, value: Any, param: Tensor) -> Any:
         """What is kept of a loaded value: copies of tensors."""
@@ -301,7 +314,7 @@ class Optimizer:
             )
         for position, other in enumerate(state_dict["param_groups"]):
             missing = sorted(set(self.defaults) - set(other) - _OPTIONAL)
-            if missing:
+            if missing and self._fields:
                 raise CheckpointError(
                     f"{name}: saved group {position} is another optimiser's: missing options "
                     f"{missing}"

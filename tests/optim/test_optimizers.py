@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 
 import numpy as np
@@ -13,6 +14,7 @@ from minigrad import Tensor, no_grad, optim, zeros_like
 from minigrad.device import Device
 from minigrad.errors import CheckpointError, DTypeError, ShapeError
 from minigrad.optim import SGD, Adam, AdamW, Optimizer
+from minigrad.optim.optimizer import required
 
 STEPS = 12
 SHAPES = [(5,), (3, 4), (2, 3, 3, 2), ()]
@@ -394,6 +396,35 @@ def test_an_optimizer_written_for_torch_steps_saves_and_resumes():
     second.load_state_dict(first.state_dict())
     assert second.state[b]["step"] == 2
     np.testing.assert_array_equal(second.state[b]["exp_avg"].array, first.state[a]["exp_avg"].array)
+
+
+class Free(Optimizer):
+    """Options that mean something else than in this package's optimizers."""
+
+    def __init__(self, params, **options):
+        super().__init__(params, {"lr": None, "betas": (0.0, 0.9, 0.99), "buffer": [[1], 2]})
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("later", 3)
+
+
+def test_options_of_ones_own_optimizer_are_kept_as_they_are():
+    optimizer = Free([leaf([1.0])])
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["betas"]
+    for loaded in (Free([leaf([1.0])]), copy.deepcopy(optimizer)):
+        loaded.load_state_dict(saved)
+        assert loaded.param_groups[0]["buffer"] == [[1], 2]
+        assert loaded.param_groups[0]["later"] == 3
+
+
+def test_a_required_option_is_asked_for():
+    with pytest.raises(ValueError, match=r"Optimizer: a group must have the options \['lr'\]"):
+        Optimizer([leaf([1.0])], {"lr": required})
+    optimizer = Optimizer([{"params": leaf([1.0]), "lr": 1}], {"lr": required})
+    assert optimizer.param_groups[0]["lr"] == 1
 
 
 def test_a_parameter_may_appear_once_only():
