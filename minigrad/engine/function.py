@@ -19,7 +19,7 @@ Every operation of minigrad is such a Function.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,7 +28,7 @@ from ..device import Device
 from ..dtypes import is_floating
 from ..errors import GraphError
 from . import grad_mode
-from .tensor import Tensor
+from .tensor import Size, Tensor
 
 _sequence = itertools.count()
 
@@ -91,11 +91,34 @@ class Context:
         self._saved = tuple(kept)
 
     def release(self) -> None:
-        """Free everything that was kept."""
+        """Free everything that was kept. Of numbers, sizes and the like there is nothing to free:
+        as in torch, backward can run again without retain_graph."""
+        if self._saved == () and _holds_no_memory(self.__dict__.values()):
+            return
         keep = self.needs_input_grad, self._function
         self.__dict__.clear()
         self.needs_input_grad, self._function = keep
         self._saved = None
+
+
+_PLAIN = frozenset((bool, int, float, str, slice, type(None), Device))
+
+
+def _holds_no_memory(values: Iterable[Any]) -> bool:
+    """Whether these are numbers, sizes, records of such (geometry.py's), and nothing else."""
+    for value in values:
+        kind = type(value)
+        if kind is tuple or kind is list or kind is Size:
+            parts = value
+        elif hasattr(kind, "__dataclass_fields__"):
+            parts = [getattr(value, name) for name in kind.__dataclass_fields__]
+        elif kind in _PLAIN or isinstance(value, (type, np.dtype)):
+            continue
+        else:
+            return False
+        if not _holds_no_memory(parts):
+            return False
+    return True
 
 
 class Node:

@@ -8,9 +8,11 @@ import weakref
 
 import numpy as np
 import pytest
+import torch
 
 import minigrad
-from minigrad import DTypeError, GraphError, ShapeError, Tensor
+import minigrad as mg
+from minigrad import DTypeError, Function, GraphError, ShapeError, Tensor
 from minigrad.engine import clear_grad
 from minigrad.runtime import memory
 
@@ -262,6 +264,36 @@ def test_a_second_backward_needs_retain_graph():
     with pytest.raises(GraphError, match="retain_graph=True"):
         y.backward()
     assert grad_of(x) == [12]
+
+
+class Reversed(Function):
+    """A reversal layer: it keeps a number and no tensor."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -ctx.factor * grad, None
+
+
+def test_a_part_that_saved_no_tensor_needs_no_retain_graph():
+    def gradients(x, other, function, cat):
+        shared = cat([function(x + 1, 3.0).reshape(4) - 1, other]).sum(0)
+        for power in (2, 3):
+            (shared * power).backward()
+        return [x.grad.tolist(), other.grad.tolist()]
+
+    class TorchReversed(torch.autograd.Function):
+        forward, backward = Reversed.forward, Reversed.backward
+
+    x = np.arange(4.0).reshape(2, 2)
+    ours = [mg.tensor(each, requires_grad=True) for each in (x, x[0])]
+    theirs = [torch.tensor(each, requires_grad=True) for each in (x, x[0])]
+    expected = gradients(*theirs, TorchReversed.apply, torch.cat)
+    assert gradients(*ours, Reversed.apply, mg.cat) == expected
 
 
 # Freeing ------------------------------------------------------------------------------------
