@@ -24,7 +24,14 @@ __all__ = [
 
 
 class _Loss(Layer):
+    """The base of losses; those of one's own get the reduction from it."""
+
     _shown = ()
+
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
+    ) -> None:
+        self._begin(size_average=size_average, reduce=reduce, reduction=reduction)
 
     def _start(self, **fields: Any) -> None:
         flags = [fields.pop(name, None) for name in ("size_average", "reduce")]
@@ -46,6 +53,15 @@ class _PlainLoss(_Loss):
 
 class _WeightedLoss(_Loss):
     """A loss with a weight for each class, or for each element of the batch."""
+
+    def __init__(
+        self,
+        weight: Tensor | None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        self._begin(weight=weight, size_average=size_average, reduce=reduce, reduction=reduction)
 
     def _start(self, **fields: Any) -> None:
         self.register_buffer("weight", fields.pop("weight"))

@@ -171,3 +171,17 @@ ROW, SCORES = Tensor(np.zeros(3)), Tensor(np.zeros((4, 3)))
 def test_bad_arguments_are_named(name, args, error, match) -> None:
     with pytest.raises(error, match=f"^{name}: .*{match}"):
         getattr(F, name)(*args)
+
+
+@pytest.mark.parametrize(
+    ("base", "args", "options"),
+    [("_Loss", (), {}), ("_Loss", (None, False), {}), ("_Loss", (), {"reduction": "sum"}),
+     ("_WeightedLoss", (), {}), ("_WeightedLoss", (None, False), {"reduction": "mean"})],
+)  # fmt: skip
+def test_losses_of_ones_own_get_the_reduction(base, args, options) -> None:
+    found = []
+    for library in (torch.nn, nn):
+        kind = type("FocalLoss", (getattr(library.modules.loss, base),), {})
+        loss = kind(*args, **options)
+        found.append((loss.reduction, list(loss.state_dict()), getattr(loss, "weight", 0)))
+    assert found[0] == found[1]
