@@ -11,6 +11,12 @@ import numpy as _np
 
 from . import ahead as _ahead  # noqa: F401  hears of compilations
 from . import amp, autograd, backends, cuda, linalg, nn, optim, runtime
+from .amp import (
+    get_autocast_dtype,
+    get_autocast_gpu_dtype,
+    is_autocast_cpu_enabled,
+    is_autocast_enabled,
+)
 from .backends import (
     get_float32_matmul_precision,
     set_float32_matmul_precision,
@@ -30,6 +36,8 @@ from .dtypes import (
     bfloat16,
     bool_,
     can_cast,
+    complex64,
+    complex128,
     finfo,
     float16,
     float32,
@@ -85,12 +93,14 @@ from .ops import creation as _creation
 from .ops import division as _division
 from .ops import exchange as _exchange
 from .ops import extrema as _extrema
+from .ops import foreach as _foreach
 from .ops import functions as _functions
 from .ops import gradcheck as _gradcheck
 from .ops import inplace as _inplace
 from .ops import join as _join
 from .ops import matmul as _matmul
 from .ops import methods as _methods  # noqa: F401  attaches the methods of Tensor
+from .ops import out as _out
 from .ops import parts as _parts
 from .ops import printing as _printing
 from .ops import products as _products
@@ -159,7 +169,8 @@ OutOfMemoryError = MemoryError
 
 autocast = amp.autocast
 detach, index_put = Tensor.detach, Tensor.index_put
-globals().update(_inplace.FUNCTIONS)
+globals().update(_inplace.FUNCTIONS, **_foreach.FUNCTIONS)
+globals().update({name: _out.takes_out(name, globals()[name]) for name in _out.NAMES})
 
 
 def compile(model: _Any = None, **options: _Any) -> _Any:
@@ -183,6 +194,7 @@ _LAZY = {
     "distributions": (".distributions", None),
     "fx": (".fx", None),
     "hub": (".hub", None),
+    "random": (".random", None),
     "jit": (".jit", None),
     "load": (".pth", "load"),
     "save": (".pth", "save"),
@@ -243,15 +255,17 @@ __all__ = [
     "Function", "Generator", "GradcheckError", "GraphError", "MinigradError",
     "OutOfMemoryError", "ShapeError", "Size", "TargetError", "Tensor", "__version__", "amp",
     "autocast", "autograd", "backends", "bfloat16", "bool", "bool_", "can_cast", "capture",
-    "celu", "channels_last", "compile", "contiguous_format", "conv2d", "conv_transpose2d",
-    "cuda", "data", "default_generator", "detach", "device", "distributed", "double", "dropout",
-    "dtype", "e", "enable_grad", "finfo", "float", "float16", "float32", "float64",
+    "celu", "channels_last", "compile", "complex128", "complex64", "contiguous_format",
+    "conv2d", "conv_transpose2d", "cuda", "data", "default_generator", "detach", "device",
+    "distributed", "double", "dropout", "dtype", "e", "enable_grad", "finfo", "float",
+    "float16", "float32", "float64", "get_autocast_dtype", "get_autocast_gpu_dtype",
     "get_default_device", "get_default_dtype", "get_float32_matmul_precision",
     "get_num_threads", "group_norm", "half", "iinfo", "index_put", "inf", "inference_mode",
-    "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled", "layer_norm",
-    "linalg", "load", "long", "manual_seed", "max_pool2d", "memory_format", "nan", "nn",
-    "no_grad", "optim", "pi", "preserve_format", "promote_types", "runtime", "save", "seed",
-    "selu", "serialization", "set_default_device", "set_default_dtype",
-    "set_float32_matmul_precision", "set_grad_enabled", "set_num_threads", "short", "uint8",
-    "use_deterministic_algorithms", "vision", "viz",
+    "initial_seed", "int", "int16", "int32", "int64", "int8", "is_autocast_cpu_enabled",
+    "is_autocast_enabled", "is_grad_enabled", "layer_norm", "linalg", "load", "long",
+    "manual_seed", "max_pool2d", "memory_format", "nan", "nn", "no_grad", "optim", "pi",
+    "preserve_format", "promote_types", "runtime", "save", "seed", "selu", "serialization",
+    "set_default_device", "set_default_dtype", "set_float32_matmul_precision",
+    "set_grad_enabled", "set_num_threads", "short", "uint8", "use_deterministic_algorithms",
+    "vision", "viz",
 ]  # fmt: skip

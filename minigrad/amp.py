@@ -9,10 +9,17 @@ from __future__ import annotations
 from contextlib import ContextDecorator
 from typing import Any
 
+import numpy as np
+
+from .dtypes import get_default_dtype
 from .engine import Tensor
+from .jit import ignore
 from .optim.optimizer import Optimizer
 
-__all__ = ["GradScaler", "autocast"]
+__all__ = [
+    "GradScaler", "autocast", "custom_bwd", "custom_fwd", "get_autocast_dtype",
+    "get_autocast_gpu_dtype", "is_autocast_cpu_enabled", "is_autocast_enabled",
+]  # fmt: skip
 
 
 class autocast(ContextDecorator):
@@ -27,6 +34,30 @@ class autocast(ContextDecorator):
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+def is_autocast_enabled(device_type: str | None = None) -> bool:
+    """False, also inside `autocast`: nothing is cast."""
+    return False
+
+
+is_autocast_cpu_enabled = is_autocast_enabled
+
+
+def get_autocast_dtype(device_type: str | None = None) -> np.dtype:
+    """The default dtype: what is computed in."""
+    return get_default_dtype()
+
+
+get_autocast_gpu_dtype = get_autocast_dtype
+
+
+def custom_fwd(fwd: Any = None, **options: Any) -> Any:
+    """A Function's forward itself, or a decorator that changes nothing."""
+    return ignore() if fwd is None else fwd
+
+
+custom_bwd = custom_fwd
 
 
 class GradScaler:

@@ -34,7 +34,18 @@ _PLACES = {
     "torchvision.ops": "minigrad.vision",
     "torchvision.datasets.utils": "minigrad.vision.downloads",
     "torchvision.io.image": "minigrad.vision.io",
+    "torch.cuda.random": "minigrad.random",
     # The files in which they have their classes.
+    **{f"torch.amp.{file}": "minigrad.amp" for file in ("autocast_mode", "grad_scaler")},
+    **{
+        f"torch.nn.utils.{file}": "minigrad.nn.utils"
+        for file in ("clip_grad", "convert_parameters", "fusion", "init")
+    },
+    "torch.optim.adamw": "minigrad.optim.adam",
+    **{
+        f"torch.optim.{file}": "minigrad.optim.formulas"
+        for file in ("adadelta", "adagrad", "adamax", "asgd", "nadam", "radam", "rmsprop", "rprop")
+    },
     "torch.utils.data._utils": "minigrad.data",
     **{
         f"torchvision.datasets.{file}": "minigrad.vision.datasets"

@@ -45,6 +45,14 @@ def test_imports_in_every_form(tmp_path):
         from torchvision.transforms.transforms import Compose
         from torch.utils.data._utils.collate import default_collate
         from torchvision.transforms import v2, functional as TF
+        from torch.jit.annotations import List, Optional
+        from torch.nn.utils.clip_grad import clip_grad_norm_
+        from torch.nn.utils.fusion import fuse_conv_bn_eval
+        from torch.optim.adamw import AdamW
+        from torch.optim.rmsprop import RMSprop
+        from torch.optim.optimizer import Optimizer, ParamsT, required
+        from torch.amp.grad_scaler import GradScaler
+        import torch.cuda.random, torch.random
         import beside
         import minigrad
 
@@ -57,6 +65,13 @@ def test_imports_in_every_form(tmp_path):
         assert torch.__version__.split(".") >= ["2"] and torch.__name__ == "torch"
         assert torch.optim.lr_scheduler.StepLR is StepLR
         assert "relu" in dir(torch)
+        torch.random.manual_seed(3)
+        torch.cuda.random.manual_seed(3)
+        with torch.random.fork_rng():
+            drawn = torch.rand(3).tolist()
+        assert torch.rand(3).tolist() == drawn
+        assert torch.get_autocast_dtype("cpu") == torch.float32
+        assert not torch.is_autocast_enabled() and torch.float32 != torch.complex64
         print("done")
         """,
     )

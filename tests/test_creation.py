@@ -510,3 +510,19 @@ def test_numba_is_imported_with_the_first_kernel_and_not_before() -> None:
 def test_the_number_of_threads_can_be_set() -> None:
     code = "import minigrad as mg; mg.set_num_threads(1); print(mg.get_num_threads())"
     assert run(code).split() == ["1"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (2, 3), ((2, 3),), ([1.5, 2.5],), (np.int64(3),), (np.ones(2, np.float32),), ("size",)],
+)
+def test_torchs_old_constructors(arguments):
+    found = []
+    for library in (torch, mg):
+        like = library.ones(3, 2)
+        given = [like.shape if isinstance(each, str) else each for each in arguments]
+        made = [library.FloatTensor(*given), like.new(*given), like.double().new(*given)]
+        if not any(isinstance(each, (np.generic, np.ndarray)) for each in given):
+            made.append(library.Tensor(*given))
+        found.append([(tuple(each.shape), str(each.numpy().dtype)) for each in made])
+    assert found[0] == found[1]

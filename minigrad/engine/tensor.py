@@ -187,6 +187,8 @@ class Tensor(Methods):
 
 def _of_sizes_or_numbers(first: Any, *more: Any) -> np.ndarray:
     """The array of torch's constructor Tensor(first, *more)."""
+    if isinstance(first, Size):
+        return np.empty(first, get_default_dtype())
     if not isinstance(first, int):
         return np.array(first, get_default_dtype())
     defaults = CPU, False, None

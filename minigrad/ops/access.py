@@ -23,8 +23,8 @@ from .shape import reshape
 from .transfer import host, is_cuda
 
 __all__ = [
-    "get_device", "is_complex", "is_floating_point", "is_nonzero", "is_same_size", "is_signed",
-    "is_tensor", "numel",
+    "conj", "get_device", "is_complex", "is_floating_point", "is_nonzero", "is_same_size",
+    "is_signed", "is_tensor", "numel", "real", "resolve_conj",
 ]  # fmt: skip
 
 # Facts --------------------------------------------------------------------------------------
@@ -89,6 +89,14 @@ def never(input: Tensor) -> bool:
 
 
 is_complex = never
+
+
+def conj(input: Tensor) -> Tensor:
+    """The tensor itself: its numbers are real."""
+    return input
+
+
+real = resolve_conj = conj
 
 
 def is_signed(input: Tensor) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -152,35 +154,59 @@ class Extreme(Function):
         return tuple(grads)
 
 
-def add(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+def number_first(operation: str, name: str, *args: Any) -> Any:
+    """The arguments (number, *tensors) of torch's old signatures, which optimizers of before 2020
+    call: deprecated, for (*tensors, name=number)."""
+    if isinstance(args[0], Tensor) or not all(isinstance(each, Tensor) for each in args[1:]):
+        raise TypeError(f"{operation}: takes {len(args) - 1} operands, and {name} by its name")
+    depth, frame = 2, sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("minigrad."):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(
+        f"{operation}(number, tensor, …) is deprecated, use {operation}(tensor, …, {name}=number)",
+        UserWarning,
+        stacklevel=depth + 1,
+    )
+    return args
+
+
+def add(input: Operand, other: Operand, *old: Any, alpha: float = 1) -> Tensor:
     """input + alpha·other, with broadcasting."""
+    if old:
+        alpha, other = number_first("add", "alpha", other, *old)
     left, right = operands("add", input, other)
-    check_alpha("add", alpha, left.dtype)
-    return Add.apply(left, right, alpha)
+    return Add.apply(left, right, as_alpha("add", alpha, left.dtype))
 
 
-def sub(input: Operand, other: Operand, *, alpha: float = 1) -> Tensor:
+def sub(input: Operand, other: Operand, *old: Any, alpha: float = 1) -> Tensor:
     """input − alpha·other, with broadcasting."""
+    if old:
+        alpha, other = number_first("sub", "alpha", other, *old)
     left, right = operands("sub", input, other)
     for operand in (input, other):
         if isinstance(operand, (bool, Tensor)):
             refuse_bool("sub", bool_ if isinstance(operand, bool) else operand.dtype)
-    check_alpha("sub", alpha, left.dtype)
+    alpha = as_alpha("sub", alpha, left.dtype)
     broadcast_shape("sub", left.shape, right.shape)
     return Add.apply(left, right, -alpha)
 
 
-def check_alpha(operation: str, alpha: float, dtype: np.dtype) -> None:
+def as_alpha(operation: str, alpha: Any, dtype: np.dtype) -> Any:
+    """A number, which may be a tensor's or an array's, that a tensor of this dtype is multiplied
+    by."""
     if not isinstance(alpha, (int, float)):
-        raise TypeError(f"{operation}: alpha must be a number, got {type(alpha).__name__}")
+        if not isinstance(alpha, (Tensor, np.number)) or alpha.ndim:
+            raise TypeError(f"{operation}: alpha must be a number, got {type(alpha).__name__}")
+        alpha = alpha.item()
     if is_floating(dtype):
-        return
+        return alpha
     if isinstance(alpha, float):
         raise DTypeError(
             f"{operation}: alpha must be an int for tensors of dtype {dtype.name}, got {alpha!r}"
         )
     check_fits(f"{operation}: alpha", alpha, int64)
     check_fits(f"{operation}: −alpha", -alpha, int64)  # what sub multiplies by
+    return alpha
 
 
 def refuse_bool(operation: str, dtype: np.dtype) -> None:

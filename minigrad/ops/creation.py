@@ -29,7 +29,7 @@ from ..dtypes import (
     uint8,
     unsupported,
 )
-from ..engine import Tensor
+from ..engine import Size, Tensor
 from ..errors import DTypeError, ShapeError
 from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
@@ -342,6 +342,12 @@ def new_ones(
     return ones(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
+def new(input: Tensor, *data: Any) -> Tensor:
+    """torch's old constructor, x.new(2, 3) or x.new([2, 3]), with the dtype and device of this
+    tensor. See `TypedConstructor`."""
+    return TypedConstructor(input.dtype, input.device)(*data)
+
+
 def new_full(
     input: Tensor,
     size: Any,
@@ -451,16 +457,20 @@ class TypedConstructor:
     """torch's old constructors: LongTensor(2, 3) has that shape and undefined elements,
     LongTensor([2, 3]) these numbers; isinstance(x, LongTensor) asks for the dtype."""
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
+    def __init__(self, dtype: np.dtype, device: Any = "cpu") -> None:
+        self._dtype, self._device = dtype, device
 
     def __call__(self, *data: Any) -> Tensor:
-        if len(data) == 1 and not isinstance(data[0], int):
-            return tensor(data[0], self._dtype)
-        return empty(*(data or (0,)), dtype=self._dtype)
+        if len(data) == 1 and not isinstance(data[0], (int, np.integer, Size)):
+            return tensor(data[0], self._dtype, self._device)
+        return empty(*(data or (0,)), dtype=self._dtype, device=self._device)
 
     def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, Tensor) and instance.dtype == self._dtype
+        return (
+            isinstance(instance, Tensor)
+            and instance.dtype == self._dtype
+            and instance.device.type == self._device
+        )
 
 
 FloatTensor, DoubleTensor = TypedConstructor(float32), TypedConstructor(float64)

@@ -17,7 +17,20 @@ from ..arguments import check_number
 from ..device import same_device
 from ..dtypes import bool_, float64, is_floating
 from ..engine import Function, Tensor
-from .arithmetic import add, div, maximum, minimum, mul, neg, pow, product, quotient, square, sub
+from .arithmetic import (
+    add,
+    div,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    number_first,
+    pow,
+    product,
+    quotient,
+    square,
+    sub,
+)
 from .cast import to
 from .compare import bitwise_and, bitwise_or, eq, ge, gt, isfinite, isnan, le, lt, ne, where
 from .extrema import all
@@ -353,13 +366,17 @@ def lerp(input: Tensor, end: Tensor, weight: Operand) -> Tensor:
     return add(input, mul(sub(end, input), weight))
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *old: Any, value: float = 1) -> Tensor:
     """input + value·tensor1·tensor2."""
+    if old:
+        value, tensor1, tensor2 = number_first("addcmul", "value", tensor1, tensor2, *old)
     return add(input, mul(tensor1, tensor2), alpha=value)
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *old: Any, value: float = 1) -> Tensor:
     """input + value·tensor1/tensor2."""
+    if old:
+        value, tensor1, tensor2 = number_first("addcdiv", "value", tensor1, tensor2, *old)
     return add(input, div(tensor1, tensor2), alpha=value)
 
 

@@ -274,6 +274,7 @@ class Methods(InPlace):
     log_normal_ = random.log_normal_
     random_ = random.random_
     # New tensors
+    new = creation.new
     new_empty = creation.new_empty
     new_zeros = creation.new_zeros
     new_ones = creation.new_ones
@@ -448,6 +449,8 @@ class Methods(InPlace):
     is_same_size = access.is_same_size
     is_floating_point = access.is_floating_point
     is_complex = access.is_complex
+    conj = resolve_conj = access.conj
+    real: Tensor = property(access.real)  # type: ignore[assignment]
     is_signed = access.is_signed
     is_nonzero = access.is_nonzero
     nbytes: builtins.int = property(access.nbytes)  # type: ignore[assignment]
