@@ -32,8 +32,10 @@ _PLACES = {
     "torch.utils.tensorboard.writer": "minigrad.utils.tensorboard",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",
+    "torchvision.ops._utils": "minigrad.vision._utils",
     "torchvision.datasets.utils": "minigrad.vision.downloads",
     "torchvision.io.image": "minigrad.vision.io",
+    "torch.autograd.function": "minigrad.autograd",
     "torch.cuda.random": "minigrad.random",
     # The files in which they have their classes.
     **{f"torch.amp.{file}": "minigrad.amp" for file in ("autocast_mode", "grad_scaler")},
@@ -113,6 +115,9 @@ class _Alias(ModuleType):
         self.__dict__["__path__"] = []  # its submodules come from the finder
         if not hasattr(target, "__all__"):
             self.__dict__["__all__"] = [each for each in dir(target) if not each.startswith("_")]
+        if isinstance(target, ModuleType):  # for models.__dict__["resnet18"]
+            public = {key: value for key, value in vars(target).items() if not key.startswith("_")}
+            self.__dict__.update({key: value for key, value in public.items() if callable(value)})
         if name in _VERSIONS:
             self.__dict__["__version__"] = _VERSIONS[name]
 
@@ -136,6 +141,7 @@ class _Alias(ModuleType):
         if name.startswith("__") or isinstance(value, _Alias):
             super().__setattr__(name, value)  # what the import system notes
         else:
+            self.__dict__.pop(name, None)
             setattr(self._target, name, value)
 
     def __dir__(self) -> list[str]:

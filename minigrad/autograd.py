@@ -4,15 +4,19 @@ grad modes."""
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .engine import Function, Tensor, backward, enable_grad, grad, no_grad, set_grad_enabled
 from .ops.gradcheck import gradcheck
 
 __all__ = [
     "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "grad", "gradcheck",
-    "no_grad", "set_detect_anomaly", "set_grad_enabled",
+    "no_grad", "once_differentiable", "set_detect_anomaly", "set_grad_enabled",
 ]  # fmt: skip
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class detect_anomaly(contextlib.nullcontext[None]):
@@ -24,6 +28,11 @@ class detect_anomaly(contextlib.nullcontext[None]):
 
 
 set_detect_anomaly = detect_anomaly
+
+
+def once_differentiable(fn: F) -> F:
+    """The backward pass of a Function itself: none here can be differentiated."""
+    return fn
 
 
 class _Wrapped(type):

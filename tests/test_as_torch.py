@@ -52,6 +52,7 @@ def test_imports_in_every_form(tmp_path):
         from torch.optim.rmsprop import RMSprop
         from torch.optim.optimizer import Optimizer, ParamsT, required
         from torch.amp.grad_scaler import GradScaler
+        from torch.autograd.function import Function, once_differentiable
         import torch.cuda.random, torch.random
         import beside
         import minigrad
@@ -65,6 +66,11 @@ def test_imports_in_every_form(tmp_path):
         assert torch.__version__.split(".") >= ["2"] and torch.__name__ == "torch"
         assert torch.optim.lr_scheduler.StepLR is StepLR
         assert "relu" in dir(torch)
+        assert torchvision.models.__dict__["resnet18"] is minigrad.vision.models.resnet18
+        assert {"SGD", "Adam"} <= vars(optim).keys()
+        nn.Linear, linear = nn.Conv2d, nn.Linear
+        assert nn.Linear is minigrad.nn.Linear is nn.Conv2d
+        nn.Linear = linear
         torch.random.manual_seed(3)
         torch.cuda.random.manual_seed(3)
         with torch.random.fork_rng():

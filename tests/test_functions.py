@@ -6,6 +6,7 @@ require gradients, other arrays tensors. Where torch has a method of the name, i
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -610,3 +611,17 @@ def test_asarray_shares_memory_copies_or_refuses() -> None:
     leaf = mg.ones(2, requires_grad=True)
     assert mg.asarray(leaf * 2).requires_grad
     assert not mg.asarray(leaf * 2, requires_grad=False).requires_grad
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[0, 1], [[0, 1], [1, 2]], [[0, 1], 2], [slice(0, 2), 1], [None, 1], [..., 1], [(0, 1), [1, 2]],
+     [np.array([0, 2]), np.array([1, 3])], [[True, False, True]], [[0, 1]] * 32],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+def test_a_list_of_more_than_ints_is_the_tuple_of_its_items(index: Any) -> None:
+    x = np.arange(12.0).reshape(3, 4)
+    expected = torch.from_numpy(x)[index].numpy()
+    many = any(not isinstance(each, int) for each in index) and len(index) < 32
+    with pytest.warns(UserWarning, match="indexing by a list") if many else nullcontext():
+        np.testing.assert_array_equal(values(mg.tensor(x, device=TEST_DEVICE)[index]), expected)

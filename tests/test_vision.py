@@ -14,6 +14,7 @@ import minigrad as mg
 from minigrad import ShapeError, nn, vision
 from minigrad.testing.oracle import TEST_DEVICE, values
 from minigrad.vision import feature_pyramid_network as pyramids
+from minigrad.vision._utils import split_normalization_params
 
 
 def boxes(*shape: int, seed: int = 0, size: float = 12.0) -> np.ndarray:
@@ -323,3 +324,17 @@ def test_names_are_torchvisions():
     missing = set(torchvision.ops.__all__) - set(vision.__all__)
     assert not set(vision.__all__) - set(torchvision.ops.__all__)
     assert all("3d" in name.lower() for name in missing)
+
+
+def test_parameters_of_normalisations_are_told_apart() -> None:
+    found = []
+    for library, split in (
+        (torch.nn, torchvision.ops._utils.split_normalization_params),
+        (nn, split_normalization_params),
+    ):
+        inner = library.Sequential(library.Conv2d(1, 2, 3), library.GroupNorm(1, 2))
+        model = library.Sequential(inner, library.BatchNorm2d(2), library.Linear(3, 4, bias=False))
+        model[1].bias.requires_grad = False
+        for classes in (None, [library.Linear]):
+            found.append([[tuple(p.shape) for p in each] for each in split(model, classes)])
+    assert found[:2] == found[2:]

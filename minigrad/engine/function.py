@@ -80,6 +80,9 @@ class Context:
         """Outputs that have no gradient, as indices do. Integer outputs need not be marked."""
         self._non_differentiable = outputs
 
+    def set_materialize_grads(self, value: bool) -> None:
+        """Nothing: outputs without a gradient always get zeros."""
+
     def move_saved(self, output: Tensor, tensor: Tensor) -> None:
         """The output, if it was saved, lies in the tensor's memory now."""
         kept = []
@@ -191,6 +194,10 @@ class Function:
     # argument, as one; the gradients of F's arguments, or None if it cannot. See backward.py.
     joined: ClassVar[Mapping[type[Function], Callable[..., Any]]] = {}
 
+    # setup_context(ctx, inputs, output), if there is one, keeps what backward needs: forward gets
+    # no ctx then.
+    setup_context: ClassVar[Callable[..., None] | None] = None
+
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Any:
         raise TypeError("a Function must define a static method forward(ctx, *args)")
@@ -224,7 +231,11 @@ class Function:
         context = Context(cls, needs)
         mode.enabled = False
         try:
-            result = cls.forward(context, *args)
+            if cls.setup_context is None:
+                result = cls.forward(context, *args)
+            else:
+                result = cls.forward(*args)
+                cls.setup_context(context, args, result)
         finally:
             mode.enabled = recording
         mode.observer.use(args)

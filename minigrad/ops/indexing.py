@@ -9,6 +9,7 @@ the first of them stood if they stood side by side, else in front.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,9 +75,26 @@ class Picker:
     wrap: bool = True
 
 
+def _lists_axes(index: Any) -> bool:
+    """Whether torch takes a list for the tuple of its items: where one of them is more than an int,
+    in short lists, with a warning."""
+    if type(index) is not list or len(index) >= 32:
+        return False
+    more = (Tensor, list, tuple, np.ndarray, slice, type(None), type(Ellipsis))
+    if not any(isinstance(item, more) for item in index):
+        return False
+    warnings.warn(
+        "indexing by a list of lists or tensors is deprecated: x[tuple(index)] has these values, "
+        "x[tensor(index)] others",
+        UserWarning,
+        stacklevel=5,
+    )
+    return True
+
+
 def _parse(input: Tensor, index: Any) -> tuple[tuple[Any, ...], list[Picker]]:
     """The basic part of an index, for NumPy, and the pickers on the view that it makes."""
-    items = list(index) if isinstance(index, tuple) else [index]
+    items = list(index) if isinstance(index, tuple) or _lists_axes(index) else [index]
     items = [_as_array(item, input.device) for item in items]
     consumed = sum(_axes_used(item) for item in items)
     if consumed > input.ndim:
@@ -148,7 +166,7 @@ def _as_array(item: Any, device: Device) -> Any:
             )
         item = widened(item)
         return _checked_array(item.array if item.ndim else host(item))
-    if isinstance(item, (list, range)):
+    if isinstance(item, (list, tuple, range)):
         try:
             item = np.asarray(item if len(item) else np.empty(0, np.int64))
         except ValueError:

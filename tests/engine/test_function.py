@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
+import minigrad as mg
 from minigrad import DTypeError, Function, GraphError, ShapeError, Tensor, no_grad
 
 
@@ -363,3 +365,32 @@ def test_a_copy_has_a_version_of_its_own():
     change_in_place(y.clone())
     z.backward()
     assert x.grad.array.tolist() == [3]
+
+
+def test_a_context_that_is_set_up_apart_from_forward():
+    def made(base):
+        class Scaled(base):
+            @staticmethod
+            def forward(x, factor):
+                return x * factor, x + 1
+
+            @staticmethod
+            def setup_context(ctx, inputs, output):
+                ctx.set_materialize_grads(True)
+                ctx.save_for_backward(inputs[0], output[0])
+                ctx.factor = inputs[1]
+
+            @staticmethod
+            def backward(ctx, grad, other):
+                x, y = ctx.saved_tensors
+                return grad * ctx.factor + y * x + other, None
+
+        return Scaled
+
+    found = []
+    for library, base in ((torch, torch.autograd.Function), (mg, mg.Function)):
+        x = library.tensor([1.0, 2.0], requires_grad=True)
+        y, _ = made(base).apply(x, 3.0)
+        y.sum().backward()
+        found.append((y.tolist(), x.grad.tolist()))
+    assert found[0] == found[1]

@@ -363,3 +363,17 @@ def test_last_epoch_resumes_as_in_torch():
             scheduler.step()
     assert seen(ours) == seen(theirs)
     assert ours.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
+def test_a_schedule_of_ones_own_knows_who_asks_for_its_rates():
+    class Warmup(schedules.LRScheduler):
+        def get_lr(self):
+            asked.append(self._get_lr_called_within_step)
+            return [rate * min(1, (self.last_epoch + 1) / 4) for rate in self.base_lrs]
+
+    asked = []
+    schedule = Warmup(SGD([Tensor(np.ones(1), requires_grad=True)], lr=1.0))
+    schedule.step()
+    schedule.get_lr()
+    assert asked == [True, True, False]
+    assert "_get_lr_called_within_step" not in schedule.state_dict()

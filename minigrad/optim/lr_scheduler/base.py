@@ -19,6 +19,8 @@ class LRScheduler:
 
     # What state_dict leaves out, besides the optimiser.
     _not_saved: tuple[str, ...] = ()
+    # Whether `step` is asking get_lr, of which get_lr of scripts' own schedules warn if it is not.
+    _get_lr_called_within_step = False
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         check_optimizer(type(self).__name__, optimizer)
@@ -66,11 +68,14 @@ class LRScheduler:
         refuse_in_captured_step(type(self).__name__)
         before = self.last_epoch
         self.last_epoch = before + 1 if epoch is None else epoch
+        self._get_lr_called_within_step = True
         try:
             rates = self.get_lr() if epoch is None else self._closed_form()
         except Exception:
             self.last_epoch = before
             raise
+        finally:
+            del self._get_lr_called_within_step
         self._set(rates)
 
     def _set(self, rates: list[float]) -> None:
