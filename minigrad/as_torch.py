@@ -37,6 +37,7 @@ _PLACES = {
     "torchvision.io.image": "minigrad.vision.io",
     "torch.autograd.function": "minigrad.autograd",
     "torch.cuda.random": "minigrad.random",
+    "safetensors.torch": "minigrad.serialization",  # that of the package asks torch for its insides
     # The files in which they have their classes.
     **{f"torch.amp.{file}": "minigrad.amp" for file in ("autocast_mode", "grad_scaler")},
     **{
@@ -150,7 +151,7 @@ class _Alias(ModuleType):
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname.partition(".")[0] not in _VERSIONS:
+        if fullname.partition(".")[0] not in _VERSIONS and fullname not in _PLACES:
             return None
         try:
             _import(fullname)
@@ -201,7 +202,8 @@ def uninstall() -> None:
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
         spawn.get_preparation_data = _prepare
-    for name in [name for name in sys.modules if name.partition(".")[0] in _VERSIONS]:
+    ours = [name for name in sys.modules if name.partition(".")[0] in _VERSIONS or name in _PLACES]
+    for name in ours:
         del sys.modules[name]
 
 

@@ -85,6 +85,24 @@ def test_imports_in_every_form(tmp_path):
     assert "lacks" not in err
 
 
+def test_a_script_keeps_weights_as_safetensors(tmp_path):
+    pytest.importorskip("safetensors")
+    out, err = run(
+        tmp_path,
+        """
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        net = torch.nn.Linear(3, 2)
+        save_file(net.state_dict(), "net.safetensors", metadata={"format": "pt"})
+        loaded = load_file("net.safetensors", device="cpu")
+        print(torch.equal(loaded["weight"], net.weight), net.load_state_dict(loaded))
+        """,
+    )
+    assert out == "True <All keys matched successfully>\n"
+    assert "lacks" not in err
+
+
 def test_what_is_missing_is_told_with_its_place(tmp_path):
     text = """
         import torch
