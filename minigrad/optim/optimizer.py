@@ -17,7 +17,7 @@ from ..dtypes import is_floating
 from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
-from ..layout import Order, empty_array, flat, memory_order, order_of
+from ..layout import Order, c_axes, empty_array, flat, memory_order, order_of
 from ..nn.layer import Fields, constructor, own_fields
 from ..ops.operands import check_writable
 from ..ops.transfer import readable
@@ -138,13 +138,8 @@ class Optimizer:
                 loss = closure()
         pending = [
             (param, group)
-            for group in self.param_groups for param in group["params"]
-            if read_grad(param) is not None
+            for group in self.param_groups for param in group["params"] if self._takes_part(param)
         ]  # fmt: skip
-        name = type(self).__name__
-        for param, _ in pending:
-            _check_grad(name, param)
-            self._check_state(param)
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         device = dtype = None
         for param, group in pending:
@@ -152,7 +147,10 @@ class Optimizer:
             if param.device is not device or array.dtype is not dtype:  # neighbours share theirs
                 device, dtype = param.device, array.dtype
                 batch = jobs[device, dtype]
-            batch.append(Job(param, group, self.state[param], self._flat_arrays(param)))
+            flats = self._flats.get(param)
+            if flats is None or flats.source is not array:
+                flats = self._flats[param] = Flats(param)
+            batch.append(Job(param, group, self.state[param], flats))
         params = [param for param, _ in pending]
         mode.observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
@@ -162,21 +160,29 @@ class Optimizer:
             param.mark_changed()
         return loss
 
-    def _flat_arrays(self, param: Tensor) -> Flats:
-        flats = self._flats.get(param)
-        if flats is None or flats.source is not param.array:
-            flats = self._flats[param] = Flats(param)
-        return flats
-
-    def _check_state(self, param: Tensor) -> None:
-        """Kernels walk parameter and state together: no step once the parameter was resized."""
-        state, shape = self.state.get(param, {}), param.array.shape
-        for key in self._state_tensors:
-            if key in state and state[key].array.shape != shape:
-                raise ShapeError(
-                    f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} of "
-                    f"shape {state[key].shape}; make a new optimiser for parameters that changed"
-                )
+    def _takes_part(self, param: Tensor) -> bool:
+        """Whether it has a gradient. Raises if gradient or state do not fit the parameter."""
+        grad, array = read_grad(param), param.array
+        if grad is None:
+            return False
+        if not (
+            isinstance(grad, Tensor)
+            and grad.array.shape == array.shape
+            and grad.array.dtype == array.dtype
+            and grad.device is param.device
+            and array.flags.writeable
+        ):
+            _check_grad(type(self).__name__, param, grad)
+        # Kernels walk parameter and state together: no step once the parameter was resized.
+        if state := self.state.get(param):
+            for key in self._state_tensors:
+                if key in state and state[key].array.shape != array.shape:
+                    raise ShapeError(
+                        f"{type(self).__name__}: a parameter of shape {param.shape} has a {key} "
+                        f"of shape {state[key].shape}; make a new optimiser for parameters that "
+                        "changed"
+                    )
+        return True
 
     def _save(self, params: list[Tensor]) -> Callable[[], None]:
         """Notes the state; the result puts it back."""
@@ -363,16 +369,7 @@ def gradient_of(param: Tensor) -> Tensor:
     return param.grad
 
 
-def _check_grad(name: str, param: Tensor) -> None:
-    grad = param.grad
-    if (
-        isinstance(grad, Tensor)
-        and grad.array.shape == param.array.shape
-        and grad.array.dtype == param.array.dtype
-        and grad.device is param.device
-        and param.array.flags.writeable
-    ):
-        return
+def _check_grad(name: str, param: Tensor, grad: Any) -> None:
     if not isinstance(grad, Tensor):
         raise TypeError(f"{name}: a gradient must be a Tensor, got {type(grad).__name__}")
     check_writable(f"{name}: parameter", param)
@@ -439,6 +436,7 @@ class Flats:
         self._device = param.device
         self.has_gaps = memory_order(param.array) is None
         self._order = order_of(param.array)
+        self._c_order = self._order == c_axes(param.array.ndim)
         self._views: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._param = flat(self.source, self._order, self._device)
 
@@ -446,7 +444,10 @@ class Flats:
         """The parameter's values and the gradient."""
         if self.has_gaps:
             self._param = flat(self.source, self._order, self._device)
-        return self._param, flat(grad.array, self._order, self._device)
+        array = grad.array
+        if self._c_order and array.flags.c_contiguous:
+            return self._param, array.reshape(-1)  # as `flat` would, in half the time
+        return self._param, flat(array, self._order, self._device)
 
     def state(self, state: dict[str, Any], name: str, fill: float | None = 0.0) -> np.ndarray:
         """A state tensor's array: made if there is none, laid out anew if the parameter was.

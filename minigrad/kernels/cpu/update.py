@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from ._jit import helper, kernel, serial_kernel
-from ._table import address, array_at, kept_address
+from ._table import array_at, element_address, identities
 from ._tasks import elements, light_tasks, tasks, whole
 
 _PIECE = 8192
@@ -31,39 +31,42 @@ def _pieces(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(pieces, np.int64).reshape(-1, 3), np.array(sizes, np.int64)
 
 
-def _table(grads, options, *columns) -> np.ndarray:
-    """A row for each parameter: the addresses of the columns (0 for None) and of the gradient, and
-    which of the distinct options are its own."""
-    places: dict[int, int] = {}
-    owners = [places.setdefault(id(option), len(places)) for option in options]
-    rows = [list(map(kept_address, column)) for column in columns]
-    return np.array([*rows, list(map(address, grads)), owners], np.int64).T.copy()
-
-
 def _distinct_options(options):
     return {id(option): option for option in options}.values()
 
 
 @serial_kernel
-def _distinct(addresses, sizes, itemsize):
-    """Whether no two parameters share memory."""
-    for i in range(addresses.size):
+def _resolve(table, sizes, itemsize):
+    """Put addresses of elements in the place of array objects, in all columns but the last.
+    Returns whether no two of the first column, the parameters, share memory."""
+    rows, columns = table.shape
+    for row in range(rows):
+        for column in range(columns - 1):
+            table[row, column] = element_address(table[row, column])
+    for i in range(rows):
         for j in range(i):
-            first, second = (i, j) if addresses[i] <= addresses[j] else (j, i)
-            if addresses[first] + sizes[first] * itemsize > addresses[second]:
+            first, second = (i, j) if table[i, 0] <= table[j, 0] else (j, i)
+            if table[first, 0] + sizes[first] * itemsize > table[second, 0]:
                 return False
     return True
 
 
-def _run(kernel, table, numbers, params):
-    """On one thread if parameters must go one after the other."""
+def _run(kernel, numbers, options, params, *columns):
+    """kernel(…) with a table that has a row for each parameter: the addresses of the parameter, of
+    what is its own in the columns (0 for None), and which of the distinct options it has.
+
+    All is done by one thread if parameters must go one after the other.
+    """
+    places: dict[int, int] = {}
+    owners = [places.setdefault(id(option), len(places)) for option in options]
+    table = np.array([*map(identities, (params, *columns)), owners], np.int64).T.copy()
     sizes = tuple([param.size for param in params])
     like, (pieces, lengths) = params[0], _pieces(sizes)
     # Small parameters are many pieces: what counts is their elements.
     elements = -(-sum(sizes) // max(1, len(pieces)))
-    if not _distinct(table[:, 0], lengths, like.itemsize):
+    if not _resolve(table, lengths, like.itemsize):
         elements = 0
-    kernel(table, numbers, pieces, elements, like)
+    kernel(table, np.array(numbers, np.float64), pieces, elements, like)
 
 
 # SGD ----------------------------------------------------------------------------------------
@@ -126,8 +129,7 @@ def sgd_update(params, momentum_buffers, grads, options):
     for buffer, o in zip(momentum_buffers, options, strict=True):
         if o.first:
             buffer[...] = 0
-    table = _table(grads, options, params, momentum_buffers)
-    _run(_sgd, table, np.array(numbers, np.float64), params)
+    _run(_sgd, numbers, options, params, momentum_buffers, grads)
 
 
 # Adam ---------------------------------------------------------------------------------------
@@ -200,8 +202,7 @@ def adam_update(params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads, options):
         scale = o.lr * root / o.bias_correction1
         sign = -1.0 if o.maximize else 1.0
         numbers.append((scale, o.beta1, o.beta2, o.eps * root, keep, decay, sign))
-    table = _table(grads, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
-    _run(_adam, table, np.array(numbers, np.float64), params)
+    _run(_adam, numbers, options, params, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, grads)
 
 
 # Clipping -----------------------------------------------------------------------------------
