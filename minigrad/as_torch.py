@@ -29,6 +29,9 @@ from typing import Any
 _PLACES = {
     "torch": "minigrad",
     "torch.multiprocessing": "multiprocessing",
+    # Devices that are never here.
+    "torch.mtia": "minigrad.backends.mps",
+    "torch.xpu": "minigrad.backends.mps",
     "torch.utils.tensorboard.writer": "minigrad.utils.tensorboard",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",

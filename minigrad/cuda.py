@@ -21,8 +21,10 @@ from contextlib import contextmanager
 from . import amp as amp
 from .device import Device, as_device, current_cuda
 from .device import manual_seed as _manual_seed
+from .dtypes import bool_, float32, float64, int8, int16, int32, int64, uint8
 from .engine.grad_mode import mode
 from .errors import DeviceError
+from .ops.creation import TypedConstructor
 from .runtime.cuda import checks, memory
 from .runtime.cuda.driver import Driver, driver, started
 from .runtime.cuda.memory import Stats
@@ -227,3 +229,11 @@ def manual_seed(seed: int) -> None:
 
 
 manual_seed_all = manual_seed
+
+
+# torch's old constructors, which scripts name where they choose a device -----------------------
+
+FloatTensor, DoubleTensor = TypedConstructor(float32, "cuda"), TypedConstructor(float64, "cuda")
+LongTensor, IntTensor = TypedConstructor(int64, "cuda"), TypedConstructor(int32, "cuda")
+ShortTensor, CharTensor = TypedConstructor(int16, "cuda"), TypedConstructor(int8, "cuda")
+ByteTensor, BoolTensor = TypedConstructor(uint8, "cuda"), TypedConstructor(bool_, "cuda")

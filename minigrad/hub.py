@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,6 +22,14 @@ __all__ = ["download_url_to_file", "get_dir", "load_state_dict_from_url", "set_d
 # The end of a file's name that is the beginning of its SHA-256: resnet18-f37072fd.pth.
 HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
 _folder: Path | None = None
+
+
+def __getattr__(name: str) -> Any:
+    """tqdm, for `from torch.hub import tqdm`, where it is installed."""
+    if name == "tqdm":
+        with suppress(ImportError):
+            return import_module("tqdm.auto").tqdm
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def get_dir() -> str:

@@ -78,6 +78,10 @@ def test_imports_in_every_form(tmp_path):
         assert torch.rand(3).tolist() == drawn
         assert torch.get_autocast_dtype("cpu") == torch.float32
         assert not torch.is_autocast_enabled() and torch.float32 != torch.complex64
+        assert not torch.xpu.is_available() and not torch.mtia.is_available()
+        assert not isinstance(torch.ones(2), torch.cuda.FloatTensor)
+        from torch.hub import tqdm
+        assert list(tqdm([1, 2], disable=True)) == [1, 2]
         print("done")
         """,
     )

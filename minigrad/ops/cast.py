@@ -154,7 +154,7 @@ bfloat16 = _as("bfloat16", "bfloat16", "Refused: minigrad computes in float32 an
 
 
 # torch's names of tensors of one dtype, by which `type` calls and takes them.
-_TYPE_NAMES = {
+TYPE_NAMES = {
     float32: "FloatTensor", float64: "DoubleTensor", int64: "LongTensor", int32: "IntTensor",
     int16: "ShortTensor", int8: "CharTensor", uint8: "ByteTensor", bool_: "BoolTensor",
 }  # fmt: skip
@@ -165,12 +165,13 @@ def type(input: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) 
     """torch's name of the dtype, 'torch.FloatTensor' for float32, without an argument; else the
     tensor converted to a dtype, which may be given by that name."""
     if dtype is None:
-        return f"torch.{'cuda.' if is_cuda(input.device) else ''}{_TYPE_NAMES[input.dtype]}"
-    dtype = getattr(dtype, "_dtype", dtype)  # LongTensor and its kind
-    named = {name: dtype for dtype, name in _TYPE_NAMES.items()}
+        return f"torch.{'cuda.' if is_cuda(input.device) else ''}{TYPE_NAMES[input.dtype]}"
+    dtype = getattr(dtype, "_name", dtype)  # LongTensor and its kind
+    named = {name: dtype for dtype, name in TYPE_NAMES.items()}
     if isinstance(dtype, str) and (name := dtype.rpartition(".")[2]) in named:
-        on_gpu = "cuda" if ".cuda." in dtype else "cpu"
-        device = input.device if input.device.type == on_gpu else on_gpu
+        on_gpu = ".cuda." in dtype
+        stays = is_cuda(input.device) == on_gpu
+        device = input.device if stays else "cuda" if on_gpu else "cpu"
         return to(input, named[name], device=device, non_blocking=non_blocking)
     return to(input, as_dtype(dtype), non_blocking=non_blocking)
 

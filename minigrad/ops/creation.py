@@ -34,7 +34,7 @@ from ..errors import DTypeError, ShapeError
 from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
 from .arithmetic import pow
-from .cast import to
+from .cast import TYPE_NAMES, to
 from .operands import named
 from .promotion import check_fits, fitting
 from .shape import sizes_of
@@ -455,10 +455,12 @@ def logspace(
 
 class TypedConstructor:
     """torch's old constructors: LongTensor(2, 3) has that shape and undefined elements,
-    LongTensor([2, 3]) these numbers; isinstance(x, LongTensor) asks for the dtype."""
+    LongTensor([2, 3]) these numbers; isinstance(x, LongTensor) asks for the dtype, and for a GPU or
+    none. device="cuda" makes those of torch.cuda."""
 
-    def __init__(self, dtype: np.dtype, device: Any = "cpu") -> None:
+    def __init__(self, dtype: np.dtype, device: Any = None) -> None:
         self._dtype, self._device = dtype, device
+        self._name = f"torch.{'cuda.' if device == 'cuda' else ''}{TYPE_NAMES[dtype]}"
 
     def __call__(self, *data: Any) -> Tensor:
         if len(data) == 1 and not isinstance(data[0], (int, np.integer, Size)):
@@ -466,10 +468,11 @@ class TypedConstructor:
         return empty(*(data or (0,)), dtype=self._dtype, device=self._device)
 
     def __instancecheck__(self, instance: Any) -> bool:
+        on_gpu = self._device is not None
         return (
             isinstance(instance, Tensor)
             and instance.dtype == self._dtype
-            and instance.device.type == self._device
+            and is_cuda(instance.device) == on_gpu
         )
 
 

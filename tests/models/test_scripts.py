@@ -123,7 +123,14 @@ def test_old_constructors_name_a_dtype():
             mine, their = ours(*arguments), theirs(*arguments)
             assert (mine.shape, mine.dtype.name) == (tuple(their.shape), str(their.dtype)[6:])
         assert mine.tolist() == their.tolist()
+        on_gpu = getattr(mg.cuda, name + "Tensor")
         assert isinstance(mine, ours)
+        assert not isinstance(mine, on_gpu)
+        assert mg.zeros(2).type(ours).dtype == mine.dtype
+        if not mg.cuda.is_available():
+            for move in (lambda: on_gpu(2), lambda: mine.type(on_gpu)):  # noqa: B023
+                with pytest.raises(mg.DeviceError):
+                    move()
     assert not isinstance(mg.zeros(2), mg.LongTensor)
 
 
