@@ -162,8 +162,42 @@ class Node:
     def name(self) -> str:
         return self.function.__name__
 
+    @property
+    def next_functions(self) -> tuple[tuple[Node | AccumulateGrad | None, int], ...]:
+        """torch's form of `inputs`: for each argument the node that its gradient goes to, or what
+        keeps the gradient of a leaf, and which output of it the argument is; (None, 0) without."""
+        return tuple(
+            [
+                (AccumulateGrad(place), 0)
+                if isinstance(place, Tensor)
+                else (None, 0)
+                if place is None
+                else place
+                for place in self.inputs
+            ]
+        )
+
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+class AccumulateGrad:
+    """Where a walk along `next_functions` ends: a leaf, which adds up its gradients in `.grad`."""
+
+    name = "AccumulateGrad"
+    next_functions = ()
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and other.variable is self.variable
+
+    def __hash__(self) -> int:
+        return hash(self.variable)
 
 
 def _place(tensor: Tensor) -> Any:

@@ -449,3 +449,23 @@ def test_a_long_chain_can_be_dropped_without_backward(no_collector):
     del y
     assert node() is None
     assert first() is None
+
+
+def test_the_graph_can_be_walked_with_torchs_names():
+    def walk(library):
+        x = library.ones(2, requires_grad=True)
+        y = (2 * x.exp() + library.ones(2)).sum()
+        found, functions = [], y.grad_fn
+        while functions is not None:
+            ends = [each for each, _ in functions.next_functions if each is not None]
+            found.append(len(ends))
+            leaf = functions
+            functions = ends[0] if ends else None
+        return found, leaf.variable is x, leaf.next_functions, "AccumulateGrad" in repr(leaf)
+
+    assert walk(minigrad) == walk(torch) == ([1, 1, 1, 1, 0], True, (), True)
+    x = leaf(1)
+    (first, _), (second, _) = (x * x).grad_fn.next_functions
+    assert first == second
+    assert len({first, second, (leaf(1) * 2).grad_fn.next_functions[0][0]}) == 2
+    assert first != (x * 2).grad_fn
