@@ -283,6 +283,10 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "logcumsumexp": [case(X, 1), case(np.array([1.0, 1000, -1000]), 0)],
     "cummax": [case(TIES, 1), case(X, 0), case(np.array([1.0, NAN, 2, NAN]), 0)],
     "cummin": [case(TIES, 1), case(INTS, 0)],
+    "trapezoid": [
+        case(X), case(X, dx=0.5, dim=0), case(X, real(4)), case(X, real(2), dim=0), case(INTS),
+        case(X, X * X, dim=1), case(X, real(3, 4), dim=1), case(real(2, 1)),
+    ],
     "diff": [
         case(X), case(M, 2, 0), case(V, 9), case(MASK),
         case(V, prepend=np.zeros(1), append=np.ones(2)),

@@ -12,18 +12,21 @@ from typing import Any, NamedTuple
 from ..arguments import check_int
 from ..dtypes import as_dtype, bool_, floating_dtype, int64, is_floating
 from ..engine import Tensor
-from .arithmetic import maximum, minimum, mul, sub
+from .arithmetic import add, maximum, minimum, mul, sub
 from .cast import clone, to
 from .compare import bitwise_or, eq, isnan, logical_xor, where
 from .creation import arange
+from .division import div
 from .functions import logaddexp
 from .join import cat
 from .operands import takes_tensor
+from .rearrange import movedim
+from .reduce import sum
 from .reduction import axis_of
 from .select import gather, narrow
 from .shape import broadcast_to, real_axis, reshape
 
-__all__ = ["cummax", "cummin", "cumprod", "diff", "logcumsumexp"]
+__all__ = ["cummax", "cummin", "cumprod", "diff", "logcumsumexp", "trapezoid", "trapz"]
 
 
 class RunningResult(NamedTuple):
@@ -107,3 +110,25 @@ def diff(
         late, early = narrow(result, axis, 1, length), narrow(result, axis, 0, length)
         result = logical_xor(late, early) if result.dtype == bool_ else sub(late, early)
     return clone(result) if result is input else result
+
+
+def trapezoid(
+    y: Tensor, x: Tensor | None = None, *, dx: float | None = None, dim: int = -1
+) -> Tensor:
+    """The integral along dim by the trapezoidal rule: Σ (yᵢ + yᵢ₊₁) / 2 · (xᵢ₊₁ − xᵢ), of samples y
+    at the places x (one-dimensional, or as y), by default at distances of dx, which is 1."""
+    if not isinstance(y, Tensor):
+        raise TypeError(f"trapezoid: y must be a Tensor, got {type(y).__name__}")
+    if x is not None and dx is not None:
+        raise TypeError("trapezoid: x gives the distances; leave dx out")
+    heights = movedim(y, real_axis("trapezoid", dim, y), -1)
+    length = max(heights.shape[-1] - 1, 0)
+    pairs = add(narrow(heights, -1, 1, length), narrow(heights, -1, 0, length))
+    if x is None:
+        return mul(sum(pairs, -1), (1 if dx is None else dx) / 2)
+    if x.ndim > 1:
+        x = movedim(reshape(x, (1,) * (y.ndim - x.ndim) + x.shape), dim, -1)
+    return div(sum(mul(pairs, diff(x)), -1), 2)
+
+
+trapz = trapezoid
