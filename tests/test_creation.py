@@ -132,6 +132,16 @@ def test_constants(shape, dtype, device) -> None:
     same(mg.full_like(x, 1), torch.full(shape, 1, **like))
 
 
+@pytest.mark.parametrize("name", ["empty", "zeros", "ones", "rand", "randn"])
+def test_the_shape_may_be_named(name) -> None:
+    for library in (mg, torch):
+        assert getattr(library, name)(size=(2, 3), dtype=library.float64).shape == (2, 3)
+        if hasattr(library.Tensor, f"new_{name}"):
+            assert getattr(library.ones(1), f"new_{name}")(size=(2, 3)).shape == (2, 3)
+    with pytest.raises(mg.DTypeError, match=f"{name}: sizes must be ints"):
+        getattr(mg, name)(2, size=(3,))
+
+
 @pytest.mark.parametrize("value", [1, 1.5, True, float("nan"), float("-inf")])
 def test_full_takes_its_dtype_from_the_value(value) -> None:
     same(mg.full((2, 3), value), torch.full((2, 3), value))

@@ -557,6 +557,7 @@ def test_memory_formats_are_those_of_torch() -> None:
     assert x.to(memory_format=mg.channels_last).stride() == y.stride()
     assert x.to(memory_format=mg.preserve_format) is x.contiguous() is x
     assert mg.zeros_like(x, memory_format=mg.channels_last).stride() == y.stride()
+    assert mg.empty(2, 3, 4, 5, memory_format=mg.channels_last).stride() == y.stride()
     (y * 2).sum().backward()
     assert (values(x.grad) == 2).all()
     with pytest.raises(mg.ShapeError, match="channels_last is for"):

@@ -35,7 +35,7 @@ from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
 from .arithmetic import pow
 from .cast import TYPE_NAMES, to
-from .operands import named
+from .operands import named, takes_size
 from .promotion import check_fits, fitting
 from .shape import sizes_of
 from .transfer import is_cuda, placed
@@ -199,18 +199,25 @@ def scalar_tensor(
     return full((), float(s) if dtype is None else s, dtype, device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Uninitialised tensor of shape `size`."""
-    out = new_tensor("empty", size, dtype, device)
-    out.requires_grad = requires_grad
-    return out
+@takes_size
+def empty(
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: MemoryFormat | None = None,
+) -> Tensor:
+    """Uninitialised tensor of shape `size`, in C order unless a memory_format is given."""
+    return _placed(new_tensor("empty", size, dtype, device), memory_format, requires_grad)
 
 
+@takes_size
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of shape `size`."""
     return _filled("zeros", new_tensor("zeros", size, dtype, device), 0, requires_grad)
 
 
+@takes_size
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of shape `size`."""
     return _filled("ones", new_tensor("ones", size, dtype, device), 1, requires_grad)
@@ -304,11 +311,13 @@ def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
 
 def _placed(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool) -> Tensor:
     """A new tensor, in the memory order that is asked for."""
-    out = to(out, memory_format=memory_format)
+    if memory_format is not None:
+        out = to(out, memory_format=memory_format)
     out.requires_grad = requires_grad
     return out
 
 
+@takes_size
 def new_empty(
     input: Tensor,
     *size: Any,
@@ -320,6 +329,7 @@ def new_empty(
     return empty(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
+@takes_size
 def new_zeros(
     input: Tensor,
     *size: Any,
@@ -331,6 +341,7 @@ def new_zeros(
     return zeros(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
+@takes_size
 def new_ones(
     input: Tensor,
     *size: Any,
