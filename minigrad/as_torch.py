@@ -39,6 +39,7 @@ _PLACES = {
     "torchvision.datasets.utils": "minigrad.vision.downloads",
     "torchvision.io.image": "minigrad.vision.io",
     "torch.autograd.function": "minigrad.autograd",
+    "torch.autograd.variable": "minigrad.autograd",
     "torch.cuda.random": "minigrad.random",
     "safetensors.torch": "minigrad.serialization",  # that of the package asks torch for its insides
     # The files in which they have their classes.

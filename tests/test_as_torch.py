@@ -37,6 +37,8 @@ def test_imports_in_every_form(tmp_path):
         from torch.utils.data import DataLoader
         from torch.optim.lr_scheduler import StepLR
         from torch.autograd import Variable
+        from torch.autograd.function import Function, once_differentiable
+        from torch.autograd.variable import Variable as same_variable
         from torch.nn import *
         import torchvision.transforms as T
         from torchvision.ops import nms
@@ -80,6 +82,7 @@ def test_imports_in_every_form(tmp_path):
         assert not torch.is_autocast_enabled() and torch.float32 != torch.complex64
         assert not torch.xpu.is_available() and not torch.mtia.is_available()
         assert not isinstance(torch.ones(2), torch.cuda.FloatTensor)
+        assert once_differentiable(len) is len and same_variable is Variable
         from torch.hub import tqdm
         assert list(tqdm([1, 2], disable=True)) == [1, 2]
         print("done")

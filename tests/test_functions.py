@@ -132,11 +132,12 @@ CASES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "scatter": [
         case(M, 0, whole(2, 3, high=3), real(2, 3)), case(INTS, 0, np.array([[2, 1]]), INTS),
         case(M, 1, np.array([[0, 0], [3, 1]]), 1.5),
-        case(INTS, -1, np.zeros((0, 4), np.int64), INTS),
+        case(INTS, -1, np.zeros((0, 4), np.int64), INTS), case(real(3), 0, np.array(1), 2.5),
     ],
     "scatter_add": [
         case(M, 0, whole(5, 4, high=3), real(5, 4)), case(X, 2, whole(1, 2, 6), real(1, 2, 6)),
         case(INTS, 1, whole(3, 4), INTS), case(np.array(1.0), 0, np.array(0), np.array(2.0)),
+        case(real(3), 0, np.array(2), np.array(2.0)),
     ],
     "scatter_reduce": [
         case(M, 0, whole(5, 4, high=3), real(5, 4), reduce, include_self=own)

@@ -111,9 +111,10 @@ def _scattered(
     same_dtype(operation, input=input.dtype, src=source.dtype)
     same_device(operation, input=input.device, src=source.device)
     axis = axis_of(operation, dim, input.ndim)
+    if input.ndim < 2:  # numbers count as one element along the axis
+        index, source = (reshape(t, 1) if t.ndim == 0 else t for t in (index, source))
     if input.ndim == 0:
-        flats = (reshape(t, 1) if t.ndim == 0 else t for t in (index, source))
-        return reshape(_scattered(operation, apply, reshape(input, 1), 0, *flats), ())
+        return reshape(_scattered(operation, apply, reshape(input, 1), 0, index, source), ())
     if index.array.size == 0:
         return clone(input)
     fits = input.ndim == index.ndim == source.ndim and _all_fit(index, input, source, axis)
