@@ -83,19 +83,6 @@ def takes_numpys_names(function: Callable[P, R]) -> Callable[P, R]:
     return cast("Callable[P, R]", renamed)
 
 
-def takes_size(function: Callable[P, R]) -> Callable[P, R]:
-    """For f(*size, …): the shape may be named too, as in f(size=(2, 3))."""
-    call = cast("Callable[..., R]", function)
-
-    @functools.wraps(function)
-    def sized(*args: Any, **kwargs: Any) -> R:
-        if "size" in kwargs:
-            args = (*args, kwargs.pop("size"))
-        return call(*args, **kwargs)
-
-    return cast("Callable[P, R]", sized)
-
-
 def _numpys_names(function: str, parameters: Mapping[str, Any]) -> dict[str, str]:
     names = {"axis": "dim", "keepdims": "keepdim"}
     aliases = {numpys: ours for numpys, ours in names.items() if ours in parameters}

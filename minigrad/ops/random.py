@@ -31,7 +31,7 @@ from .operands import (
     elementwise,
     empty_like,
     floating_operands,
-    takes_size,
+    takes_other_names,
     takes_tensor,
 )
 from .overwrite import applied, copy_, overwrite
@@ -67,7 +67,7 @@ def set_rng_state(state: dict[str, int]) -> None:
     default_generator.set_state(state)
 
 
-@takes_size
+@takes_other_names
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -84,7 +84,7 @@ def rand(
     return out
 
 
-@takes_size
+@takes_other_names
 def randn(
     *size: Any,
     generator: Generator | None = None,
