@@ -28,7 +28,9 @@ from typing import Any
 # The longest name that fits decides; what follows it stays.
 _PLACES = {
     "torch": "minigrad",
+    "torch.jit.annotations": "typing",
     "torch.multiprocessing": "multiprocessing",
+    "torch.nn.utils.fusion": "minigrad.nn.utils",
     "torch.utils.tensorboard.writer": "minigrad.utils.tensorboard",
     "torchvision": "minigrad.vision",
     "torchvision.ops": "minigrad.vision",

@@ -40,6 +40,8 @@ class _NoNumPyType:
 # Names for programs that ask whether a dtype is one of these; no tensor has them.
 float16 = np.dtype(np.float16)
 bfloat16 = _NoNumPyType()
+complex64 = np.dtype(np.complex64)
+complex128 = np.dtype(np.complex128)
 
 
 def unsupported(owner: str, dtype: Any, way_out: str) -> DTypeError:

@@ -15,6 +15,8 @@ Final = typing.Final
 
 __all__ = [
     "Final",
+    "TracerWarning",
+    "annotate",
     "export",
     "ignore",
     "is_scripting",
@@ -23,6 +25,15 @@ __all__ = [
     "script_if_tracing",
     "unused",
 ]
+
+
+class TracerWarning(Warning):
+    """What torch warns of while it traces; here nothing does."""
+
+
+def annotate(_: Any, the_value: T) -> T:
+    """The value itself."""
+    return the_value
 
 
 def is_scripting() -> bool:

@@ -45,6 +45,9 @@ def test_imports_in_every_form(tmp_path):
         from torchvision.transforms.transforms import Compose
         from torch.utils.data._utils.collate import default_collate
         from torchvision.transforms import v2, functional as TF
+        from torch.jit.annotations import List, Optional
+        from torch.nn.utils.fusion import fuse_conv_bn_eval
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         import beside
         import minigrad
 
@@ -57,6 +60,9 @@ def test_imports_in_every_form(tmp_path):
         assert torch.__version__.split(".") >= ["2"] and torch.__name__ == "torch"
         assert torch.optim.lr_scheduler.StepLR is StepLR
         assert "relu" in dir(torch)
+        assert torch.jit.annotate(List[int], [1]) == [1]
+        assert issubclass(torch.jit.TracerWarning, Warning)
+        assert torch.ones(1).dtype not in (torch.complex64, torch.complex128)
         print("done")
         """,
     )

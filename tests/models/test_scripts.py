@@ -8,6 +8,8 @@ import torch
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn import functional as F
+from minigrad.nn.attention import SDPBackend, sdpa_kernel
 from minigrad.ops.inplace import FUNCTIONS
 
 
@@ -108,6 +110,13 @@ def test_switches_may_be_set(monkeypatch):
         assert (x * 2).requires_grad
     net = nn.Linear(1, 1)
     assert mg.compile(net, mode="max-autotune") is net
+    q = mg.randn(1, 2, 3, 4)
+    expected = F.scaled_dot_product_attention(q, q, q).tolist()
+    with (
+        mg.backends.cuda.sdp_kernel(enable_flash=False),
+        sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION]),
+    ):
+        assert F.scaled_dot_product_attention(q, q, q).tolist() == expected
 
 
 def test_loading_says_that_all_keys_matched():
@@ -160,6 +169,38 @@ def test_linalg_norm_is_torchs(options, shape):
     mine = mg.linalg.norm(mg.from_numpy(x), **options)
     theirs = torch.linalg.norm(torch.from_numpy(x), **options)
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (2, 3, 1, 1), (2, 5, 5), (0, 3, 3), (0, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_eigh_reads_a_triangle_and_gives_torchs_values(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for triangle in "LU":
+        mine = mg.linalg.eigh(mg.from_numpy(x), UPLO=triangle)
+        theirs = torch.linalg.eigh(torch.from_numpy(x), UPLO=triangle)
+        rounding = 100 * np.finfo(dtype).eps
+        for name in ("eigenvalues", "eigenvectors"):
+            ours, their = (getattr(each, name).numpy() for each in (mine, theirs))
+            assert ours.dtype == x.dtype
+            if name == "eigenvectors":  # of either sign
+                ours, their = np.abs(ours), np.abs(their)
+            np.testing.assert_allclose(ours, their, rtol=0, atol=rounding)
+
+
+def test_eigh_says_what_it_cannot_do():
+    square = mg.eye(2, requires_grad=True)
+    for call, error, said in (
+        (lambda: mg.linalg.eigh(square * 1), RuntimeError, r"no gradient; pass A.detach\(\)"),
+        (lambda: mg.linalg.eigh(mg.ones(2, 3)), mg.ShapeError, r"square matrices.*\(2, 3\)"),
+        (lambda: mg.linalg.eigh(mg.ones(3)), mg.ShapeError, r"square matrices.*\(3,\)"),
+        (lambda: mg.linalg.eigh(mg.ones(2, 2), "lower"), ValueError, "'L' or 'U', got 'lower'"),
+        (lambda: mg.linalg.eigh(mg.ones(1, 1).int()), mg.DTypeError, "linalg.eigh.*int32"),
+        (lambda: mg.linalg.eigh(mg.full((2, 2), mg.nan)), ValueError, "linalg.eigh.*finite"),
+    ):
+        with pytest.raises(error, match=said):
+            call()
+    with mg.no_grad():
+        assert mg.linalg.eigh(square).eigenvalues.tolist() == [1.0, 1.0]
 
 
 def test_linalg_norm_of_matrices_is_frobenius():
