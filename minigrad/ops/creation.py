@@ -35,7 +35,7 @@ from ..layout import MemoryFormat
 from ..runtime.allocation import allocate
 from .arithmetic import pow
 from .cast import to
-from .operands import named
+from .operands import named, takes_other_names, takes_tensor
 from .promotion import check_fits, fitting
 from .shape import sizes_of
 from .transfer import is_cuda, placed
@@ -199,6 +199,7 @@ def scalar_tensor(
     return full((), float(s) if dtype is None else s, dtype, device, requires_grad)
 
 
+@takes_other_names
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised tensor of shape `size`."""
     out = new_tensor("empty", size, dtype, device)
@@ -206,11 +207,13 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return out
 
 
+@takes_other_names
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of shape `size`."""
     return _filled("zeros", new_tensor("zeros", size, dtype, device), 0, requires_grad)
 
 
+@takes_other_names
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of shape `size`."""
     return _filled("ones", new_tensor("ones", size, dtype, device), 1, requires_grad)
@@ -309,6 +312,7 @@ def _placed(out: Tensor, memory_format: MemoryFormat | None, requires_grad: bool
     return out
 
 
+@takes_tensor
 def new_empty(
     input: Tensor,
     *size: Any,
@@ -320,6 +324,7 @@ def new_empty(
     return empty(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
+@takes_tensor
 def new_zeros(
     input: Tensor,
     *size: Any,
@@ -331,6 +336,7 @@ def new_zeros(
     return zeros(*size, **_kind(input, dtype, device), requires_grad=requires_grad)
 
 
+@takes_tensor
 def new_ones(
     input: Tensor,
     *size: Any,

@@ -26,7 +26,14 @@ from .creation import _kind, like_tensor, new_tensor, ones, zeros
 from .extrema import all as all_
 from .extrema import amax
 from .functions import tan
-from .operands import broadcast_shape, elementwise, empty_like, floating_operands, takes_tensor
+from .operands import (
+    broadcast_shape,
+    elementwise,
+    empty_like,
+    floating_operands,
+    takes_other_names,
+    takes_tensor,
+)
 from .overwrite import applied, copy_, overwrite
 from .promotion import check_fits
 from .reduce import cumsum, sum
@@ -60,6 +67,7 @@ def set_rng_state(state: dict[str, int]) -> None:
     default_generator.set_state(state)
 
 
+@takes_other_names
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -76,6 +84,7 @@ def rand(
     return out
 
 
+@takes_other_names
 def randn(
     *size: Any,
     generator: Generator | None = None,

@@ -34,6 +34,40 @@ def test_the_tensor_constructor_takes_sizes_or_numbers():
     assert nn.init._calculate_fan_in_and_fan_out(weight) == (3, 4)
 
 
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty", "rand", "randn"])
+def test_sizes_may_be_given_by_name(name):
+    for owner in (mg, mg.ones(1)):
+        make = getattr(owner, name if owner is mg else f"new_{name}", None)
+        if make is not None:
+            for size in ((2, 3), [2], (), mg.Size([1, 2])):
+                assert make(size=size, dtype=mg.float64).shape == tuple(size)
+            with pytest.raises(TypeError, match="size twice"):
+                make(2, size=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("reshape", {"shape": (3, -1)}), ("view", {"size": [3, 2]}), ("permute", {"dims": (1, 0)}),
+        ("expand", {"size": (2, -1, 3)}), ("repeat", {"repeats": (2, 1)}),
+        ("broadcast_to", {"size": (4, 2, 3)}), ("sum_to_size", {"size": (1, 3)}),
+        ("split", {"split_size": 2, "dim": 1}), ("split", {"split_size": [1, 2], "dim": 1}),
+        ("split_with_sizes", {"split_sizes": [1, 1]}), ("max", {"other": 0}), ("min", {"other": 0}),
+        ("softmax", {"dim": 1, "_stacklevel": 5}), ("log_softmax", {"dim": 0, "_stacklevel": 5}),
+    ],
+)  # fmt: skip
+def test_arguments_have_torchs_names(name, arguments):
+    results = []
+    for library in (mg, torch):
+        x = library.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+        own = {key: -x if key == "other" else value for key, value in arguments.items()}
+        holder = library.nn.functional if "softmax" in name else library.Tensor
+        found = getattr(holder, name)(x, **own)
+        results.append(found if isinstance(found, tuple) else (found,))
+    for mine, their in zip(*results, strict=True):
+        np.testing.assert_allclose(mine.tolist(), their.tolist(), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["exp_", "relu_", "clamp_", "zero_", "fill_"])
 def test_functions_that_change_their_argument(name):
     more = {"clamp_": (0.0, 1.0), "fill_": (3.0,)}.get(name, ())
