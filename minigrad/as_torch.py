@@ -28,6 +28,7 @@ from typing import Any
 # The longest name that fits decides; what follows it stays.
 _PLACES = {
     "torch": "minigrad",
+    "torch.jit.annotations": "typing",
     "torch.multiprocessing": "multiprocessing",
     # Devices that are never here.
     "torch.mtia": "minigrad.backends.mps",

@@ -17,6 +17,8 @@ annotations = typing  # type: ignore[assignment]
 
 __all__ = [
     "Final",
+    "TracerWarning",
+    "annotate",
     "export",
     "ignore",
     "is_scripting",
@@ -25,6 +27,15 @@ __all__ = [
     "script_if_tracing",
     "unused",
 ]
+
+
+class TracerWarning(Warning):
+    """What torch warns of while it traces; here nothing does."""
+
+
+def annotate(_: Any, the_value: T) -> T:
+    """The value itself."""
+    return the_value
 
 
 def is_scripting() -> bool:

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from .engine import Tensor
+import numpy as np
+
+from .dtypes import floating_dtype
+from .engine import Tensor, is_grad_enabled
+from .errors import ShapeError
 from .ops.matmul import matmul
 from .ops.products import cross, multi_dot
+from .ops.transfer import host, placed
 from .ops.vector_norm import vector_norm
 
-__all__ = ["cross", "matmul", "multi_dot", "norm", "vector_norm"]
+__all__ = ["cross", "eigh", "matmul", "multi_dot", "norm", "vector_norm"]
+
+
+class Eigen(NamedTuple):
+    """What eigh returns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+def eigh(A: Tensor, UPLO: str = "L") -> Eigen:
+    """Eigenvalues (…, n) of symmetric matrices (…, n, n), in ascending order, and the matrices
+    whose columns are their eigenvectors, of length 1 and either sign.
+
+    Of A the lower triangle is read, with UPLO="U" the upper one. By LAPACK on the host: a GPU is
+    waited for. There is no gradient: RuntimeError if one would be needed.
+    """
+    floating_dtype("linalg.eigh", A=A.dtype)
+    if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
+        raise ShapeError(f"linalg.eigh: A must hold square matrices, got shape {A.shape}")
+    if UPLO not in ("L", "U"):
+        raise ValueError(f"linalg.eigh: UPLO must be 'L' or 'U', got {UPLO!r}")
+    if A.requires_grad and is_grad_enabled():
+        raise RuntimeError("linalg.eigh: it has no gradient; pass A.detach()")
+    matrices = host(A)
+    if not np.isfinite(matrices).all():
+        raise ValueError(f"linalg.eigh: A must be finite, got infinity or NaN in {A.shape}")
+    values, vectors = np.linalg.eigh(matrices, "U" if UPLO == "U" else "L")
+    return Eigen(*(Tensor(placed(each, A.device), A.device) for each in (values, vectors)))
 
 
 def norm(

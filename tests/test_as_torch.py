@@ -56,6 +56,7 @@ def test_imports_in_every_form(tmp_path):
         from torch.amp.grad_scaler import GradScaler
         from torch.autograd.function import Function, once_differentiable
         import torch.cuda.random, torch.random
+        from torch.nn.attention import SDPBackend, sdpa_kernel
         import beside
         import minigrad
 
@@ -85,6 +86,9 @@ def test_imports_in_every_form(tmp_path):
         assert once_differentiable(len) is len and same_variable is Variable
         from torch.hub import tqdm
         assert list(tqdm([1, 2], disable=True)) == [1, 2]
+        assert torch.jit.annotate(List[int], [1]) == [1]
+        assert issubclass(torch.jit.TracerWarning, Warning)
+        assert torch.ones(1).dtype not in (torch.complex64, torch.complex128)
         print("done")
         """,
     )

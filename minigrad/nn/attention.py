@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,15 @@ __all__ = [
 ]  # fmt: skip
 
 Activation = str | Callable[[Tensor], Tensor]
+SDPBackend = Enum(
+    "SDPBackend", "MATH FLASH_ATTENTION EFFICIENT_ATTENTION CUDNN_ATTENTION OVERRIDEABLE"
+)
+
+
+@contextmanager
+def sdpa_kernel(*_: Any, **options: Any) -> Iterator[None]:
+    """A context that changes nothing: `scaled_dot_product_attention` has one algorithm."""
+    yield
 
 
 class MultiheadAttention(Module):

@@ -14,7 +14,7 @@ from ..device import same_device
 from ..engine import Function, Tensor, View
 from ..errors import ShapeError
 from ..layout import empty_array, memory_order
-from .operands import empty, takes_numpys_names, takes_tensor
+from .operands import empty, takes_other_names, takes_tensor
 from .promotion import as_common_dtype
 from .reduction import axis_of
 from .shape import real_axis, sizes_of, unsqueeze, view_of
@@ -73,7 +73,7 @@ def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     return as_common_dtype(items)
 
 
-@takes_numpys_names
+@takes_other_names
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join tensors, converted to their common dtype, along an existing axis; all other sizes must
     be equal.
@@ -97,7 +97,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return Cat.apply(axis, *items)
 
 
-@takes_numpys_names
+@takes_other_names
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join tensors of one shape along a new axis."""
     items = _tensors("stack", tensors)

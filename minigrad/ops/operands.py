@@ -40,10 +40,10 @@ R = TypeVar("R")
 
 def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
     """For public functions: `input` must be a Tensor, and what is annotated bool a bool. NumPy's
-    names of arguments are taken as well."""
+    names of arguments are taken as well, and sizes that come one by one by their name."""
     parameters = inspect.signature(function).parameters
     call = cast("Callable[..., R]", function)
-    aliases = _numpys_names(function.__name__, parameters)
+    aliases, rest = _other_names(function.__name__, parameters), _rest(parameters)
     flags = {name: i - 1 for i, name in enumerate(parameters) if _is_flag(parameters[name])}
 
     @functools.wraps(function)
@@ -54,7 +54,7 @@ def takes_tensor(function: Callable[P, R]) -> Callable[P, R]:
                 "minigrad.tensor(...) makes one"
             )
         if kwargs:
-            kwargs = _renamed(kwargs, aliases)
+            args, kwargs = _together(function.__name__, rest, args, _renamed(kwargs, aliases))
         for name, position in flags.items():
             flag = args[position] if position < len(args) else kwargs.get(name, False)
             if flag is not True and flag is not False and not isinstance(flag, np.bool_):
@@ -71,21 +71,51 @@ def named(function: Callable[P, R], name: str, text: str, module: str = "") -> C
     return function
 
 
-def takes_numpys_names(function: Callable[P, R]) -> Callable[P, R]:
-    """As `takes_tensor` for functions whose first argument is no Tensor: NumPy's names only."""
+def takes_other_names(function: Callable[P, R]) -> Callable[P, R]:
+    """As `takes_tensor` for functions whose first argument is no Tensor: names only."""
     call = cast("Callable[..., R]", function)
-    aliases = _numpys_names(function.__name__, inspect.signature(function).parameters)
+    parameters = inspect.signature(function).parameters
+    aliases, rest = _other_names(function.__name__, parameters), _rest(parameters)
 
     @functools.wraps(function)
     def renamed(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **_renamed(kwargs, aliases)) if kwargs else call(*args)
+        if kwargs:
+            args, kwargs = _together(function.__name__, rest, args, _renamed(kwargs, aliases))
+        return call(*args, **kwargs)
 
     return cast("Callable[P, R]", renamed)
 
 
-def _numpys_names(function: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+# Where torch's methods and functions name an argument differently.
+_TORCHS_NAMES = {
+    "broadcast_to": {"size": "shape"},
+    "max": {"other": "dim"},
+    "min": {"other": "dim"},
+    "split": {"split_size": "split_size_or_sections", "split_sizes": "split_size_or_sections"},
+}
+
+
+def _rest(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """The name of the arguments that come one by one; "" if none do."""
+    return next((name for name, p in parameters.items() if p.kind is p.VAR_POSITIONAL), "")
+
+
+def _together(
+    function: str, rest: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of which one that was given as a whole, `zeros(size=(2, 3))`, is in its place."""
+    if rest not in kwargs:
+        return args, kwargs
+    if args:
+        raise TypeError(f"{function}: got {rest} twice, {args} and {kwargs[rest]!r:.80}")
+    whole = kwargs.pop(rest)
+    return (whole,), kwargs
+
+
+def _other_names(function: str, parameters: Mapping[str, Any]) -> dict[str, str]:
     names = {"axis": "dim", "keepdims": "keepdim"}
     aliases = {numpys: ours for numpys, ours in names.items() if ours in parameters}
+    aliases |= _TORCHS_NAMES.get(function, {})
     # np.sum(tensor) calls tensor.sum(axis=None, out=None). What NumPy's max returns is not what
     # torch's does, so np.max is refused.
     return aliases if function in ("max", "min") else aliases | {"out": ""}

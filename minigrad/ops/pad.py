@@ -135,6 +135,8 @@ def pad(
 
 
 def _fill(input: Tensor, mode: str, value: float | None) -> float:
+    if isinstance(value, bool):
+        value = int(value)  # as masks are padded
     if value is not None:
         check_number("pad", "value", value)
     if value and mode != "constant":

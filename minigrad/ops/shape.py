@@ -162,9 +162,9 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 
 
 @takes_tensor
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *size: Any) -> Tensor:
     """As `reshape`. Where torch would refuse because strides do not permit a view, it copies."""
-    return reshape(input, *shape)
+    return reshape(input, *size)
 
 
 @takes_tensor
@@ -328,28 +328,28 @@ class Expand(View):
 
 
 @takes_tensor
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *size: Any) -> Tensor:
     """Repeat axes of size 1 without copying, and add axes in front; −1 keeps a size.
 
     The elements of the result share memory: clone it before changing it in place.
     """
-    wanted = sizes_of("expand", sizes)
+    wanted = sizes_of("expand", size)
     added = len(wanted) - input.ndim
     if added < 0:
         raise ShapeError(
             f"expand: sizes {wanted} are fewer than the {input.ndim} axes of shape {input.shape}"
         )
     shape = []
-    for axis, size in enumerate(wanted):
+    for axis, n in enumerate(wanted):
         old = input.shape[axis - added] if axis >= added else None
-        if size == -1 and old is not None:
-            size = old
-        if size < 0 or old not in (None, 1, size):
+        if n == -1 and old is not None:
+            n = old
+        if n < 0 or old not in (None, 1, n):
             raise ShapeError(
                 f"expand: axis {axis} of sizes {wanted} does not fit the tensor of shape "
                 f"{input.shape}; only axes of size 1 repeat"
             )
-        shape.append(size)
+        shape.append(n)
     if math.prod(n or 1 for n in shape) >= 2**60:
         raise ShapeError(f"expand: sizes {wanted} are more than an array can have")
     return Expand.apply(input, tuple(shape))

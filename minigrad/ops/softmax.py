@@ -65,7 +65,9 @@ def _softmax(operation: str, input: Tensor, dim: int | None, dtype: Any, log: bo
 
 
 @takes_tensor
-def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+def softmax(
+    input: Tensor, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3
+) -> Tensor:
     """exp(input) / Σ exp(input) along dim; any shape, same shape out.
 
     Neither overflows nor loses precision for large inputs. A slice of −∞ alone, or with NaN or +∞,
@@ -76,7 +78,9 @@ def softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
 
 
 @takes_tensor
-def log_softmax(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
+def log_softmax(
+    input: Tensor, dim: int | None = None, dtype: Any = None, *, _stacklevel: int = 3
+) -> Tensor:
     """input − log Σ exp(input) along dim: log(softmax(input, dim)), without its underflow.
 
     Arguments and errors are those of `softmax`.

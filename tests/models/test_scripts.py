@@ -8,6 +8,8 @@ import torch
 
 import minigrad as mg
 from minigrad import nn
+from minigrad.nn import functional as F
+from minigrad.nn.attention import SDPBackend, sdpa_kernel
 from minigrad.ops.inplace import FUNCTIONS
 
 
@@ -30,6 +32,40 @@ def test_the_tensor_constructor_takes_sizes_or_numbers():
     weight = nn.Parameter(mg.Tensor(4, 3))
     nn.init.kaiming_uniform_(weight)
     assert nn.init._calculate_fan_in_and_fan_out(weight) == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "empty", "rand", "randn"])
+def test_sizes_may_be_given_by_name(name):
+    for owner in (mg, mg.ones(1)):
+        make = getattr(owner, name if owner is mg else f"new_{name}", None)
+        if make is not None:
+            for size in ((2, 3), [2], (), mg.Size([1, 2])):
+                assert make(size=size, dtype=mg.float64).shape == tuple(size)
+            with pytest.raises(TypeError, match="size twice"):
+                make(2, size=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("reshape", {"shape": (3, -1)}), ("view", {"size": [3, 2]}), ("permute", {"dims": (1, 0)}),
+        ("expand", {"size": (2, -1, 3)}), ("repeat", {"repeats": (2, 1)}),
+        ("broadcast_to", {"size": (4, 2, 3)}), ("sum_to_size", {"size": (1, 3)}),
+        ("split", {"split_size": 2, "dim": 1}), ("split", {"split_size": [1, 2], "dim": 1}),
+        ("split_with_sizes", {"split_sizes": [1, 1]}), ("max", {"other": 0}), ("min", {"other": 0}),
+        ("softmax", {"dim": 1, "_stacklevel": 5}), ("log_softmax", {"dim": 0, "_stacklevel": 5}),
+    ],
+)  # fmt: skip
+def test_arguments_have_torchs_names(name, arguments):
+    results = []
+    for library in (mg, torch):
+        x = library.tensor([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+        own = {key: -x if key == "other" else value for key, value in arguments.items()}
+        holder = library.nn.functional if "softmax" in name else library.Tensor
+        found = getattr(holder, name)(x, **own)
+        results.append(found if isinstance(found, tuple) else (found,))
+    for mine, their in zip(*results, strict=True):
+        np.testing.assert_allclose(mine.tolist(), their.tolist(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["exp_", "relu_", "clamp_", "zero_", "fill_"])
@@ -108,6 +144,13 @@ def test_switches_may_be_set(monkeypatch):
         assert (x * 2).requires_grad
     net = nn.Linear(1, 1)
     assert mg.compile(net, mode="max-autotune") is net
+    q = mg.randn(1, 2, 3, 4)
+    expected = F.scaled_dot_product_attention(q, q, q).tolist()
+    with (
+        mg.backends.cuda.sdp_kernel(enable_flash=False),
+        sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION]),
+    ):
+        assert F.scaled_dot_product_attention(q, q, q).tolist() == expected
 
 
 def test_loading_says_that_all_keys_matched():
@@ -167,6 +210,38 @@ def test_linalg_norm_is_torchs(options, shape):
     mine = mg.linalg.norm(mg.from_numpy(x), **options)
     theirs = torch.linalg.norm(torch.from_numpy(x), **options)
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (2, 3, 1, 1), (2, 5, 5), (0, 3, 3), (0, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_eigh_reads_a_triangle_and_gives_torchs_values(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for triangle in "LU":
+        mine = mg.linalg.eigh(mg.from_numpy(x), UPLO=triangle)
+        theirs = torch.linalg.eigh(torch.from_numpy(x), UPLO=triangle)
+        rounding = 100 * np.finfo(dtype).eps
+        for name in ("eigenvalues", "eigenvectors"):
+            ours, their = (getattr(each, name).numpy() for each in (mine, theirs))
+            assert ours.dtype == x.dtype
+            if name == "eigenvectors":  # of either sign
+                ours, their = np.abs(ours), np.abs(their)
+            np.testing.assert_allclose(ours, their, rtol=0, atol=rounding)
+
+
+def test_eigh_says_what_it_cannot_do():
+    square = mg.eye(2, requires_grad=True)
+    for call, error, said in (
+        (lambda: mg.linalg.eigh(square * 1), RuntimeError, r"no gradient; pass A.detach\(\)"),
+        (lambda: mg.linalg.eigh(mg.ones(2, 3)), mg.ShapeError, r"square matrices.*\(2, 3\)"),
+        (lambda: mg.linalg.eigh(mg.ones(3)), mg.ShapeError, r"square matrices.*\(3,\)"),
+        (lambda: mg.linalg.eigh(mg.ones(2, 2), "lower"), ValueError, "'L' or 'U', got 'lower'"),
+        (lambda: mg.linalg.eigh(mg.ones(1, 1).int()), mg.DTypeError, "linalg.eigh.*int32"),
+        (lambda: mg.linalg.eigh(mg.full((2, 2), mg.nan)), ValueError, "linalg.eigh.*finite"),
+    ):
+        with pytest.raises(error, match=said):
+            call()
+    with mg.no_grad():
+        assert mg.linalg.eigh(square).eigenvalues.tolist() == [1.0, 1.0]
 
 
 def test_linalg_norm_of_matrices_is_frobenius():

@@ -221,7 +221,10 @@ def test_half_precision_is_refused_with_the_way_out() -> None:
     ):  # fmt: skip
         with pytest.raises(DTypeError, match=r"float16.*float32 and float64.*float32"):
             call()
-    assert x.dtype not in (mg.float16, mg.half, mg.bfloat16)
+    for dtype in (mg.complex64, mg.complex128):
+        with pytest.raises(DTypeError, match=r"must be one of float32.*got dtype.'complex"):
+            x.to(dtype)
+    assert x.dtype not in (mg.float16, mg.half, mg.bfloat16, mg.complex64)
 
 
 # Dtypes -------------------------------------------------------------------------------------

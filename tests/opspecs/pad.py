@@ -47,7 +47,7 @@ def pad_cases(draw: st.DrawFn, mode: str) -> Case:
         numbers += draw(amounts(shape[-1 - k], mode))
     arguments: dict[str, Any] = {"mode": mode}
     if mode == "constant":
-        arguments = {"value": draw(st.sampled_from((None, 0, 1.5, -2)))}
+        arguments = {"value": draw(st.sampled_from((None, 0, 1.5, -2, True)))}
     x = draw(floats(shape, nan=draw(st.integers(0, 5)) == 0))
     return Case((x, draw(st.sampled_from((tuple, list)))(numbers)), arguments)
 
