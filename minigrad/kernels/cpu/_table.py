@@ -6,6 +6,7 @@ parameter. The caller keeps the arrays alive and their dtypes equal.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import carray, types
 from numba.extending import intrinsic
 
@@ -19,7 +20,13 @@ _ELEMENTS = object.__basicsize__
 def identities(arrays) -> list[int]:
     """Where the array objects lie; 0 for None. Asking an array for the address of its elements
     takes ten times as long: see element_address."""
-    return [0 if array is None else id(array) for array in arrays]
+    return [id(array) if type(array) is np.ndarray else _zero(array) for array in arrays]
+
+
+def _zero(array) -> int:
+    if array is not None:  # of a step that is being recorded: it gets its place later
+        raise TypeError(f"a {type(array).__name__} has no address yet")
+    return 0
 
 
 @intrinsic
