@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.device import as_device
+from minigrad.kernels.protocol import POSITIVE
 from minigrad.testing import ptx
 from minigrad.testing.ptx import machine
 
@@ -116,7 +117,7 @@ def measure(batch: int, layer: tuple[int, int, int], direction: str, counter: Co
     counter.launched.clear()
     if direction == "forward":
         workspace = array(backend.conv.conv2d_forward_workspace(dims))
-        backend.conv.conv2d_forward(output, input, weight, bias, workspace, dims, True)
+        backend.conv.conv2d_forward(output, input, weight, bias, workspace, dims, POSITIVE)
     elif direction == "backward_input":
         workspace = array(backend.conv.conv2d_backward_input_workspace(dims))
         backend.conv.conv2d_backward_input(input, output, weight, workspace, dims)

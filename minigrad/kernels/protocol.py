@@ -16,6 +16,7 @@ Gradients are overwritten, never accumulated into.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -189,6 +190,12 @@ class Matmul(Protocol):
         """scratch is float64."""
 
 
+# What results are limited to, (least, most), where NaN sets no limit and NaN among results stays;
+# None stands for silu. Two of them by name, so that `is` finds them.
+Bounds = tuple[float, float] | None
+UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
+
+
 class Conv(Protocol):
     """conv.py. Input, output and their gradients NHWC."""
 
@@ -202,9 +209,9 @@ class Conv(Protocol):
         bias: Array | None,
         scratch: Array | None,
         dims: Conv2dDims,
-        relu: bool,
+        bounds: tuple[float, float],
     ) -> None:
-        """With `relu`, out = max(convolution + bias, 0)."""
+        """out = convolution + bias, limited to `bounds`."""
 
     def conv2d_backward_input_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -603,9 +610,6 @@ class NormPool(Protocol):
     ) -> None:
         """As batch_norm_backward_relu, from the maxima's gradients; without `relu`, for an input
         that relu did not make."""
-
-
-Bounds = tuple[float, float] | None
 
 
 class NormActivation(Protocol):

@@ -26,12 +26,10 @@ from ..engine import Tensor
 from ..engine.backward import set_joining
 from ..engine.grad_mode import mode
 from ..geometry import Conv2dDims, Pool2dDims, pool2d_dims
-from ..kernels.protocol import Bounds
+from ..kernels.protocol import POSITIVE, UNLIMITED, Bounds
 from ..ops.conv import Conv2d as Conv2dFunction
 from ..ops.conv import check_conv2d
 from ..ops.fused import (
-    POSITIVE,
-    UNLIMITED,
     BatchNormActivation,
     BatchNormMaxPool,
     ConvReLU,

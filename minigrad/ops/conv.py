@@ -14,6 +14,7 @@ from ..device import Device
 from ..dtypes import float64
 from ..engine import Function, Tensor
 from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
+from ..kernels.protocol import UNLIMITED
 from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .operands import (
@@ -37,15 +38,19 @@ FROM_HWIO = (3, 2, 0, 1)
 
 
 def convolve(
-    input: Tensor, weight: Tensor, bias: Tensor | None, dims: Conv2dDims, relu: bool = False
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    dims: Conv2dDims,
+    bounds: tuple[float, float] = UNLIMITED,
 ) -> np.ndarray:
-    """The NHWC array of the convolution, with `relu` not below 0."""
+    """The NHWC array of the convolution, limited to `bounds`."""
     launch, dtype = kernels.get(input.device).conv, input.dtype
     out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
     workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, input.device)
     launch.conv2d_forward(
         out, nhwc(input), hwio(weight), None if bias is None else c_order(bias),
-        workspace, dims, relu,
+        workspace, dims, bounds,
     )  # fmt: skip
     return out
 
@@ -123,7 +128,7 @@ class ConvTranspose2d(Function):
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
             workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, device)
-            launch.conv2d_forward(out, grad_nhwc, hwio(weight), None, workspace, dims, False)
+            launch.conv2d_forward(out, grad_nhwc, hwio(weight), None, workspace, dims, UNLIMITED)
             del workspace  # given back before the next one is asked for
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)

@@ -23,7 +23,7 @@ from ..engine import Function, Tensor
 from ..engine.gradient import copy
 from ..errors import GraphError
 from ..geometry import Conv2dDims, MatmulDims, Pool2dDims
-from ..kernels.protocol import Bounds
+from ..kernels.protocol import POSITIVE, UNLIMITED, Bounds
 from ..runtime.allocation import allocate
 from .activation import Hardtanh, SiLU
 from .conv import FROM_HWIO, convolution_gradients, convolve, hwio
@@ -42,9 +42,6 @@ from .pool import empty_maxima, pool_maxima, spread_to_maxima
 from .rows import empty_rows, to_rows
 from .unary import ReLU
 
-# Bounds by name, so that `is` finds them.
-UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
-
 
 class ConvReLU(Function):
     """y = max(conv(x) + b, 0), and then, if `pool` is given, the maximum over windows.
@@ -62,7 +59,7 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        result = convolve(input, weight, bias, dims, relu=True)
+        result = convolve(input, weight, bias, dims, POSITIVE)
         if pool is not None:
             result, ctx.window = pool_maxima(result, pool, input.device)
         out = from_nhwc(result, input.device)
@@ -105,7 +102,7 @@ def _same_maxima(ctx: Any, input: Tensor, weight: Tensor) -> Tensor:
             f"ConvReLU: the result of shape {out.shape} and the bias were both changed in place "
             "since; within nn.no_fusion() they may be"
         )
-    active = convolve(input, weight, bias, ctx.dims, relu=True)
+    active = convolve(input, weight, bias, ctx.dims, POSITIVE)
     return from_nhwc(pool_maxima(active, ctx.pool, input.device)[0], input.device)
 
 
@@ -129,7 +126,7 @@ class ConvReLUBatchNorm(Function):
         eps: float,
     ) -> Tensor:
         device = input.device
-        active = convolve(input, weight, bias, dims, relu=True)
+        active = convolve(input, weight, bias, dims, POSITIVE)
         rows = _rows(active)
         if pool is None:
             out = allocate(active.shape, active.dtype, device)
@@ -351,14 +348,10 @@ class FoldedConv(Function):
             scratch(C, float64, device),
         )  # fmt: skip
         folded_weight = Tensor(folded.transpose(FROM_HWIO), device)
-        result = convolve(input, folded_weight, offset, dims, relu=bounds is POSITIVE)
-        if bounds is not POSITIVE and bounds is not UNLIMITED:
+        result = convolve(input, folded_weight, offset, dims, bounds or UNLIMITED)
+        if bounds is None:
             given, result = result, allocate(result.shape, dtype, device)
-            launch, flat = kernels.get(device).unary, result.reshape(-1)
-            if bounds is None:
-                launch.silu_forward(flat, given.reshape(-1))
-            else:
-                launch.clamp_forward(flat, given.reshape(-1), *bounds)
+            kernels.get(device).unary.silu_forward(result.reshape(-1), given.reshape(-1))
         return from_nhwc(result, device)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from ..kernels.protocol import POSITIVE, UNLIMITED
+
 _Joined = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -51,9 +53,14 @@ def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
 
     launch: Any = cpu
 
-    def convolution(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
-        *operands, relu = args[1:]
-        return None if relu else (launch.conv.conv2d_forward, (out, *operands, True))
+    def convolution(bounds: Callable[..., Any]) -> Callable[..., _Joined | None]:
+        def rule(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
+            *operands, before = args[1:]
+            if before is not UNLIMITED:
+                return None
+            return launch.conv.conv2d_forward, (out, *operands, bounds(*numbers))
+
+        return rule
 
     def norm(bounds: Callable[..., Any]) -> Callable[..., _Joined | None]:
         def rule(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
@@ -68,10 +75,14 @@ def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
 
         return rule
 
+    def limits(*given: Any) -> Any:
+        return tuple(map(float, given))
+
     unary, batch_norm = launch.unary, launch.norm.batch_norm_forward
     return {
-        (launch.conv.conv2d_forward, unary.relu_forward): convolution,
-        (batch_norm, unary.relu_forward): norm(lambda: (0.0, math.nan)),
-        (batch_norm, unary.clamp_forward): norm(lambda low, high: (low, high)),
+        (launch.conv.conv2d_forward, unary.relu_forward): convolution(lambda: POSITIVE),
+        (launch.conv.conv2d_forward, unary.clamp_forward): convolution(limits),
+        (batch_norm, unary.relu_forward): norm(lambda: POSITIVE),
+        (batch_norm, unary.clamp_forward): norm(limits),
         (batch_norm, unary.silu_forward): norm(lambda: None),
     }

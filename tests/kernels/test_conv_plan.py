@@ -12,6 +12,7 @@ import torch
 from minigrad.geometry import Conv2dDims, conv2d_dims
 from minigrad.kernels.cpu import conv, conv_weight
 from minigrad.kernels.cpu.conv.plan import Algorithm, Direction, plan, workspace_now
+from minigrad.kernels.protocol import UNLIMITED
 
 # Name, (N, C_in, H, W), C_out, kernel size, options, and the algorithms of the result, the input
 # gradient and the weight gradient: the same for vectors of every width.
@@ -66,7 +67,7 @@ def launch(
     scratch[:] = np.nan
     if direction == "forward":
         out = np.full_like(grad_output, np.nan)
-        conv.conv2d_forward(out, input, weight, None, scratch, d, False)
+        conv.conv2d_forward(out, input, weight, None, scratch, d, UNLIMITED)
     elif direction == "adjoint":
         out = np.full_like(input, np.nan)
         conv.conv2d_backward_input(out, grad_output, weight, scratch, d)

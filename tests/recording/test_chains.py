@@ -81,6 +81,29 @@ def test_a_chain_has_the_bits_of_its_parts(
     assert joined == (expected[:1] if saves else expected)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [F.relu6, lambda x: F.hardtanh(x, -1, 0.5), lambda x: x.clamp(0, 1), lambda x: x.clamp(max=0)],
+)
+def test_convolutions_of_every_kind_limit_their_results(limit: Any, joined: list[str]) -> None:
+    winograd, pointwise = nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 8, 1, stride=2)
+    depthwise, rows = nn.Conv2d(32, 32, 3, groups=32), nn.Conv2d(3, 16, 3, padding=1)
+
+    def step(x: mg.Tensor) -> mg.Tensor:
+        with mg.no_grad():
+            for conv in (rows, winograd, depthwise, pointwise):
+                x = limit(conv(4 * x))
+            return x
+
+    captured, draw = mg.capture(step), np.random.default_rng(0)
+    for _ in range(4):
+        values = draw.standard_normal((2, 3, 16, 16)).astype("f4")
+        values[0, :, 4:6, 3] = np.nan, np.inf
+        x = mg.tensor(values)
+        np.testing.assert_array_equal(captured(x).numpy(), step(x).numpy())
+    assert joined == ["conv2d_forward"] * 4
+
+
 def test_what_lies_between_is_there_if_somebody_asks_for_it(joined: list[str]) -> None:
     conv = nn.Conv2d(2, 3, 3)
 

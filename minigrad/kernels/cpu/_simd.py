@@ -11,6 +11,7 @@ channels inside the array.
 
 from __future__ import annotations
 
+import math
 import os
 from functools import wraps
 
@@ -34,6 +35,8 @@ VECTOR_BYTES = VECTOR_BITS // 8
 # address, and x86 has 16 general registers: with 8 rows the compiled loop reads an address from
 # the stack 3 times in 32 multiply-adds, with 12 rows 26 times in 48.
 PIXELS = 6 if VECTOR_BITS == 256 else 8
+
+UNBOUNDED = math.nan, math.nan  # the bounds of results that have none
 
 _int32t, _int64 = ir.IntType(32), ir.IntType(64)
 
@@ -86,12 +89,14 @@ def vector_code(literals: int = 0, returns=types.void):
     """Make an intrinsic of a function that emits LLVM code.
 
     The function gets the builder; its first `literals` arguments as Python ints, which kernels must
-    give as literals; arrays as Operands, tuples of ints as lists, and all else as LLVM values.
+    give as literals; arrays as Operands, tuples as lists, of float64
+    if they hold floats, else of int64; and all else as LLVM values.
     """
 
     def passed_as(argument):
         if isinstance(argument, types.BaseTuple):
-            return types.UniTuple(types.int64, len(argument))
+            kind = types.float64 if isinstance(argument[0], types.Float) else types.int64
+            return types.UniTuple(kind, len(argument))
         plain = types.unliteral(argument)
         return types.int64 if isinstance(plain, types.Integer) else plain
 
@@ -315,21 +320,26 @@ class Tile:
         for each in zip(sums, factors, right, strict=True):
             self.add_product(*each)
 
-    def least(self, relu):
-        """What results may not fall below: 0, or −∞ without relu."""
-        zero, lowest = (ir.Constant(self.element, value) for value in (0.0, float("-inf")))
-        return self.splat(self.builder.select(relu, zero, lowest))
+    def limits(self, bounds):
+        """The least and the most that results may be, which are float64; NaN sets no limit."""
+        narrow = self.element == ir.FloatType()
+        bounds = [self.builder.fptrunc(each, self.element) if narrow else each for each in bounds]
+        return [self.splat(each) for each in bounds]
 
-    def at_least(self, least, value):
-        # NaN is not less than anything, and stays.
-        return self.builder.select(self.builder.fcmp_ordered("<", value, least), least, value)
+    def limited(self, value, limits):
+        # NaN is neither less nor more than anything, and nothing is than NaN.
+        for wrong, limit in zip("<>", limits, strict=True):
+            value = self.builder.select(
+                self.builder.fcmp_ordered(wrong, value, limit), limit, value
+            )
+        return value
 
-    def store_sums(self, sums, places, least=None):
+    def store_sums(self, sums, places, limits=()):
         for whole in self.whole_or_masked():
             for row, place in zip(sums, places, strict=True):
                 for v, slot in enumerate(row):
                     value = self.builder.load(slot)
-                    value = value if least is None else self.at_least(least, value)
+                    value = self.limited(value, limits) if limits else value
                     self.store(value, place, v, whole)
 
     def add_sums(self, sums, places, more=None):

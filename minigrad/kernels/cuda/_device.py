@@ -118,6 +118,13 @@ atomic_min, atomic_max = _atomic("min"), _atomic("max")
 
 
 @device
+def limited(z, low, high):
+    """z in [low, high], where NaN sets no limit and stays."""
+    raised = low if z < low else z
+    return high if raised > high else raised
+
+
+@device
 def through_relu(g, y, zero):
     """The gradient before y = max(z, 0), whose slope is 1 where y is not 0, else 0. NaN passes:
     relu(NaN) is NaN."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device
+from ._device import cuda, device, limited
 from ._index import index_bits, index_type
 from ._launch import kernel, launch
 from ._patch import COLS, MAX_TERMS, SHARED_BYTES, Block, Plan, shapes, staging, suits
 from ._ptx import LANES, outer_products, vectors
 from ._span import span as span_of
-from ._tile import FETCH, VECTOR, WARPS, finish, split_off, vector_width
+from ._tile import FETCH, VECTOR, WARPS, biased, split_off, vector_width
 
 
 @kernel
@@ -59,8 +59,9 @@ def _convolve(
         return uint32(line // channels), uint32(line % channels), uint32(at % block_cols)
 
     def convolve(
-        target, source, weight, bias, relu, N, H, W, K, H_target, W_target, C, before_h, before_w
-    ):
+        target, source, weight, bias, least, most, N, H, W, K, H_target, W_target, C,
+        before_h, before_w,
+    ):  # fmt: skip
         # 2·N·H_target·W_target·C·taps·K flop. A block owns its rectangle of one image, 4·across
         # channels of it.
         patch = cuda.shared.array(patch_size, real, 16)
@@ -110,10 +111,9 @@ def _convolve(
                 products(sums, patch, line, weights, uint32(a * row_weights + col))
             cuda.syncthreads()
 
-        for p in range(pixels):
-            for j in range(cols):
-                channel = index(min(int32(first_col + col + j), int32(C - 1)))
-                sums[p * cols + j] = finish(sums[p * cols + j], bias, channel, relu, real(0))
+        for each in range(sum_count):
+            channel = index(min(int32(first_col + col + each % cols), int32(C - 1)))
+            sums[each] = limited(biased(sums[each], bias, channel), least, most)
         i = int32(first_i + down)
         line = index(index(n) * index(H_target) + index(i))
         for at in range(0, sum_count, stored):
@@ -179,7 +179,7 @@ def convolve(
     weight: DeviceArray,
     bias: DeviceArray | None,
     d: Conv2dDims,
-    relu: bool,
+    bounds: tuple[float, float],
     adjoint: bool,
     block: Block,
 ) -> None:
@@ -202,5 +202,5 @@ def convolve(
     blocks = block.tiles(d.N, H_target, W_target) * -(-C // block.block_cols)
     launch(
         _convolve(target.dtype, *block, width, weight_width, stored, bits, int(adjoint)),
-        ((blocks,), (block.threads,)), target, source, weight, bias, relu, d.N, *image,
+        ((blocks,), (block.threads,)), target, source, weight, bias, *bounds, d.N, *image,
     )  # fmt: skip

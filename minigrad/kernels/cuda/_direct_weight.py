@@ -13,6 +13,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
+from ..protocol import UNLIMITED
 from ._device import cuda
 from ._index import index_bits, index_type
 from ._launch import kernel, launch
@@ -185,4 +186,4 @@ def correlate(
         d.N, d.C_in, d.H, d.W, d.C_out, d.H_out, d.W_out, d.top, d.left,
     )  # fmt: skip
     if splits > 1:
-        combine(grad_weight, scratch, None, False, splits)
+        combine(grad_weight, scratch, None, UNLIMITED, splits)

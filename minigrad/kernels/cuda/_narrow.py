@@ -11,11 +11,12 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ._device import cuda, device
+from ..protocol import UNLIMITED
+from ._device import cuda, device, limited
 from ._index import arithmetic, index_bits, index_type
 from ._launch import kernel, launch, over
 from ._span import quotient, span
-from ._tile import combine, finish
+from ._tile import biased, combine
 
 _CHANNELS = 16  # of a group; from so many on, tiles are better
 _TASKS = 1 << 17  # threads that keep a GPU busy
@@ -48,7 +49,7 @@ def _convolve(real, bits, adjoint):
     count, _, unravel = arithmetic(bits)
 
     def convolve(
-        target, source, weight, bias, relu, N, C_in, H, W, C_out, kH, kW,
+        target, source, weight, bias, least, most, N, C_in, H, W, C_out, kH, kW,
         H_out, W_out, stride_h, stride_w, top, left, dilation_h, dilation_w, groups,
     ):  # fmt: skip
         C_target, H_target, W_target = (C_in, H, W) if adjoint else (C_out, H_out, W_out)
@@ -80,7 +81,7 @@ def _convolve(real, bits, adjoint):
                         for k in span(0, K, 1):
                             factor = weight[index(first + index(k) * step)]
                             total += source[index(read + index(k))] * factor
-            target[at] = finish(total, bias, index(c), relu, real(0))
+            target[at] = limited(biased(total, bias, index(c)), least, most)
 
     return convolve
 
@@ -131,11 +132,11 @@ def convolve(
     weight: DeviceArray,
     bias: DeviceArray | None,
     dims: Conv2dDims,
-    relu: bool,
+    bounds: tuple[float, float],
     adjoint: bool,
 ) -> None:
     variant = _convolve(target.dtype, index_bits(target.size, source.size, weight.size), adjoint)
-    launch(variant, over(target.size), target, source, weight, bias, relu, *dims)
+    launch(variant, over(target.size), target, source, weight, bias, *bounds, *dims)
 
 
 def _spans(d: Conv2dDims) -> tuple[int, int]:
@@ -166,4 +167,4 @@ def correlate(
     shape = over(spans * grad_weight.size)
     launch(variant, shape, out, grad_output, input, spans, pixels_each, *dims)
     if spans > 1:
-        combine(grad_weight, scratch, None, False, spans)
+        combine(grad_weight, scratch, None, UNLIMITED, spans)

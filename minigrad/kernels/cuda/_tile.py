@@ -36,7 +36,7 @@ import numpy as np
 from ...backends import cuda as settings
 from ...runtime.cuda.array import DeviceArray
 from ...runtime.cuda.driver import driver
-from ._device import cuda, device
+from ._device import cuda, device, limited
 from ._index import index_bits, index_type
 from ._launch import kernel, launch
 from ._ptx import (
@@ -415,16 +415,14 @@ def split_off(block, length, tile):
 
 
 @device
-def finish(total, bias, channel, relu, zero):
-    """What is stored of a sum. bias: an array or None; with relu, NaN stays NaN."""
-    if bias is not None:
-        total = total + bias[channel]
-    return zero if relu and total < zero else total
+def biased(total, bias, channel):
+    """bias: an array or None."""
+    return total if bias is None else total + bias[channel]
 
 
 @kernel
 def _combine(real, width, lanes, bits):
-    """out = Σ parts, with bias and relu. Memory-bound: each number is read once, by neighbours from
+    """out = Σ parts + bias, limited. Memory-bound: each number is read once, by neighbours from
     neighbouring places, `width` at a time. `lanes` threads share the parts of an element: each adds
     up every lanes-th of them, then the first adds the lanes' sums, in order."""
     index, uint32 = index_type(bits), np.uint32
@@ -432,7 +430,7 @@ def _combine(real, width, lanes, bits):
     size = _COMBINING * width
     fetch, put = vectors(width)
 
-    def combine(out, parts, bias, relu, elements, splits, channels):
+    def combine(out, parts, bias, least, most, elements, splits, channels):
         panel = cuda.shared.array(size, real, 16)
         total, part = cuda.local.array(width, real), cuda.local.array(width, real)
         thread = uint32(cuda.threadIdx.x)
@@ -459,7 +457,7 @@ def _combine(real, width, lanes, bits):
             for c in range(width):
                 at = index(first + index(c))
                 channel = index(at - quotient(at, channels) * channels) if bias is not None else at
-                total[c] = finish(total[c], bias, channel, relu, real(0))
+                total[c] = limited(biased(total[c], bias, channel), least, most)
             put(out, first, total, 0)
 
     return combine
@@ -472,7 +470,7 @@ def combine(
     out: DeviceArray,
     parts: DeviceArray,
     bias: DeviceArray | None,
-    relu: bool,
+    bounds: tuple[float, float],
     splits: int,
 ) -> None:
     """out from the results of each span, which lie in `parts` one after the other."""
@@ -480,4 +478,4 @@ def combine(
     lanes = 1 if splits <= 16 else 8 if splits <= 128 else 32
     variant = _combine(out.dtype, width, lanes, index_bits(parts.size))
     shape = (-(-out.size * lanes // (_COMBINING * width)),), (_COMBINING,)
-    launch(variant, shape, out, parts, bias, relu, out.size, splits, out.shape[-1])
+    launch(variant, shape, out, parts, bias, *bounds, out.size, splits, out.shape[-1])

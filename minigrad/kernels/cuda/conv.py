@@ -29,9 +29,10 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
+from ..protocol import UNLIMITED
 from . import _direct as direct
 from . import _narrow as narrow
-from ._device import cuda, device
+from ._device import cuda, device, limited
 from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
 from ._ptx import vectors
@@ -40,8 +41,8 @@ from ._span import span as span_of
 from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
+    biased,
     combine,
-    finish,
     plan,
     scratch_size,
     split_off,
@@ -101,7 +102,7 @@ def _convolve_kernel(real, tile, left_width, right_width, bits, adjoint):
     tile_rows, tile_cols, depth, threads = *tile[:3], tile.threads
 
     def convolve(
-        target, source, weight, bias, splits, span, relu, N, C_in, H, W, C_out, kH, kW,
+        target, source, weight, bias, splits, span, least, most, N, C_in, H, W, C_out, kH, kW,
         H_out, W_out, stride_h, stride_w, top, left, dilation_h, dilation_w, groups,
     ):  # fmt: skip
         # 2·N·H_out·W_out·C_out·taps·K flop. A block owns the tile (pixels of one phase, channels of
@@ -215,7 +216,7 @@ def _convolve_kernel(real, tile, left_width, right_width, bits, adjoint):
             for j in range(sums_j):
                 channel = index(g * C + min(int32(first_col + col_of(i, j)), int32(C - 1)))
                 at = i * sums_j + j
-                sums[at] = finish(sums[at], bias, channel, relu, real(0))
+                sums[at] = limited(biased(sums[at], bias, channel), least, most)
         line = index(index(split) * index(N) * index(H_target))
         out_start = index(index(line * index(W_target)) * index(C_target))
         for i in range(sums_i):
@@ -265,15 +266,15 @@ def _convolve_workspace(dims: Conv2dDims, adjoint: bool) -> int:
     return scratch_size(*_convolve_sizes(d, adjoint), size)
 
 
-def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) -> None:
+def _run_convolve(target, source, weight, bias, scratch, dims, bounds, adjoint) -> None:
     if narrow.suits(dims):
-        narrow.convolve(target, source, weight, bias, dims, relu, adjoint)
+        narrow.convolve(target, source, weight, bias, dims, bounds, adjoint)
         return
     share = plan(*_convolve_sizes(dims, adjoint), target.dtype)
     if not share.tile.tensor:
         found = direct.plan(dims, adjoint, target.itemsize)
         if found is not None and found.cost < share.cost:
-            direct.convolve(target, source, weight, bias, dims, relu, adjoint, found.block)
+            direct.convolve(target, source, weight, bias, dims, bounds, adjoint, found.block)
             return
     make = _convolve_tf32 if share.tile.tensor else _convolve
     split = share.splits > 1
@@ -288,10 +289,10 @@ def _run_convolve(target, source, weight, bias, scratch, dims, relu, adjoint) ->
     launch(
         make(target.dtype, *share.tile.sizes, left_width, right_width, bits, adjoint), share.shape,
         out, source, weight, None if split else bias, share.splits, share.span,
-        relu and not split, *dims,
+        *(UNLIMITED if split else bounds), *dims,
     )  # fmt: skip
     if split:
-        combine(target, scratch, bias, relu, share.splits)
+        combine(target, scratch, bias, bounds, share.splits)
 
 
 def conv2d_forward_workspace(dims: Conv2dDims) -> int:
@@ -305,9 +306,9 @@ def conv2d_forward(
     bias: DeviceArray | None,
     scratch: DeviceArray | None,
     dims: Conv2dDims,
-    relu: bool,
+    bounds: tuple[float, float],
 ) -> None:
-    _run_convolve(out, input, weight, bias, scratch, dims, relu, adjoint=False)
+    _run_convolve(out, input, weight, bias, scratch, dims, bounds, adjoint=False)
 
 
 def conv2d_backward_input_workspace(dims: Conv2dDims) -> int:
@@ -322,7 +323,7 @@ def conv2d_backward_input(
     dims: Conv2dDims,
 ) -> None:
     """∂out[n, oh, ow, co] / ∂input[n, h, w, c] = weight[kh, kw, ci, co] where a tap joins them."""
-    _run_convolve(grad_input, grad_output, weight, None, scratch, dims, False, adjoint=True)
+    _run_convolve(grad_input, grad_output, weight, None, scratch, dims, UNLIMITED, adjoint=True)
 
 
 def conv_transpose2d_forward_workspace(dims: Conv2dDims) -> int:
@@ -337,4 +338,4 @@ def conv_transpose2d_forward(
     scratch: DeviceArray,
     dims: Conv2dDims,
 ) -> None:
-    _run_convolve(out, input, weight, bias, scratch, dims, False, adjoint=True)
+    _run_convolve(out, input, weight, bias, scratch, dims, UNLIMITED, adjoint=True)

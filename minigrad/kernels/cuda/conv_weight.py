@@ -14,6 +14,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
+from ..protocol import UNLIMITED
 from . import _direct_weight as direct
 from . import _narrow as narrow
 from ._columns import relu_sums
@@ -206,7 +207,7 @@ def conv2d_backward_weight(
         out, grad_output, input, share.splits, share.span, *dims,
     )  # fmt: skip
     if split:
-        combine(grad_weight, scratch, None, False, share.splits)
+        combine(grad_weight, scratch, None, UNLIMITED, share.splits)
 
 
 def conv2d_backward_bias_workspace(shape: tuple[int, int, int, int]) -> int:

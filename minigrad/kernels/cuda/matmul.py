@@ -16,6 +16,7 @@ import numpy as np
 
 from ...geometry import MatmulDims
 from ...runtime.cuda.array import DeviceArray
+from ..protocol import UNLIMITED
 from ._device import cuda
 from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
@@ -25,8 +26,8 @@ from ._span import span as span_of
 from ._tile import (
     TENSOR_CORES_SINCE,
     Tile,
+    biased,
     combine,
-    finish,
     plan,
     scratch_size,
     split_off,
@@ -95,7 +96,7 @@ def _product_kernel(real, tile, left_width, right_width, bits, left_by_rows, rig
             for j in range(sums_j):
                 col = index(min(count(first_col + col_of(i, j)), cols - 1))
                 at = i * sums_j + j
-                sums[at] = finish(sums[at], bias, col, False, real(0))
+                sums[at] = biased(sums[at], bias, col)
         out_start = index(index(split * batch + b) * index(R * C))
         for i in range(sums_i):
             for j in range(0, sums_j, stored):
@@ -147,7 +148,7 @@ def _multiply(out, left, right, bias, scratch, sizes, left_by_rows, right_by_col
         *sizes, share.splits, share.span,
     )  # fmt: skip
     if split:
-        combine(out, scratch, bias, False, share.splits)
+        combine(out, scratch, bias, UNLIMITED, share.splits)
 
 
 def matmul_forward_workspace(dims: MatmulDims) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._columns import column_totals, keep_sum
-from ._device import cuda, device, sqrt, through_relu
+from ._device import cuda, device, limited, sqrt, through_relu
 from ._launch import kernel, launch, over
 from ._middle import AT_ONCE, load_rows, place, reduction, rows_of, spread, whole
 from ._reduce import SUM, add_compensated, exact_sum, fold
@@ -32,9 +32,7 @@ def _activated(z, low, high, activation):
         return z
     if activation == SILU:
         return z * sigmoid(z)
-    # NaN stays, and a bound of NaN is none.
-    raised = low if z < low else z
-    return high if raised > high else raised
+    return limited(z, low, high)
 
 
 @device

@@ -29,17 +29,19 @@ def products(dims):
                                     yield n, oh, ow, co, kh, kw, ci, h, w, c
 
 
-def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
-    """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], and with `relu`
-    the larger of that and 0; NaN stays NaN."""
+def conv2d_forward(out, input, weight, bias, scratch, dims, bounds):
+    """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], limited
+    to `bounds`, of which NaN is none; NaN stays NaN."""
     out[...] = 0 if bias is None else bias
     for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         out[n, oh, ow, co] += input[n, h, w, c] * weight[kh, kw, ci, co]
-    if relu:
-        flat = out.reshape(-1)
-        for i in range(flat.size):
-            if flat[i] < 0:
-                flat[i] = 0
+    low, high = bounds
+    flat = out.reshape(-1)
+    for i in range(flat.size):
+        if flat[i] < low:
+            flat[i] = low
+        elif flat[i] > high:
+            flat[i] = high
 
 
 def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):

@@ -6,6 +6,7 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
+from ...protocol import UNLIMITED
 from . import depthwise, direct, few_channels, panels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
@@ -18,11 +19,11 @@ _CONVOLVE = {
 }
 
 
-def _convolve(target, source, weight, bias, relu, scratch, dims, axes, chosen):
+def _convolve(target, source, weight, bias, bounds, scratch, dims, axes, chosen):
     # Where there is no bias, kernels get an array of its type that they do not read.
     bias, use_bias = (target.reshape(-1), False) if bias is None else (bias, True)
     _CONVOLVE[chosen.algorithm](
-        target, source, weight, bias, use_bias, relu, scratch, dims, axes, chosen
+        target, source, weight, bias, use_bias, bounds, scratch, dims, axes, chosen
     )
 
 
@@ -30,13 +31,13 @@ def conv2d_forward_workspace(dims) -> int:
     return plan.workspace_now(dims, "forward")
 
 
-def conv2d_forward(out, input, weight, bias, scratch, dims, relu):
+def conv2d_forward(out, input, weight, bias, scratch, dims, bounds):
     if out.size == 0:
         return
     chosen = plan.plan_within(dims, "forward", out.dtype, scratch)
     if chosen.panel:
         weight = panels.pack(scratch, weight, chosen.panel)
-    _convolve(out, input, weight, bias, relu, scratch, dims, forward_axes(dims), chosen)
+    _convolve(out, input, weight, bias, bounds, scratch, dims, forward_axes(dims), chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:
@@ -49,7 +50,7 @@ def conv_transpose2d_forward(out, input, weight, bias, scratch, dims):
     chosen = plan.plan_within(dims, "adjoint", out.dtype, scratch)
     packed = panels.pack_adjoint(scratch, weight, dims, chosen)
     scratch = scratch[packed.size :]
-    _convolve(out, input, packed, bias, False, scratch, dims, adjoint_axes(dims), chosen)
+    _convolve(out, input, packed, bias, UNLIMITED, scratch, dims, adjoint_axes(dims), chosen)
 
 
 conv2d_backward_input_workspace = conv_transpose2d_forward_workspace

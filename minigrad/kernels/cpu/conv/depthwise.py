@@ -43,7 +43,7 @@ _HEAD = 6
 
 
 @kernel
-def _convolve(span, target, source, weight, bias, use_bias, relu,
+def _convolve(span, target, source, weight, bias, use_bias, bounds,
               rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
     # 2·N·H·W·C·taps flop. Parallel over target rows, which the tasks own.
     N, H, W, C = target.shape
@@ -63,22 +63,22 @@ def _convolve(span, target, source, weight, bias, use_bias, relu,
             if length == 1:  # a column at the border
                 window_tile(
                     1, PIXEL_VECTORS, target, target_at, 0, source, source_at, 0, weight, weight_at,
-                    bias, use_bias, relu, (row_taps, taps), source_steps, weight_steps, 1, C,
+                    bias, use_bias, bounds, (row_taps, taps), source_steps, weight_steps, 1, C,
                 )  # fmt: skip
                 continue
             for step in range(0, length, PIXELS):
                 window_tile(
                     PIXELS, PIXEL_VECTORS, target, target_at + step * j_step * C, j_step * C,
                     source, source_at + step * shift * C, shift * C, weight, weight_at,
-                    bias, use_bias, relu, (row_taps, taps), source_steps, weight_steps,
+                    bias, use_bias, bounds, (row_taps, taps), source_steps, weight_steps,
                     min(PIXELS, length - step), C,
                 )  # fmt: skip
 
 
-def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
     rows, cols, _ = axes
     _convolve(
-        target, source, weight, bias, use_bias, relu,
+        target, source, weight, bias, use_bias, bounds,
         rows.positions, rows.steps, cols.positions, cols.runs, cols.steps,
     )  # fmt: skip
 

@@ -23,17 +23,17 @@ def window_tile(
     out, out_offset, out_stride,  # pixel p is at out_offset + p·out_stride
     source, source_offset, source_stride,  # its first tap at source_offset + p·source_stride
     weight, weight_offset,
-    bias, use_bias, relu,
+    bias, use_bias, bounds,
     counts, source_steps, weight_steps,  # taps along both axes, elements from one to the next
     valid_pixels, channels,
 ):  # fmt: skip
-    """out[p, c] = bias[c] + Σ_tap source[p, tap, c] · weight[tap, c]; `relu`: at least 0."""
+    """out[p, c] = bias[c] + Σ_tap source[p, tap, c] · weight[tap, c], in `bounds`."""
     tile = Tile(builder, out, vectors)
     pixel = tile.valid_rows(pixels, valid_pixels)
     source_pixel = [builder.mul(p, source_stride) for p in pixel]
     out_pixel = [builder.mul(p, out_stride) for p in pixel]
     first_source, first_weight = source.at(source_offset), weight.at(weight_offset)
-    first_out, first_bias, least = out.at(out_offset), bias.at(i64(0)), tile.least(relu)
+    first_out, first_bias, limits = out.at(out_offset), bias.at(i64(0)), tile.limits(bounds)
     for c in tile.over_channels(channels):
         sums = tile.accumulators(pixels)
         tile.start(sums, tile.step(first_bias, c), use_bias)
@@ -45,7 +45,7 @@ def window_tile(
             for row, at in zip(sums, source_pixel, strict=True):
                 tile.add_products(row, tile.load_row(tile.step(source_tap, at)), factors)
         out_c = tile.step(first_out, c)
-        tile.store_sums(sums, [tile.step(out_c, at) for at in out_pixel], least)
+        tile.store_sums(sums, [tile.step(out_c, at) for at in out_pixel], limits)
 
 
 @vector_code(literals=2)

@@ -22,8 +22,8 @@ def _make_convolve(vectors: int):
     """The kernel whose register tile is `vectors` vectors of channels wide."""
 
     @kernel
-    def convolve(span, target, source, weight, weight_steps, bias, use_bias, relu, groups, columns,
-                 rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
+    def convolve(span, target, source, weight, weight_steps, bias, use_bias, bounds, groups,
+                 columns, rows, row_steps, cols, col_runs, col_steps):  # fmt: skip
         # 2·N·H·W·C·taps·K flop. Parallel over (block of columns, block of images, target row): each
         # task owns its columns of its rows of the target, so every sum has one fixed order.
         N, H, W, C = target.shape
@@ -68,7 +68,7 @@ def _make_convolve(vectors: int):
                                 PIXELS, vectors,
                                 target, target_at + step * j_step * C, target_stride,
                                 source, source_at + step * shift * C_src, source_stride,
-                                weight, weight_at, weight_steps[2], bias, c0, use_bias, relu,
+                                weight, weight_at, weight_steps[2], bias, c0, use_bias, bounds,
                                 counts, source_steps, tap_steps,
                                 min(PIXELS, pixels - step) if images == 1 else images, channels,
                             )  # fmt: skip
@@ -79,9 +79,10 @@ def _make_convolve(vectors: int):
 _convolve = {vectors: _make_convolve(vectors) for vectors in (1, 2)}
 
 
-def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
     rows, cols, _ = axes
     _convolve[plan.vectors](
-        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, relu, dims.groups,
-        plan.columns, rows.positions, rows.steps, cols.positions, cols.runs, cols.steps,
+        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, bounds,
+        dims.groups, plan.columns, rows.positions, rows.steps, cols.positions, cols.runs,
+        cols.steps,
     )  # fmt: skip

@@ -13,13 +13,13 @@ def convolve_tile(
     out, out_offset, out_stride,  # pixel p is at out_offset + p·out_stride
     source, source_offset, source_stride,  # its first tap at source_offset + p·source_stride
     weight, weight_offset, weight_stride,  # reduction index k at weight_offset + k·weight_stride
-    bias, bias_offset, use_bias, relu,
+    bias, bias_offset, use_bias, bounds,
     counts,  # (taps in a column, taps in a row, contiguous elements)
     source_steps,  # source elements from one tap to the next, per axis
     weight_steps,  # weight elements from one tap to the next, per axis
     valid_pixels, valid_columns,
 ):  # fmt: skip
-    """out[p, c] = bias[c] + Σ_tap Σ_k source[p, tap, k] · weight[tap, k, c]; `relu`: at least 0.
+    """out[p, c] = bias[c] + Σ_tap Σ_k source[p, tap, k] · weight[tap, k, c], in `bounds`.
 
     Pixels past `valid_pixels` repeat the last valid one.
     """
@@ -43,7 +43,7 @@ def convolve_tile(
 
     first = out.at(out_offset)
     places = [tile.step(first, builder.mul(p, out_stride)) for p in pixel]
-    tile.store_sums(sums, places, tile.least(relu))
+    tile.store_sums(sums, places, tile.limits(bounds))
 
 
 @vector_code(literals=2)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from ....geometry import Conv2dDims
 from ....runtime.threads import MAX_THREADS
 from .._jit import helper, kernel
-from .._simd import PIXELS, VECTOR_BYTES
+from .._simd import PIXELS, UNBOUNDED, VECTOR_BYTES
 from .._tasks import tasks, thread
 from .direct_tile import convolve_tile
 
@@ -47,7 +47,7 @@ def _make_convolve(vectors: int):
                     convolve_tile(
                         PIXELS, vectors, line, j * products + c0, products,
                         source, ((n * H_src + row) * W_src + j) * K, K,
-                        weight, tap * K * products + c0, products, bias, 0, False, False,
+                        weight, tap * K * products + c0, products, bias, 0, False, UNBOUNDED,
                         (taps, 1, K), (row_steps[1] * W_src * K, 0),
                         (row_steps[0] * K * products, 0),
                         min(PIXELS, W_src - j), min(width, products - c0),
@@ -81,8 +81,8 @@ def convolve_workspace(dims: Conv2dDims) -> int:
     return MAX_THREADS * dims.W_out * dims.kW * dims.C_in
 
 
-def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
-    """The input gradient, which has no relu."""
+def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
+    """The input gradient, which has no limits."""
     _convolve[plan.vectors](
         target, source, weight, bias, use_bias,
         scratch[: convolve_workspace(dims)].reshape(MAX_THREADS, -1),

@@ -32,7 +32,7 @@ def _make_convolve(pixels: int, vectors: int):
     """The kernel whose register tile is `pixels` pixels × `vectors` vectors of channels."""
 
     @kernel
-    def convolve(span, target, source, weight, weight_steps, bias, use_bias, relu, columns,
+    def convolve(span, target, source, weight, weight_steps, bias, use_bias, bounds, columns,
                  rows, row_steps, left, step, kW):  # fmt: skip
         # 2·N·H·W·C·taps·K flop. Parallel over (block of columns, target row): each task owns its
         # columns of its row. The last tile of a row moves back to end with it; what two tiles both
@@ -54,7 +54,7 @@ def _make_convolve(pixels: int, vectors: int):
                         source, ((n * H_src + row_source) * W_src + j * step - left) * K, step * K,
                         (first - j, last - j),
                         weight, row_tap * weight_steps[0] + c0 * weight_steps[3], weight_steps,
-                        bias, c0, use_bias, relu,
+                        bias, c0, use_bias, bounds,
                         (row_taps, kW, K), row_steps[1] * W_src * K, min(width, C - c0),
                     )  # fmt: skip
 
@@ -68,10 +68,10 @@ _convolve = {
 }
 
 
-def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
     rows, cols, before = axes
     _convolve[plan.tile, plan.vectors](
-        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, relu,
+        target, source, weight, weight_steps(weight, plan.panel), bias, use_bias, bounds,
         plan.columns, rows.positions, rows.steps, before[1], cols.steps[1], dims.kW,
     )  # fmt: skip
 

@@ -49,12 +49,12 @@ def slide_tile(
     source, source_offset, source_stride,  # tap t of pixel p: at source_offset + (p + t)·stride
     inside,  # the range of p + t that lies inside the image; the rest is not touched
     weight, weight_offset, weight_steps,  # as panels.py says
-    bias, bias_offset, use_bias, relu,
+    bias, bias_offset, use_bias, bounds,
     counts,  # (rows of taps, taps in a row, channels)
     source_row,  # source elements from one row of taps to the next
     valid_columns,
 ):  # fmt: skip
-    """out[p, c] = bias[c] + Σ_{a, t} Σ_k source[a, p + t, k] · weight[a, t, k, c]; `relu`: ≥ 0."""
+    """out[p, c] = bias[c] + Σ_{a, t} Σ_k source[a, p + t, k] · weight[a, t, k, c], in `bounds`."""
     tile = Tile(builder, out, vectors, valid_columns)
     tap_rows, row_taps, channels = counts
     weight_row, weight_tap, weight_channel, _ = weight_steps
@@ -114,7 +114,7 @@ def slide_tile(
 
     first = out.at(out_offset)
     places = [tile.step(first, builder.mul(i64(p), out_stride)) for p in range(pixels)]
-    tile.store_sums(sums, places, tile.least(relu))
+    tile.store_sums(sums, places, tile.limits(bounds))
 
 
 @vector_code(literals=1)

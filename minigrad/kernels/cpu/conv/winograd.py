@@ -23,7 +23,7 @@ import numpy as np
 
 from ....runtime.threads import MAX_THREADS
 from .._jit import kernel
-from .._simd import PIXELS, VECTOR_BYTES
+from .._simd import PIXELS, UNBOUNDED, VECTOR_BYTES
 from .._tasks import tasks, thread
 from .direct_tile import convolve_tile, correlate_tile
 from .winograd_tile import (
@@ -84,7 +84,7 @@ def _make_convolve(outputs: int, vectors: int):
     count_products = products(outputs)
 
     @kernel
-    def convolve(span, target, source, weight, spread_weight, bias, use_bias, relu, before,
+    def convolve(span, target, source, weight, spread_weight, bias, use_bias, bounds, before,
                  workspaces, zeros, block):  # fmt: skip
         # 2·(m + 2)²·tiles·K·C flop beside the transforms. Parallel over blocks of tiles: each task
         # owns the pixels of its tiles.
@@ -118,7 +118,7 @@ def _make_convolve(outputs: int, vectors: int):
                             product, xi * step_out + t * C + c0, C,
                             spread, xi * step_in + t * K, K,
                             spread_weight, xi * spread_weight.shape[1] + c0 * K, width,
-                            bias, 0, False, False, (1, 1, K), (0, 0), (0, 0),
+                            bias, 0, False, UNBOUNDED, (1, 1, K), (0, 0), (0, 0),
                             min(PIXELS, count - t), min(width, C - c0),
                         )  # fmt: skip
             for t in range(count):
@@ -126,7 +126,7 @@ def _make_convolve(outputs: int, vectors: int):
                 i, j = position // tiles_w * outputs, position % tiles_w * outputs
                 finite = gather_tile(
                     outputs, OUTPUT, product, t * C, step_out, target, ((n * H + i) * W + j) * C,
-                    (W * C, C), (i, j), (H, W), unwanted, bias, 0, use_bias, relu, C,
+                    (W * C, C), (i, j), (H, W), unwanted, bias, 0, use_bias, bounds, C,
                 )  # fmt: skip
                 if finite:
                     continue
@@ -140,7 +140,7 @@ def _make_convolve(outputs: int, vectors: int):
                             convolve_tile(
                                 PIXELS, vectors, target, ((n * H + h) * W + w) * C + c0, 0,
                                 source, ((n * H_src + row + a) * W_src + col + b) * K, 0,
-                                weight, (a * 3 + b) * K * C + c0, C, bias, c0, use_bias, relu,
+                                weight, (a * 3 + b) * K * C + c0, C, bias, c0, use_bias, bounds,
                                 (taps[0], taps[1], K), (W_src * K, K), (3 * K * C, K * C),
                                 1, min(width, C - c0),
                             )  # fmt: skip
@@ -220,7 +220,8 @@ def _make_gather_weight(outputs: int):
                         total[c] += term[c]
             gather_tile(
                 outputs, WEIGHT_GRADIENT, partial, k * C, step, grad_weight, k * C,
-                (3 * K * C, K * C), (0, 0), (3, 3), grad_weight, grad_weight, 0, False, False, C,
+                (3 * K * C, K * C), (0, 0), (3, 3), grad_weight, grad_weight, 0, False, UNBOUNDED,
+                C,
             )  # fmt: skip
 
     return gather_weight
@@ -250,7 +251,7 @@ def workspace(K: int, C: int, outputs: int, chunks: int = 0) -> int:
     return size + max(K, C) + MAX_THREADS * _block_elements(K, C, outputs, block)
 
 
-def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, plan):
+def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
     K, C = weight.shape[2:]
     outputs, count = plan.tile, products(plan.tile)
     block = _block(K, C, False)
@@ -259,7 +260,7 @@ def convolve(target, source, weight, bias, use_bias, relu, scratch, dims, axes, 
     width = plan.vectors * (VECTOR_BYTES // target.itemsize)
     _spread_weight[outputs](panels, weight, zeros, width)
     _convolve[outputs, plan.vectors](
-        target, source, weight, panels, bias, use_bias, relu, axes.before, workspaces, zeros,
+        target, source, weight, panels, bias, use_bias, bounds, axes.before, workspaces, zeros,
         block,
     )  # fmt: skip
 

@@ -208,13 +208,13 @@ def gather_tile(
     image, image_offset, strides,  # of the tile's first pixel; elements per row and column
     first, size,  # (row, column) of the first pixel, size of the image
     outside,  # where pixels outside the image go: `channels` elements that nobody reads
-    bias, bias_offset, use_bias, relu,
+    bias, bias_offset, use_bias, bounds,
     channels,
 ):  # fmt: skip
-    """The pixels from `first`, m or 3 a side = the transform of products[ξ], plus bias; at least 0
-    with `relu`.
+    """The pixels from `first`, m or 3 a side = the transform of products[ξ], plus bias, in
+    `bounds`.
 
-    Returns whether all of them are finite, before relu.
+    Returns whether all of them are finite, before they are limited.
     """
     tile = Tile(builder, image)
     transforms = _Transforms(tile, outputs)
@@ -228,7 +228,7 @@ def gather_tile(
     first_product, first_bias = products.at(products_offset), bias.at(bias_offset)
     ((start,), (spoiled,)) = tile.accumulators(2)
     tile.clear([[spoiled]])
-    least = tile.least(relu)
+    limits = tile.limits(bounds)
     for c in tile.over_channels(channels):
         tile.start([[start]], tile.step(first_bias, c), use_bias)
 
@@ -241,7 +241,7 @@ def gather_tile(
         for row, values in zip(pixels, rows, strict=True):
             for pixel, value in zip(row, values, strict=True):
                 value = builder.fadd(value, builder.load(start))
-                tile.store(tile.at_least(least, value), tile.step(pixel, c))
+                tile.store(tile.limited(value, limits), tile.step(pixel, c))
                 # 0·x is 0 where x is finite, NaN elsewhere.
                 tile.add_product(spoiled, value, tile.zero)
     nan = builder.load(spoiled)
