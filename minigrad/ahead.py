@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from .device import CPU
 from .engine import Function, Tensor
 from .optim import Optimizer
 from .runtime.ahead import Helper, at_compilation, is_useful, receive
@@ -115,7 +116,7 @@ class _Maker(pickle.Unpickler):
     def persistent_load(self, described: Any) -> Any:
         is_tensor, shape, dtype, order = described
         array = np.zeros([shape[axis] for axis in order], dtype).transpose(np.argsort(order))
-        return Tensor(array) if is_tensor else array
+        return Tensor(array, CPU) if is_tensor else array
 
 
 def _compile_function(function: type[Function], args: Any, needs: tuple[bool, ...]) -> None:
@@ -125,13 +126,14 @@ def _compile_function(function: type[Function], args: Any, needs: tuple[bool, ..
     results = function.apply(*args)
     for result in results if isinstance(results, tuple) else (results,):
         if isinstance(result, Tensor) and result.requires_grad:
-            result.backward(Tensor(np.zeros_like(result.array)), retain_graph=True)
+            result.backward(Tensor(np.zeros_like(result.array), CPU), retain_graph=True)
 
 
 def _compile_optimizer(kind: type[Optimizer], options: dict[str, Any]) -> None:
-    parameters = [Tensor(np.zeros(size, np.float32), requires_grad=True) for size in (20, 1 << 17)]
+    sizes = 20, 1 << 17
+    parameters = [Tensor(np.zeros(size, np.float32), CPU, requires_grad=True) for size in sizes]
     for parameter in parameters:
-        parameter.grad = Tensor(np.zeros_like(parameter.array))
+        parameter.grad = Tensor(np.zeros_like(parameter.array), CPU)
     kind(parameters, **options).step()
 
 

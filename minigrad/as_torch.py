@@ -25,6 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .engine import Tensor
+
 # The longest name that fits decides; what follows it stays.
 _PLACES = {
     "torch": "minigrad",
@@ -200,6 +202,7 @@ def install() -> None:
         raise RuntimeError(f"as_torch: {' and '.join(there)} was imported before")
     sys.meta_path.insert(0, _finder)
     spawn.get_preparation_data = _prepared
+    Tensor.arrays_keep_dtype = False
 
 
 def uninstall() -> None:
@@ -207,6 +210,7 @@ def uninstall() -> None:
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
         spawn.get_preparation_data = _prepare
+        Tensor.arrays_keep_dtype = True
     ours = [name for name in sys.modules if name.partition(".")[0] in _VERSIONS or name in _PLACES]
     for name in ours:
         del sys.modules[name]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .device import Device, as_device, default_generator
+from .device import CPU, Device, as_device, default_generator
 from .dtypes import SUPPORTED
 from .engine import Tensor
 from .errors import CheckpointError
@@ -181,7 +181,7 @@ def load_checkpoint(
     model_state: dict[str, Tensor] = {}
     optimizer_state: dict[str, Any] = {}
     if model is not None:
-        model_state = {name: Tensor(arrays[f"model.{name}"]) for name in header["model"]}
+        model_state = {name: Tensor(arrays[f"model.{name}"], CPU) for name in header["model"]}
     if optimizer is not None:
         optimizer_state = _optimizer_state(header["optimizer"], arrays)
     # All checks come before the first change.
@@ -227,7 +227,7 @@ def _optimizer_state(saved: dict[str, Any], arrays: dict[str, np.ndarray]) -> di
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, key = rest.partition(".")
-            state[int(index)][key] = Tensor(array)
+            state[int(index)][key] = Tensor(array, CPU)
     return {"state": state, "param_groups": saved["param_groups"]}
 
 

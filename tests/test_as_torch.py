@@ -24,6 +24,28 @@ def run(tmp_path, text, *arguments, code=0):
     return done.stdout, done.stderr
 
 
+def test_the_constructor_makes_tensors_of_the_default_dtype(tmp_path):
+    """In minigrad itself arrays keep their dtype, as many of its users' programs expect."""
+    out, _ = run(
+        tmp_path,
+        """
+        import numpy as np, torch
+        from torch.utils.data import DataLoader, TensorDataset
+        doubles, integers = np.ones((4, 3)), np.arange(4)
+        data = TensorDataset(torch.Tensor(doubles), torch.Tensor(integers))
+        for x, y in DataLoader(data, 2):
+            assert x.dtype == y.dtype == torch.nn.Linear(3, 1)(x).dtype == torch.float32
+        doubles[:] = 2
+        assert data.tensors[0].sum() == 12
+        assert torch.from_numpy(doubles).dtype == torch.tensor(doubles).dtype == torch.float64
+        torch.set_default_dtype(torch.float64)
+        assert torch.Tensor(integers).dtype == torch.float64
+        print("done")
+        """,
+    )
+    assert out == "done\n"
+
+
 def test_imports_in_every_form(tmp_path):
     (tmp_path / "beside.py").write_text("import torch.nn.functional as F\nvalue = F.relu\n")
     out, err = run(

@@ -132,6 +132,18 @@ def test_constants(shape, dtype, device) -> None:
     same(mg.full_like(x, 1), torch.full(shape, 1, **like))
 
 
+def test_the_constructor_takes_sizes_numbers_arrays_and_tensors() -> None:
+    assert mg.Tensor(np.int64(2), 3).shape == mg.Tensor(2, np.int64(3)).shape == (2, 3)
+    assert mg.Tensor(np.ones(2)).dtype == mg.float64
+    tensor = mg.ones(2)
+    same = mg.Tensor(tensor)
+    tensor[0] = 5
+    assert same.tolist() == [5, 1]
+    for bad in ("abc", None, {1: 2}):
+        with pytest.raises(TypeError, match=f"Tensor: expects sizes, .* got {type(bad).__name__}"):
+            mg.Tensor(bad)
+
+
 @pytest.mark.parametrize("name", ["empty", "zeros", "ones", "rand", "randn"])
 def test_the_shape_may_be_named(name) -> None:
     for library in (mg, torch):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import Device, as_device
+from ..device import CPU, Device, as_device
 from ..dtypes import SUPPORTED, as_dtype, get_default_dtype, int64
 from ..engine import Tensor
 from ..errors import ShapeError
@@ -42,7 +42,7 @@ def default_collate(samples: Sequence[Any], device: Device | str | None = None) 
 def default_convert(sample: Any) -> Any:
     """Arrays and NumPy numbers in a sample as tensors; all else as it is."""
     if isinstance(sample, (np.ndarray, np.generic)) and sample.dtype in SUPPORTED:
-        return Tensor(np.asarray(sample))
+        return Tensor(np.asarray(sample), CPU)
     return _each(default_convert, sample)
 
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from ..device import manual_seed
+from ..device import CPU, manual_seed
 from ..engine import Tensor
 from ..layout import order_of
 from ..ops.transfer import host
@@ -78,7 +78,7 @@ class _RemoteError(Exception):
 
 
 def _tensor(stored: np.ndarray, order: tuple[int, ...], requires_grad: bool) -> Tensor:
-    return Tensor(stored.transpose(np.argsort(order)), requires_grad=requires_grad)
+    return Tensor(stored.transpose(np.argsort(order)), CPU, requires_grad=requires_grad)
 
 
 class _Pickler(pickle.Pickler):

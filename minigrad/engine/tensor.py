@@ -7,11 +7,11 @@ checkers read as a base class.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsIndex, overload
 
 import numpy as np
 
-from ..device import CPU
+from ..device import CPU, Device
 from ..dtypes import get_default_dtype, is_floating
 from ..errors import DTypeError, GraphError
 from .grad_mode import mode
@@ -57,8 +57,11 @@ class Tensor(Methods):
     node: the Node that made it, or None for a leaf; `output_index` says which of its outputs.
 
     Create tensors with `minigrad.tensor`, `zeros`, `randn` and the like. As in torch, Tensor(2, 3)
-    has that shape and undefined elements, Tensor([2, 3]) these numbers, in the default dtype.
+    has that shape and undefined elements, Tensor([2, 3]) these numbers, in the default dtype. An
+    array keeps its dtype, but in scripts for torch (as_torch.py), which expect the default dtype.
     """
+
+    arrays_keep_dtype: ClassVar[bool] = True
 
     __slots__ = (
         "__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "device",
@@ -71,13 +74,15 @@ class Tensor(Methods):
     def __init__(
         self,
         array: Any = 0,
-        device: Any = CPU,
+        device: Any = None,
         requires_grad: Any = False,
         version: Any = None,
     ) -> None:
-        if type(array) is not np.ndarray and isinstance(array, (int, list, tuple)):
+        if type(array) is not np.ndarray and isinstance(array, (int, list, tuple, np.integer)):
             array = _of_sizes_or_numbers(array, device, requires_grad, version)
             device, requires_grad, version = CPU, False, None
+        elif device is None:
+            array, device = _of_data(array)
         self.array = array
         self.device = device
         self.grad: Tensor | None = None
@@ -189,8 +194,18 @@ def _of_sizes_or_numbers(first: Any, *more: Any) -> np.ndarray:
     """The array of torch's constructor Tensor(first, *more)."""
     if isinstance(first, Size):
         return np.empty(first, get_default_dtype())
-    if not isinstance(first, int):
+    if not isinstance(first, (int, np.integer)):
         return np.array(first, get_default_dtype())
-    defaults = CPU, False, None
+    defaults = None, False, None
     sizes = [size for size, absent in zip(more, defaults, strict=True) if size is not absent]
     return np.empty((first, *sizes), get_default_dtype())
+
+
+def _of_data(data: Any) -> tuple[Any, Device]:
+    """The array of Tensor(data), and where it lies."""
+    if isinstance(data, Tensor):
+        return data.array, data.device
+    if not isinstance(data, (np.ndarray, np.generic)):
+        raise TypeError(f"Tensor: expects sizes, numbers or an array, got {type(data).__name__}")
+    keep = Tensor.arrays_keep_dtype
+    return np.asarray(data) if keep else np.array(data, get_default_dtype()), CPU

@@ -465,7 +465,7 @@ def _unpacked(values: np.ndarray, kinds: Any) -> Any:
     found, start = [], 0
     for shape, dtype in kinds:
         stop = start + math.prod(shape)
-        found.append(Tensor(values[start:stop].reshape(shape).astype(dtype)))
+        found.append(Tensor(values[start:stop].reshape(shape).astype(dtype), CPU))
         start = stop
     return found[0] if len(found) == 1 else tuple(found)
 

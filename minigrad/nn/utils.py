@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import kernels
 from ..arguments import check_number
-from ..device import same_device
+from ..device import CPU, same_device
 from ..dtypes import float32, float64, same_dtype
 from ..engine import Tensor, no_grad, read_grad
 from ..errors import ShapeError
@@ -91,7 +91,7 @@ def _total_norm(
     if not check_number(operation, "norm_type", norm_type) > 0:
         raise ValueError(f"{operation}: norm_type must be above 0, got {norm_type!r}")
     if not grads:
-        return Tensor(np.zeros((), float32))
+        return Tensor(np.zeros((), float32), CPU)
     device = same_device(operation, **{f"gradient {i}": g.device for i, g in enumerate(grads)})
     dtype = same_dtype(operation, **{f"gradient {i}": g.dtype for i, g in enumerate(grads)})
     launch = kernels.get(device).update

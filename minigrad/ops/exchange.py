@@ -204,7 +204,7 @@ def borrowed(value: Any) -> Tensor:
     if array.dtype == np.float16:
         array = array.astype(np.float32)
     _check_dtype(array.dtype)
-    return Tensor(array)
+    return Tensor(array, CPU)
 
 
 class _Borrowed:

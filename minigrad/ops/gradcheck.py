@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..device import CPU
 from ..dtypes import float64, is_floating
 from ..engine import Tensor, enable_grad, no_grad
 from ..errors import DTypeError, GradcheckError, GraphError
@@ -110,7 +111,7 @@ def _floating_outputs(result: Any) -> list[Tensor]:
 def _backward(outputs: list[Tensor], weights: list[np.ndarray]) -> None:
     pairs = [(o, w) for o, w in zip(outputs, weights, strict=True) if o.requires_grad]
     for left, (output, weight) in zip(itertools.count(len(pairs) - 1, -1), pairs, strict=False):
-        gradient = Tensor(np.asarray(weight, output.dtype)).to(output.device)
+        gradient = Tensor(np.asarray(weight, output.dtype), CPU).to(output.device)
         output.backward(gradient, retain_graph=left > 0)
 
 
@@ -134,7 +135,7 @@ def _difference(
     sides = []
     for sign in (1.0, -1.0):
         values = np.asarray(_values(tensor) + sign * eps * direction)
-        moved = Tensor(values).to(tensor.device)
+        moved = Tensor(values, CPU).to(tensor.device)
         copies = [_copy(a) for a in arguments]
         copies[index] = moved
         with no_grad():

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..device import Device, as_device
+from ..device import CPU, Device, as_device
 from ..engine import Tensor
 from ..errors import CheckpointError, DeviceError
 from ..files import StrPath, check_readable, written_whole
@@ -109,7 +109,7 @@ def _place(map_location: Any) -> Callable[[np.ndarray, str], Device]:
     def place(array: np.ndarray, location: str) -> Device:
         wanted = map_location
         if callable(wanted):
-            result = wanted(Tensor(array), location)
+            result = wanted(Tensor(array, CPU), location)
             wanted = None if result is None else result.device
         elif isinstance(wanted, Mapping):
             wanted = wanted.get(location)

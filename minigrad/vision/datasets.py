@@ -29,6 +29,7 @@ from ..data.image_folder import (
 )
 from ..data.mnist import read_idx
 from ..data.transforms import Compose
+from ..device import CPU
 from ..engine import Tensor
 from ..errors import DataError
 from ..files import written_whole
@@ -210,7 +211,7 @@ class MNIST(_Downloaded):
                 f"{type(self).__name__}: expected uint8 images (N, H, W) and N labels in "
                 f"{self.raw_folder}, got {images.shape} of {images.dtype} and {labels.shape}"
             )
-        return Tensor(images), Tensor(labels.astype(np.int64))
+        return Tensor(images, CPU), Tensor(labels.astype(np.int64), CPU)
 
 
 class FashionMNIST(MNIST):

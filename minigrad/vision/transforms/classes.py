@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...device import default_generator
+from ...device import CPU, default_generator
 from ...dtypes import as_dtype, float32
 from ...engine import Tensor
 from ...nn import Module, ModuleList
@@ -156,7 +156,7 @@ class ToImage(Transform):
             return image
         if isinstance(image, np.ndarray):
             array = image[:, :, None] if image.ndim == 2 else image
-            return Tensor(np.array(array.transpose(2, 0, 1), order="C"))
+            return Tensor(np.array(array.transpose(2, 0, 1), order="C"), CPU)
         return F.pil_to_tensor(image)
 
 

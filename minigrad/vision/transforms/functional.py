@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...device import CPU
 from ...dtypes import as_dtype, float32, get_default_dtype, is_floating
 from ...engine import Tensor
 from ...nn import functional as NF
@@ -131,8 +132,8 @@ def to_tensor(pic: Any) -> Tensor:
         raise TypeError(f"to_tensor: pic should be PIL Image or ndarray, got {type(pic).__name__}")
     if array.dtype == np.uint8:
         dtype = get_default_dtype()
-        return Tensor(np.ascontiguousarray(array, dtype) / dtype.type(255))
-    return Tensor(np.array(array, as_dtype(array.dtype), order="C"))
+        return Tensor(np.ascontiguousarray(array, dtype) / dtype.type(255), CPU)
+    return Tensor(np.array(array, as_dtype(array.dtype), order="C"), CPU)
 
 
 def pil_to_tensor(pic: Any) -> Tensor:
@@ -141,7 +142,7 @@ def pil_to_tensor(pic: Any) -> Tensor:
         raise TypeError(f"pil_to_tensor: pic should be PIL Image, got {type(pic).__name__}")
     array = np.asarray(pic)
     array = array[:, :, None] if array.ndim == 2 else array
-    return Tensor(np.array(array.transpose(2, 0, 1), as_dtype(array.dtype), order="C"))
+    return Tensor(np.array(array.transpose(2, 0, 1), as_dtype(array.dtype), order="C"), CPU)
 
 
 _MODES = {1: {"uint8": "L", "int16": "I;16", "int32": "I", "float32": "F"}, 2: {"uint8": "LA"},
