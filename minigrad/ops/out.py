@@ -10,9 +10,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import can_cast
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
+from .operands import address_of
 from .overwrite import copy_
 
 # Those that have it in torch.
@@ -42,18 +45,26 @@ NAMES = (
 )  # fmt: skip
 
 
+# These move elements: where they are, nothing may be written meanwhile, and their dtype stays.
+_MOVES = {"gather", "index_select", "masked_select", "take_along_dim"}
+_JOINS = {"cat", "column_stack", "concat", "concatenate", "dstack", "hstack", "stack", "vstack"}
+
+
 def takes_out(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, with an argument `out`: a tensor, or for several results a tuple of them."""
 
     @functools.wraps(function)
     def with_out(*args: Any, out: Any = None, **options: Any) -> Any:
-        result = function(*args, **options)
         if out is None:
-            return result
+            return function(*args, **options)
+        targets = out if isinstance(out, (tuple, list)) else [out]
+        for target in targets:
+            _check(name, target, args)
+        result = function(*args, **options)
         if isinstance(result, Tensor):
-            return _write(name, out, result)
-        for target, each in zip(out, result, strict=True):
-            _write(name, target, each)
+            return _write(name, out, result, name in _MOVES)
+        for target, each in zip(targets, result, strict=True):
+            _write(name, target, each, True)
         return out
 
     # Where it is found, by pickle too.
@@ -61,12 +72,41 @@ def takes_out(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return with_out
 
 
-def _write(name: str, out: Tensor, result: Tensor) -> Tensor:
+def _check(name: str, out: Any, args: tuple[Any, ...]) -> None:
+    """Whether it can be written to, beside what is read."""
     if not isinstance(out, Tensor):
         raise TypeError(f"{name}: out must be a Tensor, got {type(out).__name__}")
+    array = out.array
+    if any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)):
+        raise ValueError(f"{name}: elements of out of shape {out.shape} share memory")
+    listed = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+    for each in (*args, *listed):
+        shared = isinstance(each, Tensor) and _overlap(array, each.array)
+        if shared and (name in _MOVES | _JOINS or not _is_same(array, each.array)):
+            raise ValueError(
+                f"{name}: out of shape {out.shape} shares memory with an operand of shape "
+                f"{each.shape}"
+            )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    same = one.shape == other.shape and one.strides == other.strides
+    return same and address_of(one) == address_of(other)
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return one is other
+    try:
+        return np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return False  # nothing goes wrong: results are computed before they are written
+
+
+def _write(name: str, out: Tensor, result: Tensor, same_dtype: bool) -> Tensor:
     if is_grad_enabled() and (out.requires_grad or result.requires_grad):
         raise GraphError(f"{name}: with out, nothing may require gradients; use no_grad() or copy_")
-    if not can_cast(result.dtype, out.dtype):
+    if not (result.dtype == out.dtype if same_dtype else can_cast(result.dtype, out.dtype)):
         raise DTypeError(
             f"{name}: the result has dtype {result.dtype.name}, which out of dtype "
             f"{out.dtype.name} cannot take"

@@ -106,6 +106,27 @@ def test_what_out_cannot_be(target: Any, error: type[Exception], message: str) -
         mg.add(mg.ones(2), 1, out=target)
 
 
+def test_out_shares_no_memory_with_what_is_read() -> None:
+    x = mg.arange(6.0).reshape(2, 3)
+    columns = x[:, 0], x[:, 1], x[:, 2]  # interleaved, but apart
+    assert mg.add(*columns[:2], out=columns[2]).tolist() == [1, 7]
+    index = mg.tensor([0, 1])
+    for call in (
+        lambda: mg.add(x[0, :2], 1, out=x[0, 1:]),
+        lambda: mg.cat([x[:1], x[1:]], out=x[:1]),
+        lambda: mg.gather(x[0], 0, index, out=x[0, :2]),
+        lambda: mg.add(mg.ones(3), 1, out=mg.ones(1).expand(3)),
+    ):
+        with pytest.raises(ValueError, match=r"(add|cat|gather): .*out of shape .* share"):
+            call()
+    for call in (
+        lambda: mg.gather(x[0], 0, index, out=mg.empty(2, dtype=mg.float64)),
+        lambda: mg.max(x, 1, out=(mg.empty(2, dtype=mg.float64), mg.empty(2, dtype=mg.int64))),
+    ):
+        with pytest.raises(mg.DTypeError, match="which out of dtype float64 cannot take"):
+            call()
+
+
 def test_functions_with_out_are_pickled_and_have_torchs_names() -> None:
     for name in out.NAMES:
         function = getattr(mg, name)
