@@ -63,8 +63,11 @@ def whitening_filters(images: mg.Tensor, kernel_size: int = 2, eps: float = 5e-4
     With the patches' covariance V·diag(λ)·Vᵀ, filter i is the eigenvector v_i / √(λ_i + eps).
     """
     K = images.shape[1] * kernel_size**2
-    patches = F.unfold(images, kernel_size).transpose(1, 2).reshape(-1, K)  # (N·H_out·W_out, K)
-    covariance = (patches.T @ patches / len(patches)).numpy().astype(np.float64)
+    products, count = 0.0, 0
+    for part in images.double().split(500):  # the least λ is smaller than what float32 loses
+        patches = F.unfold(part, kernel_size).transpose(1, 2).reshape(-1, K)  # (N·H_out·W_out, K)
+        products, count = patches.T @ patches + products, count + len(patches)
+    covariance = (products / count).cpu().numpy()
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)  # ascending; a column each
     filters = (eigenvectors / np.sqrt(eigenvalues + eps)).T[::-1]
     both = np.concatenate([filters, -filters]).astype(np.float32)

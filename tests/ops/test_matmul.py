@@ -99,3 +99,14 @@ def test_bits_of_a_product_of_few_rows_do_not_depend_on_the_threads(
     np.testing.assert_array_equal(*results)
     exact = left.numpy().astype(np.float64) @ right.numpy().astype(np.float64)
     np.testing.assert_allclose(results[0], exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("transposed", ["", "left", "right"])
+def test_sums_of_many_terms_keep_their_digits(transposed: str) -> None:
+    """By sums of parts. Added one by one, 400,000 terms would be wrong by 1e-5."""
+    draw = np.random.default_rng(0)
+    left, right = 1 + 0.3 * draw.standard_normal((2, 12, 400_000)).astype(np.float32)
+    exact = left.astype(np.float64) @ right.T.astype(np.float64)
+    a = mg.tensor(left.T.copy()).T if transposed == "left" else mg.tensor(left)
+    b = mg.tensor(right).T if transposed == "right" else mg.tensor(right.T.copy())
+    np.testing.assert_allclose((a @ b).numpy(), exact, rtol=3e-6)

@@ -27,18 +27,15 @@ def product_tile(
 ):  # fmt: skip
     """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
 
-    Rows past `valid_rows` repeat the last valid one.
+    That is added last: a sum of a million terms would lose half of its digits if each were rounded
+    to what lies there. Rows past `valid_rows` repeat the last valid one.
     """
     tile = Tile(builder, out, vectors, valid_columns)
     row = tile.valid_rows(rows, valid_rows)
     first = out.at(out_offset)
     out_rows = [tile.step(first, builder.mul(r, out_stride)) for r in row]
     sums = tile.accumulators(rows)
-    tile.start(sums, bias.at(bias_offset), use_bias)
-    with builder.if_then(more):
-        for sums_r, place in zip(sums, out_rows, strict=True):
-            for slot, value in zip(sums_r, tile.load_row(place), strict=True):
-                builder.store(value, slot)
+    tile.start(sums, bias.at(bias_offset), builder.and_(use_bias, builder.not_(more)))
 
     first_left, first_panel = left.at(left_offset), panel.at(panel_offset)
     left_rows = [tile.step(first_left, builder.mul(r, left_stride)) for r in row]
@@ -48,7 +45,7 @@ def product_tile(
         for sums_r, left_r in zip(sums, left_rows, strict=True):
             tile.add_products(sums_r, builder.load(tile.step(left_r, i.index)), columns)
 
-    tile.store_sums(sums, out_rows)
+    tile.add_sums(sums, out_rows, more)
 
 
 @vector_code(literals=1)
