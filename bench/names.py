@@ -96,7 +96,7 @@ REASONS: list[tuple[str, str]] = [
     ),
     (
         r"igamma|lgamma|digamma|polygamma|^i0|bessel|window$|nextafter|frexp|ldexp|gcd|lcm|"
-        r"vander|trapezoid|trapz|^(erfc_?|gradient)$|^(combinations|cartesian_prod|"
+        r"vander|cumulative_trapezoid|^(erfc_?|gradient)$|^(combinations|cartesian_prod|"
         r"histogramdd|float_power)", "special functions",
     ),
     (r"Muon|Adafactor|PARAM_LIST|swap_in_optimizer", "optimizers of language models"),
