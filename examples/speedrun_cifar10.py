@@ -67,11 +67,9 @@ def whitening_filters(images: mg.Tensor, kernel_size: int = 2, eps: float = 5e-4
     for part in images.double().split(500):  # the least λ is smaller than what float32 loses
         patches = F.unfold(part, kernel_size).transpose(1, 2).reshape(-1, K)  # (N·H_out·W_out, K)
         products, count = patches.T @ patches + products, count + len(patches)
-    covariance = (products / count).cpu().numpy()
-    eigenvalues, eigenvectors = np.linalg.eigh(covariance)  # ascending; a column each
-    filters = (eigenvectors / np.sqrt(eigenvalues + eps)).T[::-1]
-    both = np.concatenate([filters, -filters]).astype(np.float32)
-    return mg.from_numpy(both.reshape(2 * K, -1, kernel_size, kernel_size)).to(images.device)
+    eigenvalues, eigenvectors = mg.linalg.eigh(products / count)  # ascending; a column each
+    filters = (eigenvectors / (eigenvalues + eps).sqrt()).T.flip(0)
+    return mg.cat([filters, -filters]).float().reshape(2 * K, -1, kernel_size, kernel_size)
 
 
 def logits(model: Any, images: Any) -> Any:

@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Final = typing.Final
-# `from torch.jit.annotations import List`; without it the name would be that of the import above.
-annotations = typing  # type: ignore[assignment]
 
 __all__ = [
     "Final",

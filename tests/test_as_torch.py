@@ -102,6 +102,9 @@ def test_imports_in_every_form(tmp_path):
             drawn = torch.rand(3).tolist()
         assert torch.rand(3).tolist() == drawn
         assert torch.get_autocast_dtype("cpu") == torch.float32
+        assert torch.amp.custom_fwd(len) is torch.amp.custom_bwd(device_type="cuda")(len) is len
+        numbers = torch.ones(2)
+        assert numbers.real is numbers.conj() is numbers.resolve_conj() is numbers
         assert not torch.is_autocast_enabled() and torch.float32 != torch.complex64
         assert not torch.xpu.is_available() and not torch.mtia.is_available()
         assert not isinstance(torch.ones(2), torch.cuda.FloatTensor)

@@ -104,22 +104,24 @@ class Context:
         self._saved = None
 
 
-_PLAIN = frozenset((bool, int, float, str, slice, type(None), Device))
+_PLAIN = frozenset((bool, int, float, str, slice, type, type(None), Device))
 
 
 def _holds_no_memory(values: Iterable[Any]) -> bool:
     """Whether these are numbers, sizes, records of such (geometry.py's), and nothing else."""
-    for value in values:
+    for value in values:  # of every node of a backward pass
         kind = type(value)
+        if kind in _PLAIN:
+            continue
         if kind is tuple or kind is list or kind is Size:
             parts = value
         elif hasattr(kind, "__dataclass_fields__"):
             parts = [getattr(value, name) for name in kind.__dataclass_fields__]
-        elif kind in _PLAIN or isinstance(value, (type, np.dtype)):
+        elif isinstance(value, (type, np.dtype)):
             continue
         else:
             return False
-        if not _holds_no_memory(parts):
+        if not (_PLAIN.issuperset(map(type, parts)) or _holds_no_memory(parts)):
             return False
     return True
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from enum import Enum
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..arguments import check_int
+from ..backends.cuda import sdp_kernel
 from ..device import Device
 from ..engine import Tensor
 from ..errors import ShapeError
@@ -32,12 +32,7 @@ Activation = str | Callable[[Tensor], Tensor]
 SDPBackend = Enum(
     "SDPBackend", "MATH FLASH_ATTENTION EFFICIENT_ATTENTION CUDNN_ATTENTION OVERRIDEABLE"
 )
-
-
-@contextmanager
-def sdpa_kernel(*_: Any, **options: Any) -> Iterator[None]:
-    """A context that changes nothing: `scaled_dot_product_attention` has one algorithm."""
-    yield
+sdpa_kernel = sdp_kernel
 
 
 class MultiheadAttention(Module):

@@ -13,8 +13,7 @@ from typing import Any
 
 from ..engine import Tensor
 from ..errors import ShapeError
-from . import arithmetic, functions, unary
-from .inplace import InPlace
+from .methods import Methods
 from .vector_norm import vector_norm
 
 
@@ -61,34 +60,20 @@ def _norm(input: Tensor, ord: float = 2, dtype: Any = None) -> Tensor:
     return vector_norm(input, ord, dtype=dtype)
 
 
+# Those that have a form in place, too, and the methods that do them.
+_METHODS = {
+    name: name
+    for name in (
+        "abs", "add", "addcdiv", "addcmul", "clamp_max", "clamp_min", "div", "exp", "lerp", "log",
+        "mul", "neg", "pow", "reciprocal", "round", "rsqrt", "sigmoid", "sign", "sqrt", "sub",
+        "tanh",
+    )
+} | {"maximum": "clamp_min", "minimum": "clamp_max"}  # fmt: skip
 _OF_ONE: dict[str, Callable[..., Any]] = {
-    "_foreach_abs": unary.abs, "_foreach_abs_": InPlace.abs_,
-    "_foreach_add": arithmetic.add, "_foreach_add_": InPlace.add_,
-    "_foreach_addcdiv": _with_factors(functions.addcdiv),
-    "_foreach_addcdiv_": _with_factors(InPlace.addcdiv_),
-    "_foreach_addcmul": _with_factors(functions.addcmul),
-    "_foreach_addcmul_": _with_factors(InPlace.addcmul_),
-    "_foreach_clamp_max": functions.clamp_max, "_foreach_clamp_max_": InPlace.clamp_max_,
-    "_foreach_clamp_min": functions.clamp_min, "_foreach_clamp_min_": InPlace.clamp_min_,
-    "_foreach_copy_": InPlace.copy_,
-    "_foreach_div": arithmetic.div, "_foreach_div_": InPlace.div_,
-    "_foreach_exp": unary.exp, "_foreach_exp_": InPlace.exp_,
-    "_foreach_lerp": functions.lerp, "_foreach_lerp_": InPlace.lerp_,
-    "_foreach_log": unary.log, "_foreach_log_": InPlace.log_,
-    "_foreach_maximum": functions.clamp_min, "_foreach_maximum_": InPlace.clamp_min_,
-    "_foreach_minimum": functions.clamp_max, "_foreach_minimum_": InPlace.clamp_max_,
-    "_foreach_mul": arithmetic.mul, "_foreach_mul_": InPlace.mul_,
-    "_foreach_neg": arithmetic.neg, "_foreach_neg_": InPlace.neg_,
-    "_foreach_norm": _norm,
-    "_foreach_pow": arithmetic.pow, "_foreach_pow_": InPlace.pow_,
-    "_foreach_reciprocal": arithmetic.reciprocal, "_foreach_reciprocal_": InPlace.reciprocal_,
-    "_foreach_round": unary.round, "_foreach_round_": InPlace.round_,
-    "_foreach_rsqrt": unary.rsqrt, "_foreach_rsqrt_": InPlace.rsqrt_,
-    "_foreach_sigmoid": unary.sigmoid, "_foreach_sigmoid_": InPlace.sigmoid_,
-    "_foreach_sign": unary.sign, "_foreach_sign_": InPlace.sign_,
-    "_foreach_sqrt": unary.sqrt, "_foreach_sqrt_": InPlace.sqrt_,
-    "_foreach_sub": arithmetic.sub, "_foreach_sub_": InPlace.sub_,
-    "_foreach_tanh": unary.tanh, "_foreach_tanh_": InPlace.tanh_,
-    "_foreach_zero_": InPlace.zero_,
+    name + ending: getattr(Methods, method + ending)
+    for name, method in _METHODS.items() for ending in ("", "_")
 }  # fmt: skip
-FUNCTIONS = {name: _each(name, function) for name, function in _OF_ONE.items()}
+for _name in ("addcdiv", "addcdiv_", "addcmul", "addcmul_"):
+    _OF_ONE[_name] = _with_factors(_OF_ONE[_name])
+_OF_ONE |= {"copy_": Methods.copy_, "norm": _norm, "zero_": Methods.zero_}
+FUNCTIONS = {f"_foreach_{name}": _each(f"_foreach_{name}", each) for name, each in _OF_ONE.items()}

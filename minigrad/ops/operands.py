@@ -166,11 +166,23 @@ def floating_operands(
 
 def check_writable(operation: str, tensor: Tensor) -> None:
     """A tensor that changes in place must not be a broadcast view."""
-    if not tensor.array.flags.writeable:
+    array = tensor.array
+    repeats = (
+        array.size > 1
+        and 0 in array.strides
+        and any(step == 0 and n > 1 for n, step in zip(array.shape, array.strides, strict=True))
+    )
+    if repeats or not array.flags.writeable:
         raise ValueError(
             f"{operation}: elements of this tensor of shape {tensor.shape} share memory (expand "
             "makes such tensors); clone it first"
         )
+
+
+def same_elements(one: Any, other: Any) -> bool:
+    """Whether two arrays are the same memory, element by element."""
+    same = one.shape == other.shape and one.strides == other.strides
+    return same and address_of(one) == address_of(other)
 
 
 def address_of(array: Any) -> int:

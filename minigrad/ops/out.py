@@ -15,7 +15,7 @@ import numpy as np
 from ..dtypes import can_cast
 from ..engine import Tensor, is_grad_enabled
 from ..errors import DTypeError, GraphError, ShapeError
-from .operands import address_of
+from .operands import check_writable, same_elements
 from .overwrite import copy_
 
 # Those that have it in torch.
@@ -76,22 +76,15 @@ def _check(name: str, out: Any, args: tuple[Any, ...]) -> None:
     """Whether it can be written to, beside what is read."""
     if not isinstance(out, Tensor):
         raise TypeError(f"{name}: out must be a Tensor, got {type(out).__name__}")
-    array = out.array
-    if any(stride == 0 and n > 1 for n, stride in zip(array.shape, array.strides, strict=True)):
-        raise ValueError(f"{name}: elements of out of shape {out.shape} share memory")
+    check_writable(f"{name}: out", out)
     listed = args[0] if args and isinstance(args[0], (list, tuple)) else ()
     for each in (*args, *listed):
-        shared = isinstance(each, Tensor) and _overlap(array, each.array)
-        if shared and (name in _MOVES | _JOINS or not _is_same(array, each.array)):
+        shared = isinstance(each, Tensor) and _overlap(out.array, each.array)
+        if shared and (name in _MOVES | _JOINS or not same_elements(out.array, each.array)):
             raise ValueError(
                 f"{name}: out of shape {out.shape} shares memory with an operand of shape "
                 f"{each.shape}"
             )
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    same = one.shape == other.shape and one.strides == other.strides
-    return same and address_of(one) == address_of(other)
 
 
 def _overlap(one: Any, other: Any) -> bool:

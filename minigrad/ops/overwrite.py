@@ -24,7 +24,7 @@ from ..engine.view import become, change, check_change, is_recorded, stand_in
 from ..errors import DTypeError, ShapeError
 from ..layout import memory_order
 from .cast import To, clone, to
-from .operands import Overwritten, address_of, broadcast_shape, check_writable
+from .operands import Overwritten, broadcast_shape, check_writable, same_elements
 from .promotion import fitting, scalar
 from .reduction import unbroadcast
 from .shape import reshape
@@ -113,8 +113,7 @@ def _apart(operand: Tensor, target: Tensor) -> Tensor:
     data, own = operand.array, target.array
     if type(data) is not type(own) or not np.may_share_memory(data, own):
         return operand
-    layout = data.shape, data.strides, address_of(data)
-    return operand if layout == (own.shape, own.strides, address_of(own)) else clone(operand)
+    return operand if same_elements(data, own) else clone(operand)
 
 
 def _check_result(operation: str, target: Tensor, result: Tensor) -> None:

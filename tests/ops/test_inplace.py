@@ -211,3 +211,14 @@ def test_a_residual_block_as_torchvision_writes_it_has_torchs_gradients() -> Non
         )
     for mine, torchs in zip(*results, strict=True):
         np.testing.assert_allclose(mine, torchs, rtol=1e-8, atol=1e-9)
+
+
+def test_elements_that_share_memory_do_not_change_in_place() -> None:
+    """Whoever has made them: expand, or NumPy, which may have left them writable."""
+    repeated = np.lib.stride_tricks.as_strided(np.zeros(1), (3,), (0,))
+    for x in (mg.from_numpy(repeated), mg.zeros(1).expand(3)):
+        for change in (lambda x: x.add_(1), lambda x: x.__setitem__(0, 1)):
+            with pytest.raises(ValueError, match=r"of shape \(3,\) share memory"):
+                change(x)
+    one = mg.from_numpy(np.lib.stride_tricks.as_strided(np.zeros(1), (1, 1), (0, 8)))
+    assert one.add_(1).tolist() == [[1]]

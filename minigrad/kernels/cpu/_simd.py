@@ -36,7 +36,8 @@ VECTOR_BYTES = VECTOR_BITS // 8
 # the stack 3 times in 32 multiply-adds, with 12 rows 26 times in 48.
 PIXELS = 6 if VECTOR_BITS == 256 else 8
 
-UNBOUNDED = math.nan, math.nan  # the bounds of results that have none
+# protocol.UNLIMITED, here because the cache's key counts what kernels use: see _jit.py.
+UNBOUNDED = math.nan, math.nan
 
 _int32t, _int64 = ir.IntType(32), ir.IntType(64)
 
@@ -89,8 +90,8 @@ def vector_code(literals: int = 0, returns=types.void):
     """Make an intrinsic of a function that emits LLVM code.
 
     The function gets the builder; its first `literals` arguments as Python ints, which kernels must
-    give as literals; arrays as Operands, tuples as lists, of float64
-    if they hold floats, else of int64; and all else as LLVM values.
+    give as literals; arrays as Operands; tuples as lists, of float64 if they hold floats, else of
+    int64; and all else as LLVM values.
     """
 
     def passed_as(argument):

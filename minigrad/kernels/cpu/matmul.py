@@ -35,6 +35,7 @@ _GAP = 16
 # So few rows do not make up for packing, and take at most so many columns at a time, at least so
 # many in each thread.
 _FEW_ROWS, _ROW_COLUMNS, _LEAST_COLUMNS = 6, 512, 64
+_LONG = 8192  # terms of theirs whose sum is made by itself
 # Up to so many rows, `right` of up to so many columns is read where it lies: 1.1–1.7 times as fast.
 # More columns: the terms' places in them fall into the same sets of the first-level cache.
 _UNPACKED_ROWS, _UNPACKED_COLUMNS = 256, 256
@@ -154,29 +155,38 @@ _multiply = (_make_multiply(1), _make_multiply(2))
 
 
 @kernel
-def _multiply_rows(span, out, left, right, bias, use_bias, block):
+def _multiply_rows(span, out, left, right, bias, use_bias, block, workspaces):
     # 2·B·rows·columns·terms flop; right, which is most of the work, is read once. Parallel over
     # (b, block of columns), whose results a task owns; a column's sum is the same in any block.
     B, rows, columns = out.shape
     terms = right.shape[1]
     blocks = (columns + block - 1) // block
+    flat, parts = out.reshape(-1), workspaces[thread(span)]
     for task in light_tasks(span, B * blocks, rows * terms * block // 16):
         b, first = task // blocks, task % blocks * block
         count = min(block, columns - first)
         for r in range(rows):
             for c in range(first, first + count):
                 out[b, r, c] = bias[c] if use_bias else 0
-        i = 0
-        while i < terms:
-            step = 8 if i + 8 <= terms else 1
-            for r in range(rows):
-                to, row = (b * rows + r) * columns + first, (b * rows + r) * terms + i
-                at = (b * terms + i) * columns + first
-                if step == 8:
-                    add_row_product(8, out, to, left, row, right, at, columns, count)
-                else:
-                    add_row_product(1, out, to, left, row, right, at, columns, count)
-            i += step
+        for start in range(0, terms, _LONG):  # of a long sum parts are added, see product_tile
+            sums, first_sum, stride = flat, b * rows * columns + first, columns
+            if start > 0:
+                sums, first_sum, stride = parts, 0, count
+                parts[: rows * count] = 0
+            i, stop = start, min(start + _LONG, terms)
+            while i < stop:
+                step = 8 if i + 8 <= stop else 1
+                for r in range(rows):
+                    to, row = first_sum + r * stride, (b * rows + r) * terms + i
+                    at = (b * terms + i) * columns + first
+                    if step == 8:
+                        add_row_product(8, sums, to, left, row, right, at, columns, count)
+                    else:
+                        add_row_product(1, sums, to, left, row, right, at, columns, count)
+                i += step
+            for r in range(rows if start > 0 else 0):
+                for c in range(count):
+                    out[b, r, first + c] += parts[r * count + c]
 
 
 def _product(out, left, right, bias, scratch, terms, transposed=""):
@@ -188,7 +198,10 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
         flat = out.reshape(-1) if bias is None else bias
         # The matrix is read fastest in long pieces of its rows: one for each thread.
         share = -(-columns // (get_num_threads() * _LEAST_COLUMNS)) * _LEAST_COLUMNS
-        _multiply_rows(out, left, right, flat, bias is not None, min(share, _ROW_COLUMNS))
+        _multiply_rows(
+            out, left, right, flat, bias is not None, min(share, _ROW_COLUMNS),
+            scratch.reshape(MAX_THREADS, scratch.size // MAX_THREADS),
+        )  # fmt: skip
         return
     plan = _plan(B, rows, columns, terms, transposed)
     _multiply[VECTOR_BYTES // out.itemsize < columns](
@@ -206,7 +219,7 @@ def _has_few_rows(rows: int, transposed: str) -> bool:
 
 def _workspace(B: int, rows: int, columns: int, terms: int, transposed: str = "") -> int:
     if _has_few_rows(rows, transposed):
-        return 0
+        return MAX_THREADS * rows * _ROW_COLUMNS if terms > _LONG else 0
     plan = _plan(B, rows, columns, terms, transposed)
     return MAX_THREADS * (plan.panels + plan.strip)
 
