@@ -117,7 +117,7 @@ def measure(batch: int, layer: tuple[int, int, int], direction: str, counter: Co
     counter.launched.clear()
     if direction == "forward":
         workspace = array(backend.conv.conv2d_forward_workspace(dims))
-        backend.conv.conv2d_forward(output, input, weight, bias, workspace, dims, POSITIVE)
+        backend.conv.conv2d_forward(output, input, weight, bias, None, workspace, dims, POSITIVE)
     elif direction == "backward_input":
         workspace = array(backend.conv.conv2d_backward_input_workspace(dims))
         backend.conv.conv2d_backward_input(input, output, weight, workspace, dims)

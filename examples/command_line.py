@@ -74,13 +74,20 @@ def counted(count: int, noun: str) -> str:
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=positive, help="default: all cores")
+    parser.add_argument(
+        "--precision",
+        choices=("highest", "high"),
+        help="of float32 products (default: highest); see mg.set_float32_matmul_precision",
+    )
 
 
 def set_device(arguments: argparse.Namespace) -> None:
-    """Check --device and apply --threads."""
+    """Check --device, apply --threads and --precision."""
     import minigrad as mg
 
     if arguments.device == "cuda" and (reason := mg.cuda.why_unavailable()):
         raise SystemExit(f"--device cuda: {reason}")
     if arguments.threads:
         mg.set_num_threads(arguments.threads)
+    if arguments.precision:
+        mg.set_float32_matmul_precision(arguments.precision)

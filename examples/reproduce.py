@@ -142,6 +142,8 @@ def _command(arguments: argparse.Namespace) -> str:
         words.append(f"--device {arguments.device}")
     if arguments.threads:
         words.append(f"--threads {arguments.threads}")
+    if arguments.precision:
+        words.append(f"--precision {arguments.precision}")
     return " ".join(words)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -196,8 +196,27 @@ Bounds = tuple[float, float] | None
 UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
 
 
+class Kept(NamedTuple):
+    """What a launcher makes of a weight, and what may be kept while the weight stays as it is."""
+
+    elements: int
+    """0: nothing that is worth keeping."""
+    form: tuple[Any, ...]
+    """What has another form is something else."""
+
+
 class Conv(Protocol):
     """conv.py. Input, output and their gradients NHWC."""
+
+    def conv2d_kept(self, dims: Conv2dDims) -> Kept:
+        """Of a float32 weight."""
+
+    def conv2d_keep(
+        self, kept: Array, seen: Array, weight: Array, source: Array, dims: Conv2dDims
+    ) -> None:
+        """Make `kept` for conv2d_forward, unless it is that of this weight already. source: the
+        weight, or what changes whenever that does. seen, (2,) and 0 at first, notes of which source
+        it is."""
 
     def conv2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -207,11 +226,12 @@ class Conv(Protocol):
         input: Array,
         weight: Array,
         bias: Array | None,
+        kept: Array | None,
         scratch: Array | None,
         dims: Conv2dDims,
         bounds: tuple[float, float],
     ) -> None:
-        """out = convolution + bias, limited to `bounds`."""
+        """out = convolution + bias, limited to `bounds`. kept: from conv2d_keep, or None."""
 
     def conv2d_backward_input_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -486,10 +506,12 @@ class Norm(Protocol):
         scale: Array | None,
         shift: Array | None,
         eps: float,
+        seen: Array | None,
         scratch: Array,
     ) -> None:
         """Weight (rows, C) and bias (C,) of a convolution with the batch norm behind it, whose
-        weight and bias are scale and shift, in evaluation. scratch: (C,), float64."""
+        weight and bias are scale and shift, in evaluation. With `seen`, as of conv2d_keep, nothing
+        need be done while they are as they were. scratch: (C,), float64."""
 
     def batch_norm_forward_workspace(self, rows: int, C: int) -> int: ...
 

@@ -17,6 +17,7 @@ from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ..kernels.protocol import UNLIMITED
 from ..layout import contiguous
 from ..runtime.allocation import allocate
+from .keep import kept_arrays
 from .operands import (
     c_order,
     empty,
@@ -43,16 +44,29 @@ def convolve(
     bias: Tensor | None,
     dims: Conv2dDims,
     bounds: tuple[float, float] = UNLIMITED,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The NHWC array of the convolution, limited to `bounds`."""
+    """The NHWC array of the convolution, limited to `bounds`. kept: of kernels' conv2d_keep."""
     launch, dtype = kernels.get(input.device).conv, input.dtype
     out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
     workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, input.device)
     launch.conv2d_forward(
         out, nhwc(input), hwio(weight), None if bias is None else c_order(bias),
-        workspace, dims, bounds,
+        kept, workspace, dims, bounds,
     )  # fmt: skip
     return out
+
+
+def kept_weight(ctx: Any, weight: Tensor, dims: Conv2dDims) -> np.ndarray | None:
+    """The weight as `convolve` reads it fastest, if it is worth keeping so."""
+    launch = kernels.get(weight.device).conv
+    elements, form = launch.conv2d_kept(dims)
+    arrays = kept_arrays(ctx, weight, form, (elements,)) if elements else None
+    if arrays is None:
+        return None
+    (kept, seen), given = arrays, hwio(weight)
+    launch.conv2d_keep(kept, seen, given, given, dims)
+    return kept
 
 
 def convolution_gradients(
@@ -82,7 +96,8 @@ class Conv2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
-        return from_nhwc(convolve(input, weight, bias, dims), input.device)
+        kept = kept_weight(ctx, weight, dims)
+        return from_nhwc(convolve(input, weight, bias, dims, kept=kept), input.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -128,7 +143,8 @@ class ConvTranspose2d(Function):
         if ctx.needs_input_grad[0]:
             grad_input, out = empty_nhwc(input.shape, dtype, device)
             workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, device)
-            launch.conv2d_forward(out, grad_nhwc, hwio(weight), None, workspace, dims, UNLIMITED)
+            given = hwio(weight)
+            launch.conv2d_forward(out, grad_nhwc, given, None, None, workspace, dims, UNLIMITED)
             del workspace  # given back before the next one is asked for
         if ctx.needs_input_grad[1]:
             grad_weight = _weight_gradient(weight, nhwc(input), grad_nhwc, dims)

@@ -26,7 +26,8 @@ from ..geometry import Conv2dDims, MatmulDims, Pool2dDims
 from ..kernels.protocol import POSITIVE, UNLIMITED, Bounds
 from ..runtime.allocation import allocate
 from .activation import Hardtanh, SiLU
-from .conv import FROM_HWIO, convolution_gradients, convolve, hwio
+from .conv import FROM_HWIO, convolution_gradients, convolve, hwio, kept_weight
+from .keep import kept_arrays
 from .matmul import Linear
 from .norm import (
     BatchNorm,
@@ -59,7 +60,7 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        result = convolve(input, weight, bias, dims, POSITIVE)
+        result = convolve(input, weight, bias, dims, POSITIVE, kept_weight(ctx, weight, dims))
         if pool is not None:
             result, ctx.window = pool_maxima(result, pool, input.device)
         out = from_nhwc(result, input.device)
@@ -321,8 +322,8 @@ def _before_limits(grad_output: Tensor, input: Tensor, bounds: tuple[float, floa
 
 class FoldedConv(Function):
     """f(batch_norm(conv(x) + b)) in evaluation, where nothing requires a gradient, f as in
-    `BatchNormActivation`: one convolution with scaled weights. They are scaled at each call, so
-    that weights and statistics may change by any way between two."""
+    `BatchNormActivation`: one convolution with scaled weights. They are scaled anew whenever
+    weights or statistics have changed, in whatever way."""
 
     @staticmethod
     def forward(
@@ -339,16 +340,24 @@ class FoldedConv(Function):
     ) -> Tensor:
         assert running.mean is not None
         assert running.var is not None
-        device, dtype, C = input.device, input.dtype, dims.C_out
-        given = hwio(weight)
-        folded, offset = allocate(given.shape, dtype, device), empty((C,), dtype, device)
-        kernels.get(device).norm.batch_norm_fold(
-            folded.reshape(-1, C), offset.array, given.reshape(-1, C), parameter(bias),
+        device, dtype, C, given = input.device, input.dtype, dims.C_out, hwio(weight)
+        backend, sizes, kept, seen = kernels.get(device), (given.size, C), None, None
+        elements, form = backend.conv.conv2d_kept(dims)
+        arrays = kept_arrays(ctx, weight, (form, eps), (*sizes, elements)) if elements else None
+        if arrays is None:
+            folded, offset = [allocate((size,), dtype, device) for size in sizes]
+        else:
+            folded, offset, kept, seen, _, seen_by_conv = arrays
+        backend.norm.batch_norm_fold(
+            folded.reshape(-1, C), offset, given.reshape(-1, C), parameter(bias),
             running.mean.array, running.var.array, parameter(scale), parameter(shift), eps,
-            scratch(C, float64, device),
+            seen, scratch(C, float64, device),
         )  # fmt: skip
-        folded_weight = Tensor(folded.transpose(FROM_HWIO), device)
-        result = convolve(input, folded_weight, offset, dims, bounds or UNLIMITED)
+        folded = folded.reshape(given.shape)
+        if kept is not None and seen is not None:
+            backend.conv.conv2d_keep(kept, seen_by_conv, folded, seen.view(dtype), dims)
+        weight, bias = Tensor(folded.transpose(FROM_HWIO), device), Tensor(offset, device)
+        result = convolve(input, weight, bias, dims, bounds or UNLIMITED, kept)
         if bounds is None:
             given, result = result, allocate(result.shape, dtype, device)
             kernels.get(device).unary.silu_forward(result.reshape(-1), given.reshape(-1))

@@ -26,7 +26,8 @@ __all__ = ["cat", "chunk", "split", "split_with_sizes", "stack", "unbind"]
 
 def _slab(ndim: int, axis: int, start: int, length: int) -> tuple[slice, ...]:
     """The index of `length` positions of one axis."""
-    return tuple(slice(start, start + length) if a == axis else slice(None) for a in range(ndim))
+    every = slice(None)
+    return (every,) * axis + (slice(start, start + length),) + (every,) * (ndim - axis - 1)
 
 
 # What may be joined to anything, and adds nothing: torch has it from before tensors had shapes.
@@ -36,20 +37,19 @@ _NOTHING = (0,)
 class Cat(Function):
     @staticmethod
     def forward(ctx: Any, axis: int, *tensors: Tensor) -> Tensor:
-        ctx.axis, ctx.shapes = axis, [t.shape for t in tensors]
-        parts = [t for t in tensors if t.shape != _NOTHING] or [tensors[0]]
-        shape = list(parts[0].shape)
-        shape[axis] = sum(t.shape[axis] for t in parts)
-        order = next((o for t in parts if (o := memory_order(t.array)) is not None), None)
-        out = Tensor(
-            empty_array(tuple(shape), parts[0].dtype, parts[0].device, order), parts[0].device
-        )
-        start = 0
+        arrays = [t.array for t in tensors]
+        ctx.axis, ctx.shapes = axis, [array.shape for array in arrays]
+        parts = [array for array in arrays if array.shape != _NOTHING] or arrays[:1]
+        device, shape = tensors[0].device, list(parts[0].shape)
+        shape[axis] = sum([part.shape[axis] for part in parts])
+        order = next((o for part in parts if (o := memory_order(part)) is not None), None)
+        out = empty_array(tuple(shape), parts[0].dtype, device, order)
+        copy, start = kernels.get(device).elementwise.copy_strided, 0
         for part in parts:
-            slab = out.array[_slab(out.ndim, axis, start, part.shape[axis])]
-            kernels.get(out.device).elementwise.copy_strided(slab, part.array)
-            start += part.shape[axis]
-        return out
+            length = part.shape[axis]
+            copy(out[_slab(len(shape), axis, start, length)], part)
+            start += length
+        return Tensor(out, device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,7 +69,8 @@ def _tensors(operation: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     if not items or not all(isinstance(item, Tensor) for item in items):
         kinds = [type(item).__name__ for item in items]
         raise ValueError(f"{operation}: expects a non-empty sequence of tensors, got {kinds}")
-    same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
+    if any(t.device is not items[0].device for t in items):
+        same_device(operation, **{f"tensor {i}": t.device for i, t in enumerate(items)})
     return as_common_dtype(items)
 
 
@@ -81,18 +82,16 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     Tensors of shape (0,) are skipped, as in torch.
     """
     items = _tensors("cat", tensors)
-    first = next((t for t in items if t.shape != _NOTHING), items[0])
-    axis = real_axis("cat", dim, first)
+    first = next((t for t in items if t.array.shape != _NOTHING), items[0])
+    axis, expected = real_axis("cat", dim, first), first.array.shape
+    before, after = expected[:axis], expected[axis + 1 :]
     for i, t in enumerate(items):
-        same = t.shape == _NOTHING or (
-            t.ndim == first.ndim
-            and t.shape[:axis] == first.shape[:axis]
-            and t.shape[axis + 1 :] == first.shape[axis + 1 :]
-        )
-        if not same:
+        shape = t.array.shape
+        alike = shape[:axis] == before and shape[axis + 1 :] == after
+        if not (shape == _NOTHING or (alike and len(shape) == len(expected))):
             raise ShapeError(
-                f"cat: shapes must be equal except along axis {axis}, got {first.shape} and "
-                f"{t.shape} (tensor {i})"
+                f"cat: shapes must be equal except along axis {axis}, got {expected} and "
+                f"{shape} (tensor {i})"
             )
     return Cat.apply(axis, *items)
 

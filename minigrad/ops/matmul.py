@@ -17,7 +17,7 @@ from .arithmetic import add, mul
 from .cast import to
 from .operands import broadcast_shape, c_order, empty, floating_operands, scratch
 from .reduce import sum
-from .shape import expand, reshape, squeeze, unsqueeze
+from .shape import expand, reshape, unsqueeze
 
 __all__ = ["matmul"]
 
@@ -25,16 +25,22 @@ _WHOLE_ELEMENTS = 2**22  # of the products of integers that are there at once
 
 
 class MatMul(Function):
-    """(B, M, K) @ (B, K, N) → (B, M, N)"""
+    """(B, M, K) @ (B, K, N) → (B, M, N), of operands and a result that may have other shapes of as
+    many elements."""
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, dims: MatmulDims) -> Tensor:
+    def forward(
+        ctx: Any, left: Tensor, right: Tensor, dims: MatmulDims, shape: tuple[int, ...]
+    ) -> Tensor:
         ctx.save_for_backward(left, right)
         ctx.dims = dims
-        out = empty((dims.B, dims.M, dims.N), left.dtype, left.device)
+        out = empty(shape, left.dtype, left.device)
         launch = kernels.get(left.device).matmul
         workspace = scratch(launch.matmul_forward_workspace(dims), left.dtype, left.device)
-        launch.matmul_forward(out.array, c_order(left), c_order(right), None, workspace, dims)
+        launch.matmul_forward(
+            _stack(out, dims.B, dims.M, dims.N), _stack(left, dims.B, dims.M, dims.K),
+            _stack(right, dims.B, dims.K, dims.N), None, workspace, dims,
+        )  # fmt: skip
         return out
 
     @staticmethod
@@ -43,17 +49,25 @@ class MatMul(Function):
         left, right = ctx.saved_tensors
         dims, dtype, device = ctx.dims, left.dtype, left.device
         launch = kernels.get(device).matmul
-        grad = c_order(grad_output)
+        left_sizes, right_sizes = (dims.B, dims.M, dims.K), (dims.B, dims.K, dims.N)
+        grad = _stack(grad_output, dims.B, dims.M, dims.N)
         grad_left = grad_right = None
         if ctx.needs_input_grad[0]:
-            grad_left = empty(left.shape, dtype, device)
+            grad_left = empty(left.array.shape, dtype, device)
+            out, matrices = _stack(grad_left, *left_sizes), _stack(right, *right_sizes)
             workspace = scratch(launch.matmul_backward_left_workspace(dims), dtype, device)
-            launch.matmul_backward_left(grad_left.array, grad, c_order(right), workspace, dims)
+            launch.matmul_backward_left(out, grad, matrices, workspace, dims)
         if ctx.needs_input_grad[1]:
-            grad_right = empty(right.shape, dtype, device)
+            grad_right = empty(right.array.shape, dtype, device)
+            out, matrices = _stack(grad_right, *right_sizes), _stack(left, *left_sizes)
             workspace = scratch(launch.matmul_backward_right_workspace(dims), dtype, device)
-            launch.matmul_backward_right(grad_right.array, grad, c_order(left), workspace, dims)
-        return grad_left, grad_right, None
+            launch.matmul_backward_right(out, grad, matrices, workspace, dims)
+        return grad_left, grad_right, None, None
+
+
+def _stack(tensor: Tensor, *sizes: int) -> Any:
+    """The C-ordered array of B matrices: free if stored so."""
+    return c_order(tensor).reshape(sizes)
 
 
 class Linear(Function):
@@ -122,37 +136,25 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
             f"{other.shape}"
         )
-    left = unsqueeze(input, 0) if input.ndim == 1 else input
-    right = unsqueeze(other, 1) if other.ndim == 1 else other
-    M, K = left.shape[-2:]
-    N = right.shape[-1]
-    if right.shape[-2] != K:
+    rows, columns = input.array.shape[:-1], other.array.shape[-1:] if other.ndim > 1 else ()
+    M, K, N = math.prod(rows[-1:]), input.array.shape[-1], math.prod(columns)
+    if other.array.shape[-2:][0] != K:
         raise ShapeError(
             f"matmul: inner sizes must agree, got shapes {input.shape} and {other.shape}"
         )
-    batch: tuple[int, ...]
-    if whole:
-        batch = broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
-        out = _whole_product(left, right, (*batch, M, N))
-    elif right.ndim == 2:
+    if other.ndim <= 2 and not whole:
         # One matrix for all rows: the leading dimensions of the left operand are rows too.
-        batch = left.shape[:-2]
-        rows = math.prod(batch) * M
-        dims = MatmulDims(1, rows, K, N)
-        out = MatMul.apply(reshape(left, (1, rows, K)), unsqueeze(right, 0), dims)
-    else:
-        batch = broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
-        B = math.prod(batch)
-        dims = MatmulDims(B, M, K, N)
-        out = MatMul.apply(
-            reshape(expand(left, (*batch, M, K)), (B, M, K)),
-            reshape(expand(right, (*batch, K, N)), (B, K, N)),
-            dims,
-        )
-    out = reshape(out, (*batch, M, N))
-    if other.ndim == 1:
-        out = squeeze(out, -1)
-    return squeeze(out, -2 if other.ndim > 1 else -1) if input.ndim == 1 else out
+        dims = MatmulDims(1, math.prod(rows), K, N)
+        return MatMul.apply(input, other, dims, (*rows, *columns))
+    batch = broadcast_shape("matmul", input.array.shape[:-2], other.array.shape[:-2])
+    if whole:
+        left = reshape(input, (*rows[:-1], M, K))
+        right = reshape(other, (*other.array.shape[:-2], K, N))
+        return reshape(_whole_product(left, right, (*batch, M, N)), (*batch, *rows[-1:], *columns))
+    left = input if rows[:-1] == batch else expand(input, (*batch, M, K))
+    right = other if other.array.shape[:-2] == batch else expand(other, (*batch, K, N))
+    dims = MatmulDims(math.prod(batch), M, K, N)
+    return MatMul.apply(left, right, dims, (*batch, *rows[-1:], *columns))
 
 
 def _whole_product(left: Tensor, right: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -237,9 +237,12 @@ def repeated(array: np.ndarray, size: int) -> np.ndarray:
     return np.broadcast_to(array.reshape(1), (size,))
 
 
+_broadcast_shapes = functools.lru_cache(4096)(np.broadcast_shapes)
+
+
 def broadcast_shape(operation: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     try:
-        return np.broadcast_shapes(*shapes)
+        return _broadcast_shapes(*shapes)
     except ValueError:
         listed = " and ".join(str(shape) for shape in shapes)
         raise ShapeError(f"{operation}: shapes {listed} do not broadcast together") from None
@@ -270,22 +273,29 @@ def elementwise(
     memory order. The output takes the order of the first operand that has its full shape.
     """
     first, into = operands[0].array, None
-    alike = in_order = True  # of one shape; C-ordered
+    alike = in_order = True  # of one shape, but for numbers; C-ordered
     device, shape, wanted = operands[0].device, first.shape, dtype or first.dtype
     for t in operands:
         array = t.array
         if t.device is not device:
             same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-        if array.shape != shape:
-            alike = False
+        if array.shape != shape and array.shape:
+            alike, shape = alike and not shape, array.shape
         flags = array.flags
         if not (flags.c_contiguous and flags.writeable):
             in_order = False
         if type(t) is Overwritten and array.dtype == wanted:
             into = t
     if alike and in_order:  # as most often: the general way below takes half as long again
-        out = empty(shape, wanted, device) if into is None else _same_memory(into)
-        return out, out.array.reshape(-1), [t.array.reshape(-1) for t in operands]
+        if into is not None and into.array.shape == shape:
+            out = _same_memory(into)
+        else:
+            out = empty(shape, wanted, device)
+        size = out.array.size
+        flats = [
+            a.reshape(-1) if (a := t.array).shape == shape else repeated(a, size) for t in operands
+        ]
+        return out, out.array.reshape(-1), flats
     if not alike:
         shape = broadcast_shape(operation, *[t.array.shape for t in operands])
     order: Order | None = None

@@ -140,7 +140,7 @@ def _tensor_or_number(operation: str, value: Operand, device: Device) -> Any:
 
 def _as_tensor(operation: str, value: Tensor | float, dtype: np.dtype, device: Device) -> Tensor:
     if isinstance(value, Tensor):
-        return to(value, dtype)
+        return value if value.array.dtype is dtype else to(value, dtype)
     return scalar(operation, value, dtype, device)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -85,9 +85,18 @@ class Reduction:
 
     def result(self, stored: np.ndarray, device: Device, keepdim: bool) -> Tensor:
         """The tensor of an (outer, inner) array."""
+        sizes, inverse, with_ones = self._kept
+        array = stored.reshape(sizes).transpose(inverse)
+        return Tensor(array.reshape(with_ones) if keepdim else array, device)
+
+    @cached_property
+    def _kept(self) -> tuple[Axes, Axes, Axes]:
+        """The kept axes' sizes as they lie in memory, the way back to their logical order, and the
+        shape with the reduced axes as ones."""
         kept = tuple([axis for axis in self.order if axis not in self.axes])
-        array = stored.reshape([self.shape[axis] for axis in kept]).transpose(_inverse(kept))
-        return Tensor(expand_kept(array, self.axes) if keepdim else array, device)
+        sizes = tuple([self.shape[axis] for axis in kept])
+        with_ones = tuple([1 if a in self.axes else n for a, n in enumerate(self.shape)])
+        return sizes, _inverse(kept), with_ones
 
 
 def reduction(data: np.ndarray, axes: Axes, logical_order: bool = False) -> Reduction:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,8 +39,8 @@ def sizes_of(operation: str, sizes: Sequence[Any]) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
     try:
-        return tuple(size.__index__() for size in sizes)
-    except (AttributeError, TypeError):
+        return tuple(map(index, sizes))
+    except TypeError:
         raise DTypeError(f"{operation}: sizes must be ints, got {tuple(sizes)!r}") from None
 
 
@@ -156,8 +157,9 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     torch's order, channel by channel, and so is copied unless C = 1 or H = W = 1.
     Raises ShapeError if the number of elements differs.
     """
-    wanted = sizes_of("reshape", shape)
-    wanted = _inferred("reshape", input.array.size, wanted, f"a tensor of shape {input.shape}")
+    wanted, size = sizes_of("reshape", shape), input.array.size
+    if math.prod(wanted) != size or min(wanted, default=0) < 0:
+        wanted = _inferred("reshape", size, wanted, f"a tensor of shape {input.shape}")
     return Reshape.apply(input, wanted)
 
 

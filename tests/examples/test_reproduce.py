@@ -119,7 +119,7 @@ def test_results_are_means_of_the_seeds(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_was_asked_for(run) -> None:
-    page = (run("mnist", "--threads", "1") / "report.md").read_text()
+    page = (run("mnist", "--threads", "1", "--precision", "highest") / "report.md").read_text()
     assert "Made by `python -m examples.reproduce mnist --quick --threads 1` on " in page
 
 

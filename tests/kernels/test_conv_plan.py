@@ -67,7 +67,7 @@ def launch(
     scratch[:] = np.nan
     if direction == "forward":
         out = np.full_like(grad_output, np.nan)
-        conv.conv2d_forward(out, input, weight, None, scratch, d, UNLIMITED)
+        conv.conv2d_forward(out, input, weight, None, None, scratch, d, UNLIMITED)
     elif direction == "adjoint":
         out = np.full_like(input, np.nan)
         conv.conv2d_backward_input(out, grad_output, weight, scratch, d)

@@ -11,6 +11,8 @@ are those of channels (_channels.py).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numba import types
 from numba.extending import overload
@@ -29,6 +31,7 @@ _FEW_COLUMNS = 256
 _LANES = 16
 
 
+@lru_cache(maxsize=1024)
 def _chunks(shape) -> int:
     """Pieces into which R is cut. With many rows the rows are parallelism enough."""
     outer, R, inner = shape
@@ -197,6 +200,7 @@ def _channel_sums(span, out, partial, input, R, scale):
                 out[o, i] = total[i] * scale
 
 
+@lru_cache(maxsize=1024)
 def sum_forward_workspace(shape) -> int:
     # Of integers with several columns it would be as much or less.
     return shape[0] * _chunks(shape) * max(2 * shape[2], sum_width(shape[2]))

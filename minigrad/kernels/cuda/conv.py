@@ -29,7 +29,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ..protocol import UNLIMITED
+from ..protocol import UNLIMITED, Kept
 from . import _direct as direct
 from . import _narrow as narrow
 from ._device import cuda, device, limited
@@ -304,11 +304,22 @@ def conv2d_forward(
     input: DeviceArray,
     weight: DeviceArray,
     bias: DeviceArray | None,
+    kept: None,
     scratch: DeviceArray | None,
     dims: Conv2dDims,
     bounds: tuple[float, float],
 ) -> None:
     _run_convolve(out, input, weight, bias, scratch, dims, bounds, adjoint=False)
+
+
+def conv2d_kept(dims: Conv2dDims) -> Kept:
+    return Kept(0, ())
+
+
+def conv2d_keep(
+    kept: DeviceArray, seen: DeviceArray, weight: DeviceArray, source: DeviceArray, dims: Conv2dDims
+) -> None:
+    """Weights are read as they lie."""
 
 
 def conv2d_backward_input_workspace(dims: Conv2dDims) -> int:

@@ -188,7 +188,7 @@ def _fold(real):
 
 
 def batch_norm_fold(
-    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, scratch
+    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, seen, scratch
 ):
     rows, C = weight.shape
     launch(

@@ -10,6 +10,8 @@ rule.
 
 from __future__ import annotations
 
+from ..protocol import Kept
+
 
 def products(dims):
     """Every (n, oh, ow, co, kh, kw, ci, h, w, c) whose product is a term of the sum."""
@@ -29,7 +31,7 @@ def products(dims):
                                     yield n, oh, ow, co, kh, kw, ci, h, w, c
 
 
-def conv2d_forward(out, input, weight, bias, scratch, dims, bounds):
+def conv2d_forward(out, input, weight, bias, kept, scratch, dims, bounds):
     """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], limited
     to `bounds`, of which NaN is none; NaN stays NaN."""
     out[...] = 0 if bias is None else bias
@@ -42,6 +44,14 @@ def conv2d_forward(out, input, weight, bias, scratch, dims, bounds):
             flat[i] = low
         elif flat[i] > high:
             flat[i] = high
+
+
+def conv2d_kept(dims):
+    return Kept(0, ())
+
+
+def conv2d_keep(kept, seen, weight, source, dims):
+    """Weights are read as they lie."""
 
 
 def conv2d_backward_input(grad_input, grad_output, weight, scratch, dims):

@@ -58,7 +58,7 @@ def batch_norm_running(mean, invstd, running_mean, running_var, eps):
 
 
 def batch_norm_fold(
-    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, scratch
+    out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, seen, scratch
 ):
     """(Σ input·weight + bias − μ_c) · invstd_c · scale_c + shift_c as one sum and one bias"""
     for c in range(out_bias.size):

@@ -6,7 +6,8 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
-from ...protocol import UNLIMITED
+from ...protocol import UNLIMITED, Kept
+from .._seen import fingerprint
 from . import depthwise, direct, few_channels, panels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
@@ -19,11 +20,11 @@ _CONVOLVE = {
 }
 
 
-def _convolve(target, source, weight, bias, bounds, scratch, dims, axes, chosen):
+def _convolve(target, source, weight, bias, bounds, scratch, dims, axes, chosen, **options):
     # Where there is no bias, kernels get an array of its type that they do not read.
     bias, use_bias = (target.reshape(-1), False) if bias is None else (bias, True)
     _CONVOLVE[chosen.algorithm](
-        target, source, weight, bias, use_bias, bounds, scratch, dims, axes, chosen
+        target, source, weight, bias, use_bias, bounds, scratch, dims, axes, chosen, **options
     )
 
 
@@ -31,13 +32,34 @@ def conv2d_forward_workspace(dims) -> int:
     return plan.workspace_now(dims, "forward")
 
 
-def conv2d_forward(out, input, weight, bias, scratch, dims, bounds):
+def conv2d_forward(out, input, weight, bias, kept, scratch, dims, bounds):
     if out.size == 0:
         return
     chosen = plan.plan_within(dims, "forward", out.dtype, scratch)
+    if kept is not None and kept.size != plan.kept(chosen, dims).elements:
+        kept = None  # the precision was set anew between the two
+    options = {"spread": kept} if chosen.algorithm == "winograd" else {}
     if chosen.panel:
-        weight = panels.pack(scratch, weight, chosen.panel)
-    _convolve(out, input, weight, bias, bounds, scratch, dims, forward_axes(dims), chosen)
+        if kept is None:
+            panels.pack(kept := scratch, weight, chosen.panel)
+        weight = kept[: weight.size].reshape(weight.shape)
+    axes = forward_axes(dims)
+    _convolve(out, input, weight, bias, bounds, scratch, dims, axes, chosen, **options)
+
+
+def conv2d_kept(dims) -> Kept:
+    return plan.kept(plan.plan_now(dims, "forward"), dims)
+
+
+def conv2d_keep(kept, seen, weight, source, dims):
+    now, chosen = fingerprint(source), plan.plan_now(dims, "forward")
+    if seen.tobytes() == now.tobytes() or kept.size != plan.kept(chosen, dims).elements:
+        return
+    if chosen.panel:
+        panels.pack(kept, weight, chosen.panel)
+    else:
+        winograd.spread(kept, weight, chosen)
+    seen[:] = now
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:

@@ -71,7 +71,6 @@ def _pack_adjoint(span, packed, weight, groups, steps, width):
 def pack(scratch, weight, panel):
     """The weight in panels of so many columns, which it may need more elements for than it has."""
     _pack(scratch, weight, weight_steps(weight, panel), panel)
-    return scratch[: weight.size].reshape(weight.shape)
 
 
 def pack_adjoint(scratch, weight, dims, plan):

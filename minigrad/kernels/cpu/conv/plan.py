@@ -51,8 +51,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ....backends import cpu as settings
-from ....dtypes import FLOATING
+from ....dtypes import FLOATING, float32
 from ....geometry import Conv2dDims
+from ...protocol import Kept
 from .._simd import PIXELS, VECTOR_BYTES
 from . import (
     depthwise,
@@ -123,6 +124,24 @@ def plan_within(dims: Conv2dDims, direction: Direction, dtype: np.dtype, scratch
     fast = settings.allow_fast_winograd
     chosen = plan(dims, direction, dtype, fast)
     return chosen if chosen.workspace <= scratch.size else plan(dims, direction, dtype, not fast)
+
+
+def plan_now(dims: Conv2dDims, direction: Direction) -> Plan:
+    """For float32, in the precision that is set."""
+    return plan(dims, direction, float32, settings.allow_fast_winograd)
+
+
+@lru_cache(maxsize=8192)
+def kept(chosen: Plan, dims: Conv2dDims) -> Kept:
+    """What a forward plan makes of its weight, where looking whether that has changed (28 GB/s) is
+    much faster than making it anew: panels that fit a cache take as long."""
+    size = _weight_size(dims)
+    if chosen.algorithm == "winograd" and size >= 8192:
+        form = "spread", chosen.tile, chosen.vectors
+        return Kept(winograd.spread_elements(dims.C_in, dims.C_out, chosen.tile), form)
+    if chosen.panel and size >= 1 << 18:
+        return Kept(chosen.workspace, ("panels", chosen.panel))
+    return Kept(0, ())
 
 
 def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:

@@ -251,14 +251,30 @@ def workspace(K: int, C: int, outputs: int, chunks: int = 0) -> int:
     return size + max(K, C) + MAX_THREADS * _block_elements(K, C, outputs, block)
 
 
-def convolve(target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan):
+def spread_elements(K: int, C: int, outputs: int) -> int:
+    """Of the spread weight."""
+    return products(outputs) * _panels(K, C)
+
+
+def spread(panels, weight, plan):
+    """Fill the panels that convolve reads."""
+    width = plan.vectors * (VECTOR_BYTES // weight.itemsize)
+    zeros = np.zeros(max(weight.shape[2:]), weight.dtype)
+    _spread_weight[plan.tile](panels.reshape(products(plan.tile), -1), weight, zeros, width)
+
+
+def convolve(
+    target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan, spread=None
+):
+    """spread: what `spread` has made of the weight, else it is made here."""
     K, C = weight.shape[2:]
     outputs, count = plan.tile, products(plan.tile)
-    block = _block(K, C, False)
-    panels, zeros, workspaces = _split(scratch, count * _panels(K, C), K, C, outputs, block)
-    panels = panels.reshape(count, -1)
-    width = plan.vectors * (VECTOR_BYTES // target.itemsize)
-    _spread_weight[outputs](panels, weight, zeros, width)
+    block, size = _block(K, C, False), spread_elements(K, C, outputs)
+    panels, zeros, workspaces = _split(scratch, size, K, C, outputs, block)
+    panels = (panels if spread is None else spread).reshape(count, -1)
+    if spread is None:
+        width = plan.vectors * (VECTOR_BYTES // target.itemsize)
+        _spread_weight[outputs](panels, weight, zeros, width)
     _convolve[outputs, plan.vectors](
         target, source, weight, panels, bias, use_bias, bounds, axes.before, workspaces, zeros,
         block,
