@@ -127,7 +127,7 @@ class ConvReLUBatchNorm(Function):
         eps: float,
     ) -> Tensor:
         device = input.device
-        active = convolve(input, weight, bias, dims, POSITIVE)
+        active = convolve(input, weight, bias, dims, POSITIVE, kept_weight(ctx, weight, dims))
         rows = _rows(active)
         if pool is None:
             out = allocate(active.shape, active.dtype, device)

@@ -2,7 +2,9 @@
 
 Only where nothing requires a gradient: in training, weights change from step to step. Launchers
 look at each call whether the weight is as it was (`conv2d_keep` in kernels/protocol.py), so it may
-change in any way. What is kept lives as long as the weight, and takes about as much memory.
+change in any way. What is kept lives as long as the weight, and takes about as much memory, or four times as much for
+Winograd's form in precision "high". Threads may share it: each makes it of the same bits, and says
+so when it is done.
 """
 
 from __future__ import annotations
