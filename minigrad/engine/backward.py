@@ -182,7 +182,7 @@ def _walk(
         shared: set[int] = set()
         reaches_leaf = True in [isinstance(target, Tensor) for target in node.inputs]
         if reaches_leaf:
-            shared.update([_owner(grad) for grad in grad_outputs])
+            shared.update([_owner(grad) for grad in grad_outputs if grad is not None])
             shared.update([_owner(saved[0]) for saved in node.context._saved or () if saved])
         if not retain_graph:
             node.context.release()
@@ -252,14 +252,16 @@ def _joined_with(node: Node, arrived: dict[Node, Any]) -> Node | None:
     return producer if private and adjacent and producer.function in node.function.joined else None
 
 
-def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
-    """Zeros for outputs that received no gradient; then hooks and retained gradients."""
+def _complete(node: Node, grads: list[Tensor | None]) -> list[Any]:
+    """Zeros, or None if it wants that, for outputs that received no gradient; then hooks and
+    retained gradients."""
     if len(grads) == 1 and not node.hooks and not node.retained:
-        return grads  # type: ignore[return-value]  # one has arrived
+        return grads  # one has arrived
     complete = []
     for index, ((shape, dtype), grad) in enumerate(zip(node.outputs, grads, strict=True)):
         if grad is None:
-            grad = full(shape, dtype, node.device, 0)
+            if node.context.materializes_grads:
+                grad = full(shape, dtype, node.device, 0)
         else:
             if index in node.hooks:
                 grad = _run_hooks(node.hooks[index], grad)
@@ -271,7 +273,7 @@ def _complete(node: Node, grads: list[Tensor | None]) -> list[Tensor]:
     return complete
 
 
-def _call_backward(node: Node, grad_outputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+def _call_backward(node: Node, grad_outputs: list[Any]) -> tuple[Tensor | None, ...]:
     if node.context._saved is None:
         node.context.saved_tensors  # raises: freed by an earlier backward  # noqa: B018
     result = node.function.backward(node.context, *grad_outputs)

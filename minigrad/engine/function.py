@@ -38,6 +38,7 @@ class Context:
 
     _saved: tuple[tuple[Tensor, int] | None, ...] | None = ()
     _non_differentiable: tuple[Tensor, ...] = ()
+    materializes_grads = True
 
     def __init__(self, function: type[Function], needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
@@ -81,7 +82,9 @@ class Context:
         self._non_differentiable = outputs
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Nothing: outputs without a gradient always get zeros."""
+        """Whether backward gets zeros for outputs that received no gradient, as it does unless told
+        otherwise, or None."""
+        self.materializes_grads = value
 
     def move_saved(self, output: Tensor, tensor: Tensor) -> None:
         """The output, if it was saved, lies in the tensor's memory now."""
@@ -98,9 +101,9 @@ class Context:
         as in torch, backward can run again without retain_graph."""
         if self._saved == () and _holds_no_memory(self.__dict__.values()):
             return
-        keep = self.needs_input_grad, self._function
+        keep = self.needs_input_grad, self._function, self.materializes_grads
         self.__dict__.clear()
-        self.needs_input_grad, self._function = keep
+        self.needs_input_grad, self._function, self.materializes_grads = keep
         self._saved = None
 
 

@@ -394,3 +394,33 @@ def test_a_context_that_is_set_up_apart_from_forward():
         y.sum().backward()
         found.append((y.tolist(), x.grad.tolist()))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("materialize", [True, False])
+def test_outputs_without_a_gradient_give_zeros_or_none(materialize):
+    seen = []
+
+    def made(base):
+        class Two(base):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.set_materialize_grads(materialize)
+                return x * 1, x * 2, x * 3
+
+            @staticmethod
+            def backward(ctx, *grads):
+                seen.append([None if grad is None else grad.tolist() for grad in grads])
+                return sum(grad for grad in grads if grad is not None)
+
+        return Two
+
+    for library, base in ((torch, torch.autograd.Function), (mg, mg.Function)):
+        x = library.tensor([1.0, 2.0], requires_grad=True)
+        _, y, _ = made(base).apply(x)
+        for _ in range(2):  # what needs no memory can run again
+            y.sum().backward(retain_graph=True)
+        y.sum().backward()
+        y.sum().backward()
+        seen.append(x.grad.tolist())
+    assert seen[:5] == seen[5:]
+    assert seen[0] == [[0, 0] if materialize else None, [1, 1], [0, 0] if materialize else None]
