@@ -64,8 +64,8 @@ class Tensor(Methods):
     arrays_keep_dtype: ClassVar[bool] = True
 
     __slots__ = (
-        "__weakref__", "_hooks", "_kept", "_node", "_requires_grad", "_version", "_view", "array",
-        "device", "grad", "output_index",
+        "__weakref__", "_hooks", "_node", "_requires_grad", "_version", "_view", "array", "device",
+        "grad", "output_index",
     )  # fmt: skip
 
     # As NumPy operand, a Tensor takes precedence: `array * tensor` calls Tensor.__rmul__.
@@ -91,7 +91,6 @@ class Tensor(Methods):
         self._view: Path | None = None  # from its base, if it is a view
         self._version = version or Version()
         self._hooks: dict[int, Any] | None = None
-        self._kept: dict[Any, Any] | None = None  # what was made of it: ops/keep.py
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True

@@ -196,27 +196,27 @@ Bounds = tuple[float, float] | None
 UNLIMITED, POSITIVE = (math.nan, math.nan), (0.0, math.nan)
 
 
-class Kept(NamedTuple):
-    """What a launcher makes of a weight, and what may be kept while the weight stays as it is."""
+class Repacking(NamedTuple):
+    """How a launcher lays a weight out anew, where that may be done once for many calls."""
 
     elements: int
-    """0: nothing that is worth keeping."""
+    """0: not at all, or sooner than looking whether the weight has changed."""
     form: tuple[Any, ...]
-    """What has another form is something else."""
+    """Of one weight, what has another form is something else."""
 
 
 class Conv(Protocol):
     """conv.py. Input, output and their gradients NHWC."""
 
-    def conv2d_kept(self, dims: Conv2dDims) -> Kept:
+    def conv2d_repacking(self, dims: Conv2dDims) -> Repacking:
         """Of a float32 weight."""
 
-    def conv2d_keep(
-        self, kept: Array, seen: Array, weight: Array, source: Array, dims: Conv2dDims
+    def conv2d_repack(
+        self, repacked: Array, seen: Array, weight: Array, source: Array, dims: Conv2dDims
     ) -> None:
-        """Make `kept` for conv2d_forward, unless it is that of this weight already. source: the
-        weight, or what changes whenever that does. seen, (2,) and 0 at first, notes of which source
-        it is."""
+        """Make `repacked` for conv2d_forward, unless `seen` says that it is that of this source
+        already. source: the weight itself, or the `seen` of what the weight was made of. seen: one
+        uint64, 0 at first."""
 
     def conv2d_forward_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -226,12 +226,12 @@ class Conv(Protocol):
         input: Array,
         weight: Array,
         bias: Array | None,
-        kept: Array | None,
+        repacked: Array | None,
         scratch: Array | None,
         dims: Conv2dDims,
         bounds: tuple[float, float],
     ) -> None:
-        """out = convolution + bias, limited to `bounds`. kept: from conv2d_keep, or None."""
+        """out = convolution + bias, limited to `bounds`. repacked: by conv2d_repack, or None."""
 
     def conv2d_backward_input_workspace(self, dims: Conv2dDims) -> int: ...
 
@@ -510,8 +510,8 @@ class Norm(Protocol):
         scratch: Array,
     ) -> None:
         """Weight (rows, C) and bias (C,) of a convolution with the batch norm behind it, whose
-        weight and bias are scale and shift, in evaluation. With `seen`, as of conv2d_keep, nothing
-        need be done while they are as they were. scratch: (C,), float64."""
+        weight and bias are scale and shift, in evaluation. With `seen`, as of conv2d_repack,
+        nothing need be done while all of these are as they were. scratch: (C,), float64."""
 
     def batch_norm_forward_workspace(self, rows: int, C: int) -> int: ...
 

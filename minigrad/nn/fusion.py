@@ -201,7 +201,7 @@ class _ConvNorm(_Chain):
         weight, bias, dims, shape = _convolved(input, conv)
         scale, shift, running, _, momentum, eps = _checked(norm, input, shape)
         operands = input, weight, bias, scale, shift
-        # Weights are scaled, or looked at, at each call. With eps = 0 a channel may be scaled by infinity.
+        # Scaling weights takes time. With eps = 0 a channel may be scaled by infinity.
         scalable = weight.array.size <= max(math.prod(shape), _FEW_WEIGHTS)
         if scalable and eps > 0 and not _is_recorded(*operands):
             return FoldedConv.apply(*operands, dims, running, eps, self.bounds)

@@ -17,7 +17,7 @@ from ..geometry import Conv2dDims, Size2d, conv2d_dims, conv_transpose2d_dims
 from ..kernels.protocol import UNLIMITED
 from ..layout import contiguous
 from ..runtime.allocation import allocate
-from .keep import kept_arrays
+from .keep import kept
 from .operands import (
     c_order,
     empty,
@@ -44,29 +44,30 @@ def convolve(
     bias: Tensor | None,
     dims: Conv2dDims,
     bounds: tuple[float, float] = UNLIMITED,
-    kept: np.ndarray | None = None,
+    repacked: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The NHWC array of the convolution, limited to `bounds`. kept: of kernels' conv2d_keep."""
+    """The NHWC array of the convolution, limited to `bounds`. repacked: of `weight`."""
     launch, dtype = kernels.get(input.device).conv, input.dtype
     out = allocate((dims.N, dims.H_out, dims.W_out, dims.C_out), dtype, input.device)
     workspace = scratch(launch.conv2d_forward_workspace(dims), dtype, input.device)
     launch.conv2d_forward(
         out, nhwc(input), hwio(weight), None if bias is None else c_order(bias),
-        kept, workspace, dims, bounds,
+        repacked, workspace, dims, bounds,
     )  # fmt: skip
     return out
 
 
-def kept_weight(ctx: Any, weight: Tensor, dims: Conv2dDims) -> np.ndarray | None:
+def repacked_weight(ctx: Any, weight: Tensor, dims: Conv2dDims) -> np.ndarray | None:
     """The weight as `convolve` reads it fastest, if it is worth keeping so."""
     launch = kernels.get(weight.device).conv
-    elements, form = launch.conv2d_kept(dims)
-    arrays = kept_arrays(ctx, weight, form, (elements,)) if elements else None
+    elements, form = launch.conv2d_repacking(dims)
+    form = form, weight.array.shape
+    arrays = kept(ctx, weight, form, (elements,), notes=1) if elements else None
     if arrays is None:
         return None
-    (kept, seen), given = arrays, hwio(weight)
-    launch.conv2d_keep(kept, seen, given, given, dims)
-    return kept
+    ((repacked,), (seen,)), given = arrays, hwio(weight)
+    launch.conv2d_repack(repacked, seen, given, given, dims)
+    return repacked
 
 
 def convolution_gradients(
@@ -96,8 +97,8 @@ class Conv2d(Function):
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
-        kept = kept_weight(ctx, weight, dims)
-        return from_nhwc(convolve(input, weight, bias, dims, kept=kept), input.device)
+        repacked = repacked_weight(ctx, weight, dims)
+        return from_nhwc(convolve(input, weight, bias, dims, repacked=repacked), input.device)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:

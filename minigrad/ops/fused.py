@@ -26,8 +26,8 @@ from ..geometry import Conv2dDims, MatmulDims, Pool2dDims
 from ..kernels.protocol import POSITIVE, UNLIMITED, Bounds
 from ..runtime.allocation import allocate
 from .activation import Hardtanh, SiLU
-from .conv import FROM_HWIO, convolution_gradients, convolve, hwio, kept_weight
-from .keep import kept_arrays
+from .conv import FROM_HWIO, convolution_gradients, convolve, hwio, repacked_weight
+from .keep import kept
 from .matmul import Linear
 from .norm import (
     BatchNorm,
@@ -60,7 +60,8 @@ class ConvReLU(Function):
         dims: Conv2dDims,
         pool: Pool2dDims | None,
     ) -> Tensor:
-        result = convolve(input, weight, bias, dims, POSITIVE, kept_weight(ctx, weight, dims))
+        repacked = repacked_weight(ctx, weight, dims)
+        result = convolve(input, weight, bias, dims, POSITIVE, repacked)
         if pool is not None:
             result, ctx.window = pool_maxima(result, pool, input.device)
         out = from_nhwc(result, input.device)
@@ -127,7 +128,8 @@ class ConvReLUBatchNorm(Function):
         eps: float,
     ) -> Tensor:
         device = input.device
-        active = convolve(input, weight, bias, dims, POSITIVE, kept_weight(ctx, weight, dims))
+        repacked = repacked_weight(ctx, weight, dims)
+        active = convolve(input, weight, bias, dims, POSITIVE, repacked)
         rows = _rows(active)
         if pool is None:
             out = allocate(active.shape, active.dtype, device)
@@ -340,26 +342,32 @@ class FoldedConv(Function):
     ) -> Tensor:
         assert running.mean is not None
         assert running.var is not None
-        device, dtype, C, given = input.device, input.dtype, dims.C_out, hwio(weight)
-        backend, sizes, kept, seen = kernels.get(device), (given.size, C), None, None
-        elements, form = backend.conv.conv2d_kept(dims)
-        arrays = kept_arrays(ctx, weight, (form, eps), (*sizes, elements)) if elements else None
+        device, C, given = input.device, dims.C_out, hwio(weight)
+        backend, sizes = kernels.get(device), (given.size, C)
+        elements, form = backend.conv.conv2d_repacking(dims)
+        absent = bias is None, scale is None, shift is None
+        form = form, given.shape, id(weight), eps, absent
+        # Of a convolution that several batch norms follow, each has its own.
+        arrays = kept(ctx, running.mean, form, (*sizes, elements), notes=2) if elements else None
         if arrays is None:
-            folded, offset = [allocate((size,), dtype, device) for size in sizes]
+            folded, offset = [allocate((size,), input.dtype, device) for size in sizes]
+            repacked = seen = None
         else:
-            folded, offset, kept, seen, _, seen_by_conv = arrays
+            (folded, offset, repacked), (seen, seen_folded) = arrays
         backend.norm.batch_norm_fold(
             folded.reshape(-1, C), offset, given.reshape(-1, C), parameter(bias),
             running.mean.array, running.var.array, parameter(scale), parameter(shift), eps,
             seen, scratch(C, float64, device),
         )  # fmt: skip
         folded = folded.reshape(given.shape)
-        if kept is not None and seen is not None:
-            backend.conv.conv2d_keep(kept, seen_by_conv, folded, seen.view(dtype), dims)
-        weight, bias = Tensor(folded.transpose(FROM_HWIO), device), Tensor(offset, device)
-        result = convolve(input, weight, bias, dims, bounds or UNLIMITED, kept)
+        if repacked is not None and seen is not None:
+            backend.conv.conv2d_repack(repacked, seen_folded, folded, seen, dims)
+        folded_weight = Tensor(folded.transpose(FROM_HWIO), device)
+        folded_bias = Tensor(offset, device)
+        limits = bounds or UNLIMITED
+        result = convolve(input, folded_weight, folded_bias, dims, limits, repacked)
         if bounds is None:
-            given, result = result, allocate(result.shape, dtype, device)
+            given, result = result, allocate(result.shape, input.dtype, device)
             kernels.get(device).unary.silu_forward(result.reshape(-1), given.reshape(-1))
         return from_nhwc(result, device)
 

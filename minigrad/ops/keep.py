@@ -1,14 +1,14 @@
 """What is made of a weight and kept for the next call: repacked, or with batch norm folded into it.
 
 Only where nothing requires a gradient: in training, weights change from step to step. Launchers
-look at each call whether the weight is as it was (`conv2d_keep` in kernels/protocol.py), so it may
-change in any way. What is kept lives as long as the weight, and takes about as much memory, or four times as much for
-Winograd's form in precision "high". Threads may share it: each makes it of the same bits, and says
-so when it is done.
+look at each call whether all is as it was (`conv2d_repack` in kernels/protocol.py), so weights may
+change in any way. What is kept lives as long as the weight and takes up to five times its memory.
+Threads may share it: they make the same bits of it, and it is noted as made when that is done.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable
 from typing import Any
 
@@ -18,25 +18,44 @@ from ..dtypes import float32
 from ..engine import Tensor
 from ..runtime.allocation import allocate, lasting
 
+_MOST = 4  # forms of one weight: images of other sizes and other precisions may want other ones
 
-def kept_arrays(
-    ctx: Any, weight: Tensor, key: Hashable, sizes: tuple[int, ...]
-) -> list[np.ndarray] | None:
-    """Vectors of so many elements, and a `seen` for each, which a float32 weight keeps under the
-    key. All are 0 at first. None for a weight that is used for the first time: it may have been
-    made for this one call."""
-    if weight.array.dtype != float32 or True in ctx.needs_input_grad:
+_Arrays = tuple[list[np.ndarray], list[np.ndarray]]
+# By the id of a tensor, as long as it lives. It is empty for one that was used once.
+_kept: dict[int, tuple[weakref.ref[Tensor], dict[Hashable, _Arrays]]] = {}
+
+
+def kept(
+    ctx: Any, owner: Tensor, form: Hashable, sizes: tuple[int, ...], notes: int
+) -> _Arrays | None:
+    """(vectors of so many float32 elements, a `seen` for each of so many things that are made),
+    which are kept for the owner under this form; all 0 at first.
+
+    None if gradients will be asked for, for other dtypes, and for an owner that is here for the
+    first time: it may have been made for this one call.
+    """
+    if owner.array.dtype != float32 or True in ctx.needs_input_grad:
         return None
-    if weight._kept is None:
-        weight._kept = {}
+    place = id(owner)
+    known, forms = _kept.get(place, (None, {}))
+    if known is None or known() is not owner:
+        _kept[place] = weakref.ref(owner, lambda gone: _forget(place, gone)), {}
         return None
-    key = key, sizes
-    found = weight._kept.get(key)
-    if found is None:
-        with lasting(weight.device):
-            found = [allocate((size,), float32, weight.device) for size in sizes]
-            found += [allocate((2,), np.dtype(np.uint64), weight.device) for _ in sizes]
-        for each in found:
+    arrays = forms.get((form, sizes))
+    if arrays is None:
+        with lasting(owner.device):
+            arrays = (
+                [allocate((size,), float32, owner.device) for size in sizes],
+                [allocate((1,), np.dtype(np.uint64), owner.device) for _ in range(notes)],
+            )
+        for each in (*arrays[0], *arrays[1]):
             each[...] = 0
-        weight._kept[key] = found
-    return found
+        if len(forms) >= _MOST:
+            forms.clear()
+        forms[form, sizes] = arrays
+    return arrays
+
+
+def _forget(place: int, gone: Any) -> None:
+    if place in _kept and _kept[place][0] is gone:
+        del _kept[place]

@@ -32,7 +32,7 @@ from ._rows import (
     line_width,
     repeat_row,
 )
-from ._seen import fingerprint
+from ._seen import made_anew
 from ._simd import whole_registers
 from ._tasks import light_tasks, tasks, whole
 from ._vector import (
@@ -137,12 +137,12 @@ def batch_norm_fold(
     out_weight, out_bias, weight, bias, running_mean, running_var, scale, shift, eps, seen, scratch
 ):
     operands = weight, bias, running_mean, running_var, scale, shift
-    now = None if seen is None else fingerprint(*operands)
-    if now is not None and seen.tobytes() == now.tobytes():
+    if seen is None:
+        _fold(out_weight, out_bias, *operands, float(eps), scratch)
         return
-    _fold(out_weight, out_bias, *operands, float(eps), scratch)
-    if now is not None:
-        seen[:] = now
+    with made_anew(seen, *[each for each in operands if each is not None]) as wanted:
+        if wanted:
+            _fold(out_weight, out_bias, *operands, float(eps), scratch)
 
 
 @kernel

@@ -29,7 +29,7 @@ import numpy as np
 
 from ...geometry import Conv2dDims
 from ...runtime.cuda.array import DeviceArray
-from ..protocol import UNLIMITED, Kept
+from ..protocol import UNLIMITED, Repacking
 from . import _direct as direct
 from . import _narrow as narrow
 from ._device import cuda, device, limited
@@ -304,7 +304,7 @@ def conv2d_forward(
     input: DeviceArray,
     weight: DeviceArray,
     bias: DeviceArray | None,
-    kept: None,
+    repacked: None,
     scratch: DeviceArray | None,
     dims: Conv2dDims,
     bounds: tuple[float, float],
@@ -312,12 +312,16 @@ def conv2d_forward(
     _run_convolve(out, input, weight, bias, scratch, dims, bounds, adjoint=False)
 
 
-def conv2d_kept(dims: Conv2dDims) -> Kept:
-    return Kept(0, ())
+def conv2d_repacking(dims: Conv2dDims) -> Repacking:
+    return Repacking(0, ())
 
 
-def conv2d_keep(
-    kept: DeviceArray, seen: DeviceArray, weight: DeviceArray, source: DeviceArray, dims: Conv2dDims
+def conv2d_repack(
+    repacked: DeviceArray,
+    seen: DeviceArray,
+    weight: DeviceArray,
+    source: DeviceArray,
+    dims: Conv2dDims,
 ) -> None:
     """Weights are read as they lie."""
 

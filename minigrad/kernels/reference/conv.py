@@ -10,7 +10,7 @@ rule.
 
 from __future__ import annotations
 
-from ..protocol import Kept
+from ..protocol import Repacking
 
 
 def products(dims):
@@ -31,7 +31,7 @@ def products(dims):
                                     yield n, oh, ow, co, kh, kw, ci, h, w, c
 
 
-def conv2d_forward(out, input, weight, bias, kept, scratch, dims, bounds):
+def conv2d_forward(out, input, weight, bias, repacked, scratch, dims, bounds):
     """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], limited
     to `bounds`, of which NaN is none; NaN stays NaN."""
     out[...] = 0 if bias is None else bias
@@ -46,11 +46,11 @@ def conv2d_forward(out, input, weight, bias, kept, scratch, dims, bounds):
             flat[i] = high
 
 
-def conv2d_kept(dims):
-    return Kept(0, ())
+def conv2d_repacking(dims):
+    return Repacking(0, ())
 
 
-def conv2d_keep(kept, seen, weight, source, dims):
+def conv2d_repack(repacked, seen, weight, source, dims):
     """Weights are read as they lie."""
 
 

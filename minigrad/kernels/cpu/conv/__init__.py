@@ -6,8 +6,8 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
-from ...protocol import UNLIMITED, Kept
-from .._seen import fingerprint
+from ...protocol import UNLIMITED, Repacking
+from .._seen import made_anew
 from . import depthwise, direct, few_channels, panels, plan, rows, winograd
 from .axes import adjoint_axes, forward_axes
 
@@ -32,34 +32,32 @@ def conv2d_forward_workspace(dims) -> int:
     return plan.workspace_now(dims, "forward")
 
 
-def conv2d_forward(out, input, weight, bias, kept, scratch, dims, bounds):
+def conv2d_forward(out, input, weight, bias, repacked, scratch, dims, bounds):
     if out.size == 0:
         return
     chosen = plan.plan_within(dims, "forward", out.dtype, scratch)
-    if kept is not None and kept.size != plan.kept(chosen, dims).elements:
-        kept = None  # the precision was set anew between the two
-    options = {"spread": kept} if chosen.algorithm == "winograd" else {}
+    if repacked is not None and repacked.size != plan.repacking(chosen, dims).elements:
+        repacked = None  # another thread has set another precision meanwhile
+    options = {"spread_weight": repacked} if chosen.algorithm == "winograd" else {}
     if chosen.panel:
-        if kept is None:
-            panels.pack(kept := scratch, weight, chosen.panel)
-        weight = kept[: weight.size].reshape(weight.shape)
+        if repacked is None:
+            panels.pack(repacked := scratch, weight, chosen.panel)
+        weight = repacked[: weight.size].reshape(weight.shape)
     axes = forward_axes(dims)
     _convolve(out, input, weight, bias, bounds, scratch, dims, axes, chosen, **options)
 
 
-def conv2d_kept(dims) -> Kept:
-    return plan.kept(plan.plan_now(dims, "forward"), dims)
+def conv2d_repacking(dims) -> Repacking:
+    return plan.repacking(plan.plan_now(dims, "forward"), dims)
 
 
-def conv2d_keep(kept, seen, weight, source, dims):
-    now, chosen = fingerprint(source), plan.plan_now(dims, "forward")
-    if seen.tobytes() == now.tobytes() or kept.size != plan.kept(chosen, dims).elements:
-        return
-    if chosen.panel:
-        panels.pack(kept, weight, chosen.panel)
-    else:
-        winograd.spread(kept, weight, chosen)
-    seen[:] = now
+def conv2d_repack(repacked, seen, weight, source, dims):
+    chosen = plan.plan_of_repacked(dims, repacked.size)
+    with made_anew(seen, source) as wanted:
+        if wanted and chosen.panel:
+            panels.pack(repacked, weight, chosen.panel)
+        elif wanted:
+            winograd.spread(repacked, weight, chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:

@@ -53,7 +53,7 @@ import numpy as np
 from ....backends import cpu as settings
 from ....dtypes import FLOATING, float32
 from ....geometry import Conv2dDims
-from ...protocol import Kept
+from ...protocol import Repacking
 from .._simd import PIXELS, VECTOR_BYTES
 from . import (
     depthwise,
@@ -132,16 +132,23 @@ def plan_now(dims: Conv2dDims, direction: Direction) -> Plan:
 
 
 @lru_cache(maxsize=8192)
-def kept(chosen: Plan, dims: Conv2dDims) -> Kept:
-    """What a forward plan makes of its weight, where looking whether that has changed (28 GB/s) is
+def repacking(chosen: Plan, dims: Conv2dDims) -> Repacking:
+    """What a forward plan makes of its weight, where looking whether that has changed (19 GB/s) is
     much faster than making it anew: panels that fit a cache take as long."""
     size = _weight_size(dims)
     if chosen.algorithm == "winograd" and size >= 8192:
         form = "spread", chosen.tile, chosen.vectors
-        return Kept(winograd.spread_elements(dims.C_in, dims.C_out, chosen.tile), form)
+        return Repacking(winograd.spread_elements(dims.C_in, dims.C_out, chosen.tile), form)
     if chosen.panel and size >= 1 << 18:
-        return Kept(chosen.workspace, ("panels", chosen.panel))
-    return Kept(0, ())
+        return Repacking(chosen.workspace, ("panels", chosen.panel))
+    return Repacking(0, ())
+
+
+def plan_of_repacked(dims: Conv2dDims, elements: int) -> Plan:
+    """The plan that repacks a float32 weight into so many elements, in whichever precision: a
+    recorded step keeps that of its recording."""
+    plans = [plan(dims, "forward", float32, fast) for fast in (False, True)]
+    return next(each for each in plans if repacking(each, dims).elements == elements)
 
 
 def _plan_pixels(d: Conv2dDims, adjoint: bool, lanes: int, fast: bool) -> Plan:

@@ -264,15 +264,15 @@ def spread(panels, weight, plan):
 
 
 def convolve(
-    target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan, spread=None
+    target, source, weight, bias, use_bias, bounds, scratch, dims, axes, plan, spread_weight=None
 ):
-    """spread: what `spread` has made of the weight, else it is made here."""
+    """spread_weight: by `spread`; if there is none, it is made here."""
     K, C = weight.shape[2:]
     outputs, count = plan.tile, products(plan.tile)
     block, size = _block(K, C, False), spread_elements(K, C, outputs)
     panels, zeros, workspaces = _split(scratch, size, K, C, outputs, block)
-    panels = (panels if spread is None else spread).reshape(count, -1)
-    if spread is None:
+    panels = (panels if spread_weight is None else spread_weight).reshape(count, -1)
+    if spread_weight is None:
         width = plan.vectors * (VECTOR_BYTES // target.itemsize)
         _spread_weight[outputs](panels, weight, zeros, width)
     _convolve[outputs, plan.vectors](
