@@ -120,7 +120,8 @@ def test_results_are_means_of_the_seeds(tmp_path: Path) -> None:
 
 def test_the_page_says_what_was_asked_for(run) -> None:
     page = (run("mnist", "--threads", "1", "--precision", "highest") / "report.md").read_text()
-    assert "Made by `python -m examples.reproduce mnist --quick --threads 1` on " in page
+    asked = "mnist --quick --threads 1 --precision highest"
+    assert f"Made by `python -m examples.reproduce {asked}` on " in page
 
 
 def test_interrupted_part_goes_on(
