@@ -58,8 +58,11 @@ def _convolution(dtype: Any) -> None:
         _train(dtype, *layers, shape=(2, channels, 8, width))
     winograd = (nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1))
     _train(dtype, *winograd, shape=(8, 16, 8, 8))
-    # A weight so large that it is packed.
-    _train(dtype, nn.Conv2d(256, 256, 1), shape=(1, 256, 2, 2))
+    # A weight so large that it is packed, and kept so in inference, from the second call on.
+    packed = _train(dtype, nn.Conv2d(256, 1024, 1), shape=(1, 256, 2, 2))
+    with mg.no_grad():
+        for _ in range(2):
+            packed(mg.zeros(1, 256, 2, 2, dtype=dtype))
     _train(dtype, nn.ConvTranspose2d(_FEW, 4, 3, 2, 1))
     _train(dtype, nn.Conv2d(_FEW, _FEW, 3, groups=_FEW))
 
