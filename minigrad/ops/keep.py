@@ -2,8 +2,9 @@
 
 Only where nothing requires a gradient: in training, weights change from step to step. Launchers
 look at each call whether all is as it was (`conv2d_repack` in kernels/protocol.py), so weights may
-change in any way. What is kept lives as long as the weight and takes up to five times its memory.
-Threads may share it: they make the same bits of it, and it is noted as made when that is done.
+change in any way. What is kept lives as long as its owner, the weight or a batch norm's running
+mean; a form takes one to five times the weight's memory, and there are few of them (_MOST). Threads
+may share it: they make the same bits of it, and it is noted as made when that is done.
 """
 
 from __future__ import annotations
@@ -57,5 +58,6 @@ def kept(
 
 
 def _forget(place: int, gone: Any) -> None:
-    if place in _kept and _kept[place][0] is gone:
-        del _kept[place]
+    known, _ = _kept.get(place, (None, None))
+    if known is gone:
+        _kept.pop(place, None)

@@ -136,6 +136,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
             f"{other.shape}"
         )
+    # A vector has no rows, or no columns, in the result, and one in the product.
     rows, columns = input.array.shape[:-1], other.array.shape[-1:] if other.ndim > 1 else ()
     M, K, N = math.prod(rows[-1:]), input.array.shape[-1], math.prod(columns)
     if other.array.shape[-2:][0] != K:

@@ -279,7 +279,7 @@ def elementwise(
         array = t.array
         if t.device is not device:
             same_device(operation, **{f"operand {i}": t.device for i, t in enumerate(operands)})
-        if array.shape != shape and array.shape:
+        if array.shape != shape and array.shape:  # of the first that is no number, all have it
             alike, shape = alike and not shape, array.shape
         flags = array.flags
         if not (flags.c_contiguous and flags.writeable):

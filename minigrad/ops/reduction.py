@@ -85,12 +85,12 @@ class Reduction:
 
     def result(self, stored: np.ndarray, device: Device, keepdim: bool) -> Tensor:
         """The tensor of an (outer, inner) array."""
-        sizes, inverse, with_ones = self._kept
+        sizes, inverse, with_ones = self._kept_axes
         array = stored.reshape(sizes).transpose(inverse)
         return Tensor(array.reshape(with_ones) if keepdim else array, device)
 
     @cached_property
-    def _kept(self) -> tuple[Axes, Axes, Axes]:
+    def _kept_axes(self) -> tuple[Axes, Axes, Axes]:
         """The kept axes' sizes as they lie in memory, the way back to their logical order, and the
         shape with the reduced axes as ones."""
         kept = tuple([axis for axis in self.order if axis not in self.axes])

@@ -6,6 +6,8 @@ The weight gradient's launcher is in ../conv_weight.py.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...protocol import UNLIMITED, Repacking
 from .._seen import made_anew
 from . import depthwise, direct, few_channels, panels, plan, rows, winograd
@@ -57,7 +59,8 @@ def conv2d_repack(repacked, seen, weight, source, dims):
         if wanted and chosen.panel:
             panels.pack(repacked, weight, chosen.panel)
         elif wanted:
-            winograd.spread(repacked, weight, chosen)
+            zeros = np.zeros(max(weight.shape[2:]), weight.dtype)
+            winograd.spread(repacked, weight, zeros, chosen)
 
 
 def conv_transpose2d_forward_workspace(dims) -> int:

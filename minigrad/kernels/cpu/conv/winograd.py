@@ -256,10 +256,9 @@ def spread_elements(K: int, C: int, outputs: int) -> int:
     return products(outputs) * _panels(K, C)
 
 
-def spread(panels, weight, plan):
-    """Fill the panels that convolve reads."""
+def spread(panels, weight, zeros, plan):
+    """Fill the panels that convolve reads. zeros: as many as the weight has channels."""
     width = plan.vectors * (VECTOR_BYTES // weight.itemsize)
-    zeros = np.zeros(max(weight.shape[2:]), weight.dtype)
     _spread_weight[plan.tile](panels.reshape(products(plan.tile), -1), weight, zeros, width)
 
 
@@ -273,8 +272,7 @@ def convolve(
     panels, zeros, workspaces = _split(scratch, size, K, C, outputs, block)
     panels = (panels if spread_weight is None else spread_weight).reshape(count, -1)
     if spread_weight is None:
-        width = plan.vectors * (VECTOR_BYTES // target.itemsize)
-        _spread_weight[outputs](panels, weight, zeros, width)
+        spread(panels, weight, zeros, plan)
     _convolve[outputs, plan.vectors](
         target, source, weight, panels, bias, use_bias, bounds, axes.before, workspaces, zeros,
         block,
