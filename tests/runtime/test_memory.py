@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import threading
+from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,10 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import Tensor
 from minigrad.runtime import memory
+from minigrad.runtime.pieces import Pieces
 
 FLOAT32 = np.dtype(np.float32)
+LARGE = memory._LARGE
 
 
 @pytest.fixture(autouse=True)
@@ -108,24 +113,21 @@ def testsize_classes_waste_at_most_an_eighth(nbytes):
     assert memory.size_class(size) == size
 
 
-def test_statistics_count_bytes_and_blocks():
+def test_statistics_count_bytes_and_segments():
     memory.reset_peak_memory_stats()
     start = memory.memory_stats()
     a = memory.empty((1000,), FLOAT32)
-    b = memory.empty((1024,), FLOAT32)
-    assert memory.memory_allocated() - start.allocated == 4000 + 4096
-    assert memory.memory_reserved() - start.reserved == 2 * 4096
+    b = memory.empty((LARGE // 4,), FLOAT32)
+    assert memory.memory_allocated() - start.allocated == 4000 + LARGE
     del a, b
     now = memory.memory_stats()
     assert now.allocated == start.allocated
-    assert now.max_allocated - start.allocated == 4000 + 4096
-    assert now.reserved - start.reserved == 2 * 4096
-    assert (now.fresh - start.fresh, now.reused - start.reused) == (2, 0)
-    b = memory.empty((1024,), FLOAT32)
+    assert now.max_allocated - start.allocated == 4000 + LARGE
+    fresh, reused = now.fresh - start.fresh, now.reused - start.reused
+    assert fresh + reused == 2
+    b = memory.empty((LARGE // 4,), FLOAT32)
     now = memory.memory_stats()
-    assert (now.fresh - start.fresh, now.reused - start.reused) == (2, 1)
-    memory.empty_cache()
-    assert memory.memory_reserved() - start.reserved == 4096
+    assert (now.fresh - start.fresh, now.reused - start.reused) == (fresh, reused + 1)
     del b
     memory.empty_cache()
     assert memory.memory_reserved() == start.reserved
@@ -142,42 +144,6 @@ def test_the_public_names_are_in_the_runtime_package():
     assert mg.runtime.memory_stats().allocated == start
 
 
-@pytest.fixture
-def nothing_to_spare(monkeypatch):
-    """No more may be reserved than was ever alive at one time."""
-    monkeypatch.setattr(memory, "_most", memory.memory_allocated())
-    monkeypatch.setattr(memory, "_KEPT", 1)
-
-
-def test_a_smaller_array_takes_a_larger_block_rather_than_more_memory(nothing_to_spare):
-    # Arrays that are alive already, of other tests, have rounded sizes.
-    start = memory.memory_reserved() - memory.memory_allocated()
-    array = memory.empty((1000,), FLOAT32)
-    first = address(array)
-    del array
-    near = memory.empty((800,), FLOAT32)
-    assert address(near) == first
-    assert memory.memory_reserved() - memory.memory_allocated() - start < 4096
-
-
-def test_a_kept_block_of_more_than_twice_the_size_is_given_back_instead(nothing_to_spare):
-    start = memory.memory_reserved()
-    array = memory.empty((4000,), FLOAT32)
-    del array
-    small = memory.empty((1600,), FLOAT32)
-    assert memory.memory_reserved() - start == memory.size_class(small.nbytes)
-
-
-def test_while_little_is_kept_each_size_has_its_own_blocks(monkeypatch):
-    """So that a loop over one shape finds, from its second step on, what it left behind."""
-    monkeypatch.setattr(memory, "_most", 10**6)
-    array = memory.empty((1000,), FLOAT32)
-    first = address(array)
-    del array
-    assert address(memory.empty((900,), FLOAT32)) != first
-    assert address(memory.empty((1000,), FLOAT32)) == first
-
-
 def test_arrays_of_ever_new_sizes_do_not_pile_up():
     memory.reset_peak_memory_stats()
     start = memory.memory_stats()
@@ -185,43 +151,86 @@ def test_arrays_of_ever_new_sizes_do_not_pile_up():
         arrays = [memory.empty((2**k + 61 * step % 2**k,), FLOAT32) for k in range(16, 20)]
         del arrays
     now = memory.memory_stats()
-    most = max(memory._most, now.max_allocated)
-    assert now.reserved - start.reserved <= memory._KEPT * most
-    assert now.reused > now.fresh - start.fresh
+    assert now.fresh - start.fresh <= 2
+    assert now.reserved - start.reserved <= 2 * memory._SEGMENT
 
 
-def test_the_block_unused_longest_is_given_back_first(monkeypatch):
-    monkeypatch.setattr(memory, "_most", 10**6)
-    young, old = memory.empty((4000,), FLOAT32), memory.empty((1000,), FLOAT32)
-    kept = address(young)
-    del old
-    held = memory.empty((9000,), FLOAT32)  # fresh memory is what time is counted in
-    del young
-    size = memory.size_class(4 * 40_000)
+@pytest.fixture
+def no_segments(monkeypatch):
+    """As in a process that has not allocated yet."""
+    for name, value in {
+        "_segments": [], "_pieces": Pieces(), "_small": defaultdict(list), "_most": 0,
+        "_stats": memory.MemoryStats(),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(memory, name, value)
+    yield
+    gc.collect()
+    memory.empty_cache()  # what was lent here goes back here
+    assert not memory._segments
+
+
+def nbytes(size: int) -> np.ndarray:
+    return memory.empty((size,), np.dtype(np.uint8))
+
+
+def test_small_pieces_make_room_before_a_new_segment(no_segments):
+    arrays = [memory.empty((1000,), FLOAT32) for _ in range(memory._SEGMENT // 4096)]
+    arrays.clear()
+    large = nbytes(memory._SEGMENT)
+    assert memory.memory_stats().fresh == 1
+    assert memory.memory_reserved() == memory._SEGMENT
+    del large
+
+
+def test_segments_without_arrays_are_given_back_when_too_much_is_kept(no_segments, monkeypatch):
+    held = nbytes(memory._SEGMENT)
+    gone = nbytes(2 * memory._SEGMENT)
+    del gone
+    nbytes(3 * memory._SEGMENT)
+    assert memory.memory_reserved() == 6 * memory._SEGMENT
     monkeypatch.setattr(memory, "_KEPT", 1)
-    monkeypatch.setattr(memory, "_most", memory.memory_reserved() + size - 1)  # a byte too much
-    other = memory.empty((40_000,), FLOAT32)
-    assert [size for size, blocks in memory._free.items() if blocks] == [16384]
-    assert address(memory.empty((4000,), FLOAT32)) == kept
-    del held, other
+    nbytes(5 * memory._SEGMENT)
+    assert memory.memory_reserved() == 6 * memory._SEGMENT
+    del held
 
 
-def test_kept_blocks_are_given_back_when_the_system_has_no_more(monkeypatch):
-    array = memory.empty((1000,), FLOAT32)
-    del array
-    real, requests = memory._Block, []
+def test_segments_are_given_back_when_the_system_has_no_more(no_segments, monkeypatch):
+    nbytes(memory._SEGMENT)
+    real, requests = memory._Segment, []
 
     def scarce(size: int) -> Any:
         requests.append(size)
         if len(requests) == 1:
-            assert any(memory._free.values())
             raise MemoryError
-        assert not any(memory._free.values())
+        assert not memory._segments
         return real(size)
 
-    monkeypatch.setattr(memory, "_Block", scarce)
-    assert memory.empty((5000,), FLOAT32).shape == (5000,)
-    assert len(requests) == 2
+    monkeypatch.setattr(memory, "_Segment", scarce)
+    nbytes(2 * memory._SEGMENT)
+    assert requests == [2 * memory._SEGMENT] * 2
+
+
+def test_more_than_there_is(no_segments):
+    with pytest.raises(MemoryError, match="the system has no"):
+        nbytes(2**61)
+    assert nbytes(5000).size == 5000
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux what it holds")
+def test_empty_cache_gives_pages_between_arrays_back(no_segments):
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    first, large, last = nbytes(4096), nbytes(memory._SEGMENT // 2), nbytes(4096)
+    for array in (first, large, last):
+        array[...] = 1
+    del large
+    before = resident()
+    memory.empty_cache()
+    assert before - resident() > memory._SEGMENT // 2 - 2**22
+    assert first.all()
+    assert last.all()
+    assert memory.memory_reserved() == memory._SEGMENT
 
 
 def test_an_allocation_amid_an_allocation_does_no_harm(monkeypatch):
@@ -230,7 +239,7 @@ def test_an_allocation_amid_an_allocation_does_no_harm(monkeypatch):
     start = memory.memory_allocated()
     keep = [memory.empty((1000,), FLOAT32) for _ in range(4)]
     keep.clear()
-    for name in ("_sort_in", "_kept", "_fresh", "size_class"):
+    for name in ("_sort_in", "_fresh", "_join_small", "size_class"):
         real = getattr(memory, name)
 
         def interrupted(*args: Any, name: str = name, real: Any = real) -> Any:
