@@ -70,6 +70,7 @@ class Recipe:
     flip: bool = False
     rotation: float = 0.0
     shift: float = 0.0
+    mirror: bool = False
     seed: int = 0
     limit: int | None = None
 
@@ -99,6 +100,7 @@ HELP = {
     "flip": "augment: mirror half of the images",
     "rotation": "augment: rotate by up to ± ROTATION degrees",
     "shift": "augment: move by up to ± this share of the width and of the height",
+    "mirror": "judge each image, in validation and test, together with its mirror image",
     "seed": "of weights, order and augmentation: the same seed gives the same bits",
     "limit": "use only so many images to train, validate and test with, for a quick trial",
 }
@@ -191,6 +193,7 @@ def start(recipe: Recipe, data: Data, out: Path, device: str = "cpu", **options:
         validation=DataLoader(validation, 500, transform=plain, device=device),
         test=DataLoader(sampled(data.test, recipe.limit), 500, transform=plain, device=device),
         label_smoothing=recipe.label_smoothing,
+        mirror=recipe.mirror,
         out=out,
         epochs=recipe.epochs,
         settings={

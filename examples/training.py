@@ -97,6 +97,7 @@ class Run:
     settings: dict[str, Any]
     scheduler: Any = None  # stepped after every batch
     label_smoothing: float = 0.0
+    mirror: bool = False  # each image is judged together with its mirror image
     title: str = ""
     tensorboard: bool = False
     ranks: Ranks = field(default_factory=Ranks)
@@ -230,7 +231,7 @@ class Run:
         seconds = time.perf_counter() - start
         if self._diverges(epoch, tally):
             return None
-        validation = evaluate(self.model, self.validation, "validation", self.ranks)
+        validation = evaluate(self.model, self.validation, "validation", self.ranks, self.mirror)
         if self._diverges(epoch, validation, "validation"):
             return None
         self.train_seconds += seconds
@@ -270,7 +271,7 @@ class Run:
         if tested:
             self.ranks.wait()  # until the first one has written it
             self.model.load_state_dict(serialization.load_file(self.best))
-            result = evaluate(self.model, self.test, "test", self.ranks)
+            result = evaluate(self.model, self.test, "test", self.ranks, self.mirror)
             figures = {"test_accuracy": result.accuracy, "test_loss": result.loss}
         metrics = {
             **figures,
@@ -332,10 +333,15 @@ def _finite(value: Any) -> Any:
 
 
 def evaluate(
-    model: mg.nn.Module, loader: DataLoader, name: str, ranks: Ranks | None = None
+    model: mg.nn.Module,
+    loader: DataLoader,
+    name: str,
+    ranks: Ranks | None = None,
+    mirror: bool = False,
 ) -> Tally:
     """Loss and accuracy over a loader, without recording a graph. Processes share the batches, so
-    every image counts once, and the figures are the same bits for any number of them."""
+    every image counts once, and the figures are the same bits for any number of them. mirror: of
+    the mean of the logits of an image and of its mirror image."""
     ranks = ranks or Ranks()
     tally, mine = Tally(loader.device), ranks.batches(len(loader))
     rows = mg.zeros(len(loader), 2, dtype=mg.float64, device=loader.device)
@@ -343,7 +349,10 @@ def evaluate(
     with mg.no_grad(), _progress(name, loader, ranks) as bar:
         for number, draw in enumerate(loader.draws()):
             if number in mine:
-                logits = model(loader.render(draw.samples, draw.bucket))
+                images = loader.render(draw.samples, draw.bucket)
+                logits = model(images)
+                if mirror:
+                    logits = (logits + model(images.flip(3))) / 2
                 loss = F.cross_entropy(logits, draw.labels)
                 rows[number] = Tally.of_batch(logits, draw.labels, loss)
             tally.images += len(draw.labels)

@@ -168,7 +168,9 @@ class Matmul(Protocol):
         bias: Array | None,
         scratch: Array,
         dims: MatmulDims,
-    ) -> None: ...
+        bounds: tuple[float, float],
+    ) -> None:
+        """out = left · right + bias, limited to `bounds`."""
 
     def matmul_backward_left_workspace(self, dims: MatmulDims) -> int: ...
 

@@ -377,11 +377,14 @@ class LinearReLU(Linear):
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: MatmulDims
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        dims: MatmulDims,
+        bounds: tuple[float, float] = POSITIVE,
     ) -> Tensor:
-        out = Linear.forward(ctx, input, weight, bias, dims)
-        flat = out.array.reshape(-1)
-        kernels.get(input.device).unary.relu_forward(flat, flat)
+        out = Linear.forward(ctx, input, weight, bias, dims, bounds)
         ctx.save_for_backward(input, weight, out)
         return out
 

@@ -11,6 +11,7 @@ from ..engine import Function, Tensor
 from ..engine.gradient import full
 from ..errors import ShapeError
 from ..geometry import MatmulDims
+from ..kernels.protocol import UNLIMITED
 from ..layout import contiguous
 from ..runtime.allocation import allocate
 from .arithmetic import add, mul
@@ -39,7 +40,7 @@ class MatMul(Function):
         workspace = scratch(launch.matmul_forward_workspace(dims), left.dtype, left.device)
         launch.matmul_forward(
             _stack(out, dims.B, dims.M, dims.N), _stack(left, dims.B, dims.M, dims.K),
-            _stack(right, dims.B, dims.K, dims.N), None, workspace, dims,
+            _stack(right, dims.B, dims.K, dims.N), None, workspace, dims, UNLIMITED,
         )  # fmt: skip
         return out
 
@@ -75,7 +76,12 @@ class Linear(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, dims: MatmulDims
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        dims: MatmulDims,
+        bounds: tuple[float, float] = UNLIMITED,
     ) -> Tensor:
         ctx.save_for_backward(input, weight)
         ctx.dims = dims
@@ -84,7 +90,7 @@ class Linear(Function):
         workspace = scratch(launch.matmul_forward_workspace(dims), input.dtype, input.device)
         launch.matmul_forward(
             out.array[None], c_order(input)[None], _stored(weight)[None],
-            None if bias is None else c_order(bias), workspace, dims,
+            None if bias is None else c_order(bias), workspace, dims, bounds,
         )  # fmt: skip
         return out
 

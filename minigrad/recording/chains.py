@@ -1,7 +1,7 @@
 """Operator fusion in a recording: neighbours among its launches that one launcher can do, with the
 same bits and one pass over memory less.
 
-    convolution → relu
+    convolution, matrix product → relu, clamp (relu6, hardtanh)
     batch norm → relu, clamp (relu6, hardtanh) or silu
 
 So a step has them whichever way its `forward` calls the operations; `nn.Sequential` finds longer
@@ -35,16 +35,17 @@ def joined(first: Any, args: tuple[Any, ...], second: Any, rest: tuple[Any, ...]
 def _are_whole(*arrays: Any) -> bool:
     """Whether all have as many elements, without gaps and in C order."""
     geometries = [array.geometry for array in arrays]
-    whole = [each["strides"] == _c_strides(each) for each in geometries]
-    return all(whole) and len({math.prod(each["shape"]) for each in geometries}) == 1
+    sizes = {math.prod(each["shape"]) for each in geometries}
+    return len(sizes) == 1 and all(map(_is_whole, geometries))
 
 
-def _c_strides(geometry: dict[str, Any]) -> tuple[int, ...]:
-    strides, step = [], int(geometry["typestr"][2:])
-    for length in reversed(geometry["shape"]):
-        strides.append(step)
+def _is_whole(geometry: dict[str, Any]) -> bool:
+    step = int(geometry["typestr"][2:])
+    for length, stride in zip(geometry["shape"][::-1], geometry["strides"][::-1], strict=True):
+        if length != 1 and stride != step:
+            return False
         step *= length
-    return tuple(reversed(strides))
+    return True
 
 
 @cache
@@ -53,12 +54,10 @@ def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
 
     launch: Any = cpu
 
-    def convolution(bounds: Callable[..., Any]) -> Callable[..., _Joined | None]:
+    def limited(function: Any, bounds: Callable[..., Any]) -> Callable[..., _Joined | None]:
         def rule(out: Any, args: tuple[Any, ...], numbers: tuple[Any, ...]) -> _Joined | None:
             *operands, before = args[1:]
-            if before is not UNLIMITED:
-                return None
-            return launch.conv.conv2d_forward, (out, *operands, bounds(*numbers))
+            return (function, (out, *operands, bounds(*numbers))) if before is UNLIMITED else None
 
         return rule
 
@@ -79,9 +78,10 @@ def _rules() -> dict[tuple[Any, Any], Callable[..., _Joined | None]]:
         return tuple(map(float, given))
 
     unary, batch_norm = launch.unary, launch.norm.batch_norm_forward
+    products = launch.conv.conv2d_forward, launch.matmul.matmul_forward
     return {
-        (launch.conv.conv2d_forward, unary.relu_forward): convolution(lambda: POSITIVE),
-        (launch.conv.conv2d_forward, unary.clamp_forward): convolution(limits),
+        **{(each, unary.relu_forward): limited(each, lambda: POSITIVE) for each in products},
+        **{(each, unary.clamp_forward): limited(each, limits) for each in products},
         (batch_norm, unary.relu_forward): norm(lambda: POSITIVE),
         (batch_norm, unary.clamp_forward): norm(limits),
         (batch_norm, unary.silu_forward): norm(lambda: None),

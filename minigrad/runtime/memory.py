@@ -55,8 +55,9 @@ class MemoryStats:
 
     allocated: bytes of the arrays alive. max_allocated: the most since reset_peak_memory_stats.
     reserved: bytes of the segments held from the system; where no array has been since
-    empty_cache, they are addresses without memory. fresh, reused: how many arrays so far made a new segment necessary, or
-    found room. A training loop over one shape takes no fresh memory after its first steps.
+    empty_cache, they are addresses without memory. fresh, reused: how many arrays so far made a new
+    segment necessary, or found room. A training loop over one shape takes no fresh memory after its
+    first steps.
     """
 
     allocated: int = 0

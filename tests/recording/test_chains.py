@@ -104,6 +104,29 @@ def test_convolutions_of_every_kind_limit_their_results(limit: Any, joined: list
     assert joined == ["conv2d_forward"] * 4
 
 
+@pytest.mark.parametrize("rows", [2, 40, 300])
+@pytest.mark.parametrize(("terms", "columns"), [(5, 3), (1030, 40), (8200, 33)])
+@pytest.mark.parametrize("limit", [F.relu, lambda x: x.clamp(-1, 0.5)])
+def test_matrix_products_of_every_kind_limit_their_results(
+    limit: Any, terms: int, columns: int, rows: int, joined: list[str]
+) -> None:
+    linear, draw = nn.Linear(terms, columns), np.random.default_rng(0)
+
+    def step(x: mg.Tensor) -> tuple[mg.Tensor, mg.Tensor]:
+        with mg.no_grad():
+            return limit(linear(x)), limit(x @ linear.weight.T)
+
+    captured = mg.capture(step)
+    for _ in range(4):
+        values = draw.standard_normal((rows, terms)).astype("f4")
+        values[0, :2] = np.nan
+        values[1, 2] = np.inf
+        x = mg.tensor(values)
+        for got, expected in zip(captured(x), step(x), strict=True):
+            np.testing.assert_array_equal(got.numpy(), expected.numpy())
+    assert joined == ["matmul_forward"] * 2
+
+
 def test_what_lies_between_is_there_if_somebody_asks_for_it(joined: list[str]) -> None:
     conv = nn.Conv2d(2, 3, 3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def test_every_byte_is_free_or_lent_once(steps):
             assert all(held < size for _, held in pieces)
         places = sorted([*pieces, *lent])
         assert sum(size for _, size in places) == 900
-        for (start, size), (following, _) in zip(places, places[1:], strict=False):
+        for (start, size), (following, _) in pairwise(places):
             assert start + size <= following
         ends = {start + size for start, size in pieces}
         assert not ends & {start for start, _ in pieces}, "neighbours that are free are one piece"
@@ -75,7 +76,7 @@ def test_another_call_amid_one_lends_nothing_twice(place):
         lent.append((pieces.cut(size), size))
     pieces.join(*lent.pop())
     places = sorted([*pieces, *[piece for piece in lent if piece[0]]])
-    for (start, size), (following, _) in zip(places, places[1:], strict=False):
+    for (start, size), (following, _) in pairwise(places):
         assert start + size <= following
 
 
@@ -108,4 +109,4 @@ def test_an_exception_amid_a_call_lends_nothing_twice(place):
         lent = [(start, 5) for _ in range(60) if (start := pieces.cut(5))]
         assert len({start for start, _ in lent}) == len(lent)
         places = sorted(lent)
-        assert all(a + n <= b for (a, n), (b, _) in zip(places, places[1:], strict=False))
+        assert all(a + n <= b for (a, n), (b, _) in pairwise(places))

@@ -19,16 +19,17 @@ def product_tile(
     rows,  # literal: rows of the register tile
     vectors,  # literal: vectors of columns
     out, out_offset, out_stride,  # row r is at out_offset + r·out_stride
-    bias, bias_offset, use_bias,
+    bias, bias_offset, use_bias, bounds,
     more,  # out holds the sum of earlier terms, bias included
     left, left_offset, left_stride,  # row r at left_offset + r·left_stride, term after term
     panel, panel_offset, panel_stride,  # of right: `vectors` whole vectors a term
     terms, valid_rows, valid_columns,
 ):  # fmt: skip
-    """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was.
+    """out[r, c] = Σ_i left[r, i] · panel[i, c], plus bias[c] or, with `more`, what out[r, c] was,
+    in `bounds`.
 
-    That is added last: a sum of a million terms would lose half of its digits if each were rounded
-    to what lies there. Rows past `valid_rows` repeat the last valid one.
+    What it was is added last: a sum of a million terms would lose half of its digits if each were
+    rounded to what lies there. Rows past `valid_rows` repeat the last valid one.
     """
     tile = Tile(builder, out, vectors, valid_columns)
     row = tile.valid_rows(rows, valid_rows)
@@ -45,7 +46,7 @@ def product_tile(
         for sums_r, left_r in zip(sums, left_rows, strict=True):
             tile.add_products(sums_r, builder.load(tile.step(left_r, i.index)), columns)
 
-    tile.add_sums(sums, out_rows, more)
+    tile.add_sums(sums, out_rows, more, tile.limits(bounds))
 
 
 @vector_code(literals=1)

@@ -343,7 +343,7 @@ class Tile:
                     value = self.limited(value, limits) if limits else value
                     self.store(value, place, v, whole)
 
-    def add_sums(self, sums, places, more=None):
+    def add_sums(self, sums, places, more=None, limits=()):
         """All loads before the first store: repeated rows then add their sum once, not twice. With
         a flag `more`, what is there counts only if it holds."""
         for whole in self.whole_or_masked():
@@ -352,7 +352,8 @@ class Tile:
                 earlier = self.load(place, v, whole)
                 if more is not None:
                     earlier = self.builder.select(more, earlier, self.zero)
-                return self.builder.fadd(earlier, self.builder.load(slot))
+                total = self.builder.fadd(earlier, self.builder.load(slot))
+                return self.limited(total, limits) if limits else total
 
             totals = [
                 [total(slot, place, v) for v, slot in enumerate(row)]

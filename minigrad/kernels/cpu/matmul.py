@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 from ...geometry import Conv2dDims, MatmulDims
 from ...runtime.threads import MAX_THREADS, get_num_threads
+from ..protocol import UNLIMITED
 from . import conv_weight
-from ._jit import kernel
+from ._jit import helper, kernel
 from ._product import add_row_product, copy_columns, pack_transposed, product_tile
-from ._simd import PIXELS, VECTOR_BYTES
+from ._simd import PIXELS, VECTOR_BYTES, whole_registers
 from ._table import array_at
 from ._tasks import light_tasks, tasks, thread
 
@@ -78,6 +79,7 @@ def _make_multiply(vectors: int):
         right_matrix,
         bias,
         use_bias,
+        bounds,
         terms,
         left_steps,
         right_steps,
@@ -108,6 +110,7 @@ def _make_multiply(vectors: int):
             c_first, c_last = block * _COLUMNS, min((block + 1) * _COLUMNS, columns)
             for i in range(0, max(1, terms), _TERMS):
                 count = min(_TERMS, terms - i)
+                limits = bounds if i + count >= terms else UNLIMITED
                 right_at = b * terms * columns + i * right_steps[1]
                 for c in range(c_first, c_last if pack_right else c_first, width):
                     place_at, valid = (c - c_first) * count, min(width, c_last - c)
@@ -141,7 +144,7 @@ def _make_multiply(vectors: int):
                         for r in range(r0, min(r0 + _STRIP, r_last), PIXELS):
                             product_tile(
                                 PIXELS, vectors, flat, (b * rows + r) * columns + c, columns,
-                                bias, c, use_bias, i > 0,
+                                bias, c, use_bias, limits, i > 0,
                                 strip, strip_at + (r - r0) * strip_stride, strip_stride,
                                 panel, panel_at, panel_stride,
                                 count, min(PIXELS, rows - r), min(width, c_last - c),
@@ -154,14 +157,23 @@ def _make_multiply(vectors: int):
 _multiply = (_make_multiply(1), _make_multiply(2))
 
 
+@helper
+def _limit(values, low, high):
+    whole_registers()
+    for i in range(values.size):
+        raised = low if values[i] < low else values[i]
+        values[i] = high if raised > high else raised
+
+
 @kernel
-def _multiply_rows(span, out, left, right, bias, use_bias, block, workspaces):
+def _multiply_rows(span, out, left, right, bias, use_bias, bounds, block, workspaces):
     # 2·B·rows·columns·terms flop; right, which is most of the work, is read once. Parallel over
     # (b, block of columns), whose results a task owns; a column's sum is the same in any block.
     B, rows, columns = out.shape
     terms = right.shape[1]
     blocks = (columns + block - 1) // block
     flat, parts = out.reshape(-1), workspaces[thread(span)]
+    low, high = out.dtype.type(bounds[0]), out.dtype.type(bounds[1])
     for task in light_tasks(span, B * blocks, rows * terms * block // 16):
         b, first = task // blocks, task % blocks * block
         count = min(block, columns - first)
@@ -187,10 +199,14 @@ def _multiply_rows(span, out, left, right, bias, use_bias, block, workspaces):
             for r in range(rows if start > 0 else 0):
                 for c in range(count):
                     out[b, r, first + c] += parts[r * count + c]
+        if low == low or high == high:
+            for r in range(rows):
+                row = (b * rows + r) * columns + first
+                _limit(flat[row : row + count], low, high)
 
 
-def _product(out, left, right, bias, scratch, terms, transposed=""):
-    """out = left · right + bias, one of them `transposed`."""
+def _product(out, left, right, bias, scratch, terms, transposed="", bounds=UNLIMITED):
+    """out = left · right + bias, one of them `transposed`, limited to `bounds`."""
     B, rows, columns = out.shape
     if out.size == 0:
         return
@@ -199,13 +215,14 @@ def _product(out, left, right, bias, scratch, terms, transposed=""):
         # The matrix is read fastest in long pieces of its rows: one for each thread.
         share = -(-columns // (get_num_threads() * _LEAST_COLUMNS)) * _LEAST_COLUMNS
         _multiply_rows(
-            out, left, right, flat, bias is not None, min(share, _ROW_COLUMNS),
+            out, left, right, flat, bias is not None, bounds, min(share, _ROW_COLUMNS),
             scratch.reshape(MAX_THREADS, scratch.size // MAX_THREADS),
         )  # fmt: skip
         return
     plan = _plan(B, rows, columns, terms, transposed)
     _multiply[VECTOR_BYTES // out.itemsize < columns](
-        out, left, right, out.reshape(-1) if bias is None else bias, bias is not None, terms,
+        out, left, right, out.reshape(-1) if bias is None else bias, bias is not None, bounds,
+        terms,
         (1, rows) if transposed == "left" else (terms, 1),
         (terms, 1) if transposed == "right" else (1, columns),
         plan.pack_left, plan.pack_right, plan.row_parts, plan.panels,
@@ -229,8 +246,8 @@ def matmul_forward_workspace(dims) -> int:
     return _workspace(dims.B, dims.M, dims.N, dims.K)
 
 
-def matmul_forward(out, left, right, bias, scratch, dims):
-    _product(out, left, right, bias, scratch, dims.K)
+def matmul_forward(out, left, right, bias, scratch, dims, bounds):
+    _product(out, left, right, bias, scratch, dims.K, bounds=bounds)
 
 
 @lru_cache(maxsize=4096)

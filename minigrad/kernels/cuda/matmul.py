@@ -17,7 +17,7 @@ import numpy as np
 from ...geometry import MatmulDims
 from ...runtime.cuda.array import DeviceArray
 from ..protocol import UNLIMITED
-from ._device import cuda
+from ._device import cuda, limited
 from ._index import index_bits, index_type
 from ._launch import kernel, kernel_since, launch
 from ._ptx import vectors
@@ -55,7 +55,9 @@ def _product_kernel(real, tile, left_width, right_width, bits, left_by_rows, rig
     _, store = vectors(stored)
     tile_rows, tile_cols, depth = tile[:3]
 
-    def product(out, left, right, bias, batch, rows, cols, terms, splits, span):
+    def product(
+        out, left, right, bias, least, most, batch, rows, cols, terms, splits, span
+    ):  # fmt: skip
         # 2·batch·rows·cols·terms flop. A block owns one tile of one matrix, of one span of its sum.
         left_panels = cuda.shared.array(left_size, real, 16)
         right_panels = cuda.shared.array(right_size, real, 16)
@@ -96,7 +98,7 @@ def _product_kernel(real, tile, left_width, right_width, bits, left_by_rows, rig
             for j in range(sums_j):
                 col = index(min(count(first_col + col_of(i, j)), cols - 1))
                 at = i * sums_j + j
-                sums[at] = biased(sums[at], bias, col)
+                sums[at] = limited(biased(sums[at], bias, col), least, most)
         out_start = index(index(split * batch + b) * index(R * C))
         for i in range(sums_i):
             for j in range(0, sums_j, stored):
@@ -130,7 +132,9 @@ def _product_tf32(
     )  # fmt: skip
 
 
-def _multiply(out, left, right, bias, scratch, sizes, left_by_rows, right_by_cols) -> None:
+def _multiply(
+    out, left, right, bias, scratch, sizes, left_by_rows, right_by_cols, bounds=UNLIMITED
+) -> None:
     """sizes: (batch, rows, cols, terms) of the product."""
     batch, rows, cols, terms = sizes
     share = plan(rows, cols, terms, batch, out.dtype)
@@ -145,10 +149,10 @@ def _multiply(out, left, right, bias, scratch, sizes, left_by_rows, right_by_col
     )
     launch(
         variant, share.shape, result, left, right, None if split else bias,
-        *sizes, share.splits, share.span,
+        *(UNLIMITED if split else bounds), *sizes, share.splits, share.span,
     )  # fmt: skip
     if split:
-        combine(out, scratch, bias, UNLIMITED, share.splits)
+        combine(out, scratch, bias, bounds, share.splits)
 
 
 def matmul_forward_workspace(dims: MatmulDims) -> int:
@@ -162,9 +166,13 @@ def matmul_forward(
     bias: DeviceArray | None,
     scratch: DeviceArray,
     dims: MatmulDims,
+    bounds: tuple[float, float],
 ) -> None:
     sizes = dims.B, dims.M, dims.N, dims.K
-    _multiply(out, left, right, bias, scratch, sizes, left_by_rows=False, right_by_cols=True)
+    _multiply(
+        out, left, right, bias, scratch, sizes,
+        left_by_rows=False, right_by_cols=True, bounds=bounds,
+    )  # fmt: skip
 
 
 def matmul_backward_left_workspace(dims: MatmulDims) -> int:

@@ -33,10 +33,15 @@ def products(dims):
 
 def conv2d_forward(out, input, weight, bias, repacked, scratch, dims, bounds):
     """out[n, oh, ow, co] = bias[co] + Σ input[n, h, w, c] · weight[kh, kw, ci, co], limited
-    to `bounds`, of which NaN is none; NaN stays NaN."""
+    to `bounds`"""
     out[...] = 0 if bias is None else bias
     for n, oh, ow, co, kh, kw, ci, h, w, c in products(dims):
         out[n, oh, ow, co] += input[n, h, w, c] * weight[kh, kw, ci, co]
+    limit(out, bounds)
+
+
+def limit(out, bounds):
+    """Each element within bounds, of which NaN is none; NaN stays NaN."""
     low, high = bounds
     flat = out.reshape(-1)
     for i in range(flat.size):

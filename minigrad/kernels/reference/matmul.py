@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .conv import limit
+
 
 def _products(dims):
     """Every (b, m, k, n) whose product is a term of the sum."""
@@ -11,11 +13,12 @@ def _products(dims):
         yield b, m, k, n
 
 
-def matmul_forward(out, left, right, bias, scratch, dims):
-    """out[b, m, n] = bias[n] + Σ_k left[b, m, k] · right[b, k, n]"""
+def matmul_forward(out, left, right, bias, scratch, dims, bounds):
+    """out[b, m, n] = bias[n] + Σ_k left[b, m, k] · right[b, k, n], limited to `bounds`"""
     out[...] = 0 if bias is None else bias
     for b, m, k, n in _products(dims):
         out[b, m, n] += left[b, m, k] * right[b, k, n]
+    limit(out, bounds)
 
 
 def matmul_backward_left(grad_left, grad_output, right, scratch, dims):
