@@ -118,6 +118,7 @@ def _owner_class(size: int) -> Any:
         _type_, _length_ = ctypes.c_ubyte, size
         __slots__ = ("piece",)
         piece: _Lent
+        memory = _segments  # outlives the module's names at exit, as long as there is an array
 
         def __del__(self, give_back: Callable[[_Lent], None] = _returned.append) -> None:
             give_back(self.piece)  # a default argument outlives the module's names at exit

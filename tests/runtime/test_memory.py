@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import mmap
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from pathlib import Path
@@ -259,6 +261,27 @@ def test_an_allocation_amid_an_allocation_does_no_harm(monkeypatch):
         del outer, arrays
         inner.clear()
     assert memory.memory_allocated() == start
+
+
+def test_an_array_may_be_used_when_the_interpreter_has_torn_down_its_modules():
+    """By an object that is finalised last, or a thread that is still running."""
+    program = """
+import os, sys
+import minigrad as mg
+
+class Late:
+    def __init__(self):
+        self.bytes = memoryview(mg.zeros(10**6).array).cast("B")
+
+    def __del__(self, write=os.write):
+        self.bytes[:3] = b"yes"
+        write(1, self.bytes[:3])
+
+sys.late = Late()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, b"yes"), done.stderr
 
 
 def test_scalars_and_empty_arrays_work():
