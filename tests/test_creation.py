@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +131,26 @@ def test_constants(shape, dtype, device) -> None:
         assert (y.shape, y.dtype, y.device) == (shape, dtype, device)
         assert function(x, dtype=mg.float64).dtype == mg.float64
     same(mg.full_like(x, 1), torch.full(shape, 1, **like))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (2, 3, 0, 1)])
+@pytest.mark.parametrize("name", ["empty", "zeros", "ones", "rand", "randn", "full", "randint"])
+def test_what_is_made_like_a_tensor_lies_in_memory_as_it_does(name, order) -> None:
+    arguments = {"full": [2], "randint": [5]}.get(name, [])
+
+    def strides(library: Any, change: Any = None, **options: Any) -> tuple[int, ...]:
+        x = library.zeros(2, 3, 4, 5).permute(*order)
+        like = getattr(library, f"{name}_like")(change(x) if change else x, *arguments, **options)
+        # Where an axis of one element would go on, says nothing.
+        return tuple([s for s, n in zip(like.stride(), like.shape, strict=True) if n > 1])
+
+    assert strides(mg) == strides(torch)
+    assert strides(mg, dtype=mg.float64) == strides(torch, dtype=torch.float64)
+    for change in (lambda x: x[:1], lambda x: x[:, :, 1:3], lambda x: x[..., ::2].unsqueeze(1)):
+        assert strides(mg, change) == strides(torch, change)
+    if name != "randint":
+        contiguous = [strides(lib, memory_format=lib.contiguous_format) for lib in (mg, torch)]
+        assert contiguous[0] == contiguous[1]
 
 
 def test_the_constructor_takes_sizes_numbers_arrays_and_tensors() -> None:

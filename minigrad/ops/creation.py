@@ -31,7 +31,7 @@ from ..dtypes import (
 )
 from ..engine import Size, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import MemoryFormat
+from ..layout import MemoryFormat, c_axes, memory_order
 from ..runtime.allocation import allocate
 from .arithmetic import pow
 from .cast import TYPE_NAMES, to
@@ -277,10 +277,12 @@ def like_tensor(name: str, make: Callable[..., Tensor], text: str) -> LikeTensor
         requires_grad: bool = False,
         memory_format: MemoryFormat | None = None,
     ) -> Tensor:
-        out = make(input.shape, **_kind(input, dtype, device))
+        out = in_order_of(input, make, **_kind(input, dtype, device))
         return _placed(out, memory_format, requires_grad)
 
-    text = f"{text} with the shape, and if not given the dtype and device, of `input`."
+    text = (
+        f"{text} with the shape, and if not given the dtype, device and memory order, of `input`."
+    )
     return named(function, name, text, make.__module__)
 
 
@@ -297,9 +299,25 @@ def full_like(
     requires_grad: bool = False,
     memory_format: MemoryFormat | None = None,
 ) -> Tensor:
-    """`fill_value` with the shape, and if not given the dtype and device, of `input`."""
-    out = full(input.shape, fill_value, **_kind(input, dtype, device))
+    """`fill_value` with the shape, and if not given the dtype, device and memory order, of
+    `input`."""
+    out = in_order_of(input, full, fill_value, **_kind(input, dtype, device))
     return _placed(out, memory_format, requires_grad)
+
+
+def in_order_of(input: Tensor, make: Callable[..., Tensor], *args: Any, **kind: Any) -> Tensor:
+    """make(shape, *args, **kind) of the input's shape, its axes in memory in the same order."""
+    array = input.array
+    order = memory_order(array)
+    if order is None:  # it has gaps, or elements that share a place, which have no order
+        axes = c_axes(array.ndim)
+        order = axes if 0 in array.strides else tuple(sorted(axes, key=lambda a: -array.strides[a]))
+    out = make(tuple([input.array.shape[axis] for axis in order]), *args, **kind)
+    if order == c_axes(len(order)):
+        return out
+    return Tensor(
+        out.array.transpose([order.index(axis) for axis in range(len(order))]), out.device
+    )
 
 
 def _kind(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:

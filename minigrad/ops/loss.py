@@ -93,8 +93,8 @@ class CrossEntropy(Function):
         smoothing: float,
     ) -> Tensor:
         dtype, device, axis = input.dtype, input.device, _class_axis(input)
-        losses = empty(target.shape, dtype, device)
-        probabilities, probability_rows = empty_rows(input.shape, axis, dtype, device)
+        losses = empty(target.array.shape, dtype, device)
+        probabilities, probability_rows = empty_rows(input.array.shape, axis, dtype, device)
         if probability_rows.size:
             kernels.get(device).loss.cross_entropy_forward(
                 _flat(losses), probability_rows, to_rows(input, axis), _flat(target),
@@ -108,7 +108,9 @@ class CrossEntropy(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         probabilities, target, weight, divisor = ctx.saved_tensors
         axis, device = _class_axis(probabilities), probabilities.device
-        grad_input, grad_rows = empty_rows(probabilities.shape, axis, probabilities.dtype, device)
+        grad_input, grad_rows = empty_rows(
+            probabilities.array.shape, axis, probabilities.dtype, device
+        )
         if grad_rows.size:
             kernels.get(device).loss.cross_entropy_backward_input(
                 grad_rows, _flat(grad_output), _flat(divisor), to_rows(probabilities, axis),
@@ -131,8 +133,8 @@ class SoftCrossEntropy(Function):
         smoothing: float,
     ) -> Tensor:
         dtype, device, axis = input.dtype, input.device, _class_axis(input)
-        losses = empty(input.shape[:axis] + input.shape[axis + 1 :], dtype, device)
-        log_probabilities, rows = empty_rows(input.shape, axis, dtype, device)
+        losses = empty(input.array.shape[:axis] + input.array.shape[axis + 1 :], dtype, device)
+        log_probabilities, rows = empty_rows(input.array.shape, axis, dtype, device)
         if rows.size:
             kernels.get(device).loss.soft_cross_entropy_forward(
                 _flat(losses), rows, to_rows(input, axis), to_rows(target, axis),
@@ -150,13 +152,13 @@ class SoftCrossEntropy(Function):
         logs, grad, by = to_rows(log_probabilities, axis), _flat(grad_output), _flat(divisor)
         grad_input = grad_target = None
         if ctx.needs_input_grad[0]:
-            grad_input, out = empty_rows(target.shape, axis, dtype, device)
+            grad_input, out = empty_rows(target.array.shape, axis, dtype, device)
             if out.size:
                 launch.soft_cross_entropy_backward_input(
                     out, grad, by, logs, to_rows(target, axis), _weights(weight), ctx.smoothing
                 )
         if ctx.needs_input_grad[1]:
-            grad_target, out = empty_rows(target.shape, axis, dtype, device)
+            grad_target, out = empty_rows(target.array.shape, axis, dtype, device)
             if out.size:
                 launch.soft_cross_entropy_backward_target(
                     out, grad, by, logs, _weights(weight), ctx.smoothing
@@ -175,14 +177,14 @@ class NLLLoss(Function):
         reduction: str,
         ignore_index: int,
     ) -> Tensor:
-        losses = empty(target.shape, input.dtype, input.device)
+        losses = empty(target.array.shape, input.dtype, input.device)
         if losses.array.size:
             kernels.get(input.device).loss.nll_loss_forward(
                 _flat(losses), to_rows(input, _class_axis(input)), _flat(target),
                 _weights(weight), ignore_index,
             )  # fmt: skip
         ctx.save_for_backward(target, weight, divisor)
-        ctx.input_shape, ctx.ignore_index = input.shape, ignore_index
+        ctx.input_shape, ctx.ignore_index = input.array.shape, ignore_index
         ctx.axis = _class_axis(input)
         return _reduced(losses, divisor, reduction)
 
@@ -229,7 +231,7 @@ def cross_entropy(
     smoothing = check_number(operation, "label_smoothing", label_smoothing, low=0, high=1)
     if is_floating(target.dtype):
         _check_probabilities(input, target, weight, ignore_index)
-        rows = input.array.size // input.shape[_class_axis(input)]
+        rows = input.array.size // input.array.shape[_class_axis(input)]
         divisor = scalar(operation, rows if reduction == "mean" else 1, input.dtype, input.device)
         return SoftCrossEntropy.apply(input, target, weight, divisor, reduction, smoothing)
     target, divisor = _class_targets(operation, input, target, weight, ignore_index, reduction)
@@ -273,7 +275,7 @@ def _check_classes(
     check_fits(
         f"{operation}: ignore_index", check_int(operation, "ignore_index", ignore_index), int64
     )
-    C = input.shape[_class_axis(input)] if input.ndim else 0
+    C = input.array.shape[_class_axis(input)] if input.ndim else 0
     if C == 0:
         raise ShapeError(
             f"{operation}: input must be (C,), (N, C) or (N, C, …) with at least one class, "
@@ -321,15 +323,15 @@ def _class_targets(
             f"{target.dtype.name}; convert with .to(minigrad.int64)"
         )
     axis = _class_axis(input)
-    expected = input.shape[:axis] + input.shape[axis + 1 :]
-    if target.shape != expected:
+    expected = input.array.shape[:axis] + input.array.shape[axis + 1 :]
+    if target.array.shape != expected:
         raise ShapeError(
             f"{operation}: input of shape {input.shape} needs target of shape {expected}, got "
             f"{target.shape}"
         )
     # A private copy: the kernels index by what was checked, whatever becomes of the caller's array.
     backend = kernels.get(input.device)
-    private = empty(target.shape, int64, target.device)
+    private = empty(target.array.shape, int64, target.device)
     backend.elementwise.copy_strided(private.array, target.array)
     target, indices = private, private.array.reshape(-1)
     first_bad = allocate((1,), int64, input.device)

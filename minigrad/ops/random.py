@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..runtime.recording import drawn as drawn_while_recording
 from .arithmetic import add, div, mul, neg
 from .cast import to
 from .compare import ge, gt, isfinite, le, logical_and, lt, where
-from .creation import _kind, like_tensor, new_tensor, ones, zeros
+from .creation import _kind, in_order_of, like_tensor, new_tensor, ones, zeros
 from .extrema import all as all_
 from .extrema import amax
 from .functions import tan
@@ -159,10 +160,10 @@ randn_like = like_tensor("randn_like", randn, "As `randn`,")
 def randint_like(
     input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, device: Any = None
 ) -> Tensor:
-    """Integers in [low, high), or [0, low), with the shape, and if not given the dtype and device,
-    of `input`."""
+    """Integers in [low, high), or [0, low), with the shape, and if not given the dtype, device and
+    memory order, of `input`."""
     bounds = (0, low) if high is None else (low, high)
-    return randint(*bounds, input.shape, **_kind(input, dtype, device))
+    return in_order_of(input, partial(randint, *bounds), **_kind(input, dtype, device))
 
 
 # Distributions ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_number
 from ..dtypes import is_floating
-from ..engine import Tensor, clear_grad, enable_grad, read_grad
+from ..engine import Tensor, clear_grad, enable_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..layout import Order, c_axes, empty_array, flat, memory_order, order_of
@@ -136,35 +136,37 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        pending = [
-            (param, group)
-            for group in self.param_groups for param in group["params"] if self._takes_part(param)
-        ]  # fmt: skip
+        # Of every parameter in every step: plain loops, no calls that can be avoided.
+        observer = mode.observer
+        params: list[Tensor] = []
         jobs: defaultdict[Any, list[Job]] = defaultdict(list)
         device = dtype = None
-        for param, group in pending:
-            array = param.array
-            if param.device is not device or array.dtype is not dtype:  # neighbours share theirs
-                device, dtype = param.device, array.dtype
-                batch = jobs[device, dtype]
-            flats = self._flats.get(param)
-            if flats is None or flats.source is not array:
-                flats = self._flats[param] = Flats(param)
-            batch.append(Job(param, group, self.state[param], flats))
-        params = [param for param, _ in pending]
-        mode.observer.on_failure(partial(self._save, params))
+        for group in self.param_groups:
+            for param in group["params"]:
+                observer.read_grad(param)
+                if param.grad is None:
+                    continue
+                self._check(param, param.grad)
+                array = param.array
+                if param.device is not device or array.dtype is not dtype:  # neighbours share them
+                    device, dtype = param.device, array.dtype
+                    batch = jobs[device, dtype]
+                flats = self._flats.get(param)
+                if flats is None or flats.source is not array:
+                    flats = self._flats[param] = Flats(param)
+                batch.append(Job(param, group, self.state[param], flats))
+                params.append(param)
+        observer.on_failure(partial(self._save, params))
         for batch in jobs.values():
             self._update(batch)
-        mode.observer.valid_while(partial(self._condition, params))
+        observer.valid_while(partial(self._condition, params))
         for param in params:
             param.mark_changed()
         return loss
 
-    def _takes_part(self, param: Tensor) -> bool:
-        """Whether it has a gradient. Raises if gradient or state do not fit the parameter."""
-        grad, array = read_grad(param), param.array
-        if grad is None:
-            return False
+    def _check(self, param: Tensor, grad: Any) -> None:
+        """Raises if gradient or state do not fit the parameter."""
+        array = param.array
         if not (
             isinstance(grad, Tensor)
             and grad.array.shape == array.shape
@@ -182,7 +184,6 @@ class Optimizer:
                         f"of shape {state[key].shape}; make a new optimiser for parameters that "
                         "changed"
                     )
-        return True
 
     def _save(self, params: list[Tensor]) -> Callable[[], None]:
         """Notes the state; the result puts it back."""
