@@ -108,9 +108,8 @@ class CrossEntropy(Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         probabilities, target, weight, divisor = ctx.saved_tensors
         axis, device = _class_axis(probabilities), probabilities.device
-        grad_input, grad_rows = empty_rows(
-            probabilities.array.shape, axis, probabilities.dtype, device
-        )
+        shape, dtype = probabilities.array.shape, probabilities.dtype
+        grad_input, grad_rows = empty_rows(shape, axis, dtype, device)
         if grad_rows.size:
             kernels.get(device).loss.cross_entropy_backward_input(
                 grad_rows, _flat(grad_output), _flat(divisor), to_rows(probabilities, axis),
