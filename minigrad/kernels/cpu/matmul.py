@@ -17,6 +17,7 @@ is packed, and eight terms at a time are added to all columns of a block.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import nan
 from typing import NamedTuple
 
 from ...geometry import Conv2dDims, MatmulDims
@@ -110,7 +111,7 @@ def _make_multiply(vectors: int):
             c_first, c_last = block * _COLUMNS, min((block + 1) * _COLUMNS, columns)
             for i in range(0, max(1, terms), _TERMS):
                 count = min(_TERMS, terms - i)
-                limits = bounds if i + count >= terms else UNLIMITED
+                limits = bounds if i + count >= terms else (nan, nan)
                 right_at = b * terms * columns + i * right_steps[1]
                 for c in range(c_first, c_last if pack_right else c_first, width):
                     place_at, valid = (c - c_first) * count, min(width, c_last - c)
