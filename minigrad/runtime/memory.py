@@ -10,7 +10,7 @@ caches. (Blocks kept by their size made a step of network A go over 47 MB instea
 The memory of an array is returned when nothing refers to it any more. That must hold for views
 too, and NumPy makes a view of a view refer to the first *owner*, not to the array in between. So
 the owner is a small object made for this one allocation, a ctypes array laid over the memory, which
-NumPy takes as a buffer, and which returns the memory when it is deleted.
+NumPy takes as a buffer, and whose deletion returns the memory.
 
 Any thread may allocate, and an owner may be deleted at any point of any thread, even amid an
 allocation. So deleting takes no lock: it puts the memory into a queue, which is atomic, and the
@@ -24,8 +24,9 @@ import math
 import mmap
 import os
 import threading
+import weakref
+from bisect import bisect_left, bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -41,8 +42,8 @@ _LARGEST = 2**62  # bytes; NumPy refuses more with a message that names no size
 _SMALL = 3072  # bytes; below this, the system's allocator is faster
 _LARGE = 1 << 19  # bytes; from here on, joining a piece with its neighbours is worth the time
 _CLASSES = 8  # sizes of pieces per power of two
-# Of a segment, at least; what is never touched takes no memory. Later ones are half as large as all
-# before, so that there are few.
+# Of a segment, at least; what is never touched takes no memory. With more arrays they are larger, a
+# quarter of the most that were alive, so that there are few.
 _SEGMENT = 32 << 20
 # Segments without an array are kept while all together are within this multiple of the most bytes
 # that were ever alive at one time.
@@ -82,11 +83,10 @@ class _Segment:
         self.size = size
         self._advise("MADV_HUGEPAGE", 0, size)
 
-    def forget(self, start: int, end: int) -> None:
-        """Give the pages between these addresses back, so far as they lie here."""
-        page = mmap.PAGESIZE
-        first = -(-(max(start, self.start) - self.start) // page) * page
-        last = (min(end, self.start + self.size) - self.start) // page * page
+    def forget(self, start: int, size: int) -> None:
+        """Give the pages that lie in so many bytes from there back."""
+        page, offset = mmap.PAGESIZE, start - self.start
+        first, last = -(-offset // page) * page, (offset + size) // page * page
         if first < last:
             self._advise("MADV_DONTNEED", first, last - first)
 
@@ -96,32 +96,37 @@ class _Segment:
                 self._memory.madvise(getattr(mmap, advice), start, length)
 
 
-# Reentrant: a signal handler, or the finalizer of a user's object, may allocate amid an
-# allocation. No step under the lock relies on what a step before it has seen.
+# Reentrant for forks. A signal handler, or the finalizer of a user's object, may allocate amid an
+# allocation of the same thread: it gets memory from elsewhere, see _is_amid.
 _lock = threading.RLock()
 hold_over_forks(_lock, Rank.ALLOCATOR)
 _stats = MemoryStats()
 _most = 0  # bytes: as max_allocated, but never reset
 _segments: list[_Segment] = []
-_Lent = tuple[int, int, int]  # where, how many bytes, and how many of them the array has
-_returned: deque[_Lent] = deque()
 
+# What arrays have: (a reference to the owner, start, bytes, bytes of the array), by the reference's
+# id. When the owner is deleted, the reference is put into the queue: by C code, into which no
+# exception gets. All other memory is free, and found in the next two; what an exception amid a
+# change has lost there, `_find_again` finds.
+_lent: dict[int, tuple[weakref.ref[Any], int, int, int]] = {}
 _small: defaultdict[int, list[int]] = defaultdict(list)  # the starts of small free pieces, by size
-_pieces = Pieces()  # what else is free
+_pieces = Pieces()
+_returned: deque[weakref.ref[Any]] = deque()
+
+
+def _is_amid() -> bool:
+    """Whether this thread is amid a change of the above already: they must not change now."""
+    return _lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition asks
 
 
 @cache
 def _owner_class(size: int) -> Any:
-    """The class of objects that each lend `size` bytes to one array and its views."""
+    """The class of objects that each stand for `size` bytes, which one array and its views have."""
 
     class Owner(ctypes.Array):
         _type_, _length_ = ctypes.c_ubyte, size
-        __slots__ = ("piece",)
-        piece: _Lent
+        __slots__ = ("__weakref__",)
         memory = _segments  # outlives the module's names at exit, as long as there is an array
-
-        def __del__(self, give_back: Callable[[_Lent], None] = _returned.append) -> None:
-            give_back(self.piece)  # a default argument outlives the module's names at exit
 
     return Owner
 
@@ -134,6 +139,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     if nbytes > _LARGEST:
         raise MemoryError(f"an array of shape {shape} and dtype {dtype.name} has {nbytes} bytes")
+    if _lock._is_owned():  # type: ignore[attr-defined]  # as _is_amid asks
+        memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+        return np.ndarray(shape, dtype, memory, -memory.ctypes.data % _ALIGNMENT)
     size = size_class(nbytes)
     with _lock:
         if _returned:
@@ -146,12 +154,13 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
             _stats.reused += 1
         else:
             start = _fresh(size)
+        owner = _owner_class(size).from_address(start)
+        reference = weakref.ref(owner, _returned.append)
+        _lent[id(reference)] = reference, start, size, nbytes
         _stats.allocated += nbytes
         if _stats.allocated > _stats.max_allocated:
             _stats.max_allocated = _stats.allocated
             _most = max(_most, _stats.allocated)
-        owner = _owner_class(size).from_address(start)
-        owner.piece = start, size, nbytes
     return np.ndarray(shape, dtype, owner)
 
 
@@ -165,27 +174,29 @@ def size_class(nbytes: int) -> int:
 def _sort_in() -> None:
     """Make what was given back free."""
     while _returned:
-        try:
-            start, size, nbytes = _returned.popleft()
-        except IndexError:  # a signal handler's allocation was faster
-            return
-        _stats.allocated -= nbytes
-        if size < _LARGE:
-            _small[size].append(start)
-        else:
-            _pieces.join(start, size)
+        # An exception may have come amid this before.
+        lent = _lent.pop(id(_returned[0]), None)
+        if lent is not None:
+            _, start, size, nbytes = lent
+            _stats.allocated -= nbytes
+            if size < _LARGE:
+                _small[size].append(start)
+            else:
+                _pieces.join(start, size)
+        _returned.popleft()
 
 
 def _fresh(size: int) -> int:
-    """The address of so many bytes of a new segment, if small pieces do not make room."""
-    _join_small()
+    """The address of so many bytes of a new segment, if there is no room after all."""
+    _find_again()
     if start := _pieces.cut(size):
         return start
     limit = _KEPT * max(_most, _stats.allocated + size) - size
     if _stats.reserved > limit:
         _release(limit)
+        _release_pages()
     try:
-        segment = _Segment(max(size, _SEGMENT, _stats.reserved // 2 // _ALIGNMENT * _ALIGNMENT))
+        segment = _Segment(max(size, _SEGMENT, _most // 4 // _ALIGNMENT * _ALIGNMENT))
     except MemoryError:
         _release(0)
         segment = _Segment(size)
@@ -197,27 +208,48 @@ def _fresh(size: int) -> int:
     return segment.start
 
 
-def _join_small() -> None:
-    for size, starts in list(_small.items()):
-        while starts:
-            _pieces.join(starts.pop(), size)
+def _find_again() -> None:
+    """All that no array has is free, small pieces joined."""
+    global _pieces
+    _pieces = Pieces()
+    _small.clear()
+    lent = sorted([(start, size) for _, start, size, _ in _lent.values()])
+    _stats.allocated = sum([nbytes for *_, nbytes in _lent.values()])
+    for segment in _segments:
+        at, end = segment.start, segment.start + segment.size
+        for start, size in lent[bisect_left(lent, (at,)) : bisect_left(lent, (end,))]:
+            if at < start:
+                _pieces.join(at, start - at)
+            at = start + size
+        if at < end:
+            _pieces.join(at, end - at)
 
 
 def _release(limit: float) -> None:
     """Give segments without an array back until `limit` bytes are reserved."""
-    whole = set(_pieces)
+    free = dict(_pieces)
     for segment in _segments[:]:
-        if _stats.reserved > limit and (segment.start, segment.size) in whole:
+        if _stats.reserved > limit and free.get(segment.start) == segment.size:
             _pieces.take(segment.start)
             _segments.remove(segment)
             _stats.reserved -= segment.size
 
 
+def _release_pages() -> None:
+    """Give the memory of free pieces back, but keep their addresses."""
+    segments = sorted(_segments, key=lambda segment: segment.start)
+    starts = [segment.start for segment in segments]
+    for start, size in _pieces:
+        if size > mmap.PAGESIZE:
+            segments[bisect_right(starts, start) - 1].forget(start, size)
+
+
 def memory_stats() -> MemoryStats:
     """All figures at this moment."""
-    with _lock:
-        _sort_in()
-        return replace(_stats)
+    if not _is_amid():
+        with _lock:
+            _sort_in()
+    return replace(_stats)
 
 
 def memory_allocated() -> int:
@@ -237,17 +269,14 @@ def memory_reserved() -> int:
 
 def reset_peak_memory_stats() -> None:
     """`max_memory_allocated` starts again from what is alive now."""
-    with _lock:
-        _sort_in()
-        _stats.max_allocated = _stats.allocated
+    _stats.max_allocated = memory_stats().allocated
 
 
 def empty_cache() -> None:
     """Give all memory in which no array lies back to the system: segments, and pages of others."""
-    with _lock:
-        _sort_in()
-        _join_small()
-        _release(0)
-        for start, size in _pieces:
-            for segment in _segments:
-                segment.forget(start, start + size)
+    if not _is_amid():
+        with _lock:
+            _sort_in()
+            _find_again()
+            _release(0)
+            _release_pages()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class Pieces:
     """Free pieces, none of which touches another.
 
-    What comes amid these steps in the same thread, an exception or another call, may cost a piece,
-    but none is ever lent twice: `_sizes` alone says what is free, and the others where to look.
+    An exception amid these steps, as Ctrl-C is one, may cost a piece, but none is ever cut twice:
+    `_sizes` alone says what is free, and the others where to look.
     """
 
     def __init__(self) -> None:
@@ -34,11 +34,10 @@ class Pieces:
             held = self.take(start)
             if held > size:
                 self._add(start + size, held - size)
-            elif held < size:  # another call was faster
-                if held:
-                    self._add(start, held)
-                continue
-            return start
+            if held >= size:
+                return start
+            if held:  # what is noted by size is what an exception has left
+                self._add(start, held)
 
     def join(self, start: int, size: int) -> None:
         """So many bytes become free, one piece with what is free before and behind them."""

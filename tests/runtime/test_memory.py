@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import mmap
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +165,7 @@ def test_arrays_of_ever_new_sizes_do_not_pile_up():
 def no_segments(monkeypatch):
     """As in a process that has not allocated yet."""
     for name, value in {
-        "_segments": [], "_pieces": Pieces(), "_small": defaultdict(list), "_most": 0,
+        "_segments": [], "_pieces": Pieces(), "_small": defaultdict(list), "_lent": {}, "_most": 0,
         "_stats": memory.MemoryStats(),
     }.items():  # fmt: skip
         monkeypatch.setattr(memory, name, value)
@@ -235,32 +239,71 @@ def test_empty_cache_gives_pages_between_arrays_back(no_segments):
     assert memory.memory_reserved() == memory._SEGMENT
 
 
-def test_an_allocation_amid_an_allocation_does_no_harm(monkeypatch):
+@pytest.mark.parametrize(
+    "place",
+    ["_sort_in", "_fresh", "_find_again", "_release", "_release_pages", "_Segment", "_owner_class"],
+)
+def test_an_allocation_amid_another_does_no_harm(no_segments, monkeypatch, place):
     """As a signal handler makes it, or the finalizer of an object that the collector finds."""
-    inner: list[np.ndarray] = []
-    start = memory.memory_allocated()
-    keep = [memory.empty((1000,), FLOAT32) for _ in range(4)]
-    keep.clear()
-    for name in ("_sort_in", "_fresh", "_join_small", "size_class"):
-        real = getattr(memory, name)
+    real, inner = getattr(memory, place), []
 
-        def interrupted(*args: Any, name: str = name, real: Any = real) -> Any:
-            with monkeypatch.context() as undisturbed:
-                undisturbed.setattr(memory, name, real)
-                inner.append(memory.empty((1000,), FLOAT32))
-                inner.append(memory.empty((1000,), FLOAT32))
-                del inner[0]
-            return real(*args)
+    def interrupted(*args: Any) -> Any:
+        inner.extend([memory.empty((1000,), FLOAT32), nbytes(2 * memory._SEGMENT)])
+        for array in inner:
+            array[...] = 7
+        del inner[0]
+        memory.empty_cache()
+        assert memory.memory_stats().allocated >= 0
+        return real(*args)
 
-        with monkeypatch.context() as disturbed:
-            disturbed.setattr(memory, name, interrupted)
-            outer = [memory.empty((1000,), FLOAT32) for _ in range(3)]
-        arrays = outer + inner
-        assert len({address(a) for a in arrays}) == len(arrays)
-        assert memory.memory_allocated() - start == 4000 * len(arrays)
-        del outer, arrays
-        inner.clear()
-    assert memory.memory_allocated() == start
+    nbytes(memory._SEGMENT // 2)
+    held = nbytes(4 * LARGE)
+    with monkeypatch.context() as disturbed:
+        disturbed.setattr(memory, place, interrupted)
+        disturbed.setattr(memory, "_KEPT", 1)
+        outer = [nbytes(n * memory._SEGMENT // 2) for n in (1, 2, 3)]
+        memory.empty_cache()
+    assert inner
+    for array in [held, *outer]:
+        array[...] = 3
+    assert all((array == 7).all() for array in inner)
+    assert memory.memory_allocated() == held.nbytes + sum(array.nbytes for array in outer)
+    del held, outer, array
+
+
+def test_what_exceptions_lose_is_found_again(no_segments):
+    """Ctrl-C amid thousands of allocations costs no memory, and lends none twice."""
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("the system has no timers")
+    alive: list[np.ndarray] = []
+    unheard = 0
+
+    def work() -> None:
+        draw, end = np.random.default_rng(len(alive)), time.perf_counter() + 0.02
+        while time.perf_counter() < end:  # nobody hears what comes amid a finalizer
+            array = nbytes(int(draw.choice([4000, 60_000, LARGE, 3 * LARGE])))
+            array[:: array.size - 1] = 1
+            alive.append(array)
+            del alive[: max(0, len(alive) - int(draw.integers(1, 20)))]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(300):
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.001)
+                work()
+                unheard += 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert unheard < 100
+    places = sorted((address(array), array.nbytes) for array in alive)
+    assert all(a + n <= b for (a, n), (b, _) in pairwise(places))
+    assert memory.memory_reserved() <= 2 * memory._SEGMENT
+    alive.clear()
+    memory.empty_cache()
 
 
 def test_an_array_may_be_used_when_the_interpreter_has_torn_down_its_modules():

@@ -56,30 +56,6 @@ def test_neighbours_become_one_in_any_order(order):
     assert list(of(*[parts[i] for i in order])) == [(1000, 60)]
 
 
-@pytest.mark.parametrize("place", ["_sizes", "_starts"])
-def test_another_call_amid_one_lends_nothing_twice(place):
-    """As a signal handler makes it, or the finalizer of an object that the collector finds."""
-    pieces, lent = of((1000, 100), (2000, 50)), []
-
-    class Interrupted(dict):
-        disturbed = False
-
-        def pop(self, key: Any, *default: Any) -> Any:
-            if not Interrupted.disturbed:
-                Interrupted.disturbed = True
-                lent.extend((pieces.cut(size), size) for size in (40, 20, 100))
-                pieces.join(*lent.pop(0))
-            return super().pop(key, *default)
-
-    setattr(pieces, place, Interrupted(getattr(pieces, place)))
-    for size in (30, 10, 25):
-        lent.append((pieces.cut(size), size))
-    pieces.join(*lent.pop())
-    places = sorted([*pieces, *[piece for piece in lent if piece[0]]])
-    for (start, size), (following, _) in pairwise(places):
-        assert start + size <= following
-
-
 def test_hints_that_lead_nowhere_are_dropped():
     """An exception left them."""
     pieces = of((1000, 100))
