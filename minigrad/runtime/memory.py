@@ -109,7 +109,7 @@ _segments: list[_Segment] = []
 # exception gets. All other memory is free, and found in the next two; what an exception amid a
 # change has lost there, `_find_again` finds.
 _lent: dict[int, tuple[weakref.ref[Any], int, int, int]] = {}
-_small: defaultdict[int, list[int]] = defaultdict(list)  # the starts of small free pieces, by size
+_by_size: defaultdict[int, list[int]] = defaultdict(list)  # the starts of small pieces
 _pieces = Pieces()
 _returned: deque[weakref.ref[Any]] = deque()
 
@@ -147,7 +147,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         if _returned:
             _sort_in()
         try:
-            start = _small[size].pop()  # returned last: it may still be in the caches
+            start = _by_size[size].pop()  # returned last: it may still be in the caches
         except IndexError:
             start = _pieces.cut(size)
         if start:
@@ -180,7 +180,7 @@ def _sort_in() -> None:
             _, start, size, nbytes = lent
             _stats.allocated -= nbytes
             if size < _LARGE:
-                _small[size].append(start)
+                _by_size[size].append(start)
             else:
                 _pieces.join(start, size)
         _returned.popleft()
@@ -212,7 +212,7 @@ def _find_again() -> None:
     """All that no array has is free, small pieces joined."""
     global _pieces
     _pieces = Pieces()
-    _small.clear()
+    _by_size.clear()
     lent = sorted([(start, size) for _, start, size, _ in _lent.values()])
     _stats.allocated = sum([nbytes for *_, nbytes in _lent.values()])
     for segment in _segments:
