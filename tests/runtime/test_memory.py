@@ -165,8 +165,8 @@ def test_arrays_of_ever_new_sizes_do_not_pile_up():
 def no_segments(monkeypatch):
     """As in a process that has not allocated yet."""
     for name, value in {
-        "_segments": [], "_pieces": Pieces(), "_by_size": defaultdict(list), "_lent": {}, "_most": 0,
-        "_stats": memory.MemoryStats(),
+        "_segments": [], "_pieces": Pieces(), "_by_size": defaultdict(list), "_lent": {},
+        "_most": 0, "_stats": memory.MemoryStats(),
     }.items():  # fmt: skip
         monkeypatch.setattr(memory, name, value)
     yield
