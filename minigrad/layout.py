@@ -46,8 +46,13 @@ def memory_order(array: np.ndarray) -> Order | None:
         return c_axes(array.ndim)
     if array.ndim == 4 and array.transpose(CHANNELS_LAST).flags.c_contiguous:
         return CHANNELS_LAST
-    order = tuple(sorted(range(array.ndim), key=lambda axis: (-array.strides[axis], axis)))
+    order = axes_by_stride(array)
     return order if array.transpose(order).flags.c_contiguous else None
+
+
+def axes_by_stride(array: np.ndarray) -> Order:
+    """Axes from the one whose neighbours lie farthest apart to the one where they lie closest."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
 
 
 def order_of(array: np.ndarray) -> Order:

@@ -31,7 +31,7 @@ from ..dtypes import (
 )
 from ..engine import Size, Tensor
 from ..errors import DTypeError, ShapeError
-from ..layout import MemoryFormat, c_axes, memory_order
+from ..layout import MemoryFormat, axes_by_stride, c_axes, memory_order
 from ..runtime.allocation import allocate
 from .arithmetic import pow
 from .cast import TYPE_NAMES, to
@@ -310,8 +310,7 @@ def in_order_of(input: Tensor, make: Callable[..., Tensor], *args: Any, **kind: 
     array = input.array
     order = memory_order(array)
     if order is None:  # it has gaps, or elements that share a place, which have no order
-        axes = c_axes(array.ndim)
-        order = axes if 0 in array.strides else tuple(sorted(axes, key=lambda a: -array.strides[a]))
+        order = c_axes(array.ndim) if 0 in array.strides else axes_by_stride(array)
     out = make(tuple([input.array.shape[axis] for axis in order]), *args, **kind)
     if order == c_axes(len(order)):
         return out

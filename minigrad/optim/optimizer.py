@@ -14,7 +14,7 @@ import numpy as np
 from .. import kernels
 from ..arguments import check_number
 from ..dtypes import is_floating
-from ..engine import Tensor, clear_grad, enable_grad
+from ..engine import Tensor, clear_grad, enable_grad, read_grad
 from ..engine.grad_mode import mode
 from ..errors import CheckpointError, DeviceError, DTypeError, ShapeError
 from ..layout import Order, c_axes, empty_array, flat, memory_order, order_of
@@ -143,10 +143,10 @@ class Optimizer:
         device = dtype = None
         for group in self.param_groups:
             for param in group["params"]:
-                observer.read_grad(param)
-                if param.grad is None:
+                grad = read_grad(param)
+                if grad is None:
                     continue
-                self._check(param, param.grad)
+                self._check(param, grad)
                 array = param.array
                 if param.device is not device or array.dtype is not dtype:  # neighbours share them
                     device, dtype = param.device, array.dtype

@@ -27,17 +27,16 @@ class Pieces:
         """Where the smallest piece of so many bytes begins, whose rest stays free; 0 if none is."""
         while True:
             at = bisect_left(self._by_size, (size,))
-            try:
-                _, start = self._by_size.pop(at)
-            except IndexError:
+            if at == len(self._by_size):
                 return 0
-            held = self.take(start)
+            held, start = self._by_size.pop(at)
+            if self._sizes.get(start) != held:
+                continue  # an exception has left it
+            del self._sizes[start]
+            self._starts.pop(start + held, None)
             if held > size:
                 self._add(start + size, held - size)
-            if held >= size:
-                return start
-            if held:  # what is noted by size is what an exception has left
-                self._add(start, held)
+            return start
 
     def join(self, start: int, size: int) -> None:
         """So many bytes become free, one piece with what is free before and behind them."""

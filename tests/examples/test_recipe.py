@@ -129,15 +129,22 @@ def test_a_schedule_fixes_the_number_of_epochs(digits: Data, tmp_path: Path) -> 
     recipe.start(replace(steady, epochs=3), digits, tmp_path).resume()
 
 
-def test_validation_is_plain_cross_entropy_on_plain_images(digits: Data, tmp_path: Path) -> None:
-    run = recipe.start(TINY, digits, tmp_path)
-    tally = evaluate(run.model, run.validation, "validation")
+@pytest.mark.parametrize("mirror", [False, True])
+def test_validation_is_plain_cross_entropy_on_plain_images(
+    mirror: bool, digits: Data, tmp_path: Path
+) -> None:
+    run = recipe.start(replace(TINY, mirror=mirror), digits, tmp_path)
+    tally = evaluate(run.model, run.validation, "validation", mirror=run.mirror)
     _, validation = recipe.split(TINY, digits)
     train, _ = recipe.split(TINY, digits)
     _, plain = recipe.transforms(TINY, train, *train.statistics())
     images = np.stack([validation[i][0] for i in range(len(validation))])
     with mg.no_grad():
-        logits = run.model(plain(images, max_value=16)).numpy().astype(np.float64)
+        shown = plain(images, max_value=16)
+        logits = run.model(shown).numpy().astype(np.float64)
+        if mirror:
+            mirrored = run.model(mg.tensor(shown.numpy()[..., ::-1].copy())).numpy()
+            logits = (logits + mirrored) / 2
     logits -= logits.max(1, keepdims=True)
     chosen = logits[np.arange(len(images)), validation.labels]
     losses = np.log(np.exp(logits).sum(1)) - chosen
@@ -267,10 +274,11 @@ def test_a_run_that_diverges_says_so(
 def test_a_run_that_diverges_later_keeps_what_it_had(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = recipe.start(replace(TINY, epochs=4), digits, tmp_path)
+    run = recipe.start(replace(TINY, epochs=4, mirror=True), digits, tmp_path)
     evaluated = []
 
     def evaluate(*arguments: Any) -> Any:
+        assert arguments[4] is run.mirror
         evaluated.append(arguments[2])
         tally = training.Tally(mg.Device("cpu"))
         tally.images = 1
@@ -284,7 +292,7 @@ def test_a_run_that_diverges_later_keeps_what_it_had(
     assert evaluated == ["validation", "validation", "test"]
     assert (len(metrics["history"]), metrics["test_accuracy"]) == (1, 1.0)
     strict((tmp_path / "metrics.json").read_text())
-    again = recipe.start(replace(TINY, epochs=4), digits, tmp_path)
+    again = recipe.start(replace(TINY, epochs=4, mirror=True), digits, tmp_path)
     again.resume()
     assert len(again.history) == 1
 
