@@ -22,6 +22,9 @@ class Observer:
     def change(self, version: Version) -> None:
         """Memory was changed in place."""
 
+    def call(self, module: Any) -> None:
+        """A module of `minigrad.nn` is called."""
+
     def clear_grad(self, leaf: Tensor) -> None:
         """The leaf's gradient is replaced, whatever it is."""
 

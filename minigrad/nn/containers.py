@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from ..engine import Tensor
+from ..engine.grad_mode import mode
 from . import fusion
 from .module import Module
 from .parameter import Parameter
@@ -99,6 +100,7 @@ class Sequential(_Listed):
             self.extend(args)
 
     def forward(self, input: Any) -> Any:
+        mode.observer.call(self)  # for layers that run as one, and are not called themselves
         for step in fusion.steps(tuple(self._modules.values())):
             input = step(input)
         return input

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine import Function, Tensor
 from ..engine.backward import RemovableHandle, add_hook
+from ..engine.grad_mode import mode
 
 Pair = tuple[Callable[..., Any], bool]
 
@@ -96,6 +97,7 @@ class Hooks:
             hooked = hooked or self._backward_pre_hooks
         except AttributeError:
             raise AttributeError(no_init(self)) from None
+        mode.observer.call(self)
         if not hooked:
             return self.forward(*args, **kwargs)
         for pre_hook, with_kwargs in tuple(self._forward_pre_hooks.values()):

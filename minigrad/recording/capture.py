@@ -77,14 +77,16 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
     the step are accumulated onto, in place.
 
     **What it does not**: other Python statements of the step, such as printing, a scheduler's
-    step, or `model.train()`. Values must not be read on the host inside (`item`, `numpy`,
-    `if loss > …`, shapes that follow from values), nor made there (`tensor`, `from_numpy`).
+    step, or `model.train()`, which belong outside. Values must not be read on the host inside
+    (`item`, `numpy`, `if loss > …`, shapes that follow from values), nor made there (`tensor`,
+    `from_numpy`).
 
     **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call:
     clone what you keep. Tensors from outside that the step uses must change in place (`copy_`,
     `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
-    optimizer), the step is recorded anew, after two calls that run as they are; a step that itself
-    replaces what it has read is refused. A recording keeps the memory that the step needs at most,
+    optimizer, another parameter, buffer or layer in a module that the step calls), or a module's
+    mode changed, the step is recorded anew, after two calls that run as they are; a step that
+    itself replaces what it has read is refused. A recording keeps the memory that the step needs at most,
     and copies of the arguments. Threads: the recording waits for no other thread, and other
     threads' work on a GPU waits for the recording; on the CPU, `set_num_threads` holds for replays.
     Settings of precision are those of the recording.

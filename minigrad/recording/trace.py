@@ -11,6 +11,7 @@ has become the gradient meanwhile, that is copied to the place first.
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..engine import Tensor
 from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
+from ..nn.module import Module, changes
 from ..ops.operands import empty_like
 from ..runtime.allocation import lasting
 from ..runtime.recording import Recording, current, on_replay
@@ -41,6 +43,24 @@ class _Gradient:
     must_be_missing: bool = False
 
 
+class _Found:
+    """What a step has found in a module."""
+
+    def __init__(self, module: Module) -> None:
+        self._module, self._mode, self._parts = module, module.training, _parts(module)
+
+    def is_still_so(self) -> bool:
+        mode, parts = self._module.training, _parts(self._module)
+        same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
+        return same and mode is self._mode
+
+
+def _parts(module: Module) -> list[Tensor | Module | None]:
+    return [
+        *module._parameters.values(), *module._buffers.values(), *module._modules.values(),
+    ]  # fmt: skip
+
+
 class Trace(Observer):
     """Of one recorded step. start: leaves that may have gradients already, as far as known."""
 
@@ -49,6 +69,9 @@ class Trace(Observer):
         self._gradients: dict[int, _Gradient] = {}
         self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool, Device]] = {}
         self._versions: dict[int, Version] = {}
+        self._modules: dict[int, Module] = {}  # called, and those in them
+        self._found: list[_Found] = []
+        self._changes = 0
 
     # While the step is recorded ---------------------------------------------------------------
 
@@ -56,7 +79,9 @@ class Trace(Observer):
         """Leaves from outside must keep their memory."""
         if current.recording is not None:
             for arg in args:
-                if isinstance(arg, Tensor) and arg.node is None:
+                if isinstance(arg, tuple):
+                    self.use(arg)
+                elif isinstance(arg, Tensor) and arg.node is None:
                     self._use_leaf(arg, current.recording)
 
     def _use_leaf(self, tensor: Tensor, recording: Recording) -> None:
@@ -68,6 +93,10 @@ class Trace(Observer):
     def change(self, version: Version) -> None:
         """So does every replay."""
         self._versions[id(version)] = version
+
+    def call(self, module: Module) -> None:
+        if current.recording is not None and id(module) not in self._modules:
+            self._modules |= {id(each): each for each in module.modules()}
 
     def clear_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self._gradients:
@@ -135,6 +164,8 @@ class Trace(Observer):
         for noted in self._gradients.values():
             noted.after, noted.of.grad, noted.before = noted.of.grad, noted.before, None
         self._start.clear()
+        self._changes = changes()
+        self._found = [_Found(module) for module in self._modules.values()]
 
     def undo(self) -> None:
         """The recording has failed: its gradients were never computed."""
@@ -144,8 +175,13 @@ class Trace(Observer):
     # Around a replay --------------------------------------------------------------------------
 
     def is_valid(self) -> bool:
-        """Whether a replay does what the step would do: tensors are where they were, and there
-        are gradients where there were some."""
+        """Whether a replay does what the step would do: modules have the mode, the parts and the
+        parameters that they had, tensors are where they were, and there are gradients where there
+        were some."""
+        if (now := changes()) != self._changes:
+            if not all(found.is_still_so() for found in self._found):
+                return False
+            self._changes = now
         for tensor, data, requires_grad, device in self._tensors.values():
             if (found := tensor()) is not None and (
                 found.array is not data()

@@ -369,6 +369,89 @@ def test_a_tensor_replaced_outside_is_found_and_warned_of() -> None:
         run(9.0)
 
 
+def _replace_parameter(model: nn.Sequential) -> None:
+    model[0].weight = nn.Parameter(mg.full((3, 3), 2.0, device=DEVICE))
+
+
+def _replace_in_registry(model: nn.Sequential) -> None:
+    model[0].register_parameter("bias", nn.Parameter(mg.full((3,), 3.0, device=DEVICE)))
+
+
+def _replace_layer(model: nn.Sequential) -> None:
+    model[2] = nn.Tanh()
+
+
+def _replace_buffer(model: nn.Sequential) -> None:
+    model[1].running_mean = mg.full((3,), 4.0, device=DEVICE)
+
+
+def _replace_buffers_memory(model: nn.Sequential) -> None:
+    model[1].running_var.data = mg.full((3,), 5.0, device=DEVICE)
+
+
+def _replace_grandchild(model: nn.Sequential) -> None:
+    model[3][0] = nn.Linear(3, 2, device=DEVICE)
+
+
+def _remove_bias(model: nn.Sequential) -> None:
+    del model[0].bias
+    model[0].bias = None
+
+
+def _change_mode(model: nn.Sequential) -> None:
+    model[1].training = True
+
+
+@pytest.mark.parametrize("by_forward", [False, True])
+@pytest.mark.parametrize(
+    "change",
+    [
+        nn.Module.train, _change_mode, _replace_parameter, _replace_in_registry, _remove_bias,
+        _replace_layer, _replace_buffer, _replace_buffers_memory, _replace_grandchild,
+    ],
+)  # fmt: skip
+def test_a_module_changed_outside_is_found(
+    change: Callable[[nn.Sequential], Any], by_forward: bool
+) -> None:
+    model = nn.Sequential(
+        nn.Linear(3, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Sequential(nn.Linear(3, 2))
+    )
+    model = model.to(DEVICE).eval()
+    tensors = *model.parameters(), *model.buffers()
+    kept = [t for tensor in tensors for t in (tensor, tensor.detach())]  # what is replaced lives on
+    step = mg.capture(model.forward if by_forward else model)
+    x = mg.tensor(np.random.default_rng(2).standard_normal((4, 3)).astype("f4"), device=DEVICE)
+    with mg.no_grad():
+        for _ in range(4):
+            before = step(x).numpy().copy()
+        change(model)
+        for _ in range(4):
+            expected = model(x).numpy()
+            np.testing.assert_allclose(step(x).numpy(), expected, rtol=1e-6)
+    assert not np.allclose(before, expected)
+    del kept
+
+
+def test_a_module_set_back_is_replayed() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout()).to(DEVICE).eval()
+    calls = []
+
+    def forward(x: mg.Tensor) -> mg.Tensor:
+        calls.append(1)
+        return model(x)
+
+    step = mg.capture(forward)
+    with mg.no_grad():
+        for _ in range(6):
+            weight = model[0].weight
+            model.train()
+            model[0].weight = nn.Parameter(mg.zeros(3, 3, device=DEVICE))
+            model[0].weight = weight
+            model.eval()
+            step(mg.ones(2, 3, device=DEVICE))
+    assert len(calls) == 3
+
+
 def test_a_scheduler_must_step_outside() -> None:
     t = Training(True)
     scheduler = optim.lr_scheduler.StepLR(t.optimizer, 1)
