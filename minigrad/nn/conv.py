@@ -146,9 +146,8 @@ class _Convolution(_ConvNd):
             last_first = [n for k in range(len(edges) - 2, -1, -2) for n in edges[k : k + 2]]
             input = F.pad(input, last_first, self.padding_mode)
             padding = 0
-        return self._function(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
-        )
+        weight, bias = self._parameter("weight"), self._parameter("bias")
+        return self._function(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Conv1d(_Convolution):
@@ -202,8 +201,8 @@ class _ConvTransposeNd(_ConvNd):
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return self._function(
-            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups,
-            self.dilation,
+            input, self._parameter("weight"), self._parameter("bias"), self.stride, self.padding,
+            extra, self.groups, self.dilation,
         )  # fmt: skip
 
     def _extra(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:

@@ -42,6 +42,7 @@ from ..ops.norm import BatchNorm as BatchNormFunction
 from ..ops.norm import check_batch_norm
 from .activation import ReLU, ReLU6, SiLU
 from .conv import Conv2d
+from .hooks import count_change
 from .layers import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear
 from .module import Module
 from .stateless import MaxPool2d
@@ -63,6 +64,7 @@ def set_fusion_enabled(enabled: bool) -> None:
     activation after it; on by default."""
     global _enabled
     _enabled = bool(enabled)
+    count_change()  # of what a Sequential calls
     set_joining(_enabled)
 
 
@@ -217,7 +219,7 @@ class _LinearReLU(_Chain):
 
     def __call__(self, input: Any) -> Any:
         linear, relu = self.layers
-        weight, bias = linear.weight, linear.bias
+        weight, bias = linear._parameter("weight"), linear._parameter("bias")
         if weight.array.ndim == 2:
             return affine(LinearReLU, input, weight, bias)
         return relu(linear(input))  # a vector, which somebody has put in the place of the matrix
@@ -260,7 +262,7 @@ def _convolved(
     input: Tensor, conv: Any
 ) -> tuple[Tensor, Tensor | None, Conv2dDims, tuple[int, ...]]:
     """Weight and bias of a convolution, its checked sizes, and the shape of its result."""
-    weight, bias = conv.weight, conv.bias
+    weight, bias = conv._parameter("weight"), conv._parameter("bias")
     dims = check_conv2d(input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     return weight, bias, dims, (dims.N, dims.C_out, dims.H_out, dims.W_out)
 

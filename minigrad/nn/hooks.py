@@ -9,6 +9,20 @@ from ..engine import Function, Tensor
 from ..engine.backward import RemovableHandle, add_hook
 from ..engine.grad_mode import mode
 
+_changes = 0
+
+
+def changes() -> int:
+    """How often a hook or an attribute of any module was set so far: while this stays the same, so
+    do all modes and what the modules consist of."""
+    return _changes
+
+
+def count_change() -> None:
+    global _changes
+    _changes += 1
+
+
 Pair = tuple[Callable[..., Any], bool]
 
 
@@ -188,8 +202,15 @@ class Hooks:
         return self.register_full_backward_hook(hook)
 
 
+class _Handle(RemovableHandle):
+    def remove(self) -> None:
+        super().remove()
+        count_change()
+
+
 def _add(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
-    handle = add_hook(hooks, hook)
+    handle = _Handle(hooks, add_hook(hooks, hook).id)
+    count_change()
     if prepend:
         others = {key: other for key, other in hooks.items() if key != handle.id}
         for key in others:

@@ -92,7 +92,7 @@ class Linear(Module):
         _reset_weight_and_bias(self.weight, self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight, self.bias)
+        return F.linear(input, self._parameter("weight"), self._parameter("bias"))
 
     def extra_repr(self) -> str:
         return (
@@ -200,7 +200,8 @@ class _NormBase(_Affine):
         if momentum is None:
             momentum = 0.0 if batches is None else 1.0 / (batches.item() + 1)
         running = Running(mean, var, batches)
-        return self.weight, self.bias, running, training or mean is None, momentum, self.eps
+        weight, bias = self._parameter("weight"), self._parameter("bias")
+        return weight, bias, running, training or mean is None, momentum, self.eps
 
     def extra_repr(self) -> str:
         return (

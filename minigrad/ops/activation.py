@@ -45,7 +45,7 @@ class LeakyReLU(Unary, forward="leaky_relu_forward", gradient="leaky_relu_backwa
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """input where it is positive, else negative_slope · input."""
-    floating_operands("leaky_relu", input=input)
+    floating_operands("leaky_relu", "input", input)
     slope = check_number("leaky_relu", "negative_slope", negative_slope)
     return activated("leaky_relu", LeakyReLU, input, slope, inplace=inplace)
 
@@ -62,7 +62,7 @@ class ELU(Unary, forward="elu_forward", gradient="elu_backward_input"):
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^input − 1)."""
-    floating_operands("elu", input=input)
+    floating_operands("elu", "input", input)
     return activated(
         "elu", ELU, input, check_number("elu", "alpha", alpha), 1.0, 1.0, inplace=inplace
     )
@@ -70,7 +70,7 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """input where it is positive, else alpha · (e^(input/alpha) − 1)."""
-    floating_operands("celu", input=input)
+    floating_operands("celu", "input", input)
     alpha = check_number("celu", "alpha", alpha)
     if alpha == 0:
         raise ValueError("celu: alpha must not be 0")
@@ -79,7 +79,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """1.0507 · input where it is positive, else 1.0507 · 1.6733 · (e^input − 1)."""
-    floating_operands("selu", input=input)
+    floating_operands("selu", "input", input)
     return activated(
         "selu", ELU, input, _SELU_ALPHA * _SELU_SCALE, 1.0, _SELU_SCALE, inplace=inplace
     )
@@ -96,7 +96,7 @@ class GELUTanh(Unary, forward="gelu_tanh_forward", gradient="gelu_tanh_backward_
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """input · Φ(input), Φ the normal distribution; approximate='tanh' takes a formula with tanh."""
-    floating_operands("gelu", input=input)
+    floating_operands("gelu", "input", input)
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     return (GELUTanh if approximate == "tanh" else GELU).apply(input)
@@ -108,7 +108,7 @@ class SiLU(Unary, forward="silu_forward", gradient="silu_backward_input"):
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input · sigmoid(input)."""
-    floating_operands("silu", input=input)
+    floating_operands("silu", "input", input)
     return activated("silu", SiLU, input, inplace=inplace)
 
 
@@ -121,7 +121,7 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
     Source: Howard et al. 2019, "Searching for MobileNetV3".
     """
-    floating_operands("hardswish", input=input)
+    floating_operands("hardswish", "input", input)
     return activated("hardswish", Hardswish, input, inplace=inplace)
 
 
@@ -131,7 +131,7 @@ class Softplus(Unary, forward="softplus_forward", gradient="softplus_backward_in
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """ln(1 + e^(beta · input)) / beta; input itself where beta · input exceeds threshold."""
-    floating_operands("softplus", input=input)
+    floating_operands("softplus", "input", input)
     parameters = (
         check_number("softplus", "beta", beta),
         check_number("softplus", "threshold", threshold),
@@ -143,7 +143,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 def logsigmoid(input: Tensor) -> Tensor:
     """ln sigmoid(input), without overflow at either end."""
-    floating_operands("logsigmoid", input=input)
+    floating_operands("logsigmoid", "input", input)
     return neg(Softplus.apply(neg(input), 1.0, math.inf))
 
 
@@ -159,7 +159,7 @@ def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     """input limited to [min_val, max_val]; the derivative at the bounds is 0."""
-    floating_operands("hardtanh", input=input)
+    floating_operands("hardtanh", "input", input)
     low, high = (
         check_number("hardtanh", "min_val", min_val),
         check_number("hardtanh", "max_val", max_val),
@@ -171,7 +171,7 @@ def hardtanh(
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """input limited to [0, 6]; the derivative at the bounds is 0."""
-    floating_operands("relu6", input=input)
+    floating_operands("relu6", "input", input)
     return activated("relu6", Hardtanh, input, 0.0, 6.0, inplace=inplace)
 
 
@@ -181,7 +181,7 @@ class Hardsigmoid(Unary, forward="hardsigmoid_forward", gradient="hardsigmoid_ba
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(input + 3, 0), 6) / 6; the derivative at −3 and 3 is 0."""
-    floating_operands("hardsigmoid", input=input)
+    floating_operands("hardsigmoid", "input", input)
     return activated("hardsigmoid", Hardsigmoid, input, inplace=inplace)
 
 
@@ -194,7 +194,7 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 
     Source: Misra 2019, "Mish: A Self Regularized Non-Monotonic Activation Function".
     """
-    floating_operands("mish", input=input)
+    floating_operands("mish", "input", input)
     return activated("mish", Mish, input, inplace=inplace)
 
 
@@ -206,7 +206,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
     weight: one number, or one for each channel, (C,) for an input (N, C, …).
     """
-    floating_operands("prelu", input=input, weight=weight)
+    floating_operands("prelu", "input weight", input, weight)
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.ndim > 1 or weight.array.size not in (1, channels):
         raise ShapeError(
@@ -228,7 +228,7 @@ def rrelu(
 ) -> Tensor:
     """input where it is positive, else slope · input. In training every element draws its slope
     uniformly from [lower, upper); else it is their mean."""
-    floating_operands("rrelu", input=input)
+    floating_operands("rrelu", "input", input)
     low, high = check_number("rrelu", "lower", lower), check_number("rrelu", "upper", upper)
     if not low <= high:
         raise ValueError(f"rrelu: lower must not exceed upper, got {low} and {high}")
@@ -249,13 +249,13 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """0 where input is in [−lambd, lambd], else input."""
-    floating_operands("hardshrink", input=input)
+    floating_operands("hardshrink", "input", input)
     return where(le(abs(input.detach()), check_number("hardshrink", "lambd", lambd)), 0, input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """input moved towards 0 by lambd; 0 where it is in [−lambd, lambd]."""
-    floating_operands("softshrink", input=input)
+    floating_operands("softshrink", "input", input)
     size = check_number("softshrink", "lambd", lambd, low=0)
     outside = input.detach()
     return where(le(abs(outside), size), 0, sub(input, mul(sign(outside), size)))
@@ -263,19 +263,19 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """input − tanh(input)."""
-    floating_operands("tanhshrink", input=input)
+    floating_operands("tanhshrink", "input", input)
     return sub(input, tanh(input))
 
 
 def softsign(input: Tensor) -> Tensor:
     """input / (1 + |input|)."""
-    floating_operands("softsign", input=input)
+    floating_operands("softsign", "input", input)
     return div(input, add(abs(input), 1))
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a · sigmoid(b), a and b the halves of input along dim."""
-    floating_operands("glu", input=input)
+    floating_operands("glu", "input", input)
     axis = real_axis("glu", dim, input)
     half, odd = divmod(input.shape[axis], 2)
     if odd:
@@ -286,7 +286,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def softmin(input: Tensor, dim: int | None = None, dtype: Any = None) -> Tensor:
     """softmax(−input) along dim."""
-    floating_operands("softmin", input=input)
+    floating_operands("softmin", "input", input)
     return softmax(neg(input), dim, dtype)
 
 
@@ -298,7 +298,7 @@ def gumbel_softmax(
     hard: one-hot at the maximum, with the gradient of the softmax. eps has no effect, as in torch.
     Source: Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax".
     """
-    floating_operands("gumbel_softmax", logits=logits)
+    floating_operands("gumbel_softmax", "logits", logits)
     axis = real_axis("gumbel_softmax", dim, logits)
     check_number("gumbel_softmax", "tau", tau)
     gumbel = neg(log(neg(log(rand_like(logits)))))

@@ -47,7 +47,7 @@ def scaled_dot_product_attention(
     with is_causal.
     """
     operation = "scaled_dot_product_attention"
-    floating_operands(operation, query=query, key=key, value=value)
+    floating_operands(operation, "query key value", query, key, value)
     check_number(operation, "dropout_p", dropout_p, low=0, high=1)
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise ShapeError(
@@ -161,7 +161,7 @@ def multi_head_attention_forward(
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
     operation = "multi_head_attention_forward"
-    floating_operands(operation, query=query, key=key, value=value)
+    floating_operands(operation, "query key value", query, key, value)
     batched = query.ndim == 3
     if query.ndim not in (2, 3) or not query.ndim == key.ndim == value.ndim:
         raise ShapeError(

@@ -237,7 +237,7 @@ def multi_margin_loss(
     scores, classes = _scores_and_classes(operation, input, target, target_axes=1)
     C = scores.shape[1]
     if weight is not None:
-        floating_operands(operation, input=input, weight=weight)
+        floating_operands(operation, "input weight", input, weight)
         if weight.shape != (C,):
             raise ShapeError(f"{operation}: weight must have shape ({C},), got {weight.shape}")
     _check_class_range(operation, classes, 0, C)
@@ -359,7 +359,7 @@ def gaussian_nll_loss(
         raise ValueError(f"{operation}: eps must be above 0, got {eps!r}")
     _check_operands(operation, input=input, target=target)
     if isinstance(var, Tensor):
-        floating_operands(operation, input=input, var=var)
+        floating_operands(operation, "input var", input, var)
         if var.shape == input.shape[:-1] and input.ndim:
             var = var.unsqueeze(-1)
         fits = var.ndim == input.ndim and all(

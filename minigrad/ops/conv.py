@@ -212,7 +212,7 @@ def check_conv2d(
     groups: int,
 ) -> Conv2dDims:
     """The sizes of `conv2d` on a batched input; raises what it raises."""
-    floating_operands("conv2d", input=input, weight=weight, optional={"bias": bias})
+    floating_operands("conv2d", "input weight bias?", input, weight, bias)
     return conv2d_dims(
         input.array.shape, weight.array.shape, None if bias is None else bias.array.shape,
         stride, padding, dilation, groups,
@@ -239,7 +239,7 @@ def conv_transpose2d(
     be smaller than the stride or the dilation.
     Raises ShapeError, DTypeError or DeviceError before any work.
     """
-    floating_operands("conv_transpose2d", input=input, weight=weight, optional={"bias": bias})
+    floating_operands("conv_transpose2d", "input weight bias?", input, weight, bias)
     input, restore = unbatched("conv_transpose2d", input)
     dims = conv_transpose2d_dims(
         input.array.shape, weight.array.shape, None if bias is None else bias.array.shape,

@@ -167,7 +167,8 @@ def binary_cross_entropy_with_logits(
 def _check_binary(
     operation: str, input: Tensor, target: Tensor, weights: dict[str, Tensor | None]
 ) -> None:
-    floating_operands(operation, input=input, target=target, optional=weights)
+    names = " ".join(["input", "target", *[f"{name}?" for name in weights]])
+    floating_operands(operation, names, input, target, *weights.values())
     if input.shape != target.shape:
         raise ShapeError(
             f"{operation}: target must have input's shape {input.shape}, got {target.shape}"
@@ -209,7 +210,7 @@ def kl_div(
     name = reduction_name("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     if isinstance(target, Tensor) and is_floating(target.dtype):
         input, target = as_common_floating(input, target)
-    floating_operands("kl_div", input=input, target=target)
+    floating_operands("kl_div", "input target", input, target)
     broadcast_shape("kl_div", input.shape, target.shape)
     if name == "mean" and not deprecated:
         warnings.warn(

@@ -73,7 +73,7 @@ def embedding(
     """
     name = "embedding"
     _whole_numbers(name, "input", input)
-    floating_operands(name, weight=weight)
+    floating_operands(name, "weight", weight)
     same_device(name, input=input.device, weight=weight.device)
     if weight.ndim != 2:
         raise ShapeError(f"{name}: weight must be (V, D), got shape {weight.shape}")
@@ -101,7 +101,7 @@ def _limit_rows(weight: Tensor, places: Tensor, max_norm: float, norm_type: floa
 
 def normalize(input: Tensor, p: float = 2.0, dim: Dim = 1, eps: float = 1e-12) -> Tensor:
     """input / max(‖input‖ₚ, eps), with the norm over dim."""
-    floating_operands("normalize", input=input)
+    floating_operands("normalize", "input", input)
     check_number("normalize", "eps", eps)
     lengths = norm(input, p, dim, keepdim=True)
     return div(input, _at_least(lengths, eps))
@@ -114,7 +114,7 @@ def _at_least(input: Tensor, eps: float) -> Tensor:
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1·x2 / (max(‖x1‖, eps) · max(‖x2‖, eps)) along dim, with broadcasting."""
-    floating_operands("cosine_similarity", x1=x1, x2=x2)
+    floating_operands("cosine_similarity", "x1 x2", x1, x2)
     check_number("cosine_similarity", "eps", eps)
     shape = broadcast_shape("cosine_similarity", x1.shape, x2.shape)
     axis = axis_of("cosine_similarity", dim, len(shape))
@@ -127,7 +127,7 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """‖x1 − x2 + eps‖ₚ over the last axis, with broadcasting."""
-    floating_operands("pairwise_distance", x1=x1, x2=x2)
+    floating_operands("pairwise_distance", "x1 x2", x1, x2)
     check_number("pairwise_distance", "eps", eps)
     return norm(add(sub(x1, x2), eps), p, -1, keepdim)
 
@@ -138,7 +138,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     input1 (…, A), input2 (…, B), weight (K, A, B), bias (K,) → (…, K).
     """
     name = "bilinear"
-    floating_operands(name, input1=input1, input2=input2, weight=weight, optional={"bias": bias})
+    floating_operands(name, "input1 input2 weight bias?", input1, input2, weight, bias)
     if weight.ndim != 3 or not input1.ndim or input1.shape[:-1] != input2.shape[:-1]:
         raise ShapeError(
             f"{name}: expects input1 (…, A), input2 (…, B) and weight (K, A, B), got "

@@ -76,7 +76,7 @@ def grid_sample(
     NaN and what is too far for an index reads 0, or an edge where positions are clipped to one.
     Raises ShapeError, DTypeError or ValueError.
     """
-    floating_operands("grid_sample", input=input, grid=grid)
+    floating_operands("grid_sample", "input grid", input, grid)
     for name, value, known in (
         ("mode", mode, _TAPS),
         ("padding_mode", padding_mode, _PADDING),
@@ -106,7 +106,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
     (N, D, H, W, 3). Entry (h, w) is theta · (x, y, 1) of that pixel's centre. Raises ShapeError or
     DTypeError.
     """
-    floating_operands("affine_grid", theta=theta)
+    floating_operands("affine_grid", "theta", theta)
     N, *places = (*(sizes := sizes_of("affine_grid", (tuple(size),)))[:1], *sizes[2:])
     axes = len(places)
     if axes not in (2, 3) or any(n < 1 for n in sizes):

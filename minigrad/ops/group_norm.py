@@ -101,7 +101,7 @@ def _flat(parameter: Tensor | None) -> np.ndarray | None:
 def _check_affine(
     operation: str, input: Tensor, weight: Tensor | None, bias: Tensor | None, shape: Any
 ) -> None:
-    floating_operands(operation, input=input, optional={"weight": weight, "bias": bias})
+    floating_operands(operation, "input weight? bias?", input, weight, bias)
     for name, parameter in (("weight", weight), ("bias", bias)):
         if parameter is not None and parameter.shape != shape:
             raise ShapeError(
@@ -123,7 +123,7 @@ def group_norm(
     neighbours. The variance is the biased one. Raises ShapeError, DTypeError or DeviceError before
     any work; ShapeError also where a group is a single number, as torch does.
     """
-    floating_operands("group_norm", input=input)
+    floating_operands("group_norm", "input", input)
     if input.ndim < 2:
         raise ShapeError(f"group_norm: input must be (N, C, …), got shape {input.shape}")
     N, C, *rest = input.shape
@@ -187,7 +187,7 @@ def rms_norm(
 def _last_sizes(
     operation: str, input: Tensor, normalized_shape: int | Sequence[int]
 ) -> tuple[int, ...]:
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     shape = normalized_sizes(operation, normalized_shape)
     if input.shape[-len(shape) :] != shape:
         raise ShapeError(

@@ -268,7 +268,7 @@ def _check_classes(
     operation: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
 ) -> int:
     """What both kinds of target have in common; returns the number of classes."""
-    floating_operands(operation, input=input, optional={"weight": weight})
+    floating_operands(operation, "input weight?", input, weight)
     if target.device is not input.device:
         same_device(operation, input=input.device, target=target.device)
     check_fits(
@@ -293,7 +293,7 @@ def _check_probabilities(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int
 ) -> None:
     _check_classes("cross_entropy", input, target, weight, ignore_index)
-    floating_operands("cross_entropy", input=input, target=target)
+    floating_operands("cross_entropy", "input target", input, target)
     if target.shape != input.shape:
         raise ShapeError(
             f"cross_entropy: class probabilities must have input's shape {input.shape}, got target "

@@ -136,7 +136,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     """
     whole = all(isinstance(t, Tensor) and t.dtype.kind in "iu" for t in (input, other))
     if not whole or input.dtype != other.dtype:
-        floating_operands("matmul", input=input, other=other)
+        floating_operands("matmul", "input other", input, other)
     if input.ndim == 0 or other.ndim == 0:
         raise ShapeError(
             f"matmul: operands must have at least one dimension, got shapes {input.shape} and "
@@ -184,7 +184,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def affine(function: type[Linear], input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`linear` by way of another function of rows."""
-    floating_operands("linear", input=input, weight=weight, optional={"bias": bias})
+    floating_operands("linear", "input weight bias?", input, weight, bias)
     shape, weight_shape = input.array.shape, weight.array.shape
     if len(weight_shape) not in (1, 2):
         raise ShapeError(f"linear: weight must have 1 or 2 dimensions, got shape {weight_shape}")

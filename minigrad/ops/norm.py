@@ -260,7 +260,8 @@ def _check_operands(
     optional = {
         "running_mean": running.mean, "running_var": running.var, "weight": weight, "bias": bias
     }  # fmt: skip
-    floating_operands(operation, input=input, optional=optional)
+    names = "input running_mean? running_var? weight? bias?"
+    floating_operands(operation, names, input, *optional.values())
     if len(shape) < 2:
         raise ShapeError(f"{operation}: input must be (N, C) or (N, C, …), got shape {shape}")
     channels = (shape[1],)
@@ -338,7 +339,7 @@ def local_response_norm(
     input (N, C, …) with at least three axes → the same shape; channels that do not exist count
     as 0. Raises ShapeError or DTypeError before any work.
     """
-    floating_operands("local_response_norm", input=input)
+    floating_operands("local_response_norm", "input", input)
     check_int("local_response_norm", "size", size, low=1)
     for name, value in (("alpha", alpha), ("beta", beta), ("k", k)):
         check_number("local_response_norm", name, value)

@@ -32,7 +32,7 @@ __all__ = [
 
 def _image(operation: str, input: Tensor) -> tuple[Tensor, Callable[[Any], Any]]:
     """(N, C, L) or (C, L) as (N, C, 1, L); the second value brings results back."""
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     if input.ndim not in (2, 3):
         raise ShapeError(f"{operation}: input must be (N, C, L) or (C, L), got shape {input.shape}")
     added = (-2,) if input.ndim == 3 else (0, -2)
@@ -66,7 +66,7 @@ def conv1d(
     → (N, C_out, L_out). Sizes, padding and errors are those of `conv2d`.
     """
     name = "conv1d"
-    floating_operands(name, input=input, weight=weight, optional={"bias": bias})
+    floating_operands(name, "input weight bias?", input, weight, bias)
     image, restore = _image(name, input)
     filters = _filters(name, weight)
     dims = conv2d_dims(
@@ -94,7 +94,7 @@ def conv_transpose1d(
     → (N, C_out, L_out). Sizes and errors are those of `conv_transpose2d`.
     """
     name = "conv_transpose1d"
-    floating_operands(name, input=input, weight=weight, optional={"bias": bias})
+    floating_operands(name, "input weight bias?", input, weight, bias)
     image, restore = _image(name, input)
     filters = _filters(name, weight)
     dims = conv_transpose2d_dims(

@@ -132,16 +132,16 @@ def _is_flag(parameter: inspect.Parameter) -> bool:
     return parameter.annotation in (bool, "bool") and parameter.kind is not parameter.KEYWORD_ONLY
 
 
-def floating_operands(
-    operation: str, *, optional: Mapping[str, Tensor | None] | None = None, **required: Tensor
-) -> np.dtype:
-    """Check that the named operands are tensors of one floating dtype on one device, of which
-    the optional ones may be None; returns the dtype."""
-    operands = [*required.values()]
-    if optional:
-        operands += [operand for operand in optional.values() if operand is not None]
+def floating_operands(operation: str, names: str, *operands: Tensor | None) -> np.dtype:
+    """Check that the operands are tensors of one floating dtype on one device, of which one whose
+    name ends in "?" may be None; returns the dtype.
+
+        floating_operands("linear", "input weight bias?", input, weight, bias)
+    """
     dtype = device = None
-    for operand in operands:
+    for place, operand in enumerate(operands):  # of every operation
+        if operand is None and _may_be_none(names)[place]:
+            continue
         if not isinstance(operand, Tensor):
             break
         own = operand.array.dtype
@@ -153,7 +153,11 @@ def floating_operands(
         if dtype is not None and is_floating(dtype):
             return dtype
     # What does not fit is found out here.
-    given = required | {k: v for k, v in (optional or {}).items() if v is not None}
+    given: dict[str, Any] = {
+        name.rstrip("?"): operand
+        for name, operand in zip(names.split(), operands, strict=True)
+        if operand is not None or not name.endswith("?")
+    }
     for name, operand in given.items():
         if not isinstance(operand, Tensor):
             raise TypeError(
@@ -162,6 +166,11 @@ def floating_operands(
             )
     same_device(operation, **{name: operand.device for name, operand in given.items()})
     return floating_dtype(operation, **{name: operand.dtype for name, operand in given.items()})
+
+
+@functools.cache
+def _may_be_none(names: str) -> list[bool]:
+    return [name.endswith("?") for name in names.split()]
 
 
 def check_writable(operation: str, tensor: Tensor) -> None:
@@ -227,7 +236,14 @@ def c_order(tensor: Tensor) -> np.ndarray:
 
 
 def scratch(elements: int, dtype: np.dtype, device: Device) -> np.ndarray:
+    if not elements and device.type == "cpu":
+        return _nothing(dtype)
     return allocate((elements,), dtype, device)
+
+
+@functools.cache
+def _nothing(dtype: np.dtype) -> np.ndarray:
+    return np.empty(0, dtype)
 
 
 def repeated(array: np.ndarray, size: int) -> np.ndarray:

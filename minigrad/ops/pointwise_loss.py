@@ -182,7 +182,7 @@ def _weighted_loss(
 
 
 def _check_pair(operation: str, input: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    floating_operands(operation, input=input, target=target, optional={"weight": weight})
+    floating_operands(operation, "input target weight?", input, target, weight)
     if weight is not None and weight.shape != input.shape:
         raise ShapeError(
             f"{operation}: weight must have input's shape {input.shape}, got {weight.shape}"

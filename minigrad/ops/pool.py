@@ -163,7 +163,7 @@ def max_pool2d(
     Raises ShapeError if a window exceeds the padded input or padding half the window, DTypeError
     for integers.
     """
-    floating_operands("max_pool2d", input=input)
+    floating_operands("max_pool2d", "input", input)
     input, restore = unbatched("max_pool2d", input)
     dims = pool2d_dims("max_pool2d", input.shape, kernel_size, stride, padding, dilation, ceil_mode)
     return _max_pool2d(input, dims, return_indices, restore)
@@ -192,7 +192,7 @@ def avg_pool2d(
     Raises ShapeError if a window exceeds the padded input, padding half the window or
     divisor_override is 0, DTypeError for integers.
     """
-    floating_operands("avg_pool2d", input=input)
+    floating_operands("avg_pool2d", "input", input)
     input, restore = unbatched("avg_pool2d", input)
     dims = pool2d_dims(
         "avg_pool2d", input.shape, kernel_size, stride, padding, 1, ceil_mode,
@@ -213,7 +213,7 @@ def adaptive_max_pool2d(
     position a reads rows ⌊a·H/H_out⌋ … ⌈(a + 1)·H/H_out⌉ − 1: neighbours may overlap by one row.
     Ties, NaN and return_indices as in `max_pool2d`. Raises ShapeError or DTypeError.
     """
-    floating_operands("adaptive_max_pool2d", input=input)
+    floating_operands("adaptive_max_pool2d", "input", input)
     input, restore = unbatched("adaptive_max_pool2d", input)
     dims = adaptive_pool2d_dims("adaptive_max_pool2d", input.shape, output_size)
     return _max_pool2d(input, dims, return_indices, restore)
@@ -224,7 +224,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | tuple[int | None, int 
 
     input (N, C, H, W) or (C, H, W) → (N, C, *output_size). Raises ShapeError or DTypeError.
     """
-    floating_operands("adaptive_avg_pool2d", input=input)
+    floating_operands("adaptive_avg_pool2d", "input", input)
     input, restore = unbatched("adaptive_avg_pool2d", input)
     dims = adaptive_pool2d_dims("adaptive_avg_pool2d", input.shape, output_size, least_channels=0)
     return restore(AvgPool2d.apply(input, dims))
@@ -246,7 +246,7 @@ def lp_pool2d(
     Raises ShapeError if a window exceeds the input, ValueError for a norm_type of 0, DTypeError
     for integers.
     """
-    floating_operands("lp_pool2d", input=input)
+    floating_operands("lp_pool2d", "input", input)
     norm_type = check_number("lp_pool2d", "norm_type", norm_type)
     if norm_type == 0:
         raise ValueError("lp_pool2d: norm_type must not be 0")

@@ -412,7 +412,7 @@ class Dropout(Function):
 
 
 def _checked(operation: str, input: Tensor, p: float) -> None:
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     check_number(operation, "p", p, low=0, high=1)
 
 

@@ -196,7 +196,7 @@ def interpolate(
     antialias: 'bilinear' and 'bicubic' average over as many pixels as one result covers.
     Raises ShapeError, DTypeError or ValueError.
     """
-    floating_operands("interpolate", input=input)
+    floating_operands("interpolate", "input", input)
     if mode in ("nearest", "nearest-exact", "area") and align_corners is not None:
         raise ValueError(
             f"interpolate: mode {mode!r} takes no align_corners, got {align_corners!r}"

@@ -140,7 +140,7 @@ def suppress(
     operation: str, boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_threshold: float
 ) -> Tensor:
     """Of `vision.nms` and, with groups, of `vision.batched_nms`."""
-    floating_operands(operation, boxes=boxes, scores=scores)
+    floating_operands(operation, "boxes scores", boxes, scores)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ShapeError(f"{operation}: boxes must be (K, 4), got shape {boxes.shape}")
     if groups is None:
@@ -175,15 +175,15 @@ def _checked(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """The boxes as a private array (K, 5), all of them inside what kernels can work with."""
     if isinstance(boxes, Tensor):
-        floating_operands(operation, input=input, boxes=boxes)
+        floating_operands(operation, "input boxes", input, boxes)
     else:
         if not isinstance(boxes, Sequence) or isinstance(boxes, str):
             raise TypeError(
                 f"{operation}: boxes must be a Tensor or a list of Tensors, "
                 f"got {type(boxes).__name__}"
             )
-        named = {f"boxes[{i}]": each for i, each in enumerate(boxes)}
-        floating_operands(operation, optional=None, input=input, **named)
+        names = " ".join(["input", *[f"boxes[{i}]" for i in range(len(boxes))]])
+        floating_operands(operation, names, input, *boxes)
     if input.ndim != 4 or 0 in input.shape[2:]:
         raise ShapeError(
             f"{operation}: input must be (N, C, H, W) with H and W at least 1, got shape "

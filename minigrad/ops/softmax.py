@@ -49,7 +49,7 @@ class Softmax(Function):
 def _softmax(operation: str, input: Tensor, dim: int | None, dtype: Any, log: bool) -> Tensor:
     if dtype is not None:
         input = to(input, dtype=dtype)
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     if dim is None:
         dim = 0 if input.ndim in (0, 1, 3) else 1
         warnings.warn(

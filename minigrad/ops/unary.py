@@ -360,7 +360,7 @@ def activated(
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0). The derivative at 0 is 0; NaN propagates."""
-    floating_operands("relu", input=input)
+    floating_operands("relu", "input", input)
     return activated("relu", ReLU, input, inplace=inplace)
 
 

@@ -73,7 +73,7 @@ def unfold(
     a column holds its window channel by channel, row by row, zeros where it reaches the padding.
     Raises ShapeError if no window fits, DTypeError for integers.
     """
-    floating_operands("unfold", input=input)
+    floating_operands("unfold", "input", input)
     input, restore = unbatched("unfold", input)
     dims = unfold_dims("unfold", input.shape, kernel_size, dilation, padding, stride)
     return restore(Unfold.apply(input, dims))
@@ -93,7 +93,7 @@ def fold(
     the sum of their entries; what lies in the padding is dropped.
     Raises ShapeError if the number of rows or of columns does not fit, DTypeError for integers.
     """
-    floating_operands("fold", input=input)
+    floating_operands("fold", "input", input)
     if input.ndim not in (2, 3):
         raise ShapeError(
             f"fold: input must be (N, C·kH·kW, L) or (C·kH·kW, L), got shape {input.shape}"

@@ -57,7 +57,7 @@ def max_unpool2d(
     Raises ShapeError, DTypeError, DeviceError, or TargetError for an index outside the output.
     """
     operation = "max_unpool2d"
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     if not isinstance(indices, Tensor) or indices.dtype != int64:
         got = indices.dtype.name if isinstance(indices, Tensor) else type(indices).__name__
         raise DTypeError(f"{operation}: indices must be an int64 tensor, got {got}")

@@ -135,7 +135,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
 
 
 def _norm(operation: str, input: Tensor, p: float, dim: Dim, keepdim: bool, dtype: Any) -> Tensor:
-    floating_operands(operation, input=input)
+    floating_operands(operation, "input", input)
     if not isinstance(keepdim, (bool, np.bool_)):
         raise TypeError(f"{operation}: keepdim must be a bool, got {keepdim!r:.80}")
     order = check_number(operation, "the order", p)

@@ -22,7 +22,8 @@ from ..engine import Tensor
 from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
-from ..nn.module import Module, changes
+from ..nn.hooks import changes
+from ..nn.module import Module
 from ..ops.operands import empty_like
 from ..runtime.allocation import lasting
 from ..runtime.recording import Recording, current, on_replay

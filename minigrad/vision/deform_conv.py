@@ -38,8 +38,8 @@ def deform_conv2d(
     Raises ShapeError.
     """
     name = "deform_conv2d"
-    optional = {"bias": bias, "mask": mask}
-    floating_operands(name, input=input, offset=offset, weight=weight, optional=optional)
+    names = "input offset weight bias? mask?"
+    floating_operands(name, names, input, offset, weight, bias, mask)
     if input.ndim != 4 or weight.ndim != 4 or 0 in weight.shape or input.shape[1] % weight.shape[1]:
         raise ShapeError(
             f"{name}: input must be (N, C_in, H, W) and weight (C_out, C_in/groups, kH, kW), got "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
@@ -201,6 +203,40 @@ def test_hooks_and_subclasses_keep_layers_apart() -> None:
         nn.Sequential(conv, relu, norm)(mg.zeros(2, 2, 8, 8))
     assert seen == [(2, 3, 6, 6)]
     assert joined(conv, relu, norm) == 2
+
+
+def test_a_sequential_notices_what_changes() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU())
+    seen: list[int] = []
+
+    def outcome() -> list[str]:
+        return nodes(model, 2, 2, 6, 6)
+
+    assert outcome() == ["BatchNormActivation", "Conv2d"]
+    handle = model[2].register_forward_hook(lambda module, args, output: seen.append(1))
+    assert outcome() == ["ReLU", "BatchNorm", "Conv2d"]
+    assert seen == [1]
+    handle.remove()
+    assert outcome() == ["BatchNormActivation", "Conv2d"]
+    model[2].forward = lambda x: x * 2
+    assert outcome() == ["Mul", "BatchNorm", "Conv2d"]
+    del model[2].forward
+    assert outcome() == ["BatchNormActivation", "Conv2d"]
+    model._modules["2"] = nn.Tanh()
+    assert outcome() == ["Tanh", "BatchNorm", "Conv2d"]
+    del model[1]
+    assert outcome() == ["Tanh", "Conv2d"]
+    model[1] = nn.ReLU()
+    assert outcome() == ["ConvReLU"]
+    with nn.no_fusion():
+        assert outcome() == ["ReLU", "Conv2d"]
+    copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+    for twin in copies:
+        twin[0].weight.data.fill_(0)
+        assert "_planned" not in twin.__dict__
+        twin[0].bias.data.fill_(1)
+        assert (twin(mg.ones(1, 2, 6, 6)) == 1).all()
+    assert not (model(mg.ones(1, 2, 6, 6)) == 1).all()
 
 
 @pytest.mark.parametrize("pool", [{}, {"pool": {"kernel_size": 3, "stride": 2}}])
