@@ -268,7 +268,8 @@ class Function:
             else:
                 _refuse_arrays(cls.__name__, args)
         context = Context(cls, needs)
-        mode.enabled = False
+        if recording:
+            mode.enabled = False
         try:
             if cls.setup_context is None:
                 result = cls.forward(context, *args)

@@ -47,7 +47,7 @@ def set_num_threads(count: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads CPU kernels use."""
-    return int(BLOCK[THREADS])
+    return BLOCK.item(THREADS)
 
 
 set_num_threads(default_num_threads())

@@ -167,13 +167,13 @@ def _limit(values, low, high):
 
 
 @kernel
-def _multiply_rows(span, out, left, right, bias, use_bias, bounds, block, workspaces):
+def _multiply_rows(span, out, left, right, bias, use_bias, bounds, block, workspace, share):
     # 2·B·rows·columns·terms flop; right, which is most of the work, is read once. Parallel over
     # (b, block of columns), whose results a task owns; a column's sum is the same in any block.
     B, rows, columns = out.shape
     terms = right.shape[1]
     blocks = (columns + block - 1) // block
-    flat, parts = out.reshape(-1), workspaces[thread(span)]
+    flat, parts = out.reshape(-1), workspace[thread(span) * share :]
     low, high = out.dtype.type(bounds[0]), out.dtype.type(bounds[1])
     for task in light_tasks(span, B * blocks, rows * terms * block // 16):
         b, first = task // blocks, task % blocks * block
@@ -213,12 +213,9 @@ def _product(out, left, right, bias, scratch, terms, transposed="", bounds=UNLIM
         return
     if _has_few_rows(rows, transposed):
         flat = out.reshape(-1) if bias is None else bias
-        # The matrix is read fastest in long pieces of its rows: one for each thread.
-        share = -(-columns // (get_num_threads() * _LEAST_COLUMNS)) * _LEAST_COLUMNS
-        _multiply_rows(
-            out, left, right, flat, bias is not None, bounds, min(share, _ROW_COLUMNS),
-            scratch.reshape(MAX_THREADS, scratch.size // MAX_THREADS),
-        )  # fmt: skip
+        block = _row_block(columns, get_num_threads())
+        share = scratch.size // MAX_THREADS
+        _multiply_rows(out, left, right, flat, bias is not None, bounds, block, scratch, share)
         return
     plan = _plan(B, rows, columns, terms, transposed)
     _multiply[VECTOR_BYTES // out.itemsize < columns](
@@ -229,6 +226,13 @@ def _product(out, left, right, bias, scratch, terms, transposed="", bounds=UNLIM
         plan.pack_left, plan.pack_right, plan.row_parts, plan.panels,
         scratch.reshape(MAX_THREADS, -1),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _row_block(columns: int, threads: int) -> int:
+    """The matrix is read fastest in long pieces of its rows: one for each thread."""
+    share = -(-columns // (threads * _LEAST_COLUMNS)) * _LEAST_COLUMNS
+    return min(share, _ROW_COLUMNS)
 
 
 def _has_few_rows(rows: int, transposed: str) -> bool:
