@@ -28,6 +28,9 @@ _HOOKS = (
 )  # fmt: skip
 
 
+REGISTRIES = ("_parameters", "_buffers", "_modules", *_HOOKS)
+
+
 class Module(Hooks, State):
     """Base of all layers and networks.
 

@@ -84,12 +84,12 @@ def capture(step: Callable[..., Any]) -> CapturedStep:
     **Memory**: results, detached from the graph, and `.grad` are overwritten by the next call:
     clone what you keep. Tensors from outside that the step uses must change in place (`copy_`,
     `load_state_dict`). Where one was replaced (`model.to(…)`, `requires_grad_`, other state of the
-    optimizer, another parameter, buffer or layer in a module that the step calls), or a module's
-    mode changed, the step is recorded anew, after two calls that run as they are; a step that
-    itself replaces what it has read is refused. A recording keeps the memory that the step needs at
-    most, and copies of the arguments. Threads: the recording waits for no other thread, and other
-    threads' work on a GPU waits for the recording; on the CPU, `set_num_threads` holds for replays.
-    Settings of precision are those of the recording.
+    optimizer), or something was set in a module that the step calls (its mode, a parameter, buffer,
+    layer, hook, number or tensor), the step is recorded anew, after two calls that run as they are;
+    a step that itself replaces what it has read is refused. A recording keeps the memory that the
+    step needs at most, and copies of the arguments. Threads: the recording waits for no other
+    thread, and other threads' work on a GPU waits for the recording; on the CPU, `set_num_threads`
+    holds for replays. Settings of precision are those of the recording.
 
     Raises GraphError, at the call that records, where a rule is broken. Gradients, optimizer state
     and step counts are then as before that call, and the next call records again.

@@ -11,9 +11,8 @@ has become the gradient meanwhile, that is copied to the place first.
 
 from __future__ import annotations
 
-import operator
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..engine.observer import Observer
 from ..engine.tensor import Version
 from ..errors import GraphError
 from ..nn.hooks import changes
-from ..nn.module import Module
+from ..nn.module import REGISTRIES, Module
 from ..ops.operands import empty_like
 from ..runtime.allocation import lasting
 from ..runtime.recording import Recording, current, on_replay
@@ -44,22 +43,46 @@ class _Gradient:
     must_be_missing: bool = False
 
 
+_PLAIN = bool, int, float, str, type(None)
+_MISSING = object()
+
+
 class _Found:
-    """What a step has found in a module."""
+    """What a step finds in a module that it calls: all but what it changes there itself."""
 
     def __init__(self, module: Module) -> None:
-        self._module, self._mode, self._parts = module, module.training, _parts(module)
+        self._module, self._facts = module, _facts(module)
+
+    def finish(self, used: Container[int]) -> None:
+        """used: the tensors that the step has computed with, by id."""
+        now = _facts(self._module)
+        self._facts = {
+            name: value
+            for name, value in self._facts.items()
+            if _same(now.get(name, _MISSING), value)
+            and (name[0] != "attribute" or not isinstance(value, Tensor) or id(value) in used)
+        }
 
     def is_still_so(self) -> bool:
-        mode, parts = self._module.training, _parts(self._module)
-        same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
-        return same and mode is self._mode
+        now = _facts(self._module)
+        return all(_same(now.get(name, _MISSING), fact) for name, fact in self._facts.items())
 
 
-def _parts(module: Module) -> list[Tensor | Module | None]:
-    return [
-        *module._parameters.values(), *module._buffers.values(), *module._modules.values(),
-    ]  # fmt: skip
+def _facts(module: Module) -> dict[tuple[str, str], Any]:
+    """Class, parts, hooks, and attributes that are numbers, names or tensors."""
+    own = vars(module)
+    facts = {("", "class"): type(module), ("", "forward"): own.get("forward")}
+    for registry in REGISTRIES:
+        facts["", registry] = len(own[registry])
+        facts |= {(registry, name): value for name, value in own[registry].items()}
+    for name, value in own.items():
+        if isinstance(value, (*_PLAIN, tuple, Tensor)):
+            facts["attribute", name] = value
+    return facts
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in _PLAIN and one == other)
 
 
 class Trace(Observer):
@@ -70,8 +93,7 @@ class Trace(Observer):
         self._gradients: dict[int, _Gradient] = {}
         self._tensors: dict[int, tuple[weakref.ref[Tensor], weakref.ref[Any], bool, Device]] = {}
         self._versions: dict[int, Version] = {}
-        self._modules: dict[int, Module] = {}  # called, and those in them
-        self._found: list[_Found] = []
+        self._modules: dict[int, _Found] = {}  # called, and those in them
         self._changes = 0
 
     # While the step is recorded ---------------------------------------------------------------
@@ -97,7 +119,7 @@ class Trace(Observer):
 
     def call(self, module: Module) -> None:
         if current.recording is not None and id(module) not in self._modules:
-            self._modules |= {id(each): each for each in module.modules()}
+            self._modules |= {id(each): _Found(each) for each in module.modules()}
 
     def clear_grad(self, leaf: Tensor) -> None:
         if id(leaf) not in self._gradients:
@@ -166,7 +188,8 @@ class Trace(Observer):
             noted.after, noted.of.grad, noted.before = noted.of.grad, noted.before, None
         self._start.clear()
         self._changes = changes()
-        self._found = [_Found(module) for module in self._modules.values()]
+        for found in self._modules.values():
+            found.finish(self._tensors)
 
     def undo(self) -> None:
         """The recording has failed: its gradients were never computed."""
@@ -176,11 +199,11 @@ class Trace(Observer):
     # Around a replay --------------------------------------------------------------------------
 
     def is_valid(self) -> bool:
-        """Whether a replay does what the step would do: modules have the mode, the parts and the
-        parameters that they had, tensors are where they were, and there are gradients where there
+        """Whether a replay does what the step would do: modules have the parts and attributes that
+        they had, tensors are where they were, and there are gradients where there
         were some."""
         if (now := changes()) != self._changes:
-            if not all(found.is_still_so() for found in self._found):
+            if not all(found.is_still_so() for found in self._modules.values()):
                 return False
             self._changes = now
         for tensor, data, requires_grad, device in self._tensors.values():

@@ -398,6 +398,22 @@ def _remove_bias(model: nn.Sequential) -> None:
     model[0].bias = None
 
 
+def _add_hook(model: nn.Sequential) -> None:
+    model[2].register_forward_hook(lambda module, args, output: output * 3)
+
+
+def _change_number(model: nn.Sequential) -> None:
+    model[1].eps = 1.0
+
+
+def _change_forward(model: nn.Sequential) -> None:
+    model[2].forward = lambda x: x * 2
+
+
+def _change_class(model: nn.Sequential) -> None:
+    model[2].__class__ = nn.Sigmoid
+
+
 def _change_mode(model: nn.Sequential) -> None:
     model[1].training = True
 
@@ -408,6 +424,7 @@ def _change_mode(model: nn.Sequential) -> None:
     [
         nn.Module.train, _change_mode, _replace_parameter, _replace_in_registry, _remove_bias,
         _replace_layer, _replace_buffer, _replace_buffers_memory, _replace_grandchild,
+        _add_hook, _change_number, _change_forward, _change_class,
     ],
 )  # fmt: skip
 def test_a_module_changed_outside_is_found(
@@ -430,6 +447,30 @@ def test_a_module_changed_outside_is_found(
             np.testing.assert_allclose(step(x).numpy(), expected, rtol=1e-6)
     assert not np.allclose(before, expected)
     del kept
+
+
+def test_two_recordings_of_a_module_that_counts_and_keeps_do_not_drive_each_other_out() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls, self.factor = 0, mg.full((1,), 2.0, device=DEVICE)
+
+        def forward(self, x: mg.Tensor) -> mg.Tensor:
+            self.calls += 1
+            self.last = x * self.factor
+            return self.last + 1
+
+    model, x = Counting(), mg.ones(2, device=DEVICE)
+    first, second = mg.capture(model), mg.capture(lambda x: model(x) * 10)
+    for _ in range(9):
+        assert first(x).tolist() == [3, 3]
+        assert second(x).tolist() == [30, 30]
+    assert model.calls == 6
+    old, model.factor = model.factor, mg.full((1,), 4.0, device=DEVICE)
+    for _ in range(4):
+        assert first(x).tolist() == [5, 5]
+        assert second(x).tolist() == [50, 50]
+    assert old.tolist() == [2]
 
 
 def test_a_module_set_back_is_replayed() -> None:
