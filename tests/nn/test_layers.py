@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from opspecs import activation
 
+import minigrad as mg
 from minigrad import Tensor, nn, optim
 from minigrad.device import Device
 from minigrad.errors import DTypeError, ShapeError
@@ -460,3 +463,25 @@ def test_a_users_subclass_may_annotate_what_it_likes(package: str) -> None:
     optimizer = type("Mine", (optim.SGD,), dict(body))([Tensor(np.zeros(2))], lr=0.5)
     assert (layer.seen, layer.value) == (3, 2.0)
     assert (optimizer.seen, optimizer.param_groups[0]["lr"]) == (3, 0.5)
+
+
+def test_a_layer_uses_the_weight_that_its_class_shows() -> None:
+    class Doubled(nn.Linear):
+        @property
+        def weight(self) -> mg.Tensor:
+            return self._parameters["weight"] * 2
+
+    class Looking(nn.Conv2d):
+        def __getattr__(self, name: str) -> Any:
+            found = super().__getattr__(name)
+            return found * 2 if name == "weight" else found
+
+    x = mg.ones(2, 3)
+    linear, plain = Doubled(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+    plain.weight.data = linear._parameters["weight"].data
+    np.testing.assert_array_equal(linear(x).detach().numpy(), 2 * plain(x).detach().numpy())
+    images = mg.ones(1, 3, 4, 4)
+    looking, conv = Looking(3, 2, 3, bias=False), nn.Conv2d(3, 2, 3, bias=False)
+    conv.weight.data = looking._parameters["weight"].data
+    doubled = (conv(images) * 2).detach().numpy()
+    np.testing.assert_allclose(looking(images).detach().numpy(), doubled, rtol=1e-6)
