@@ -178,8 +178,8 @@ class Module(Hooks, State):
     def _parameter(self, name: str) -> Any:
         """The attribute `name`, which is a parameter as a rule: in half the time of
         `__getattr__`."""
-        registry = self._parameters
-        found = name in registry and _is_looked_up(type(self), name)
+        registry, cls = self._parameters, type(self)
+        found = name in registry and _is_looked_up(cls, name)  # type: ignore[arg-type]
         return registry[name] if found else getattr(self, name)
 
     def __delattr__(self, name: str) -> None:
