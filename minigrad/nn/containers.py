@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..engine import Tensor
 from ..engine.grad_mode import mode
 from . import fusion
-from .hooks import changes
 from .module import Module
 from .parameter import Parameter
 
@@ -84,14 +83,6 @@ class _Listed(Module):
         return iter(self._modules.values())
 
 
-class _Plan(NamedTuple):
-    """What a Sequential calls, while no module has changed: its modules, or chains of them."""
-
-    changes: int
-    modules: tuple[Module, ...]
-    steps: list[Callable[[Any], Any]]
-
-
 class Sequential(_Listed):
     """Calls its modules one after the other.
 
@@ -110,17 +101,9 @@ class Sequential(_Listed):
 
     def forward(self, input: Any) -> Any:
         mode.observer.call(self)  # for layers that run as one, and are not called themselves
-        modules = tuple(self._modules.values())
-        plan = self.__dict__.get("_planned")
-        if plan is None or plan.changes != changes() or plan.modules != modules:
-            # Set through __dict__: it changes nothing.
-            plan = self.__dict__["_planned"] = _Plan(changes(), modules, [*fusion.steps(modules)])
-        for step in plan.steps:
+        for step in fusion.steps(tuple(self._modules.values())):
             input = step(input)
         return input
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_planned"}
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -42,7 +42,6 @@ from ..ops.norm import BatchNorm as BatchNormFunction
 from ..ops.norm import check_batch_norm
 from .activation import ReLU, ReLU6, SiLU
 from .conv import Conv2d
-from .hooks import count_change
 from .layers import BatchNorm1d, BatchNorm2d, BatchNorm3d, Linear
 from .module import Module
 from .stateless import MaxPool2d
@@ -64,7 +63,6 @@ def set_fusion_enabled(enabled: bool) -> None:
     activation after it; on by default."""
     global _enabled
     _enabled = bool(enabled)
-    count_change()  # of what a Sequential calls
     set_joining(_enabled)
 
 

@@ -13,14 +13,36 @@ _changes = 0
 
 
 def changes() -> int:
-    """How often a hook or an attribute of any module was set so far: while this stays the same, so
-    do all modes and what the modules consist of."""
+    """How often any module was changed so far: an attribute, a part or a hook was set or removed.
+    A change is counted when it is done: who asks before does not take it for known."""
     return _changes
 
 
 def count_change() -> None:
     global _changes
     _changes += 1
+
+
+class Registry(dict[Any, Any]):
+    """A dict whose changes count as those of a module."""
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    def change(self: Registry, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            count_change()
+
+    return change
+
+
+for _name in (
+    "__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update",
+):  # fmt: skip
+    setattr(Registry, _name, _counted(_name))
 
 
 Pair = tuple[Callable[..., Any], bool]
@@ -202,15 +224,8 @@ class Hooks:
         return self.register_full_backward_hook(hook)
 
 
-class _Handle(RemovableHandle):
-    def remove(self) -> None:
-        super().remove()
-        count_change()
-
-
 def _add(hooks: dict[int, Any], hook: Any, prepend: bool) -> RemovableHandle:
-    handle = _Handle(hooks, add_hook(hooks, hook).id)
-    count_change()
+    handle = add_hook(hooks, hook)
     if prepend:
         others = {key: other for key, other in hooks.items() if key != handle.id}
         for key in others:

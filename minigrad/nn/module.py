@@ -14,7 +14,7 @@ from ..engine import Tensor, clear_grad
 from ..errors import DTypeError
 from ..layout import empty_array, order_of
 from ..ops.transfer import converted, share_memory
-from .hooks import Hooks, count_change, no_init
+from .hooks import Hooks, Registry, count_change, no_init
 from .parameter import Buffer, Parameter
 from .state import State
 
@@ -52,11 +52,8 @@ class Module(Hooks, State):
         # Set through object: __setattr__ below needs these to exist.
         for name, value in (
             ("training", True),
-            ("_parameters", {}),
-            ("_buffers", {}),
-            ("_modules", {}),
             ("_non_persistent_buffers_set", set()),
-            *((name, {}) for name in _HOOKS),
+            *((name, Registry()) for name in REGISTRIES),
         ):
             object.__setattr__(self, name, value)
 
@@ -69,7 +66,6 @@ class Module(Hooks, State):
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter; None keeps the name for one that is absent, as a bias may be."""
-        count_change()
         self._check_name("parameter", name, self._parameters)
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
@@ -88,7 +84,6 @@ class Module(Hooks, State):
 
         persistent=False keeps it out of the state dict.
         """
-        count_change()
         self._check_name("buffer", name, self._buffers)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(
@@ -102,7 +97,6 @@ class Module(Hooks, State):
 
     def register_module(self, name: str, module: Module | None) -> None:
         """Add a submodule."""
-        count_change()
         self._check_name("module", name, self._modules)
         if module is not None and not isinstance(module, Module):
             raise TypeError(
@@ -124,7 +118,6 @@ class Module(Hooks, State):
             raise KeyError(f"{type(self).__name__} has an attribute {name!r} already")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        count_change()
         registries = self.__dict__
         if "_parameters" not in registries:
             if isinstance(value, (Parameter, Module)):
@@ -160,6 +153,7 @@ class Module(Hooks, State):
                 registries[kind][name] = value
                 return
         object.__setattr__(self, name, value)
+        count_change()
 
     def __getattr__(self, name: str) -> Any:
         # Called only when the ordinary look-up finds nothing.
@@ -178,18 +172,21 @@ class Module(Hooks, State):
     def _parameter(self, name: str) -> Any:
         """The attribute `name`, which is a parameter as a rule: in half the time of
         `__getattr__`."""
-        registry, cls = self._parameters, type(self)
-        found = name in registry and _is_looked_up(cls, name)  # type: ignore[arg-type]
-        return registry[name] if found else getattr(self, name)
+        own, cls = self.__dict__, type(self)
+        registry = own["_parameters"]
+        found = name in registry and name not in own
+        if found and _is_looked_up(cls, name):  # type: ignore[arg-type]
+            return registry[name]
+        return getattr(self, name)
 
     def __delattr__(self, name: str) -> None:
-        count_change()
         for kind in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__.get(kind, ()):
                 del self.__dict__[kind][name]
                 self._non_persistent_buffers_set.discard(name)
                 return
         object.__delattr__(self, name)
+        count_change()
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})

@@ -30,6 +30,7 @@ from ..engine import Tensor, is_grad_enabled
 from ..engine.grad_mode import mode
 from ..engine.gradient import zeros_like
 from ..errors import DTypeError, GraphError
+from ..nn.module import Module
 from .trace import Trace
 
 _WARM_UPS = 2  # steps run eagerly: kernels are compiled and loaded, buffers and state are made
@@ -182,6 +183,8 @@ class _Recording:
         trace = Trace(list(self._leaves.values()))
         try:
             with _tracing(trace), self._graph.record():
+                if isinstance(owner := getattr(self._step, "__self__", None), Module):
+                    trace.call(owner)  # the step is its `forward`
                 self._result = _detached(self._step(*self._inputs))
         except BaseException:
             self._result = None
