@@ -453,11 +453,11 @@ def test_a_module_changed_outside_is_found(
     x = mg.tensor(np.random.default_rng(2).standard_normal((4, 3)).astype("f4"), device=DEVICE)
     with mg.no_grad():
         for _ in range(4):
-            before = step(x).numpy().copy()
+            before = step(x).cpu().numpy().copy()
         change(model)
         for _ in range(4):
-            expected = model(x).numpy()
-            np.testing.assert_allclose(step(x).numpy(), expected, rtol=1e-6)
+            expected = model(x).cpu().numpy()
+            np.testing.assert_allclose(step(x).cpu().numpy(), expected, rtol=1e-6)
     assert before.shape != expected.shape or not np.allclose(before, expected)
     del kept
 
@@ -480,7 +480,8 @@ def test_a_layer_that_leaves_a_dict_of_modules_is_found() -> None:
 
     def same() -> None:
         for _ in range(4):
-            np.testing.assert_allclose(step(x).numpy(), net(x).numpy(), rtol=1e-6)
+            expected = net(x).cpu().numpy()
+            np.testing.assert_allclose(step(x).cpu().numpy(), expected, rtol=1e-6)
 
     with mg.no_grad():
         same()
